@@ -1,0 +1,1 @@
+"""What is measured: network definitions, checkpoints, costs."""
