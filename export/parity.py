@@ -1,0 +1,129 @@
+"""Does an ONNX graph compute what the PyTorch network computes?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.errors import BenchError
+
+TOLERANCE = 1e-4  # of the logits' spread
+TOP = 5
+_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two sets of logits lie apart.
+
+    Attributes:
+        n_images: images compared.
+        classes: length of the logits.
+        max_abs_diff: the largest difference of any logit.
+        logits_spread: standard deviation of all reference logits, over images and classes together. A difference
+            means something only against it.
+        ratio: ``max_abs_diff / logits_spread``; infinite where the logits do not vary, or are not finite.
+        top1_agreement: share of images (0..1) with the same highest class.
+        top5_ordered_agreement: share of images (0..1) with the same five highest classes in the same order.
+    """
+
+    n_images: int
+    classes: int
+    max_abs_diff: float
+    logits_spread: float
+    ratio: float
+    top1_agreement: float
+    top5_ordered_agreement: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``Parity(**data)`` reads it back."""
+        return asdict(self)
+
+
+def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[np.float32]]) -> Parity:
+    """Runs the same batches through PyTorch and through ONNX Runtime, both on the CPU in FP32.
+
+    Args:
+        module: in eval mode, on the CPU.
+        onnx_path: a graph with one input and one output.
+        batches: float32, ``(n, 3, h, w)``; consumed one at a time.
+
+    Raises:
+        BenchError: onnxruntime is not installed, or there are no images.
+    """
+    session = _session(onnx_path)
+    input_name = session.get_inputs()[0].name
+    expected, found = [], []
+    with torch.inference_mode():
+        for batch in batches:
+            if len(batch):
+                expected.append(module(torch.from_numpy(np.ascontiguousarray(batch))).numpy())
+                found.append(session.run(None, {input_name: batch})[0])
+    if not expected:
+        raise BenchError("there are no images to check the export on", "Give at least one image.")
+    return compare_logits(np.concatenate(expected), np.concatenate(found))
+
+
+def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) -> Parity:
+    """The figures for two arrays of logits, both ``(n, classes)``, at least one image.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if expected.shape != found.shape:
+        raise ValueError(f"logits of shape {expected.shape} cannot be compared with {found.shape}")
+    difference = float(np.max(np.abs(expected.astype(np.float64) - found)))
+    spread = float(np.std(expected, dtype=np.float64))
+    usable = np.isfinite(difference) and np.isfinite(spread) and spread > 0
+    same = _ranking(expected) == _ranking(found)
+    return Parity(
+        n_images=len(expected),
+        classes=expected.shape[1],
+        max_abs_diff=difference,
+        logits_spread=spread,
+        ratio=difference / spread if usable else float("inf"),
+        top1_agreement=float(same[:, 0].mean()),
+        top5_ordered_agreement=float(same.all(axis=1).mean()),
+    )
+
+
+def check(parity: Parity, tolerance: float = TOLERANCE) -> None:
+    """Passes if the largest difference is at most ``tolerance`` of the logits' spread.
+
+    Raises:
+        BenchError: it is more, or the logits do not vary; with the figures.
+    """
+    if parity.ratio <= tolerance:
+        return
+    raise BenchError(
+        f"the ONNX graph differs from PyTorch: by up to {parity.max_abs_diff:.3g} on {parity.n_images} images, which"
+        f" is {parity.ratio:.3g} of the logits' standard deviation {parity.logits_spread:.3g} (at most {tolerance:g}"
+        f" is accepted); top-1 agrees on {100 * parity.top1_agreement:.1f} %",
+        "Check that the weights fit the model; if they do, report this model and the package versions.",
+    )
+
+
+def _ranking(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    # Stable, so that equal logits rank in order of class on both sides.
+    return np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BenchError(
+            f"the export cannot be checked: onnxruntime does not import ({error})",
+            'Install it: pip install "scarlet-bench[cpu]".',
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _THREADS
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,149 @@
+"""A content-addressed store of artefacts: same inputs, same key, same file; locked; atomic."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from models.errors import BenchError
+
+ROOT_VARIABLE = "SCARLET_BENCH_STORE"
+_CHUNK_BYTES = 1 << 20
+# What a user can mend: no room, no right to write, a file where a folder should be. Others are bugs of ours.
+_MENDABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+def default_root() -> Path:
+    """``$SCARLET_BENCH_STORE``, or ``scarlet-bench`` in the user's cache folder (XDG base directories)."""
+    chosen = os.environ.get(ROOT_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "scarlet-bench"
+
+
+def artefact_key(key_parts: Mapping[str, str]) -> str:
+    """sha256 of the parts as canonical JSON: the order of the parts does not matter."""
+    text = json.dumps(dict(key_parts), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where an artefact's key parts, size and digest are written."""
+    return path.with_name(path.name + ".json")
+
+
+def recorded_sha256(path: Path) -> str:
+    """The digest that the store wrote down for an artefact that ``get_or_make`` returned."""
+    return str(json.loads(sidecar_of(path).read_text())["sha256"])
+
+
+class Store:
+    """A folder of artefacts. Any number of processes may use it at once.
+
+    An artefact is ``<root>/<2 digits>/<key><suffix>``; beside it lie a sidecar (``.json``) and a lock
+    (``.lock``). The sidecar is written last: an artefact without a fitting one is made again.
+
+    Args:
+        root: the folder, made when first needed; ``default_root()`` where not given.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root if root is not None else default_root()
+
+    def get_or_make(self, key_parts: Mapping[str, str], suffix: str, make: Callable[[Path], None]) -> Path:
+        """The artefact's path; it is made first if it is not there, or no longer what it was.
+
+        Args:
+            key_parts: everything that the content depends on.
+            suffix: of the file's name, with its dot.
+            make: writes the artefact to the path it is given. Where several processes ask at once, one calls it
+                and the others wait.
+
+        Raises:
+            BenchError: the folder cannot be written, or the disk is full.
+            Exception: what ``make`` raises; nothing is left behind then.
+        """
+        key = artefact_key(key_parts)
+        path = self.root / key[:2] / f"{key}{suffix}"
+        try:
+            if _is_whole(path):  # without the lock, so that a read-only store serves what it has
+                return path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(path.with_name(path.name + ".lock")):
+                if not _is_whole(path):
+                    _make(path, dict(key_parts), make)
+        except OSError as error:
+            if error.errno not in _MENDABLE:
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            raise BenchError(
+                f"the artefact store '{self.root}' cannot be used: {error.strerror}{where}",
+                f"Free some space, or name another folder with {ROOT_VARIABLE}.",
+            ) from error
+        return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        recorded: dict[str, Any] = json.loads(sidecar_of(path).read_text())
+        return bool(path.stat().st_size == recorded["bytes"] and file_sha256(path) == recorded["sha256"])
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (ValueError, KeyError, TypeError):  # a damaged sidecar vouches for nothing
+        return False
+
+
+def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None]) -> None:
+    # We hold the lock, so any temporary file of this key is from a process that was killed.
+    for stale in path.parent.glob(f".{path.name}.*"):
+        stale.unlink()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        make(temporary)
+        _sync(temporary)
+        sidecar = {
+            "key_parts": key_parts,
+            "sha256": file_sha256(temporary),
+            "bytes": temporary.stat().st_size,
+        }
+        sidecar_of(path).unlink(missing_ok=True)  # an old sidecar must not stand beside the new artefact
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    noted = path.with_name(f".{path.name}.{os.getpid()}.json")
+    try:
+        noted.write_text(json.dumps(sidecar, sort_keys=True, indent=1))
+        _sync(noted)
+        os.replace(noted, sidecar_of(path))
+    finally:
+        noted.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
