@@ -1,0 +1,94 @@
+"""What every pipeline promises: the same batches, each image exactly once, no image lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.imagenet import Image
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The numbers that turn a decoded image into a network's input.
+
+    Attributes:
+        resize: length of the short side after resizing, in pixels.
+        crop: side of the central square that is kept, in pixels.
+        interpolation: ``bilinear`` or ``bicubic``, always antialiased.
+        mean: per-channel mean in RGB order, on the 0..1 scale.
+        std: per-channel standard deviation in RGB order, on the 0..1 scale.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images, ready for a network.
+
+    Attributes:
+        indices: int64, shape ``(n,)``: places in the list of images that the pipeline was given.
+        pixels: float32, shape ``(n, 3, crop, crop)``, RGB planes, normalised, C-contiguous, owned by the receiver.
+    """
+
+    indices: NDArray[np.int64]
+    pixels: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A file that could not be decoded: it is skipped, counted and listed, never dropped in silence."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass
+class PipelineReport:
+    """What a pass over the images left behind besides its batches.
+
+    Attributes:
+        bad: files that no pipeline can decode, in the order of the images.
+        fallbacks: ids of images that this pipeline left to the reference's decoder, in the order of the
+            images. Their pixels are the reference's own; always empty for the reference.
+    """
+
+    bad: list[BadImage] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
+
+
+class PipelineUnavailable(Exception):
+    """The pipeline could run, but a package is missing here. The text says which and how to get it."""
+
+
+class PipelineUnsupported(Exception):
+    """The pipeline can never do what was asked. The text says why."""
+
+
+class Pipeline(Protocol):
+    """One way of reading images. Constructed as ``cls(images, batch, threads, preprocess)``.
+
+    Iterating makes one pass, in the order of ``images``: every readable image exactly once, the last batch
+    possibly smaller, never padded. A file that cannot be decoded leaves no gap: batches are filled with the
+    next readable image, so that all pipelines form the same batches. Each new iteration is a new pass: it
+    ends the former one and starts with empty prefetch queues. After (or during) a pass, ``report.bad`` lists
+    that pass's unreadable files.
+    """
+
+    name: ClassVar[str]
+    report: PipelineReport
+
+    def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,294 @@
+"""NVIDIA DALI on the CPU, set up to give the reference's pixels within one grey level.
+
+What makes it match (``pipelines.reference`` is the measure, tests/pipelines/test_pipelines_dali.py the proof):
+EXIF orientation ignored; the target size computed here, truncated as torchvision does (DALI's own
+``resize_shorter`` rounds); a triangular filter with antialiasing and no sub-pixel scaling; the crop's offset
+rounded half to even. Only the cropped part is resized: the region of interest handed to ``fn.resize`` covers
+exactly the crop's pixels, which gives the same values as resizing all and cropping, for less work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from pipelines.base import (
+    BadImage,
+    Batch,
+    PipelineReport,
+    PipelineUnavailable,
+    PipelineUnsupported,
+    Preprocess,
+)
+from pipelines.imagenet import Image
+from pipelines.jpeg import plain_size
+from pipelines.reference import (
+    Sample,
+    UnreadableImage,
+    check_counts,
+    collate,
+    crop_offset,
+    fits_memory,
+    interpolation_filter,
+    reference_pixels,
+    resize_size,
+)
+
+# Images in one run of the graph. Independent of the batch: small runs stay in the processor's cache and bound
+# the memory that decoded photographs take; DALI spreads the images of a run over its threads.
+CHUNK_MIN = 8
+CHUNK_PER_THREAD = 4
+QUEUE_DEPTH = 2
+
+Pixels = NDArray[np.uint8]
+Fed = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], list[NDArray[np.float32]]]
+
+
+def build_graph(
+    source: Callable[[], Fed], chunk: int, threads: int, preprocess: Preprocess, device: str = "cpu"
+) -> Any:
+    """A built DALI pipeline from encoded bytes to cropped pixels.
+
+    Args:
+        source: gives encoded files, and the start and end of each one's region of interest (fractions of
+            height and width), for at most ``chunk`` images a call; raises StopIteration at the end.
+        chunk: most images in one run.
+        threads: DALI's worker threads.
+        preprocess: crop is used.
+        device: ``cpu``; where the decoder runs.
+
+    Returns:
+        ``nvidia.dali.Pipeline`` with one output: uint8, ``(n, crop, crop, 3)``, RGB.
+    """
+    dali, fn, types = _import_dali()
+    graph = dali.Pipeline(
+        batch_size=chunk, num_threads=threads, device_id=None, prefetch_queue_depth=QUEUE_DEPTH
+    )
+    with graph:
+        encoded, start, end = fn.external_source(
+            source=source, num_outputs=3, dtype=[types.UINT8, types.FLOAT, types.FLOAT], ndim=[1, 1, 1]
+        )
+        decoded = fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False)
+        resized = fn.resize(
+            decoded,
+            size=[preprocess.crop, preprocess.crop],
+            roi_start=start,
+            roi_end=end,
+            roi_relative=True,
+            interp_type=types.INTERP_LINEAR,
+            antialias=True,
+            subpixel_scale=False,
+        )
+        graph.set_outputs(resized)
+    graph.build()
+    return graph
+
+
+def _import_dali() -> tuple[Any, Any, Any]:
+    try:
+        return tuple(importlib.import_module(f"nvidia.dali{part}") for part in ("", ".fn", ".types"))  # type: ignore[return-value]
+    except ImportError as error:
+        raise PipelineUnavailable(
+            f"NVIDIA DALI cannot be imported ({error}): on Linux, pip install nvidia-dali-cuda130 "
+            "(it runs without a GPU); elsewhere use the pipeline 'reference'"
+        ) from error
+
+
+@dataclass
+class _Chunk:
+    """Consecutive images: some for DALI, the others handed to the reference at once.
+
+    Attributes:
+        indices: places in the pipeline's list of images.
+        encoded: by index, for DALI: the file's bytes, start and end of the region of interest.
+        by_reference: by index, for the reference: the pixels to come.
+    """
+
+    indices: range
+    encoded: dict[int, tuple[Pixels, NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    by_reference: dict[int, Future[Pixels]] = field(default_factory=dict)
+
+    def fed(self) -> Fed:
+        files, starts, ends = zip(*self.encoded.values(), strict=True)
+        return list(files), list(starts), list(ends)
+
+
+class DaliPipeline:
+    """DALI for ordinary JPEGs, the reference for whatever else a data set holds.
+
+    A look at each file's markers (``pipelines.jpeg``) settles which: only whole 8-bit grayscale or
+    three-component JPEGs go to DALI. The rest, CMYK and PNG among them, are decoded by the reference and
+    listed in ``report.fallbacks``, or in ``report.bad`` where it cannot either, so that both pipelines agree
+    on what is bad. Should DALI fail on a file all the same, its pipeline is dead: the images of that run are
+    then decoded one by one, the one at fault by the reference, and DALI is built anew for the rest (a few
+    milliseconds).
+    """
+
+    name: ClassVar[str] = "dali"
+
+    def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
+        check_counts(batch, threads)
+        interpolation_filter(preprocess)
+        if preprocess.interpolation != "bilinear":
+            raise PipelineUnsupported(
+                f"DALI's {preprocess.interpolation} filter is up to 2 grey levels off the reference's; "
+                "use the pipeline 'reference'"
+            )
+        if preprocess.resize < preprocess.crop:
+            raise PipelineUnsupported(
+                f"a crop of {preprocess.crop} from a short side of {preprocess.resize} needs padding, which "
+                "this pipeline does not do; use the pipeline 'reference'"
+            )
+        _import_dali()
+        self.report = PipelineReport()
+        self._images = images
+        self._batch = batch
+        self._threads = threads
+        self._preprocess = preprocess
+        self._chunk = max(CHUNK_MIN, CHUNK_PER_THREAD * threads)
+        self._pass: Iterator[Batch] = iter(())
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.close()
+        self.report = PipelineReport()
+        self._pass = collate(self._samples(self.report), self._batch, self._preprocess)
+        return self._pass
+
+    def close(self) -> None:
+        """Ends the pass that is running, if any, and frees DALI's threads and memory."""
+        if isinstance(self._pass, Generator):
+            self._pass.close()
+        self._pass = iter(())
+
+    def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="fallback")
+        unread = self._chunks(pool)
+        again: deque[_Chunk] = deque()  # were on their way through a graph that died
+        waiting: deque[_Chunk] = deque()  # handed to DALI, or to be passed on in their turn
+
+        def source() -> Fed:
+            while True:
+                chunk = again.popleft() if again else next(unread)
+                waiting.append(chunk)
+                if chunk.encoded:
+                    return chunk.fed()
+
+        graph = self._build(source)
+        try:
+            while True:
+                decoded: Any = None
+                ended = failed = False
+                try:
+                    (decoded,) = graph.run()
+                except StopIteration:
+                    ended = True
+                except RuntimeError:
+                    # Which run failed is not told reliably; the oldest is taken apart, the others go again.
+                    if not any(chunk.encoded for chunk in waiting):
+                        raise
+                    failed = True
+                while waiting:
+                    chunk = waiting.popleft()
+                    pixels = self._one_by_one(chunk) if failed else _on_host(chunk, decoded)
+                    yield from self._in_order(chunk, pixels, report)
+                    if chunk.encoded:
+                        break
+                if ended:
+                    return
+                if failed:
+                    again.extendleft(reversed(waiting))
+                    waiting.clear()
+                    graph = self._build(source)
+        finally:
+            del graph
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _build(self, source: Callable[[], Fed]) -> Any:
+        return build_graph(source, self._chunk, self._threads, self._preprocess)
+
+    def _chunks(self, pool: ThreadPoolExecutor) -> Iterator[_Chunk]:
+        """Reads the files, a chunk at a time, and settles who decodes each."""
+        for first in range(0, len(self._images), self._chunk):
+            chunk = _Chunk(range(first, min(first + self._chunk, len(self._images))))
+            for index in chunk.indices:
+                path = self._images[index].path
+                try:
+                    data = path.read_bytes()
+                except OSError:
+                    data = b""  # the reference finds the same, and words the reason
+                size = plain_size(data)
+                if size and self._within_limits(*size):
+                    start, end = self._region(*size)
+                    chunk.encoded[index] = np.frombuffer(data, np.uint8), start, end
+                else:
+                    chunk.by_reference[index] = pool.submit(reference_pixels, path, self._preprocess)
+            yield chunk
+
+    def _within_limits(self, height: int, width: int) -> bool:
+        """Whether neither Pillow's limit on pixels nor the reference's own can reject this size."""
+        pixels_max = PillowImage.MAX_IMAGE_PIXELS or height * width
+        return height * width <= pixels_max and fits_memory(height, width, self._preprocess)
+
+    def _region(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Start and end of the part of the image that becomes the crop, as fractions of height and width."""
+        crop = self._preprocess.crop
+        resized = resize_size(height, width, self._preprocess.resize)
+        top, left = crop_offset(*resized, crop)
+        start = np.array([top / resized[0], left / resized[1]], np.float32)
+        end = np.array([(top + crop) / resized[0], (left + crop) / resized[1]], np.float32)
+        return start, end
+
+    def _one_by_one(self, chunk: _Chunk) -> dict[int, Pixels]:
+        """DALI's pixels for each image that it can decode by itself."""
+        pixels: dict[int, Pixels] = {}
+        for index, item in chunk.encoded.items():
+            alone = _Chunk(range(index, index + 1), {index: item})
+            graph = build_graph(_once(alone.fed()), 1, 1, self._preprocess)
+            try:
+                (decoded,) = graph.run()
+            except RuntimeError:
+                continue
+            pixels[index] = np.array(_on_host(alone, decoded)[index])
+        return pixels
+
+    def _in_order(self, chunk: _Chunk, pixels: dict[int, Pixels], report: PipelineReport) -> Iterator[Sample]:
+        for index in chunk.indices:
+            if index in pixels:
+                yield index, pixels[index]
+                continue
+            image = self._images[index]
+            try:
+                if index in chunk.by_reference:
+                    from_reference = chunk.by_reference[index].result()
+                else:
+                    from_reference = reference_pixels(image.path, self._preprocess)
+            except UnreadableImage as error:
+                report.bad.append(BadImage(image.image_id, str(error)))
+                continue
+            report.fallbacks.append(image.image_id)
+            yield index, from_reference
+
+
+def _once(fed: Fed) -> Callable[[], Fed]:
+    """A source with a single run. A real function: DALI reads the signature of what it is given."""
+    runs = iter([fed])
+
+    def source() -> Fed:
+        return next(runs)
+
+    return source
+
+
+def _on_host(chunk: _Chunk, decoded: Any) -> dict[int, Pixels]:
+    """DALI's pixels by index. They lie in DALI's memory: copy before the graph runs again."""
+    if not chunk.encoded:
+        return {}
+    return dict(zip(chunk.encoded, decoded.as_array(), strict=True))
