@@ -1,0 +1,99 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backends.base import ModelFiles, Unavailable, Unsupported
+from bench.case import Case
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
+
+
+class OnnxRuntime:
+    """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._device = "cpu"
+
+    def load(self, case: Case, files: ModelFiles) -> None:
+        try:
+            import onnxruntime
+        except ImportError as missing:
+            package = PACKAGES[case.device]
+            raise Unavailable(
+                f"the package {package} is not installed; run: pip install {package}"
+            ) from missing
+        if case.precision != "fp32":
+            raise Unsupported(f"precision {case.precision} is not built for ONNX Runtime yet")
+        provider = PROVIDERS[case.device]
+        if provider not in onnxruntime.get_available_providers():
+            raise Unavailable(
+                f"this ONNX Runtime has no {provider}; on a machine with an NVIDIA GPU run `make clean setup`, "
+                "which installs onnxruntime-gpu"
+            )
+        if case.device == "cuda":
+            raise Unavailable("CUDA rows are not built yet for ONNX Runtime; use --devices cpu")
+        if files.fixed_batch not in (None, case.batch):
+            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
+        options = session_options(onnxruntime, case.threads)
+        self._session = onnxruntime.InferenceSession(
+            files.onnx, options, providers=[provider], enable_fallback=0
+        )
+        self._device = case.device
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]
+        self._threads = case.threads
+
+    def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._session.run(self._outputs, {self._input: pixels})[0]
+        return logits
+
+    def proof(self) -> dict[str, Any]:
+        import onnxruntime
+
+        nodes: dict[str, Counter[str]] = {}
+        for subgraph in self._session.get_provider_graph_assignment_info():
+            counts = nodes.setdefault(subgraph.ep_name, Counter())
+            counts.update(node.op_type for node in subgraph.get_nodes())
+        wanted = PROVIDERS[self._device]
+        elsewhere = {name: sum(counts.values()) for name, counts in nodes.items() if name != wanted}
+        return {
+            "version": onnxruntime.__version__,
+            "providers": self._session.get_providers(),
+            "nodes_per_provider": {
+                name: dict(sorted(counts.items())) for name, counts in sorted(nodes.items())
+            },
+            "intra_op_threads": self._threads,
+            "inter_op_threads": 1,
+            "graph_optimization": "all",
+            "fallback": f"nodes ran on {elsewhere} instead of {wanted}" if elsewhere else "",
+        }
+
+    def close(self) -> None:
+        self._session = None
+
+
+def session_options(onnxruntime: Any, threads: int) -> Any:
+    """The session settings of every CPU row: all graph optimisations, explicit threads, no spinning between turns.
+
+    ``force_spinning_stop`` lets the pool's threads spin while a call runs (as by default, it is faster) but sends
+    them to sleep when the call returns, so that a waiting worker leaves the cores to the one whose turn it is.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options

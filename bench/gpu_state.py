@@ -1,0 +1,192 @@
+"""NVIDIA GPUs as their management library sees them: what they are, how they are doing, what slows them down.
+
+The library (the package nvidia-ml-py, imported as ``pynvml``) is optional. Every figure is asked for by itself: one
+that a GPU, a driver or a virtual slice of a GPU does not give is None, and the others are unharmed. Names and units
+are those of NVML's API reference: clocks in MHz, power in mW, policy times in ns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Bits of nvmlDeviceGetCurrentClocksEventReasons: why the clock is not higher.
+CLOCK_REASONS: Mapping[int, str] = {
+    0x1: "idle",
+    0x2: "application clocks",
+    0x4: "power cap",
+    0x8: "hardware slow-down",
+    0x10: "sync boost",
+    0x20: "thermal slow-down (software)",
+    0x40: "thermal slow-down (hardware)",
+    0x80: "power brake",
+    0x100: "display clock",
+}
+# Those that mean "too hot or too little supply", by no choice of the user's.
+SLOW_DOWNS = tuple(CLOCK_REASONS[bit] for bit in (0x8, 0x20, 0x40, 0x80))
+POWER_CAP = CLOCK_REASONS[0x4]
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One GPU at one moment; None where it does not tell.
+
+    Attributes:
+        sm_clock_mhz: clock of the multiprocessors, now.
+        clock_reasons: why it is not higher, names of ``CLOCK_REASONS``.
+        temperature_c: of the chip.
+        power_w: drawn now.
+        process_ids: processes that compute on it. In a container they may be ids of the host.
+        thermal_ns, power_ns: how long heat and the power cap have held the clock down, since the driver was loaded.
+    """
+
+    sm_clock_mhz: int | None = None
+    clock_reasons: tuple[str, ...] | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    process_ids: tuple[int, ...] | None = None
+    thermal_ns: int | None = None
+    power_ns: int | None = None
+
+
+class Gpu:
+    """One GPU that can be asked again and again. Close it when done.
+
+    Raises:
+        LookupError: no library, no driver or no such GPU; the text says which.
+    """
+
+    def __init__(self, index: int | str = 0) -> None:
+        try:
+            import pynvml
+        except ImportError:
+            raise LookupError("nvidia-ml-py is not installed") from None
+        self._nvml: Any = pynvml
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise LookupError(f"no NVIDIA driver: {error}") from None
+        try:
+            by_id = pynvml.nvmlDeviceGetHandleByUUID
+            self._handle = (
+                by_id(index) if isinstance(index, str) else pynvml.nvmlDeviceGetHandleByIndex(index)
+            )
+        except pynvml.NVMLError as error:
+            pynvml.nvmlShutdown()
+            raise LookupError(f"the NVIDIA driver has no GPU {index}: {error}") from None
+
+    def close(self) -> None:
+        """Lets go of the library."""
+        self._nvml.nvmlShutdown()
+
+    def read(self) -> GpuState:
+        """How it is doing now."""
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        return GpuState(
+            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
+            clock_reasons=self._clock_reasons(),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
+            power_w=_watts(self._ask("nvmlDeviceGetPowerUsage")),
+            process_ids=None if processes is None else tuple(int(process.pid) for process in processes),
+            thermal_ns=_violation_ns(self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL")),
+            power_ns=_violation_ns(self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER")),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What it is and how it is set up and doing, as JSON types.
+
+        Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and
+        ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``, ``power_limit_default_w``, and those of
+        ``GpuState``.
+        """
+        name = self._ask("nvmlDeviceGetName")
+        memory = self._ask("nvmlDeviceGetMemoryInfo")
+        capability = self._ask("nvmlDeviceGetCudaComputeCapability")
+        return {
+            "name": name.decode(errors="replace") if isinstance(name, bytes) else name,
+            "memory_bytes": None if memory is None else int(memory.total),
+            "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
+            "sm_clock_max_mhz": self._ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
+            "sm_clock_set_mhz": self._ask("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
+            "sm_clock_default_mhz": self._ask("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
+            "power_limit_w": _watts(self._ask("nvmlDeviceGetEnforcedPowerLimit")),
+            "power_limit_default_w": _watts(self._ask("nvmlDeviceGetPowerManagementDefaultLimit")),
+            **asdict(self.read()),
+        }
+
+    def _clock_reasons(self) -> tuple[str, ...] | None:
+        # The second is the first's name in drivers before 535.
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return None if bits is None else tuple(name for bit, name in CLOCK_REASONS.items() if bits & bit)
+
+    def _ask(self, call: str, constant: str = "") -> Any:
+        """The answer to one question, or None where the GPU, the driver or the library does not know it."""
+        function: Callable[..., Any] | None = getattr(self._nvml, call, None)
+        if function is None:
+            return None
+        try:
+            return function(self._handle, *([getattr(self._nvml, constant)] if constant else []))
+        except self._nvml.NVMLError:
+            return None
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
+
+
+def _violation_ns(status: Any) -> int | None:
+    return None if status is None else int(status.violationTime)
+
+
+def used_gpu() -> int | str:
+    """The GPU that CUDA calls its first, as far as the environment tells: an index or a UUID.
+
+    CUDA counts the fastest first, NVML in the order of the bus: on a machine of unlike GPUs set
+    ``CUDA_DEVICE_ORDER=PCI_BUS_ID``, and both agree.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else first or 0
+
+
+def other_processes(process_ids: Iterable[int] | None, own_pids: Iterable[int]) -> int | None:
+    """How many processes that are not ours compute on a GPU.
+
+    None where it cannot be told: the list is not given, or none of ours is in it though there are some, which means
+    that its ids are those of another pid namespace (a container sees the host's).
+    """
+    if process_ids is None:
+        return None
+    listed, own = set(process_ids), set(own_pids)
+    if listed and own and not listed & own:
+        return None
+    return len(listed - own)
+
+
+def describe_gpus() -> dict[str, Any]:
+    """Driver and GPUs, or the reason why there are none to tell of: ``driver``, ``gpus``, ``reason``."""
+    nothing: dict[str, Any] = {"driver": None, "gpus": []}
+    try:
+        import pynvml
+    except ImportError:
+        return {**nothing, "reason": "nvidia-ml-py is not installed"}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return {**nothing, "reason": f"no NVIDIA driver: {error}"}
+    try:
+        gpus = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            gpu = Gpu(index)
+            gpus.append(gpu.describe())
+            gpu.close()
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        driver = driver.decode(errors="replace") if isinstance(driver, bytes) else driver
+        return {"driver": driver, "gpus": gpus, "reason": None if gpus else "the driver sees no GPU"}
+    except (pynvml.NVMLError, LookupError) as error:
+        return {**nothing, "reason": f"the NVIDIA driver does not answer: {error}"}
+    finally:
+        pynvml.nvmlShutdown()

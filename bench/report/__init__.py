@@ -1,0 +1,59 @@
+"""Reports of a run: one small module per format, all made from one DataFrame.
+
+A format is a module with a ``FILE_NAME`` and a ``write(frame, info, path)``, and one line in ``FORMATS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.report import csv, markdown, parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Format(Protocol):
+    """What a format's module offers."""
+
+    FILE_NAME: str
+
+    def write(self, frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
+        """Writes the report to ``path``, in one step; the same input gives the same bytes.
+
+        Args:
+            frame: as of ``bench.report.frame.load_frame``.
+            info: as of ``bench.report.frame.load_info``.
+            path: where to.
+
+        Raises:
+            BenchError: the disk is full or not writable.
+        """
+        ...
+
+
+FORMATS: dict[str, Format] = {
+    "csv": csv,
+    "parquet": parquet,
+    "markdown": markdown,
+}
+
+
+def write_all(run: Path) -> dict[str, Path]:
+    """Makes every report of a run anew from its raw files, in the run's folder.
+
+    Returns:
+        the file of each format by the format's name.
+
+    Raises:
+        BenchError: the folder holds no run, or cannot be written.
+    """
+    from bench.report.frame import load_frame, load_info
+
+    frame, info = load_frame(run), load_info(run)
+    paths = {name: Path(run) / format_.FILE_NAME for name, format_ in FORMATS.items()}
+    for name, path in paths.items():
+        FORMATS[name].write(frame, info, path)
+    return paths

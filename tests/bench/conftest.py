@@ -1,0 +1,74 @@
+"""A small run in a temporary folder: eight images, a graph of one layer, the fake backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from bench_fakes import WNIDS, Recorder, make_graph
+from PIL import Image as PilImage
+
+from bench.case import Case
+from bench.results import RunFolder
+from bench.runner import Runner
+from bench.tasks import Context
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight JPEGs in three class folders."""
+    root = tmp_path_factory.mktemp("data")
+    source = np.random.default_rng(0)
+    for number in range(8):
+        folder = root / "valid" / WNIDS[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = source.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        PilImage.fromarray(coarse).resize((320, 240)).save(folder / f"image_{number}.JPEG")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX classifier of 1000 classes: mean colour, then one linear layer."""
+    path = tmp_path_factory.mktemp("graph") / "tiny.onnx"
+    onnx.save(make_graph("batch"), path)
+    return path
+
+
+@pytest.fixture
+def run_cases(
+    tmp_path: Path, image_folder: Path, tiny_graph: Path
+) -> Callable[..., tuple[RunFolder, Recorder]]:
+    """Runs Cases in real worker processes, and gives the run's folder and what the listener heard."""
+
+    def run(
+        *cases: Case,
+        timeout_seconds: float = 60.0,
+        budget_seconds: float = 2.0,
+        folder: RunFolder | None = None,
+    ) -> tuple[RunFolder, Recorder]:
+        if folder is None:
+            plan = {"cases": [case.to_dict() for case in cases]}
+            folder = RunFolder.create(tmp_path / "run")
+            folder.write_run_info({"created_at": "2026-01-01T00:00:00+00:00", "plan": plan})
+            names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
+            folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
+        files = {
+            "model": "onnx:tiny.onnx",
+            "weights": "user",
+            "weights_sha256": "0" * 64,
+            "onnx": str(tiny_graph),
+            "onnx_sha256": "0" * 64,
+        }
+        context = Context(run=str(folder.path), data=str(image_folder), files=files, throughput_images=8)
+        recorder = Recorder()
+        runner = Runner(
+            folder, context, recorder, timeout_seconds=timeout_seconds, budget_seconds=budget_seconds
+        )
+        runner.execute(cases)
+        return folder, recorder
+
+    return run

@@ -1,0 +1,331 @@
+"""bench.report.frame: every figure derived from raw files, every planned Case a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_run import add_predictions, add_samples, case, end, make_run
+
+from bench import stats
+from bench.case import Status
+from bench.report.frame import COLUMNS, DEMO_NOTE, NEVER_RAN, RANDOM_NOTE, TEXT_COLUMNS, load_frame, load_info
+
+REQUIRED = """
+    case_id status reason model weights backend device precision pipeline batch threads instances scenario stage
+    n_samples latency_ns_p50 latency_ns_p50_low latency_ns_p50_high latency_ns_p90 latency_ns_p99
+    throughput_images_per_s n_images n_bad_images top1_percent top5_percent agreement_percent peak_rss_bytes
+"""
+
+# label, top-5: top-1 right on a and b, top-5 right on c too, wrong on d
+GOOD = {
+    "a": (1, [1, 2, 3, 4, 5]),
+    "b": (2, [2, 1, 3, 4, 5]),
+    "c": (3, [9, 8, 7, 6, 3]),
+    "d": (4, [9, 8, 7, 6, 5]),
+}
+# differs from GOOD in the top-1 of d, and in the order of c's tail
+OTHER = {**GOOD, "c": (3, [9, 8, 7, 3, 6]), "d": (4, [4, 8, 7, 6, 5])}
+
+ACCURACY = case(scenario="accuracy", batch=32)
+ORT = case(scenario="accuracy", batch=32, backend="onnxruntime")
+
+
+def rows(folder):
+    frame = load_frame(folder.path)
+    return {row["case_id"]: row for row in frame.to_dict("records")}
+
+
+def scored(tmp_path, first=ACCURACY, second=ORT, info=None):
+    folder = make_run(tmp_path / "run", [first, second], info)
+    add_predictions(folder, first, GOOD)
+    add_predictions(folder, second, OTHER)
+    end(folder, first)
+    end(folder, second)
+    return rows(folder), first, second
+
+
+def test_columns_come_in_the_promised_order(tmp_path):
+    frame = load_frame(make_run(tmp_path / "run", [ACCURACY]).path)
+    required = REQUIRED.split()
+    assert list(frame.columns)[: len(required)] == required
+    assert list(frame.columns) == list(COLUMNS)
+    assert {name: str(type_) for name, type_ in frame.dtypes.items()} == {
+        name: "string" if name in TEXT_COLUMNS else COLUMNS[name] for name in COLUMNS
+    }
+
+
+def test_a_run_without_a_plan_is_an_empty_table(tmp_path):
+    frame = load_frame(make_run(tmp_path / "run", []).path)
+    assert len(frame) == 0
+    assert list(frame.columns) == list(COLUMNS)
+
+
+# --- timings ------------------------------------------------------------------------------------------------
+
+
+def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
+    timed = case(batch=8, threads=2, options=(("form", "plain"),))
+    folder = make_run(tmp_path / "run", [timed])
+    latency_ns = np.random.default_rng(0).lognormal(16, 0.2, 400).astype(np.int64)
+    add_samples(folder, timed, [10**9] * 40 + latency_ns.tolist(), n_warmup=40)
+    end(
+        folder,
+        timed,
+        stage="compute",
+        metrics={"peak_rss_bytes": 123, "stop_reason": "precision", "n_warmup": 40},
+    )
+    row = rows(folder)[timed.case_id]
+    assert (row["n_samples"], row["n_warmup"], row["stop_reason"], row["peak_rss_bytes"]) == (
+        400,
+        40,
+        "precision",
+        123,
+    )
+    assert row["latency_ns_p50"] == np.median(latency_ns)
+    assert row["latency_ns_p90"] == np.quantile(latency_ns, 0.9)
+    assert row["latency_ns_p99"] == np.quantile(latency_ns, 0.99)
+    assert (row["latency_ns_p50_low"], row["latency_ns_p50_high"]) == stats.quantile_interval(latency_ns, 0.5)
+    assert row["throughput_images_per_s"] == pytest.approx(400 * 8 / (latency_ns.sum() / 1e9))
+    assert row["n_outliers"] == stats.modified_z_outliers(latency_ns)
+    assert row["options"] == '{"form": "plain"}'
+    assert row["note"] == ""
+    assert pd.isna(row["top1_percent"])
+    assert pd.isna(row["n_images"])
+
+
+def test_quantiles_without_enough_samples_are_empty_and_say_why(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, [1000] * 20)
+    end(folder, timed, stage="compute")
+    row = rows(folder)[timed.case_id]
+    assert row["latency_ns_p50"] == 1000
+    assert pd.isna(row["latency_ns_p90"])
+    assert pd.isna(row["latency_ns_p99"])
+    assert row["note"] == "p90 needs 29 samples, had 20; p99 needs 299 samples, had 20"
+
+
+def test_a_handful_of_samples_has_no_median_and_no_interval(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, [1000] * 4)
+    end(folder, timed, stage="compute")
+    row = rows(folder)[timed.case_id]
+    assert pd.isna(row["latency_ns_p50"])
+    assert pd.isna(row["latency_ns_p50_low"])
+    assert row["throughput_images_per_s"] == pytest.approx(1e6)
+
+
+def test_throughput_has_images_and_no_quantiles(tmp_path):
+    timed = case(scenario="throughput", batch=4)
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, [7, *([2_000_000] * 50)], n_warmup=1, stage="end_to_end")
+    end(folder, timed, stage="end_to_end", metrics={"n_bad_images": 2})
+    row = rows(folder)[timed.case_id]
+    assert row["throughput_images_per_s"] == pytest.approx(2000)
+    assert (row["n_images"], row["n_bad_images"], row["stage"]) == (200, 2, "end_to_end")
+    assert pd.isna(row["latency_ns_p50"])
+    assert row["note"] == ""
+
+
+def test_only_samples_of_the_rows_stage_count(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, [1000] * 30, stage="compute")
+    end(folder, timed, stage="h2d")
+    row = rows(folder)[timed.case_id]
+    assert row["n_samples"] == 0
+    assert row["note"] == "no sample after warm-up"
+
+
+def test_times_of_zero_give_no_throughput(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, [0] * 30)
+    end(folder, timed)
+    assert pd.isna(rows(folder)[timed.case_id]["throughput_images_per_s"])
+
+
+# --- accuracy -----------------------------------------------------------------------------------------------
+
+
+def test_accuracy_and_agreement_by_hand(tmp_path):
+    found, first, second = scored(tmp_path)
+    reference, other = found[first.case_id], found[second.case_id]
+    assert (reference["n_images"], reference["top1_percent"], reference["top5_percent"]) == (4, 50.0, 75.0)
+    assert (other["top1_percent"], other["top5_percent"]) == (75.0, 100.0)
+    assert other["agreement_percent"] == 75.0
+    assert other["top5_ordered_agreement_percent"] == 50.0
+    assert other["reference_case_id"] == reference["reference_case_id"] == first.case_id
+    assert pd.isna(reference["agreement_percent"])
+    assert pd.isna(reference["top5_ordered_agreement_percent"])
+    assert reference["note"] == other["note"] == ""
+
+
+def test_the_reference_is_pytorch_on_the_cpu_wherever_it_stands(tmp_path):
+    found, first, _ = scored(tmp_path, ORT, ACCURACY)
+    assert found[first.case_id]["reference_case_id"] == ACCURACY.case_id
+    assert found[first.case_id]["agreement_percent"] == 75.0
+
+
+def test_without_pytorch_the_first_ok_case_is_the_reference(tmp_path):
+    folder = make_run(tmp_path / "run", [ACCURACY, ORT, case(scenario="accuracy", backend="fake")])
+    end(folder, ACCURACY, Status.UNAVAILABLE, reason="torch is missing")
+    for scored_case in (ORT, case(scenario="accuracy", backend="fake")):
+        add_predictions(folder, scored_case, GOOD)
+        end(folder, scored_case)
+    found = rows(folder)
+    assert found[case(scenario="accuracy", backend="fake").case_id]["reference_case_id"] == ORT.case_id
+    assert found[case(scenario="accuracy", backend="fake").case_id]["agreement_percent"] == 100.0
+    assert found[ACCURACY.case_id]["reference_case_id"] == ""
+
+
+def test_agreement_is_over_common_images_in_any_order(tmp_path):
+    folder = make_run(tmp_path / "run", [ACCURACY, ORT])
+    add_predictions(folder, ACCURACY, GOOD)
+    add_predictions(folder, ORT, {"z": (1, [0, 1, 2, 3, 4]), "d": OTHER["d"], "a": GOOD["a"]})
+    end(folder, ACCURACY)
+    end(folder, ORT)
+    for _ in range(2):
+        row = rows(folder)[ORT.case_id]
+        assert (row["n_images"], row["agreement_percent"]) == (3, 50.0)
+        folder.merge_parts()
+
+
+def test_no_common_image_says_so(tmp_path):
+    folder = make_run(tmp_path / "run", [ACCURACY, ORT])
+    add_predictions(folder, ACCURACY, GOOD)
+    add_predictions(folder, ORT, {"z": (1, [1, 2, 3, 4, 5])})
+    end(folder, ACCURACY)
+    end(folder, ORT)
+    row = rows(folder)[ORT.case_id]
+    assert pd.isna(row["agreement_percent"])
+    assert row["note"] == "no image in common with the reference Case"
+
+
+def test_random_weights_show_agreement_and_no_accuracy(tmp_path):
+    found, _, second = scored(
+        tmp_path,
+        case(scenario="accuracy", weights="random"),
+        case(scenario="accuracy", weights="random", backend="onnxruntime"),
+    )
+    row = found[second.case_id]
+    assert pd.isna(row["top1_percent"])
+    assert pd.isna(row["top5_percent"])
+    assert row["agreement_percent"] == 75.0
+    assert row["note"] == RANDOM_NOTE
+
+
+@pytest.mark.parametrize(
+    ("weights", "is_demo", "note"),
+    [
+        ("demo", False, DEMO_NOTE),
+        ("user", True, DEMO_NOTE),
+        ("random", True, f"{RANDOM_NOTE}; {DEMO_NOTE}"),
+        ("user", False, ""),
+    ],
+)
+def test_demo_is_marked(tmp_path, weights, is_demo, note):
+    marked = case(scenario="accuracy", weights=weights)
+    found, first, _ = scored(tmp_path, marked, ORT, {"dataset": {"is_demo": is_demo}})
+    assert found[first.case_id]["note"] == note
+
+
+def test_one_image_all_wrong(tmp_path):
+    folder = make_run(tmp_path / "run", [ACCURACY])
+    add_predictions(folder, ACCURACY, {"a": (7, [1, 2, 3, 4, 5])})
+    end(folder, ACCURACY)
+    row = rows(folder)[ACCURACY.case_id]
+    assert (row["n_images"], row["top1_percent"], row["top5_percent"]) == (1, 0.0, 0.0)
+
+
+# --- Cases that are not ok ----------------------------------------------------------------------------------
+
+
+def test_every_planned_case_is_a_row_in_order(tmp_path):
+    planned = [case(batch=batch) for batch in (1, 2, 3, 4)]
+    extra = case(batch=99)
+    folder = make_run(tmp_path / "run", planned)
+    end(folder, extra)
+    end(folder, planned[2], Status.OOM, reason="memory ran out;\n use a smaller --batches")
+    end(folder, planned[1], Status.INTERRUPTED, reason="stopped by the user")
+    frame = load_frame(folder.path)
+    assert frame["batch"].tolist() == [1, 2, 3, 4, 99]
+    assert frame["status"].tolist() == ["interrupted", "interrupted", "oom", "interrupted", "ok"]
+    assert frame["reason"].tolist() == [
+        *(NEVER_RAN, "stopped by the user", "memory ran out; use a smaller --batches", NEVER_RAN, "")
+    ]
+
+
+def test_a_case_that_is_not_ok_has_no_figures(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed, ACCURACY, ORT])
+    add_samples(folder, timed, [1000] * 500)
+    add_predictions(folder, ACCURACY, GOOD)
+    add_predictions(folder, ORT, OTHER)
+    end(folder, ORT)
+    end(folder, timed, Status.TIMEOUT, reason="too slow", stage="compute")
+    end(
+        folder, ACCURACY, Status.INVALID, reason="no proof", bad_images=({"image_id": "x", "reason": "torn"},)
+    )
+    found = rows(folder)
+    assert pd.isna(found[timed.case_id]["latency_ns_p50"])
+    assert pd.isna(found[timed.case_id]["throughput_images_per_s"])
+    assert pd.isna(found[ACCURACY.case_id]["top1_percent"])
+    assert found[ACCURACY.case_id]["n_bad_images"] == 1
+    assert found[ORT.case_id]["reference_case_id"] == ORT.case_id
+
+
+def test_ok_cases_without_raw_data_say_so(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed, ACCURACY])
+    end(folder, timed)
+    end(folder, ACCURACY)
+    found = rows(folder)
+    assert found[timed.case_id]["note"] == "its samples are missing from the run's folder"
+    assert found[ACCURACY.case_id]["note"] == "its predictions are missing from the run's folder"
+
+
+def test_texts_that_are_no_utf8_survive(tmp_path):
+    timed = case(model="onnx:\udcff.onnx")
+    folder = make_run(tmp_path / "run", [timed])
+    end(folder, timed, Status.FAILED, reason="cannot read \udcff")
+    row = load_frame(folder.path).iloc[0]
+    assert row["reason"] == "cannot read \\udcff"
+    assert row["model"] == "onnx:\\udcff.onnx"
+
+
+def test_bad_images_are_listed_once_and_sorted(tmp_path):
+    folder = make_run(tmp_path / "run", [ACCURACY, ORT])
+    bad = ({"image_id": "b", "reason": "torn"}, {"image_id": "a", "reason": "empty"})
+    end(folder, ACCURACY, bad_images=bad)
+    end(folder, ORT, bad_images=bad[:1])
+    info = load_info(folder.path)
+    assert info["bad_images"] == [bad[1], bad[0]]
+    assert info["host"]["cpu_model"] == "Test CPU"
+
+
+def test_many_cases_are_joined_by_image_not_by_place(tmp_path):
+    """Against a plain loop, on random predictions with images missing here and there."""
+    source = np.random.default_rng(1)
+    scored_cases = [case(scenario="accuracy", batch=batch) for batch in range(1, 6)]
+    folder = make_run(tmp_path / "run", scored_cases)
+    given = {}
+    for scored_case in scored_cases:
+        names = source.permutation([f"image{place}" for place in range(60)])[: source.integers(20, 60)]
+        given[scored_case] = {
+            str(name): (int(name[5:]) % 4, source.permutation(6)[:5].tolist()) for name in names
+        }
+        add_predictions(folder, scored_case, given[scored_case])
+        end(folder, scored_case)
+    folder.merge_parts()
+    found, reference = rows(folder), given[scored_cases[0]]
+    for scored_case in scored_cases[1:]:
+        own = given[scored_case]
+        common = [name for name in own if name in reference]
+        same = sum(own[name][1][0] == reference[name][1][0] for name in common)
+        right = sum(label in top for label, top in own.values())
+        row = found[scored_case.case_id]
+        assert row["agreement_percent"] == pytest.approx(100 * same / len(common))
+        assert row["top5_percent"] == pytest.approx(100 * right / len(own))
