@@ -1,0 +1,125 @@
+# The front door: `make` lists what there is. Every target first makes what it needs in .venv (a second time: nothing).
+# A variable is set on the command line, `make bench MODEL=scarlet_a BATCHES=1,32`, or in the environment.
+# Exit status: make's own, 0 or 2. Where 1 (a Case not ok under --strict), 2 (a mistake in the call) and 130
+# (interrupted) must be told apart, call .venv/bin/scarlet-bench itself.
+
+## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>
+MODEL ?= scarlet_c
+## Folder with ImageNet's validation images; without it a demo set is made
+DATA ?=
+## File with trained weights, or demo, or random
+CHECKPOINT ?=
+## Runtimes to compare, comma-separated: pytorch,onnxruntime
+BACKENDS ?=
+## Devices, comma-separated: cpu,cuda
+DEVICES ?=
+## Precisions, comma-separated: fp32
+PRECISIONS ?=
+## Batch sizes to time, comma-separated: 1,8
+BATCHES ?=
+## How many images to judge accuracy on: a number or all
+IMAGES ?=
+## What decodes and resizes the images: dali or reference
+PIPELINE ?=
+## Seconds that the measurements may take, about
+BUDGET ?=
+## Folder or file to write to
+OUT ?=
+## Folder of an earlier run, for report
+RUN ?= results/latest
+## Further options, passed on as they are: ARGS="--threads 2 --strict"
+ARGS ?=
+## Packages to install: cpu or gpu; without it a GPU is looked for
+EXTRAS ?=
+## Python 3.10 or newer to make .venv with
+PYTHON ?= python3
+
+# The recipes take values from the environment, so that no quote, space or $ in a path is read as syntax.
+PASSED := MODEL DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN EXTRAS PYTHON
+$(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
+export $(PASSED)
+
+# $(call option,--data,DATA) is --data with DATA's value, or nothing where DATA is empty.
+option = $${$(2):+$(1) "$$$(2)"}
+
+BIN := .venv/bin
+NO_PYTHON = { printf "error: there is no '%s' here\n       Install Python 3.10 or newer, or name one: make setup \
+PYTHON=/path/to/python3\n" "$$PYTHON" >&2; exit 1; }
+SETUP = @command -v "$$PYTHON" >/dev/null || $(NO_PYTHON); "$$PYTHON" tools/setup.py
+
+# What the demo weights are trained and tuned on.
+TRAIN_IMAGES := 16000
+TUNE_IMAGES := 3000
+
+# Two workers fit two cores; each computes on one thread, or they would fight for the cores.
+TEST_WORKERS ?= 2
+TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev bench export report doctor demo demo-weights test lint constraints clean
+
+help: ## Show this list
+	@awk 'function flush_note() { note = "" } \
+	  /^## / { note = substr($$0, 4); next } \
+	  /^[A-Z_]+ \?=/ { if (note != "") { name = $$1; value = $$0; sub(/^[A-Z_]+ \?= */, "", value); \
+	    if (value != "") note = note " (default: " value ")"; variables = variables sprintf("  %-12s %s\n", name, note) } } \
+	  /^[a-z-]+:.*## / { name = $$1; sub(/:.*/, "", name); text = $$0; sub(/.*## /, "", text); \
+	    targets = targets sprintf("  %-12s %s\n", name, text) } \
+	  { flush_note() } \
+	  END { printf "usage: make TARGET [VARIABLE=value ...]\n\ntargets\n%s\nvariables\n%s", targets, variables }' Makefile
+
+setup: ## Make .venv with the packages for this machine
+	$(SETUP) run
+	@echo ".venv is ready"
+
+setup-dev:
+	$(SETUP) dev
+
+bench: ## Measure accuracy and latency of MODEL, and show the table
+	$(SETUP) run
+	@$(BIN)/scarlet-bench run $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) \
+	  $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
+	  $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) $(call option,--batches,BATCHES) \
+	  $(call option,--images,IMAGES) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
+
+export: ## Write MODEL as an ONNX file, checked against PyTorch
+	$(SETUP) run
+	@$(BIN)/scarlet-bench export $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) \
+	  $(call option,--data,DATA) $(call option,--out,OUT) $(ARGS)
+
+report: ## Show the table of RUN again, and remake its files
+	$(SETUP) run
+	@$(BIN)/scarlet-bench report "$$RUN" $(ARGS)
+
+doctor: ## Say what this machine has, what is missing and how to get it
+	$(SETUP) run
+	@$(BIN)/scarlet-bench doctor $(ARGS)
+
+demo: ## Make the demo set of labelled images (IMAGES of them, in OUT)
+	$(SETUP) run
+	@$(BIN)/scarlet-bench demo $(call option,--out,OUT) $(call option,--images,IMAGES) $(ARGS)
+
+demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
+	$(SETUP) run
+	@$(BIN)/python -m pipelines.demo --split train --images $(TRAIN_IMAGES) --out data/demo-train
+	@$(BIN)/python -m pipelines.demo --split tune --images $(TUNE_IMAGES) --out data/demo-tune
+	@mkdir -p data/demo-weights
+	@$(BIN)/python -m models.demo.train --model "$$MODEL" --data data/demo-train --tune data/demo-tune \
+	  --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
+
+test: setup-dev ## Run the tests and check their coverage (at least 90 %)
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	  --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
+
+lint: setup-dev ## Check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m mypy --strict tools/environment.py tools/console.py
+
+constraints: setup-dev ## Pin the packages anew, after a change in pyproject.toml (ARGS=--upgrade: newer ones)
+	@tools/pins.sh $(ARGS)
+
+clean: ## Remove .venv and caches; data and results stay
+	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	@find bench export models pipelines tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""Every bash and python block of the documents runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks() -> list[tuple[str, str, str]]:
+    return [
+        (document.relative_to(ROOT).as_posix(), language, text)
+        for document in DOCUMENTS
+        for language, text in BLOCK.findall(document.read_text(encoding="utf-8"))
+    ]
+
+
+BLOCKS = blocks()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [(language, text) for _, language, text in BLOCKS],
+    ids=[f"{name}-{number}" for number, (name, _, _) in enumerate(BLOCKS)],
+)
+def test_block_runs(language: str, text: str, tmp_path: Path) -> None:
+    # The same commands with less to do: make passes these on as it does on its command line.
+    environment = {
+        **os.environ,
+        "BUDGET": "2",
+        "IMAGES": "16",
+        "OUT": str(tmp_path / "run"),
+        "SCARLET_BENCH_STORE": str(tmp_path / "store"),
+    }
+    command = ["bash", "-euo", "pipefail", "-c", text] if language == "bash" else [sys.executable, "-c", text]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert ended.returncode == 0, f"{text}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+
+
+def test_readme_begins_with_its_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^make .*$", readme, re.MULTILINE)
+    assert commands[:2] == ["make bench MODEL=scarlet_c", "make test"]
+
+
+def test_documents_link_to_files_that_exist() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name} links to {target}"
