@@ -90,7 +90,12 @@ def make_demo(
 def published_fingerprint(split: str, seed: int, images: int) -> str | None:
     """The fingerprint committed for a set of this revision, or None if there is none."""
     table: dict[str, str] = json.loads(Path(__file__).with_name("demo_fingerprints.json").read_text("utf-8"))
-    return table.get(f"revision {REVISION}, {split}, seed {seed}, {images} images")
+    return table.get(fingerprint_key(split, seed, images))
+
+
+def fingerprint_key(split: str, seed: int, images: int) -> str:
+    """A set's name in the table of published fingerprints."""
+    return f"revision {REVISION}, {split}, seed {seed}, {images} images"
 
 
 @cache
@@ -98,7 +103,8 @@ def _wnids() -> tuple[str, ...]:
     return tuple(Path(__file__).with_name("wnids.txt").read_text("utf-8").split())
 
 
-def _paths(split: str, images: int) -> list[str]:
+def image_paths(split: str, images: int) -> list[str]:
+    """Where the first images of a split lie under the set's folder, in the order of making."""
     return [relative_path(_wnids()[class_of(index)], split, index) for index in range(images)]
 
 
@@ -149,7 +155,7 @@ def _complete(out: Path, wanted: DemoSet, accept_other_bytes: bool) -> DemoSet |
         wanted.seed,
         wanted.images,
     )
-    paths = _paths(wanted.split, wanted.images)
+    paths = image_paths(wanted.split, wanted.images)
     if not same or set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
         return None
     return found
@@ -166,7 +172,7 @@ def _make(
     accept_other_bytes: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> DemoSet:
-    paths = _paths(wanted.split, wanted.images)
+    paths = image_paths(wanted.split, wanted.images)
     (out / MARKER).unlink(missing_ok=True)
     # Files are written whole, so those of an unfinished set can be trusted if the same versions made them.
     keep = set(paths) if read_set(out / UNFINISHED) == wanted else set()
@@ -250,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.seed,
             processes=chosen.processes,
             accept_other_bytes=chosen.accept_other_bytes,
-            on_progress=_print_progress,
+            on_progress=print_progress,
         )
     except BenchError as error:
         print(f"error: {error.what}\n{error.do}", file=sys.stderr)
@@ -262,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_progress(done: int, total: int) -> None:
+def print_progress(done: int, total: int) -> None:
     """A line at each tenth of the way."""
     if done == total or done * 10 // total != max(0, done - CHUNK) * 10 // total:
         print(f"{done} of {total} images", flush=True)

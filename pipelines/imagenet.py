@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.errors import BenchError
+from pipelines.wnids import first_few, wnids
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -19,8 +20,6 @@ PLACES = ("valid", "val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data
 
 # Written by pipelines.demo into the folder of a set that it made.
 DEMO_MARKER = ".scarlet-demo.json"
-
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,6 @@ class _Found:
     unknown: list[str] = field(default_factory=list)
 
 
-def wnids() -> tuple[str, ...]:
-    """The 1000 WordNet ids of ILSVRC2012, sorted: a label is a place in this list."""
-    return tuple(Path(__file__).with_name("wnids.txt").read_text(encoding="ascii").split())
-
-
 def find_images(data: Path) -> ImageSet:
     """Finds the validation images under ``data`` and labels them.
 
@@ -105,7 +99,7 @@ def find_images(data: Path) -> ImageSet:
         if found.classes and found.flat:
             raise BenchError(
                 f"{len(found.flat)} images lie beside the class folders of {folder}, and so have no class: "
-                f"{_some(sorted(found.flat))}",
+                f"{first_few(sorted(found.flat))}",
                 "Move them into class folders or out of the data folder.",
             )
         if found.classes or found.flat:
@@ -167,15 +161,9 @@ def _unknown_folders(found: _Found) -> BenchError:
     folders = "a folder" if count == 1 else f"{count} folders"
     return BenchError(
         f"{found.folder} holds {folders} of images that no ImageNet class is named by: "
-        f"{_some(sorted(found.unknown))}",
+        f"{first_few(sorted(found.unknown))}",
         "Class folders are named by one of the 1000 wnids of ILSVRC2012, n and eight digits, such as n01440764.",
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _image_set(root: Path, found: _Found) -> ImageSet:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.errors import BenchError
-from pipelines.imagenet import SHOWN, wnids
+from pipelines.wnids import first_few, wnids
 
 VAL_TXT = "val.txt"
 DEVKIT = Path("ILSVRC2012_devkit_t12", "data")
@@ -84,10 +84,7 @@ def _count(names: Sequence[str]) -> str:
 
 
 def _mismatch(what: str, names: Sequence[str]) -> BenchError:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return BenchError(
-        f"{what}: {', '.join(names[:SHOWN])}{more}", "Make the list and the folder hold the same images."
-    )
+    return BenchError(f"{what}: {first_few(names)}", "Make the list and the folder hold the same images.")
 
 
 def _devkit(folder: Path, names: Sequence[str]) -> dict[str, int]:

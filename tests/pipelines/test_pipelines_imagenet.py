@@ -12,7 +12,8 @@ import pytest
 from scipy.io import savemat
 
 from models.errors import BenchError
-from pipelines.imagenet import Image, find_images, subset, wnids
+from pipelines.imagenet import Image, find_images, subset
+from pipelines.wnids import wnids
 
 TENCH, GOLDFISH, TOILET_TISSUE = "n01440764", "n01443537", "n15075141"
 
