@@ -56,7 +56,7 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench export report doctor demo demo-weights test lint constraints clean
+.PHONY: help setup setup-dev bench plan noise export report doctor demo demo-weights test lint constraints clean
 
 help: ## Show this list
 	@awk 'function flush_note() { note = "" } \
@@ -75,12 +75,23 @@ setup: ## Make .venv with the packages for this machine
 setup-dev:
 	$(SETUP) dev
 
-bench: ## Measure accuracy and latency of MODEL, and show the table
-	$(SETUP) run
-	@$(BIN)/scarlet-bench run $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) \
+# What bench, plan and noise have in common: every variable that was given, as an option of the command.
+RUN_OPTIONS = $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) \
 	  $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
 	  $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) $(call option,--batches,BATCHES) \
 	  $(call option,--images,IMAGES) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
+
+bench: ## Measure accuracy and latency of MODEL, and show the table
+	$(SETUP) run
+	@$(BIN)/scarlet-bench run $(RUN_OPTIONS)
+
+plan: ## Show what bench would run, and about how long it would take
+	$(SETUP) run
+	@$(BIN)/scarlet-bench plan $(RUN_OPTIONS)
+
+noise: ## Measure MODEL against itself: what difference can this machine resolve today?
+	$(SETUP) run
+	@$(BIN)/scarlet-bench noise $(RUN_OPTIONS)
 
 export: ## Write MODEL as an ONNX file, checked against PyTorch
 	$(SETUP) run

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GOOD, NOT_OK, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 LOG_WIDTH = 160
+
+# For commands that hand their options on to `run`.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name="scarlet-bench",
@@ -37,6 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines inst
 
 @app.command()
 def run(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
     ] = "scarlet_c",
@@ -69,6 +73,9 @@ def run(
         list[str] | None,
         typer.Option(help="backend.name=value, for example pytorch.form=plain; may be repeated."),
     ] = None,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
     ] = None,
@@ -78,35 +85,73 @@ def run(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
     as_json: Json = False,
+    purpose: Annotated[str, typer.Option(hidden=True)] = "run",
 ) -> None:
     """Measure a model and report."""
     from bench import session
+    from bench.settings import Settings
 
     console = _console(as_json)
-    if resume:
-        ended = session.resume(out or session.RESULTS / "latest", console)
-    else:
-        settings = session.Settings(
-            model=model,
-            checkpoint=checkpoint,
-            data=data,
-            pipeline=pipeline,
-            backends=backends,
-            devices=devices,
-            precisions=precisions,
-            batches=batches,
-            threads=threads,
-            instances=instances,
-            scenarios=scenarios,
-            images=images,
-            budget_seconds=budget,
-            timeout_seconds=timeout,
-            seed=seed,
-            options=tuple(option or ()),
-        )
-        ended = session.run(settings, out, console)
+    given: dict[str, Any] = {
+        "model": model,
+        "checkpoint": checkpoint,
+        "data": data,
+        "pipeline": pipeline,
+        "backends": backends,
+        "devices": devices,
+        "precisions": precisions,
+        "batches": batches,
+        "threads": threads,
+        "instances": instances,
+        "scenarios": scenarios,
+        "images": images,
+        "budget_seconds": budget,
+        "timeout_seconds": timeout,
+        "seed": seed,
+        "options": tuple(option or ()),
+    }
+    if plan_file is not None:
+        from bench import planfile
+
+        # The file says what the command line does not.
+        explicit = {name: value for name, value in given.items() if _is_explicit(context, name)}
+        given = {**given, **planfile.read(plan_file).settings(), **explicit}
+    settings = Settings(**given)
+    if purpose == "plan":
+        session.foretell(settings, console)
+        return
+    if purpose == "noise":
+        session.measure_noise(settings, out, console)
+        return
+    ended = (
+        session.resume(out or session.RESULTS / "latest", console)
+        if resume
+        else session.run(settings, out, console)
+    )
     _show(ended.run, console, as_json)
     raise typer.Exit(exit_code(ended, strict))
+
+
+def _is_explicit(context: typer.Context, setting: str) -> bool:
+    """Whether the command line gave this setting."""
+    parameter = {"budget_seconds": "budget", "timeout_seconds": "timeout", "options": "option"}.get(
+        setting, setting
+    )
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+@app.command(context_settings=PASS_ON)
+def plan(context: typer.Context) -> None:
+    """Show what `run` with the same options would do, and about how long it would take."""
+    app(["run", *context.args, "--purpose", "plan"])
+
+
+@app.command("noise", context_settings=PASS_ON)
+def measure_noise(context: typer.Context) -> None:
+    """Measure a Case against itself: what difference can this machine resolve today? Takes the options of `run`."""
+    defaults = ["--scenarios", "latency", "--batches", "1", "--backends", "onnxruntime"]
+    app(["run", *defaults, *context.args, "--purpose", "noise"])
 
 
 def exit_code(ended: Ended, strict: bool) -> int:
@@ -158,12 +203,12 @@ def demo(
     images: Annotated[int, typer.Option(help="How many.")] = 512,
 ) -> None:
     """Make the demo images."""
-    from bench import session
+    from bench.images import make_demo_set
 
     if images < 1:
         raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 512.")
     console = _console(False)
-    session.make_demo_set(out, images, console)
+    make_demo_set(out, images, console)
     console.print(f"{images} demo images are in {out}", highlight=False, soft_wrap=True)
 
 

@@ -121,6 +121,7 @@ class LatencySampler:
         self.settled = False
         self.warm = False
         self.stop_reason = ""
+        self.turn_median_ns = 0.0
 
     @property
     def n_warmup(self) -> int:
@@ -138,7 +139,9 @@ class LatencySampler:
         The first call of a turn finds the caches as another worker left them: it is kept as a warm-up sample.
         """
         self._record(round_, warmup=True)
-        self._measured_ns += self._take(round_, False, slice_ns)
+        taken = self._take(round_, False, slice_ns)
+        self.turn_median_ns = float(np.median(taken))
+        self._measured_ns += taken
         self._rounds += 1
         if not self.stop_reason:
             self.stop_reason = self._stop.reason(np.asarray(self._measured_ns, dtype=np.int64), self._rounds)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from bench.host.disturbance import RoundState
+
 SCHEMA_VERSION = 1
 
 RUN_INFO = "run.json"
@@ -286,6 +288,40 @@ class RunFolder:
         }
         columns = {"image_id": image_id, "label": label, **places, "margin": margin}
         tables.write_part(self.path, case_id, "predictions", columns)
+
+    # --- the state of each round ----------------------------------------------------------------------------
+
+    def write_rounds(self, states: Sequence[RoundState]) -> None:
+        """Adds the rounds of a group to ``rounds.parquet``; on disk when this returns.
+
+        Call it when the group's last round is over and before its Cases are finished: a Case then never ends without
+        its rounds.
+
+        Raises:
+            BenchError: the disk is full or not writable.
+        """
+        if states:
+            rows = [state.to_row() for state in states]
+            tables.append_rounds(self.path, {name: [row[name] for row in rows] for name in rows[0]})
+
+    def rounds(self) -> pd.DataFrame:
+        """What disturbed each round, in the order they were written; empty where none was watched.
+
+        Columns: ``scenario`` (category), ``round`` (int32), ``disturbed`` (bool), ``reason`` (category:
+        comma-separated values of ``disturbance.Disturbance``, empty for a quiet round), ``duration_ns`` (int64) and
+        the other figures of ``disturbance.RoundState``, missing where they were not known.
+        """
+        return tables.read_rounds(self.path)
+
+    def next_round(self, scenario: str) -> int:
+        """The number of a group's next round: a run that is resumed goes on counting, so that rounds of two sessions
+        are never taken for one.
+        """
+        rounds = self.rounds()
+        known = rounds.loc[rounds["scenario"] == scenario, "round"]
+        return int(known.max()) + 1 if len(known) else 0
+
+    # --- all parts ------------------------------------------------------------------------------------------
 
     def merge_parts(self) -> None:
         """Moves the parts of ended Cases into ``samples.parquet`` and ``predictions.parquet``.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Protocol
 
-from bench import memory, schedule, wire
-from bench.backends.base import Unavailable
+from bench import schedule, verdict, wire
 from bench.case import Case, Status
+from bench.host import memory
+from bench.host.disturbance import Monitor, RoundState
 from bench.results import CaseResult, RunFolder
 from bench.tasks import Context, Progress
-from models.errors import BenchError
 
 WARM_UP_ROUND = -1
 ACCURACY_SLICE_NS = 500_000_000
@@ -39,6 +40,9 @@ class Listener(Protocol):
 class WorkerHandle(Protocol):
     """A place where one Case runs. ``wire.LocalWorker`` is the one on this machine."""
 
+    @property
+    def pid(self) -> int: ...
+
     def call(self, message: wire.Message, timeout_seconds: float) -> wire.Message: ...
 
     def stop(self) -> None: ...
@@ -55,7 +59,7 @@ class Live:
     started_at: str
     oom_kills: int
     used_seconds: float = 0.0
-    busy_ns: int = 0
+    stop_reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress(False, False, 0.0, 0))
 
 
@@ -73,6 +77,8 @@ class Runner:
         timeout_seconds: upper bound of each Case's own time: loading, turns and finishing, not the waiting.
         budget_seconds: time for the measuring rounds of all latency and throughput Cases together.
         seed: of the order of turns.
+        monitor: watches what disturbs each interleaved round.
+        has_room: whether memory has room for one more worker beside those of these process ids.
         make_worker: how to start a worker for a Case; a local process by default.
     """
 
@@ -84,6 +90,8 @@ class Runner:
         timeout_seconds: float = 600.0,
         budget_seconds: float = 60.0,
         seed: int = 0,
+        monitor: Monitor | None = None,
+        has_room: Callable[[Sequence[int]], bool] = memory.has_room,
         make_worker: Callable[[Case], WorkerHandle] | None = None,
     ) -> None:
         self._run = run
@@ -92,8 +100,16 @@ class Runner:
         self._timeout_seconds = timeout_seconds
         self._budget_seconds = budget_seconds
         self._seed = seed
+        self._monitor = monitor
+        self._has_room = has_room
         self._make_worker = make_worker or self._local_worker
         self._live: dict[str, Live] = {}
+        self._comparisons = 0
+        self.rounds: list[RoundState] = []
+
+    def pids(self) -> list[int]:
+        """This process and its workers: what else computes is a disturbance."""
+        return [os.getpid(), *(live.worker.pid for live in self._live.values())]
 
     def _local_worker(self, case: Case) -> WorkerHandle:
         return wire.LocalWorker(self._run.log_path(case.case_id), case.threads * case.instances)
@@ -114,6 +130,9 @@ class Runner:
         }
         todo = [case for case in cases if case.case_id not in finished]
         timed = [case for case in todo if case.scenario != "accuracy"]
+        # Reports adjust every interval for all comparisons of the run: so does the rule that says when to stop.
+        pairs = verdict.baselines(cases).items()
+        self._comparisons = sum(case_id != baseline for case_id, baseline in pairs)
         try:
             for case in todo:
                 if case.scenario == "accuracy":
@@ -154,38 +173,107 @@ class Runner:
     # --- Cases that take turns ------------------------------------------------------------------------------------
 
     def _together(self, cases: Sequence[Case], budget_seconds: float) -> None:
-        for case in cases:
-            with self._ends_quietly():
-                self._start(case)
-        for live in self._members(cases):
-            with self._ends_quietly():
-                self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
-                while not live.progress.warm:
-                    self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
-        spent_before_ns = {live.case.case_id: live.busy_ns for live in self._members(cases)}
-        orders = schedule.rounds([case.case_id for case in cases], self._seed)
-        for round_, order in enumerate(orders):
-            members = self._members(cases)
-            spent_ns = sum(live.busy_ns - spent_before_ns[live.case.case_id] for live in members)
-            # A Case that has reached its aim goes on until the slowest has, so that every round is complete and
-            # every pair of Cases can be compared round by round.
-            if not members or spent_ns >= budget_seconds * 1e9 or all(live.progress.done for live in members):
-                break
-            for case_id in order:
-                if case_id in self._live:
+        """Runs timed Cases in interleaved rounds.
+
+        All of them live at once where memory allows. Where it does not, as many as fit take turns, then the next:
+        the Case that others are compared with stays alive and takes part in all of these groups, and rounds are
+        numbered on, so that every Case is compared with it in rounds that both took.
+        """
+        scenario = cases[0].scenario
+        baselines = verdict.baselines(cases)
+        # Baselines come first among those that need them.
+        pending = sorted(cases, key=lambda case: baselines.get(case.case_id) != case.case_id)
+        pending.sort(key=lambda case: _place(baselines.get(case.case_id, case.case_id), cases))
+        round_ = self._run.next_round(scenario)
+        while pending:
+            admitted = self._admit(pending)
+            del pending[:admitted]
+            needed = {baselines.get(case.case_id) for case in pending}
+            share = budget_seconds * admitted / len(cases)
+            if self._live:
+                round_ = self._rounds_of(list(self._live), baselines, scenario, round_, share)
+            for live in list(self._live.values()):
+                if live.case.case_id not in needed:
                     with self._ends_quietly():
-                        self._turn(self._live[case_id], round_, LATENCY_SLICE_NS)
-                        self._say_budget(self._live.get(case_id), spent_ns / (budget_seconds * 1e9))
-        for live in self._members(cases):
+                        self._finish(live)
+        for live in list(self._live.values()):  # a baseline whose others all ended early
             with self._ends_quietly():
                 self._finish(live)
 
-    def _say_budget(self, live: Live | None, fraction: float) -> None:
-        if live is not None:
-            self._listener.progress(live.case, min(1.0, fraction), live.progress.detail)
+    def _admit(self, pending: Sequence[Case]) -> int:
+        """Starts and warms up as many Cases as memory has room for, two at least; gives how many were taken."""
+        taken = 0
+        for case in pending:
+            if len(self._live) >= 2 and not self._has_room(self.pids()[1:]):
+                break
+            taken += 1
+            with self._ends_quietly():
+                live = self._start(case)
+                self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
+                while not live.progress.warm:
+                    self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
+        return taken
 
-    def _members(self, cases: Sequence[Case]) -> list[Live]:
-        return [self._live[case.case_id] for case in cases if case.case_id in self._live]
+    def _rounds_of(
+        self,
+        members: Sequence[str],
+        baselines: Mapping[str, str],
+        scenario: str,
+        first: int,
+        budget_seconds: float,
+    ) -> int:
+        """Takes rounds until the comparisons are precise or the budget is spent; gives the next round's number."""
+        stop, medians = verdict.RatioStop(), {case_id: dict[int, float]() for case_id in members}
+        spent_ns, round_, reason = 0, first, "budget"
+        watched: list[RoundState] = []
+        if self._monitor is not None:
+            self._monitor.begin(scenario)
+        try:
+            for round_, order in zip(itertools.count(first), schedule.rounds(members, self._seed)):
+                if spent_ns >= budget_seconds * 1e9 or not any(case_id in self._live for case_id in members):
+                    break
+                if self._is_enough(members, baselines, medians, stop, round_ - first):
+                    reason = "precision"
+                    break
+                for case_id in order:
+                    with self._ends_quietly():
+                        if case_id in self._live:
+                            live = self._live[case_id]
+                            self._turn(live, round_, LATENCY_SLICE_NS)
+                            spent_ns += live.progress.busy_ns
+                            medians[case_id][round_] = live.progress.median_ns
+                            fraction = min(1.0, spent_ns / (budget_seconds * 1e9))
+                            self._listener.progress(live.case, fraction, live.progress.detail)
+                if self._monitor is not None:
+                    watched.append(self._monitor.end_of_round(round_))
+        finally:
+            self._run.write_rounds(watched)
+            self.rounds += watched
+        for live in self._live.values():
+            live.stop_reason = reason
+        return round_
+
+    def _is_enough(
+        self,
+        members: Sequence[str],
+        baselines: Mapping[str, str],
+        medians: Mapping[str, Mapping[int, float]],
+        stop: verdict.RatioStop,
+        n_rounds: int,
+    ) -> bool:
+        """Every ratio is known well enough, and so is the median of every Case that is compared with none."""
+        here = {
+            case_id: baselines[case_id]
+            for case_id in members
+            if case_id in self._live and case_id in baselines
+        }
+        alone = [self._live[case_id] for case_id in members if case_id in self._live and case_id not in here]
+        if any(not live.progress.done for live in alone):
+            return False
+        # A comparison whose other half ended early will never be known better.
+        pairs = {case_id: other for case_id, other in here.items() if other in here}
+        compared = any(case_id != other for case_id, other in pairs.items())
+        return stop.reached(medians, pairs, n_rounds, self._comparisons) if compared else n_rounds > 0
 
     # --- the steps of a Case --------------------------------------------------------------------------------------
 
@@ -199,11 +287,10 @@ class Runner:
     def _turn(self, live: Live, round_: int, slice_ns: int) -> None:
         answer = self._ask(live, {"do": "turn", "round": round_, "slice_ns": slice_ns})
         live.progress = Progress(**{name: answer[name] for name in Progress.__dataclass_fields__})
-        live.busy_ns += live.progress.busy_ns
         self._listener.progress(live.case, live.progress.fraction, live.progress.detail)
 
     def _finish(self, live: Live) -> None:
-        answer = self._ask(live, {"do": "finish"})
+        answer = self._ask(live, {"do": "finish", "stop_reason": live.stop_reason})
         live.worker.stop()
         del self._live[live.case.case_id]
         fallback = answer["proof"].get("fallback", "")
@@ -272,43 +359,8 @@ class Runner:
         self._listener.case_ended(result)
 
 
-class PreparationFailed(BenchError):
-    """Preparing broke in a way that only its log explains."""
-
-
-def prepare_files(request: dict[str, Any], log: Path, threads: int, timeout_seconds: float) -> dict[str, Any]:
-    """Has a worker build the model's files, so that this process never imports a framework.
-
-    Returns:
-        ``ModelFiles`` as plain JSON types.
-
-    Raises:
-        BenchError: the model or its checkpoint is at fault.
-        PreparationFailed: building took too long, crashed or met a bug.
-        Unavailable: a package that the model needs is missing.
-    """
-    worker = wire.LocalWorker(log, threads)
-    whole_log = f"The whole log is {log}."
-    try:
-        answer = worker.call({"do": "prepare", "request": request}, timeout_seconds)
-    except wire.WorkerTimeout:
-        what = f"preparing the model took longer than {timeout_seconds:g} s"
-        raise PreparationFailed(what, f"Give a larger --timeout. {whole_log}") from None
-    except wire.WorkerDied as death:
-        what = f"preparing the model failed: the worker was {death.cause}; its last words: {death.last_words}"
-        raise PreparationFailed(what, whole_log) from None
-    except KeyboardInterrupt:
-        worker.kill()
-        raise
-    worker.stop()
-    if answer["ok"]:
-        files: dict[str, Any] = answer["files"]
-        return files
-    if answer["status"] == Status.UNAVAILABLE.value:
-        raise Unavailable(answer["reason"])
-    if "do" in answer:
-        raise BenchError(answer["reason"], answer["do"])
-    raise PreparationFailed(f"preparing the model failed: {answer['reason']}", whole_log)
+def _place(case_id: str, cases: Sequence[Case]) -> int:
+    return next(place for place, case in enumerate(cases) if case.case_id == case_id)
 
 
 def _now() -> str:

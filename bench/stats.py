@@ -62,14 +62,16 @@ class TukeyOutliers(NamedTuple):
     severe: int
 
 
-def _checked(samples: ArrayLike) -> NDArray[np.float64]:
+def checked(samples: ArrayLike) -> NDArray[np.float64]:
+    """The samples as one row of finite floats; ValueError where one is not finite."""
     values = np.asarray(samples, dtype=np.float64).ravel()
     if not np.isfinite(values).all():
         raise ValueError("samples must be finite numbers")
     return values
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """ValueError where the value does not lie between 0 and 1."""
     if not 0.0 < value < 1.0:
         raise ValueError(f"{name} must lie between 0 and 1, and is {value}")
 
@@ -86,12 +88,12 @@ def min_samples_for_quantile(q: float, confidence: float = CONFIDENCE) -> int:
         q: the quantile, between 0 and 1.
         confidence: between 0 and 1.
     """
-    _check_share("q", q)
-    _check_share("confidence", confidence)
+    check_share("q", q)
+    check_share("confidence", confidence)
     return math.ceil(math.log(1.0 - confidence) / math.log(max(q, 1.0 - q)))
 
 
-def _binomial_quantile(p: float, n: int, q: float) -> int:
+def binomial_quantile(p: float, n: int, q: float) -> int:
     """The smallest k with P(B <= k) >= p, for B binomial with n trials of chance q."""
     low, high = 0, n
     while low < high:
@@ -110,11 +112,11 @@ def quantile_ranks(n: int, q: float, confidence: float = CONFIDENCE) -> tuple[in
     The number of samples at or under the true quantile is binomial(n, q). The ranks leave at most half of
     1 - confidence on either side. David and Nagaraja, "Order Statistics", 3rd ed. (2003), section 7.1.
     """
-    _check_share("q", q)
-    _check_share("confidence", confidence)
+    check_share("q", q)
+    check_share("confidence", confidence)
     tail = (1.0 - confidence) / 2.0
-    low = _binomial_quantile(tail, n, q)
-    high = _binomial_quantile(1.0 - tail, n, q) + 1
+    low = binomial_quantile(tail, n, q)
+    high = binomial_quantile(1.0 - tail, n, q) + 1
     return (low, high) if low >= 1 and high <= n else None
 
 
@@ -136,7 +138,7 @@ def quantile_interval(samples: ArrayLike, q: float, confidence: float = CONFIDEN
     Raises:
         ValueError: a sample is not finite, or ``q`` or ``confidence`` lies outside 0..1.
     """
-    values = _checked(samples)
+    values = checked(samples)
     ranks = quantile_ranks(len(values), q, confidence)
     if ranks is None:
         return None
@@ -154,27 +156,35 @@ def sign_test_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Int
     return quantile_interval(values, 0.5, confidence)
 
 
-def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> RatioInterval:
+def ratio_interval(
+    a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, comparisons: int = 1
+) -> RatioInterval:
     """The median of a / b over rounds, with its sign-test interval on the log ratio.
 
     Pairing by round cancels whatever slows both alike. Swapping a and b gives exactly the reciprocals.
+    With k comparisons shown together each interval gets the confidence 1 - (1 - confidence) / k, so that all
+    of them hold at once with at least ``confidence``, however they depend on each other (Bonferroni; Dunn,
+    "Multiple comparisons among means", JASA 56 (1961)).
 
     Args:
         a: one positive value a round, of the same unit as ``b``.
         b: the values of the same rounds, in the same order.
-        confidence: between 0 and 1.
+        confidence: between 0 and 1, of all comparisons together.
+        comparisons: how many such intervals are shown together, at least 1.
 
     Raises:
-        ValueError: the lengths differ, there is no round, or a value is not positive.
+        ValueError: the lengths differ, there is no round, a value is not positive, or ``comparisons`` is not.
     """
-    first, second = _checked(a), _checked(b)
+    if comparisons < 1:
+        raise ValueError(f"there cannot be {comparisons} comparisons")
+    first, second = checked(a), checked(b)
     if len(first) != len(second) or not len(first):
         raise ValueError(f"rounds must pair up: {len(first)} against {len(second)} values")
     if first.min() <= 0 or second.min() <= 0:
         raise ValueError("a ratio needs positive values")
     logs = np.log(first) - np.log(second)
     ratio = math.exp(float(np.median(logs)))
-    interval = sign_test_interval(logs, confidence)
+    interval = sign_test_interval(logs, 1.0 - (1.0 - confidence) / comparisons)
     if interval is None:
         return RatioInterval(ratio, None, None)
     return RatioInterval(ratio, math.exp(interval.low), math.exp(interval.high))
@@ -186,7 +196,7 @@ def relative_half_width(samples: ArrayLike, confidence: float = CONFIDENCE) -> f
     None where there is no interval yet, or the median is 0.
     """
     interval = quantile_interval(samples, 0.5, confidence)
-    median = float(np.median(_checked(samples))) if interval is not None else 0.0
+    median = float(np.median(checked(samples))) if interval is not None else 0.0
     if interval is None or median == 0.0:
         return None
     return (interval.high - interval.low) / 2.0 / abs(median)
@@ -198,7 +208,7 @@ def modified_z_outliers(samples: ArrayLike, limit: float = MODIFIED_Z_LIMIT) -> 
     Iglewicz and Hoaglin (1993): |x - median| / (1.4826 MAD) > 3.5. Where more than half of the samples are
     equal the MAD is 0 and the mean absolute deviation stands in. Outliers are counted and never removed.
     """
-    values = _checked(samples)
+    values = checked(samples)
     if not len(values):
         return 0
     distance = np.abs(values - np.median(values))
@@ -208,7 +218,7 @@ def modified_z_outliers(samples: ArrayLike, limit: float = MODIFIED_Z_LIMIT) -> 
 
 def tukey_outliers(samples: ArrayLike) -> TukeyOutliers:
     """How many samples lie beyond Tukey's fences. Outliers are counted and never removed."""
-    values = _checked(samples)
+    values = checked(samples)
     if not len(values):
         return TukeyOutliers(0, 0)
     lower, upper = np.percentile(values, (25, 75))
@@ -250,7 +260,7 @@ def paired_difference_interval(
         n: all images, at least ``wins + losses`` and at least 1.
         confidence: between 0 and 1.
     """
-    _check_share("confidence", confidence)
+    check_share("confidence", confidence)
     if min(wins, losses) < 0 or n < max(1, wins + losses):
         raise ValueError(f"{wins} wins and {losses} losses do not fit {n} images")
     first, second = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
@@ -279,8 +289,8 @@ def min_detectable_difference(
         A share, 0..1; 0 where nothing is discordant; None where even the largest difference that such a share
         allows (the share itself) would be missed.
     """
-    _check_share("confidence", confidence)
-    _check_share("power", power)
+    check_share("confidence", confidence)
+    check_share("power", power)
     if n < 1 or not 0.0 <= discordant_share <= 1.0:
         raise ValueError(f"{n} images with a discordant share of {discordant_share} make no sense")
     level, chance = float(ndtri(0.5 + confidence / 2.0)), float(ndtri(power))

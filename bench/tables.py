@@ -1,8 +1,8 @@
-"""The two tables of raw data in a run's folder: timed samples and predictions, as Parquet.
+"""The tables of raw data in a run's folder, as Parquet: timed samples, predictions, and the state of each round.
 
-Each Case's worker writes a part of its own; ``merge`` moves parts into one file with a row group a Case.
-Readers take both, so that an unmerged run reads the same. pyarrow is imported where it is needed: a start of
-the command line does not pay for it.
+The rounds' table is written by the runner alone. Of the other two each Case's worker writes a part of its own;
+``merge`` moves parts into one file with a row group a Case. Readers take both, so that an unmerged run reads the
+same. pyarrow is imported where it is needed: a start of the command line does not pay for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KINDS = ("samples", "predictions")
+ROUNDS = "rounds"
 TOP = 5
 
 # Column names and pyarrow type names; "name" is text, dictionary-encoded.
@@ -36,6 +37,28 @@ _COLUMNS = {
         "label": "int16",
         **{f"top{place}": "int16" for place in range(1, TOP + 1)},
         "margin": "float32",
+    },
+    ROUNDS: {
+        "scenario": "name",
+        "round": "int32",
+        "disturbed": "bool",
+        "reason": "name",
+        "duration_ns": "int64",
+        "cpu_by_others_cores": "float32",
+        "steal_share": "float32",
+        "throttled_ns": "int64",
+        "thermal_events": "int32",
+        "memory_stall_share": "float32",
+        "swap_in_pages": "int64",
+        "swap_out_pages": "int64",
+        "cpu_mhz": "float32",
+        "gpu_sm_clock_mhz": "int32",
+        "gpu_clock_reasons": "name",
+        "gpu_temperature_c": "int32",
+        "gpu_power_w": "float32",
+        "gpu_thermal_ns": "int64",
+        "gpu_power_cap_ns": "int64",
+        "gpu_other_processes": "int32",
     },
 }
 
@@ -113,6 +136,47 @@ def read(folder: Path, kind: str, case_ids: Iterable[str]) -> pd.DataFrame:
     joined = pa.concat_tables(tables) if tables else _schema(kind).empty_table()
     frame: pd.DataFrame = joined.unify_dictionaries().to_pandas()
     return frame
+
+
+def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Adds rows to the rounds' table; a reader finds the old or the new file, never half of it.
+
+    Args:
+        folder: of the run.
+        columns: all columns, of the same length; None stands for what was not known.
+
+    Raises:
+        BenchError: the disk is full or not writable.
+    """
+    import pyarrow as pa
+
+    schema = _schema(ROUNDS)
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    new = pa.Table.from_arrays(arrays, schema=schema)
+    _write(merged_path(folder, ROUNDS), ROUNDS, [_rounds(folder), new])
+
+
+def read_rounds(folder: Path) -> pd.DataFrame:
+    """The rounds' table; empty where no round was watched, and with a ``DamagedRunWarning`` where it is damaged.
+
+    Figures that were not known are missing values: whole numbers come in pandas' types that know them.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    sure = ("round", "duration_ns")
+    frame: pd.DataFrame = _rounds(folder).unify_dictionaries().to_pandas(types_mapper=nullable.get)
+    return frame.astype({name: str(_schema(ROUNDS).field(name).type) for name in sure})
+
+
+def _rounds(folder: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    path, schema = merged_path(folder, ROUNDS), _schema(ROUNDS)
+    if not path.exists() or not _is_readable(path):
+        return schema.empty_table()
+    return pq.read_table(path).cast(schema)
 
 
 def _write(target: Path, kind: str, tables: Iterable[pa.Table]) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import pipelines
 from bench.accuracy import Predictions, top_and_margin
 from bench.backends.base import Backend, ModelFiles, Unsupported
+from bench.bootstrap import MIN_PASSES
 from bench.case import Case
 from bench.instances import Instances
 from bench.latency import STAGE, LatencySampler, Samples
@@ -74,6 +75,7 @@ class Progress:
         done: the aim is reached; further turns are welcome but not needed.
         fraction: how far, 0..1, for people.
         busy_ns: how long the turn took, on the backend's clock.
+        median_ns: of the samples that the turn measured; 0 where it measured none.
         detail: a few words for people.
     """
 
@@ -81,6 +83,7 @@ class Progress:
     done: bool
     fraction: float
     busy_ns: int
+    median_ns: float = 0.0
     detail: str = ""
 
 
@@ -106,7 +109,7 @@ class Task(Protocol):
 
     def turn(self, round_: int, slice_ns: int) -> Progress: ...
 
-    def finish(self) -> Outcome: ...
+    def finish(self, stop_reason: str) -> Outcome: ...
 
     def close(self) -> None: ...
 
@@ -181,7 +184,7 @@ class AccuracyTask:
             return self._infer(np.concatenate([pixels, filling]))[:n]
         return self._infer(pixels)
 
-    def finish(self) -> Outcome:
+    def finish(self, stop_reason: str) -> Outcome:
         index, top, margin = self._predictions.columns()
         bad = _bad(self._pipeline)
         if len(index) + len(bad) != len(self._images) or len(np.unique(index)) != len(index):
@@ -231,10 +234,11 @@ class LatencyTask:
             done=bool(sampler.stop_reason),
             fraction=0.0,
             busy_ns=self._clock() - started,
+            median_ns=sampler.turn_median_ns,
             detail=f"{len(samples.latency_ns)} samples, last {samples.latency_ns[-1] / 1e6:.3g} ms",
         )
 
-    def finish(self) -> Outcome:
+    def finish(self, stop_reason: str) -> Outcome:
         images = self._case.batch * self._case.instances
         write_samples(self._run, self._case, STAGE, self._sampler.samples, images)
         return Outcome(
@@ -242,7 +246,7 @@ class LatencyTask:
             metrics={
                 "n_warmup": self._sampler.n_warmup,
                 "warmup_settled": self._sampler.settled,
-                "stop_reason": self._sampler.stop_reason or "budget",
+                "stop_reason": stop_reason,
                 "input_sha256": self._input_sha256,
             },
         )
@@ -289,9 +293,10 @@ class ThroughputTask:
         measured = self._samples.warmup.count(False)
         return Progress(
             warm=True,
-            done=measured >= 5,
-            fraction=min(1.0, measured / 5),
+            done=measured >= MIN_PASSES,
+            fraction=min(1.0, measured / MIN_PASSES),
             busy_ns=elapsed_ns,
+            median_ns=elapsed_ns / seen,
             detail=f"{seen * 1e9 / max(elapsed_ns, 1):.3g} images/s",
         )
 
@@ -309,12 +314,13 @@ class ThroughputTask:
         while at_work:
             yield at_work.popleft().result()
 
-    def finish(self) -> Outcome:
+    def finish(self, stop_reason: str) -> Outcome:
         write_samples(self._run, self._case, self.STAGE, self._samples, self._images)
         bad = _bad(self._pipeline)
         fallbacks = self._pipeline.report.fallbacks
         metrics = {
             "n_warmup": self._samples.warmup.count(True),
+            "stop_reason": stop_reason,
             "n_bad_images": len(bad),
             "n_pipeline_fallbacks": len(fallbacks),
         }

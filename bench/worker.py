@@ -15,8 +15,8 @@ from bench import wire
 from bench.backends import make_backend
 from bench.backends.base import Backend, Unavailable, Unsupported
 from bench.case import Case, Status
+from bench.host.memory import peak_rss_bytes
 from bench.instances import Instances
-from bench.memory import peak_rss_bytes
 from models.errors import BenchError
 
 # Out of memory has no type of its own in the runtimes: this is how they say it.
@@ -84,7 +84,7 @@ class Worker:
         assert self._backend is not None
         peak = peak_rss_bytes()  # before the tools that write the results are imported
         proof = self._backend.proof()
-        outcome = self._task.finish()
+        outcome = self._task.finish(message.get("stop_reason", ""))
         fallback = " and ".join(filter(None, [proof.get("fallback", ""), outcome.fallback]))
         self._task.close()
         self._backend.close()

@@ -34,7 +34,7 @@ from console import Result, SetupError, Shell  # noqa: E402
 # fmt: off
 TARGETS = {
     "help", "setup", "bench", "export", "report", "doctor", "demo", "demo-weights", "test", "lint", "constraints",
-    "clean",
+    "clean", "plan", "noise",
 }
 VARIABLES = {
     "MODEL", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE", "BUDGET",
@@ -158,6 +158,14 @@ def test_the_other_targets_call_their_command(checkout: Path) -> None:
         "9",
     ]
     assert words(make(checkout, "doctor").stdout) == ["doctor"]
+    for target in ("plan", "noise"):
+        assert words(make(checkout, target, "BUDGET=9").stdout) == [
+            target,
+            "--model",
+            "scarlet_c",
+            "--budget",
+            "9",
+        ]
 
 
 def test_a_failing_command_fails_make(checkout: Path) -> None:

@@ -1,27 +1,36 @@
-"""What reports for people share: which columns a table has, units, how many digits are true, and the sentences."""
+"""The tables that reports for people share: which columns they have, in which units, and what stands below."""
 
 from __future__ import annotations
 
 import json
-import math
-import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.report.frame import DEMO_NOTE, RANDOM_NOTE
+from bench.report.frame import DEMO_NOTE
+from bench.report.numbers import number, percent, whole
+from bench.report.scores import RANDOM_NOTE
+from bench.report.sentences import (
+    accuracy_lines,
+    comparison_lines,
+    half_width_ms,
+    milliseconds,
+    one_line,
+    records,
+)
+from bench.report.timings import QUANTILES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
 
-# More digits than these are never true of a time, and never read.
-MOST_DIGITS = 4
-# Digits where nothing is known of the uncertainty.
-PLAIN_DIGITS = 3
-
-RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "nvidia-dali-cuda130", "timm")
+BACKEND_NAMES = {
+    "pytorch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "openvino": "OpenVINO",
+}
 
 
 @dataclass(frozen=True)
@@ -54,67 +63,48 @@ class Column:
     detail: bool = False  # left out where space is short
 
 
-# --- numbers ------------------------------------------------------------------------------------------------
-
-
-def number(value: float | None, half_width: float | None = None) -> str:
-    """The value with the digits that are true: down to the first digit of its uncertainty.
-
-    Args:
-        value: None gives an empty text.
-        half_width: half of its interval, in the same unit; without one, three significant digits.
-    """
-    if value is None or not math.isfinite(value):
-        return ""
-    if half_width is None:
-        places = _places(value, PLAIN_DIGITS)
-    else:
-        places = _places(value, MOST_DIGITS)
-        if half_width > 0:
-            places = min(places, -math.floor(math.log10(half_width)))
-    return f"{round(value, places) + 0.0:.{max(places, 0)}f}"
-
-
-def _places(value: float, digits: int) -> int:
-    """Decimal places that leave so many significant digits."""
-    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
-
-
-def percent(value: float | None, n: int | None) -> str:
-    """A share of n images in per cent, with no digit finer than one image: 75.6 of 1,000, 75.602 of 50,000.
-
-    A share short of 100 is never rounded to it.
-    """
-    if value is None or not n:
-        return ""
-    return f"{value:.{max(0, math.ceil(math.log10(n / 100)))}f}"
-
-
-def whole(value: float | None) -> str:
-    """A count with thousands separated."""
-    return "" if value is None else f"{int(value):,}"
-
-
-def _ms(row: Row, column: str) -> str:
-    value = row[column]
-    return number(None if value is None else value / 1e6, _half_width_ms(row))
-
-
-def _half_width_ms(row: Row) -> float | None:
-    low, high = row["latency_ns_p50_low"], row["latency_ns_p50_high"]
-    return None if low is None or high is None else (high - low) / 2e6
-
-
 def _interval_ms(row: Row) -> str:
-    low, high = _ms(row, "latency_ns_p50_low"), _ms(row, "latency_ns_p50_high")
+    low, high = milliseconds(row, "latency_ns_p50_low"), milliseconds(row, "latency_ns_p50_high")
     return f"{low} to {high}" if low and high else ""
 
 
 def _throughput(row: Row) -> str:
-    value, median, half_width_ms = row["throughput_images_per_s"], row["latency_ns_p50"], _half_width_ms(row)
-    if value is None or not median or half_width_ms is None:
-        return number(value)
-    return number(value, value * half_width_ms * 1e6 / median)
+    return number(row["throughput_images_per_s"], _half_width_of_throughput(row))
+
+
+def _half_width_of_throughput(row: Row) -> float | None:
+    low, high = row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]
+    if low is not None and high is not None:
+        return float(high - low) / 2.0
+    value, median, half_width = row["throughput_images_per_s"], row["latency_ns_p50"], half_width_ms(row)
+    return value * half_width * 1e6 / median if value and median and half_width is not None else None
+
+
+def _throughput_interval(row: Row) -> str:
+    half_width = _half_width_of_throughput(row)
+    ends = [number(row[f"throughput_images_per_s_{end}"], half_width) for end in ("low", "high")]
+    return " to ".join(ends) if all(ends) else ""
+
+
+def _versus(row: Row) -> str:
+    """How much faster or slower than the baseline, with the interval of that; of the unresolved, of the ratio."""
+    ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
+    if not row["verdict"]:
+        return "baseline" if row["case_id"] == row["baseline_case_id"] else ""
+    if low is None or high is None:
+        return f"{row['verdict']} ({row['n_rounds']} rounds)"
+    if row["verdict"] == "faster":
+        ratio, low, high = 1.0 / ratio, 1.0 / high, 1.0 / low
+    if row["verdict"] == "same":
+        return "same"
+    half_width = (high - low) / 2.0
+    if row["verdict"] == "unresolved":
+        # One end lies beyond a bound: rounding must not put it on the other side.
+        return f"unresolved ({number(low, half_width / 2.0)} to {number(high, half_width / 2.0)})"
+    # Nobody reads a speed-up finer than to a hundredth of it.
+    least = max(half_width, 0.01 * ratio)
+    ends = f"({number(low, least)} to {number(high, least)})"
+    return f"{number(ratio, least)}x {row['verdict']} {ends}"
 
 
 def _agreement(row: Row) -> str:
@@ -150,6 +140,7 @@ _WHO = (
     _text("instances", "Instances", when="varies", numeric=True),
 )
 _BATCH = _text("batch", "Batch", numeric=True)
+_VERSUS = Column("vs baseline", _versus, numeric=False)
 _MEMORY = Column(
     "Peak MiB",
     lambda row: "" if row["peak_rss_bytes"] is None else whole(row["peak_rss_bytes"] / 2**20),
@@ -175,10 +166,11 @@ _TABLES = {
         *_WHO,
         _BATCH,
         _text("stage", "Stage", when="varies"),
-        Column("p50 ms", lambda row: _ms(row, "latency_ns_p50")),
-        Column("95 % interval", _interval_ms),
-        Column("p90 ms", lambda row: _ms(row, "latency_ns_p90")),
-        Column("p99 ms", lambda row: _ms(row, "latency_ns_p99")),
+        Column("p50 ms", lambda row: milliseconds(row, "latency_ns_p50")),
+        Column("95 % interval", _interval_ms, detail=True),
+        Column("p90 ms", lambda row: milliseconds(row, "latency_ns_p90"), detail=True),
+        Column("p99 ms", lambda row: milliseconds(row, "latency_ns_p99"), detail=True),
+        _VERSUS,
         Column("Images/s", _throughput),
         _count("n_samples", "Samples", detail=True),
         _count("n_outliers", "Outliers", detail=True),
@@ -189,6 +181,8 @@ _TABLES = {
         _BATCH,
         _text("stage", "Stage", when="varies"),
         Column("Images/s", _throughput),
+        Column("95 % interval", _throughput_interval, detail=True),
+        _VERSUS,
         _count("n_images", "Images"),
         _count("n_samples", "Samples", detail=True),
         _MEMORY,
@@ -203,31 +197,47 @@ _NOT_OK = (
 )
 
 
-def tables(frame: pd.DataFrame, brief: bool = False) -> list[Table]:
+def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bool = False) -> list[Table]:
     """Accuracy, Latency, Throughput and Not ok: those that have rows. Each Case stands in exactly one.
 
     Args:
         frame: as of ``bench.report.frame.load_frame``.
+        info: the content of ``run.json``.
         brief: leave out columns of detail.
     """
     rows = records(frame)
+    n_comparisons = sum(1 for row in rows if row["ratio"] is not None)
     made = []
     for scenario, columns in _TABLES.items():
         shown = [row for row in rows if row["status"] == "ok" and row["scenario"] == scenario]
         if shown:
-            made.append(_table(scenario.capitalize(), columns, shown, brief))
+            named = _baseline_name(shown)
+            lines = (
+                accuracy_lines(shown)
+                if scenario == "accuracy"
+                else comparison_lines(shown, named, n_comparisons, info or {})
+            )
+            columns = tuple(
+                replace(column, header=f"vs {named}") if column is _VERSUS else column for column in columns
+            )
+            made.append(_table(scenario.capitalize(), columns, shown, brief, lines))
     failed = [row for row in rows if row["status"] != "ok"]
     return [*made, _table("Not ok", _NOT_OK, failed, brief)] if failed else made
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame's rows as plain dictionaries, unknown values as None."""
-    plain = frame.astype(object)
-    rows = plain.where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+def _baseline_name(rows: list[dict[str, Any]]) -> str:
+    """What the rows are compared with, where it is one backend."""
+    backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
+    return BACKEND_NAMES.get(name := backends.pop(), name) if len(backends) == 1 else "baseline"
 
 
-def _table(title: str, columns: tuple[Column, ...], rows: list[dict[str, Any]], brief: bool) -> Table:
+def _table(
+    title: str,
+    columns: tuple[Column, ...],
+    rows: list[dict[str, Any]],
+    brief: bool,
+    lines: tuple[str, ...] = (),
+) -> Table:
     kept, cells = [], []
     for column in columns:
         made = [column.cell(row) for row in rows]
@@ -238,94 +248,26 @@ def _table(title: str, columns: tuple[Column, ...], rows: list[dict[str, Any]], 
             cells.append(made)
     return Table(
         title=title,
-        header=tuple(column.header for column in kept),
+        header=tuple(one_line(column.header) for column in kept),
         rows=tuple(zip(*cells, strict=True)),
         numeric=tuple(column.numeric for column in kept),
-        notes=_notes(rows),
+        notes=(*lines, *_notes(rows, brief)),
     )
 
 
-def _notes(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+def _notes(rows: list[dict[str, Any]], brief: bool) -> tuple[str, ...]:
     """What the rows' notes say beyond the watermarks, which stand at the top of the report."""
+    elsewhere = (DEMO_NOTE, RANDOM_NOTE)
+    left_out = tuple(f"{name} needs " for name in QUANTILES if brief and name != "p50")
     lines = []
     for row in rows:
-        said = [note for note in row["note"].split("; ") if note and note not in (DEMO_NOTE, RANDOM_NOTE)]
+        said = [
+            note
+            for note in row["note"].split("; ")
+            if note and note not in elsewhere and not note.startswith(left_out)
+        ]
         if said:
             lines.append(
                 one_line(f"{row['backend']} {row['device']}, batch {row['batch']}: {'; '.join(said)}")
             )
     return tuple(lines)
-
-
-# --- sentences ----------------------------------------------------------------------------------------------
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without control characters (a worker's last words may hold terminal codes)."""
-    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
-    return " ".join(visible.split())
-
-
-def watermarks(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[str]:
-    """Sentences that must stand on every report of such a run."""
-    weights = set(frame["weights"])
-    is_demo = bool((info.get("dataset") or {}).get("is_demo")) or "demo" in weights
-    return [note for note, due in ((DEMO_NOTE, is_demo), (RANDOM_NOTE, "random" in weights)) if due]
-
-
-def summary(frame: pd.DataFrame) -> str:
-    """The run in a sentence."""
-    rows = records(frame)
-    if not rows:
-        return "No Case was planned."
-    models = ", ".join(dict.fromkeys(f"{row['model']} ({row['weights']} weights)" for row in rows))
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["status"]] = counts.get(row["status"], 0) + 1
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=_ok_first))
-    sentence = f"{len(rows)} Case{'s' if len(rows) > 1 else ''} of {models}: {statuses}"
-    timed = [row for row in rows if row["latency_ns_p50"] is not None]
-    if timed:
-        # Only rows of one batch can be set beside each other.
-        batch = min(row["batch"] for row in timed)
-        best = min(
-            (row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"])
-        )
-        who = f"{best['backend']} {best['device']} {best['precision']}"
-        sentence += f"; lowest median latency at batch {batch}: {who}, {_ms(best, 'latency_ns_p50')} ms"
-    return one_line(f"{sentence}.")
-
-
-def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
-    return item[0] != "ok", item[0]
-
-
-def host_line(info: Mapping[str, Any]) -> str:
-    """The machine and the versions that ran."""
-    host, packages = info.get("host") or {}, info.get("packages") or {}
-    parts = [host.get("cpu_model"), host.get("architecture")]
-    if host.get("logical_cores_allowed"):
-        parts.append(f"{host['logical_cores_allowed']} of {host.get('logical_cores') or '?'} logical cores")
-    if host.get("memory_total_bytes"):
-        parts.append(f"{host['memory_total_bytes'] / 2**30:.0f} GiB of memory")
-    nvidia = host.get("nvidia") or {}
-    parts += [gpu.get("name") for gpu in nvidia.get("gpus") or ()]
-    if nvidia.get("driver"):
-        parts.append(f"driver {nvidia['driver']}")
-    parts += [host.get("os"), host.get("python")]
-    parts += [f"{name} {packages[name]}" for name in RUNTIMES if packages.get(name)]
-    git = info.get("git") or {}
-    if git.get("commit"):
-        parts.append(f"revision {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}")
-    return one_line(", ".join(str(part) for part in parts if part)) or "unknown"
-
-
-def dataset_line(info: Mapping[str, Any]) -> str:
-    """The images."""
-    dataset = info.get("dataset") or {}
-    if not dataset:
-        return "unknown"
-    parts = [f"{whole(dataset.get('n_images')) or '?'} images", dataset.get("layout"), dataset.get("root")]
-    if dataset.get("fingerprint"):
-        parts.append(f"fingerprint {dataset['fingerprint'][:12]}")
-    return one_line(", ".join(str(part) for part in parts if part))

@@ -6,20 +6,17 @@ numpy, pandas and scipy are imported where they are needed, so that the formats 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.case import Case, Status
+from bench.case import Status
 from bench.files import encodable
+from bench.report.scores import score_columns
+from bench.report.timings import timing_columns
 from bench.results import CaseResult, RunFolder
-from bench.tables import TOP
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 # Column names and pandas types, in order. Unknown numbers are <NA>, unknown texts are empty.
 COLUMNS = {
@@ -57,12 +54,18 @@ COLUMNS = {
     "stop_reason": "string",
     "n_outliers": "Int64",
     "note": "string",
+    "baseline_case_id": "string",
+    "ratio": "Float64",
+    "ratio_low": "Float64",
+    "ratio_high": "Float64",
+    "verdict": "string",
+    "n_rounds": "Int64",
+    "n_disturbed_rounds": "Int64",
+    "throughput_images_per_s_low": "Float64",
+    "throughput_images_per_s_high": "Float64",
 }
 TEXT_COLUMNS = tuple(name for name, type_ in COLUMNS.items() if type_ == "string")
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-
-RANDOM_NOTE = "random weights: accuracy is not meaningful"
 DEMO_NOTE = "demo data: not ImageNet accuracy"
 NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
@@ -73,21 +76,22 @@ def load_frame(run: Path) -> pd.DataFrame:
     Figures are derived from the raw samples (warm-up left out) and predictions of Cases that are ``ok``;
     every other Case keeps its reason and what was counted. The columns of ``COLUMNS``, in that order:
 
-    - ``latency_ns_*`` of latency Cases only: quantiles of single calls, and the 95 % order-statistic interval
-    of the
-      median. A quantile with fewer samples than ``stats.min_samples_for_quantile`` is empty and ``note`` says
+    - ``latency_ns_*`` of latency Cases only: quantiles of single calls, and the 95 % order-statistic interval of
+      the median. A quantile with fewer samples than ``stats.min_samples_for_quantile`` is empty and ``note`` says
       so.
-    - ``throughput_images_per_s`` of latency and throughput Cases: images over the sum of the samples' times.
-    The
-      samples follow one another, so that sum is the time spent.
-    - ``n_images``: images predicted (accuracy), or worked on in timed samples (throughput). ``top1_percent``
-    and
-      ``top5_percent`` are of those; empty for random weights.
-    - ``agreement_percent``: share of images with the same top-1 as in the reference Case, over images common
-    to
-      both; ``top5_ordered_agreement_percent`` with the same five in the same order. The reference is the
-      first ok accuracy Case on pytorch, cpu, fp32, else the first ok one; its own cells are empty.
+    - ``throughput_images_per_s`` of latency and throughput Cases: images over the sum of the samples' times. The
+      samples follow one another, so that sum is the time spent. ``_low`` and ``_high`` of throughput Cases: its
+      95 % bootstrap interval over passes, ``bootstrap.throughput_interval``.
+    - ``n_images``: images predicted (accuracy), or worked on in timed samples (throughput). ``top1_percent`` and
+      ``top5_percent`` are of those; empty for random weights, and for demo weights on other images than the demo
+      set's.
+    - ``agreement_percent``: share of images with the same top-1 as in the reference Case, over images common to
+      both; ``top5_ordered_agreement_percent`` with the same five in the same order. The reference is the first ok
+      accuracy Case on pytorch, cpu, fp32, else the first ok one; its own cells are empty.
     - ``n_outliers``: samples with a modified z score over 3.5. They are counted, never removed.
+    - ``baseline_case_id``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict``, ``n_rounds``,
+      ``n_disturbed_rounds`` of timed Cases: time per image over the baseline's, see ``verdict.Comparison``.
+    - ``note``: what else must be known of the row; ``DEMO_NOTE`` on every row of a run with demo data or weights.
 
     Raises:
         BenchError: the folder holds no run.
@@ -96,22 +100,13 @@ def load_frame(run: Path) -> pd.DataFrame:
 
     folder = RunFolder.open(run)
     info, results = folder.read_run_info(), _rows(folder)
-    predictions = _predictions(folder)
-    reference = _reference(results, predictions)
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
-    timings = _by_case(folder.samples())
+    marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
+    derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)
     rows = []
     for result in results:
-        row = _identity(result)
-        notes: list[str] = []
-        if result.status is Status.OK and result.case.scenario == "accuracy":
-            predicted = predictions.get(result.case.case_id)
-            row |= _accuracy(result.case, predicted, reference, notes)
-            if is_demo or result.case.weights == "demo":
-                notes.append(DEMO_NOTE)
-        elif result.status is Status.OK:
-            row |= _timing(result, timings.get(result.case.case_id), notes)
-        row["note"] = "; ".join(notes)
+        columns, notes = derived.get(result.case.case_id, ({}, []))
+        row = {**_identity(result), **columns, "note": "; ".join([*notes, *marks])}
         rows.append(
             {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
         )
@@ -167,133 +162,3 @@ def _identity(result: CaseResult) -> dict[str, Any]:
         "n_warmup": metrics.get("n_warmup"),
         "stop_reason": metrics.get("stop_reason", ""),
     }
-
-
-# --- timings ------------------------------------------------------------------------------------------------
-
-
-def _by_case(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {str(case_id): part for case_id, part in frame.groupby("case_id", observed=True, sort=False)}
-
-
-def _timing(result: CaseResult, samples: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
-    from bench import stats
-
-    if samples is None:
-        notes.append("its samples are missing from the run's folder")
-        return {}
-    of_stage = samples[samples["stage"] == result.stage] if result.stage else samples
-    timed = of_stage[~of_stage["warmup"]]
-    latency_ns, n_images = timed["latency_ns"].to_numpy(), int(timed["images"].sum())
-    row: dict[str, Any] = {"n_samples": len(timed), "n_warmup": len(of_stage) - len(timed)}
-    if not len(timed):
-        notes.append("no sample after warm-up")
-        return row
-    row["n_outliers"] = stats.modified_z_outliers(latency_ns)
-    total_ns = int(latency_ns.sum())
-    if total_ns:
-        row["throughput_images_per_s"] = n_images * 1e9 / total_ns
-    if result.case.scenario == "latency":
-        row |= _quantiles(latency_ns, notes)
-    else:
-        row["n_images"] = n_images
-    return row
-
-
-def _quantiles(latency_ns: NDArray[np.int64], notes: list[str]) -> dict[str, float]:
-    import numpy as np
-
-    from bench import stats
-
-    row = {}
-    for name, q in QUANTILES.items():
-        needed = stats.min_samples_for_quantile(q)
-        if len(latency_ns) < needed:
-            notes.append(f"{name} needs {needed} samples, had {len(latency_ns)}")
-        else:
-            row[f"latency_ns_{name}"] = float(np.quantile(latency_ns, q))
-    interval = stats.quantile_interval(latency_ns, 0.5)
-    if interval is not None:
-        row["latency_ns_p50_low"], row["latency_ns_p50_high"] = interval
-    return row
-
-
-# --- predictions --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """One Case's predictions: place of the image among all images of the run, ``(n,)``; label, ``(n,)``; top-5."""
-
-    image: NDArray[np.integer[Any]]
-    label: NDArray[np.int16]
-    top: NDArray[np.int16]
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """The reference Case's top-5 by image, ``(all images, 5)``, and which images it has."""
-
-    case_id: str
-    top: NDArray[np.int16]
-    present: NDArray[np.bool_]
-
-
-def _predictions(folder: RunFolder) -> dict[str, _Predicted]:
-    frame = folder.predictions()
-    images, cases = frame["image_id"].cat.codes.to_numpy(), frame["case_id"].cat.codes.to_numpy()
-    labels = frame["label"].to_numpy()
-    top = frame[[f"top{place}" for place in range(1, TOP + 1)]].to_numpy()
-    found = {}
-    for code, case_id in enumerate(frame["case_id"].cat.categories):
-        rows = cases == code
-        found[str(case_id)] = _Predicted(images[rows], labels[rows], top[rows])
-    return found
-
-
-def _reference(results: Sequence[CaseResult], predictions: Mapping[str, _Predicted]) -> _Reference | None:
-    import numpy as np
-
-    candidates = [
-        result.case
-        for result in results
-        if result.case.scenario == "accuracy"
-        and result.status is Status.OK
-        and result.case.case_id in predictions
-    ]
-    if not candidates:
-        return None
-    usual = [
-        case
-        for case in candidates
-        if (case.backend, case.device, case.precision) == ("pytorch", "cpu", "fp32")
-    ]
-    case_id = (usual or candidates)[0].case_id
-    own = predictions[case_id]
-    n = 1 + max((int(predicted.image.max(initial=-1)) for predicted in predictions.values()), default=-1)
-    top, present = np.zeros((n, TOP), dtype=np.int16), np.zeros(n, dtype=bool)
-    top[own.image], present[own.image] = own.top, True
-    return _Reference(case_id, top, present)
-
-
-def _accuracy(
-    case: Case, predicted: _Predicted | None, reference: _Reference | None, notes: list[str]
-) -> dict[str, Any]:
-    if predicted is None or reference is None:
-        notes.append("its predictions are missing from the run's folder")
-        return {}
-    row: dict[str, Any] = {"n_images": len(predicted.label), "reference_case_id": reference.case_id}
-    if case.weights == "random":
-        notes.append(RANDOM_NOTE)
-    elif len(predicted.label):
-        hits = predicted.top == predicted.label[:, None]
-        row["top1_percent"] = 100.0 * float(hits[:, 0].mean())
-        row["top5_percent"] = 100.0 * float(hits.any(axis=1).mean())
-    common = reference.present[predicted.image]
-    if case.case_id != reference.case_id and common.any():
-        same = predicted.top[common] == reference.top[predicted.image[common]]
-        row["agreement_percent"] = 100.0 * float(same[:, 0].mean())
-        row["top5_ordered_agreement_percent"] = 100.0 * float(same.all(axis=1).mean())
-    elif case.case_id != reference.case_id:
-        notes.append("no image in common with the reference Case")
-    return row

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_text
-from bench.report.format import Table, dataset_line, host_line, one_line, summary, tables, watermarks
+from bench.report.format import Table, tables
+from bench.report.sentences import dataset_line, host_line, one_line, summary, watermarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def _lines(frame: pd.DataFrame, info: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Images: {escaped(dataset_line(info))}"
     if info.get("created_at"):
         yield f"- Started: {escaped(str(info['created_at']))}"
-    for table in tables(frame):
+    for table in tables(frame, info):
         yield from _table(table)
     yield from _warnings(info)
     yield from _bad_images(info)

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.format import Table, summary, tables, watermarks
+from bench.report.format import Table, tables
+from bench.report.sentences import summary, watermarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,8 @@ def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console)
         info: the content of ``run.json``.
         console: where to.
     """
-    for table in tables(frame, brief=True):
-        # One space between columns: nine of them must fit 80 characters.
+    for table in tables(frame, info, brief=True):
+        # One space between columns: they must fit 80 characters.
         drawn = RichTable(title=table.title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         for header, numeric in zip(table.header, table.numeric, strict=True):
             justify: JustifyMethod = "right" if numeric else "left"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,6 +50,7 @@ def run_cases(
         timeout_seconds: float = 60.0,
         budget_seconds: float = 2.0,
         folder: RunFolder | None = None,
+        **more: Any,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
             plan = {"cases": [case.to_dict() for case in cases]}
@@ -66,7 +68,7 @@ def run_cases(
         context = Context(run=str(folder.path), data=str(image_folder), files=files, throughput_images=8)
         recorder = Recorder()
         runner = Runner(
-            folder, context, recorder, timeout_seconds=timeout_seconds, budget_seconds=budget_seconds
+            folder, context, recorder, timeout_seconds=timeout_seconds, budget_seconds=budget_seconds, **more
         )
         runner.execute(cases)
         return folder, recorder

@@ -46,13 +46,18 @@ def end(folder: RunFolder, ended: Case, status: Status = Status.OK, **more: Any)
 
 
 def add_samples(
-    folder: RunFolder, timed: Case, latency_ns: Sequence[int], n_warmup: int = 0, stage: str = "compute"
+    folder: RunFolder,
+    timed: Case,
+    latency_ns: Sequence[int],
+    n_warmup: int = 0,
+    stage: str = "compute",
+    per_round: int = 1,
 ) -> None:
-    """A part of samples; the first ``n_warmup`` are warm-up."""
+    """A part of samples; the first ``n_warmup`` are warm-up, the others come ``per_round`` to a round."""
     n = len(latency_ns)
     folder.write_samples_part(
         timed.case_id,
-        round=np.arange(n) - n_warmup,
+        round=(np.arange(n) - n_warmup) // per_round,
         stage=stage,
         images=np.full(n, timed.batch),
         warmup=np.arange(n) < n_warmup,

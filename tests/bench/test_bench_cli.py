@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ import onnx
 import pytest
 from bench_fakes import WNIDS, make_graph
 
-from bench import cli
+from bench import cli, wire
+from bench.preparation import PreparationFailed, prepare_files
 
 
 class Answer:
@@ -257,6 +259,69 @@ def test_unreadable_files_are_counted_and_listed(
     assert "broken.JPEG" in Path("run/report.md").read_text()
 
 
+def test_plan_shows_what_would_run_and_measures_nothing(
+    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+) -> None:
+    Path("plan.yaml").write_text(
+        f"model: 'onnx:{tiny_graph}'\ndata: {image_folder}\nbackends: [onnxruntime, fake]\nbatches: [1, 8, 64]\n"
+        "threads: [1]\nexclude:\n  - {backend: fake, batch: 64}\n"
+    )
+    answer = scarlet_bench("plan", "--plan", "plan.yaml", "--batches", "8,64", "--images", "5")  # type: ignore[operator]
+    assert answer.code == 0, answer.err
+    assert "latency onnxruntime cpu fp32 batch 64" in answer.out
+    assert "latency fake cpu fp32 batch 8" in answer.out
+    assert "latency fake cpu fp32 batch 64" not in answer.out, "the file excludes it"
+    assert "batch 1:" not in answer.out, "the command line goes before the file"
+    assert "5 images" in answer.out
+    assert "for 5 Cases" in answer.out
+    assert not Path("results").exists()
+    Path("plan.yaml").write_text("modell: scarlet_c\n")
+    expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")  # type: ignore[operator]
+
+
+def test_a_plan_file_runs_without_what_it_excludes(
+    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+) -> None:
+    Path("plan.yaml").write_text("batches: [1, 2]\nscenarios: [latency]\nexclude:\n  - {batch: 1}\n")
+    words = [
+        "--model",
+        f"onnx:{tiny_graph}",
+        "--data",
+        str(image_folder),
+        "--backends",
+        "fake",
+        "--budget",
+        "1",
+    ]
+    words += ["--pipeline", "reference", "--plan", "plan.yaml", "--json"]
+    cases = json.loads(scarlet_bench("run", *words).out)["cases"]  # type: ignore[operator]
+    assert [(case["scenario"], case["batch"]) for case in cases] == [("latency", 2)]
+
+
+def test_noise_measures_a_case_against_itself_and_later_runs_know(
+    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+) -> None:
+    words = [
+        "--model",
+        f"onnx:{tiny_graph}",
+        "--data",
+        str(image_folder),
+        "--backends",
+        "fake",
+        "--budget",
+        "4",
+    ]
+    words += ["--pipeline", "reference", "--option", "fake.noise=0.01"]
+    answer = scarlet_bench("noise", *words)  # type: ignore[operator]
+    assert answer.code == 0, answer.err
+    assert "against itself" in answer.out
+    assert "stored: " in answer.out
+    assert run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "run").code == 0
+    known = json.loads(Path("run/run.json").read_text())["noise"]
+    assert known["resolution"] == 0.0, "two fake copies of one seed are exactly alike"
+    assert "note" in known
+
+
 def test_models_and_doctor_speak_to_people_and_to_machines(scarlet_bench: object) -> None:
     assert "scarlet_c" in scarlet_bench("models").out  # type: ignore[operator]
     specs = json.loads(scarlet_bench("models", "--json").out)  # type: ignore[operator]
@@ -281,3 +346,72 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert "--checkpoint" in printed.stdout
     assert "HEAVY []" in printed.stdout
+
+
+def test_export_writes_a_checked_graph(scarlet_bench: object, image_folder: Path) -> None:
+    words = ("export", "--model", "SCARLET-C", "--checkpoint", "random", "--data", str(image_folder))
+    answer = scarlet_bench(*words, "--out", "deep/net.onnx", "--json")  # type: ignore[operator]
+    assert answer.code == 0, answer.err
+    files = json.loads(answer.out)
+    assert files["out"] == str(Path("deep/net.onnx").resolve())
+    assert files["parity"]["ratio"] < 1e-4
+    onnx.checker.check_model("deep/net.onnx")
+    again = scarlet_bench(*words)  # type: ignore[operator]
+    assert again.code == 0, again.err
+    assert "largest difference of a logit" in again.out
+    assert Path("scarlet_c.onnx").read_bytes() == Path("deep/net.onnx").read_bytes()
+    expect_mistake(scarlet_bench(*words, "--out", "scarlet_c.onnx/net.onnx"), "cannot be written", "--out")  # type: ignore[operator]
+    expect_mistake(scarlet_bench("export", "--model", "onnx:deep/net.onnx"), "ONNX graph already")  # type: ignore[operator]
+
+
+def test_demo_makes_images_that_a_run_finds(scarlet_bench: object) -> None:
+    answer = scarlet_bench("demo", "--out", "images", "--images", "6")  # type: ignore[operator]
+    assert answer.code == 0, answer.err
+    assert len(list(Path("images").rglob("*.JPEG"))) == 6
+    expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")  # type: ignore[operator]
+
+
+def test_a_model_whose_package_is_missing_gives_unavailable_rows(
+    scarlet_bench: object, image_folder: Path
+) -> None:
+    if importlib.util.find_spec("timm") is not None:
+        pytest.skip("timm is installed here")
+    answer = scarlet_bench(
+        "run", "--model", "timm/resnet18", "--data", str(image_folder), "--json", "--strict"
+    )  # type: ignore[operator]
+    assert answer.code == 1
+    cases = json.loads(answer.out)["cases"]
+    assert {case["status"] for case in cases} == {"unavailable"}
+    assert all("timm" in case["reason"] and "pip install" in case["reason"] for case in cases)
+
+
+def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(
+    scarlet_bench: object, image_folder: Path
+) -> None:
+    Path("weights.pth").write_bytes(b"PK but no zip")
+    answer = scarlet_bench("run", "--data", str(image_folder), "--checkpoint", "weights.pth")  # type: ignore[operator]
+    expect_mistake(answer, "weights.pth")
+    assert list(Path("results/runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("death", "expected"),
+    [
+        (wire.WorkerTimeout(), "longer than 5 s"),
+        (wire.WorkerDied(-9, "no memory"), "killed by SIGKILL"),
+        ({"ok": False, "status": "failed", "reason": "KeyError: a bug"}, "KeyError: a bug"),
+    ],
+)
+def test_preparing_that_breaks_names_its_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, death: object, expected: str
+) -> None:
+    def call(*_: object) -> object:
+        if isinstance(death, Exception):
+            raise death
+        return death
+
+    monkeypatch.setattr(wire.LocalWorker, "call", call)
+    with pytest.raises(PreparationFailed) as broken:
+        prepare_files({}, tmp_path / "prepare.log", threads=1, timeout_seconds=5)
+    assert expected in broken.value.what
+    assert "prepare.log" in broken.value.do

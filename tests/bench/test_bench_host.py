@@ -1,7 +1,8 @@
-"""bench.host and bench.machine on made-up /proc and /sys trees."""
+"""bench.host, bench.host.machine and the judgements on made-up /proc and /sys trees."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import types
 
 import pytest
 
-from bench import host, machine
-from bench.host import WarningKind
+from bench import host
+from bench.host import WarningKind, gpu_state
+from bench.host.counters import Activity
+from bench.host.gpu_state import CLOCK_REASONS
+from bench.host.judgements import JUDGES
 
 QUIET = {
     "load_1m": 0.05,
@@ -80,7 +84,7 @@ def test_a_system_without_proc_and_sys_leaves_unknowns(tmp_path):
         "swap_used_bytes",
     } <= unknown
     assert described["os"]
-    checks = host.doctor(tmp_path, {})
+    checks = host.doctor(tmp_path, {}, 0)
     assert {check.state for check in checks} <= {"ok", "warn", "bad"}
     assert any(check.text == host.UNKNOWN for check in checks)
     assert host.fingerprint(described)
@@ -176,6 +180,30 @@ def test_container_marks(tmp_path, mark, name):
     assert host.describe_host(tree(tmp_path, {mark: ""}))["container"] == name
 
 
+def test_the_counters_since_boot_and_while_watching(tmp_path):
+    root = tree(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/\n",
+            "sys/fs/cgroup/cpu.stat": "nr_periods 50\nnr_throttled 5\nthrottled_usec 7\n",
+            "proc/stat": "cpu  60 0 0 30 0 0 0 10 0 0\ncpu0 1\n",
+            "proc/uptime": "120.50 80.00\n",
+        },
+    )
+    described = host.describe_host(root)
+    assert described["activity"] is None
+    assert described["since_boot"] == {
+        "uptime_s": 120.5,
+        "steal_share": 0.1,
+        "throttled_ns": 7000,
+        "throttled_periods": 5,
+        "periods": 50,
+        "thermal_events": None,
+        "memory_stall_ns": None,
+    }
+    assert host.describe_host(root, 0.001)["activity"]["throttled_ns"] == 0
+
+
 def test_allowed_cores_without_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
@@ -244,11 +272,65 @@ def test_fingerprint_ignores_what_changes_from_day_to_day():
     assert base != host.fingerprint({**QUIET, "memory_total_bytes": 16 * 2**30, "nvidia": gpu})
 
 
+def seen(**figures):
+    """What was seen while the machine was watched."""
+    quiet = {"swap_in_pages": 0, "swap_out_pages": 0, "memory_stall_share": 0.0, "thermal_events": 0}
+    figures = {**quiet, "throttled_ns": 0, "cpu_by_others_cores_low": 0.0, "steal_share_low": 0.0, **figures}
+    for name in ("cpu_by_others_cores", "steal_share"):
+        figures[name] = figures[f"{name}_low"]
+    return dataclasses.asdict(Activity(duration_ns=500_000_000, cpus=2, **figures))
+
+
+def gpu(**changes):
+    """A machine with one quiet GPU, but for the changes."""
+    quiet = {
+        "sm_clock_mhz": 1830,
+        "sm_clock_max_mhz": 1980,
+        "sm_clock_set_mhz": 1980,
+        "sm_clock_default_mhz": 1980,
+        "power_w": 450.0,
+        "power_limit_w": 700.0,
+        "power_limit_default_w": 700.0,
+        "temperature_c": 60,
+        "name": "G",
+        "clock_reasons": ["idle"],
+        "process_ids": [],
+    }
+    return {"nvidia": {"driver": "580.1", "gpus": [{**quiet, **changes}], "reason": None}}
+
+
 # --- warnings -----------------------------------------------------------------------------------------------
 
 
 def test_a_quiet_machine_has_no_warnings():
-    assert host.warnings(QUIET, {"onnxruntime": "1.0"}) == []
+    known = {
+        "throttled_ns": 0,
+        "throttled_periods": 0,
+        "periods": 9,
+        "steal_share": 0.001,
+        "thermal_events": 0,
+    }
+    watched = {"activity": seen(), "since_boot": {**known, "uptime_s": 60.0}, "turbo": False}
+    assert host.warnings({**QUIET, **watched}, {"onnxruntime": "1.0"}) == []
+    assert host.warnings({**QUIET, **watched, **gpu()}, {}, devices=("cuda",)) == []
+
+
+def test_load_just_seen_tells_more_than_the_last_minute():
+    assert host.warnings({**QUIET, "load_1m": 1.5, "activity": seen()}, {}) == []
+    unknown = dataclasses.asdict(Activity(duration_ns=1))
+    (warning,) = host.warnings({**QUIET, "load_1m": 1.5, "activity": unknown}, {})
+    assert warning.kind is WarningKind.LOAD
+
+
+def test_turbo_is_an_offence_only_where_the_clock_is_meant_to_be_fixed():
+    assert [w.kind for w in host.warnings({**QUIET, "turbo": True, "governor": "powersave"}, {})] == [
+        WarningKind.GOVERNOR
+    ]
+
+
+def test_a_gpu_that_says_nothing_is_known_by_nothing():
+    silent = {"nvidia": {"driver": "1", "gpus": [{"name": "G"}], "reason": None}}
+    assert host.warnings({**QUIET, **silent}, {}) == []
 
 
 @pytest.mark.parametrize(
@@ -261,6 +343,46 @@ def test_a_quiet_machine_has_no_warnings():
         ({"cgroup_memory_limit_bytes": 2**30}, WarningKind.LOW_MEMORY, "1.0 GiB", "--batches"),
         ({"memory_available_bytes": 2**29}, WarningKind.LOW_MEMORY, "0.5 GiB", "--batches"),
         ({"swap_used_bytes": 2**30}, WarningKind.SWAP, "1024 MiB", "swapoff"),
+        ({"turbo": True}, WarningKind.TURBO, "on", "no_turbo"),
+        ({"activity": seen(cpu_by_others_cores_low=0.4)}, WarningKind.LOAD, "0.40 cores busy now", "Stop"),
+        ({"since_boot": {"steal_share": 0.03}}, WarningKind.STEAL, "3 %", "hypervisor"),
+        (
+            {"since_boot": {"steal_share": 0.0}, "activity": seen(steal_share_low=0.25)},
+            *(WarningKind.STEAL, "25 % now", "hypervisor"),
+        ),
+        (
+            {"since_boot": {"throttled_ns": 2 * 10**9, "throttled_periods": 5, "periods": 100}},
+            *(WarningKind.CGROUP_THROTTLING, "2 s so far, in 5 %", "quota"),
+        ),
+        (
+            {"since_boot": {"throttled_ns": 1, "periods": 9}, "activity": seen(throttled_ns=1)},
+            *(WarningKind.CGROUP_THROTTLING, "stopped", "quota"),
+        ),
+        (
+            {"since_boot": {"thermal_events": 2, "uptime_s": 7200.0}},
+            *(WarningKind.THERMAL_THROTTLING, "2 times since boot", "cool"),
+        ),
+        (
+            {"since_boot": {"thermal_events": 1, "uptime_s": 1e9}, "activity": seen(thermal_events=1)},
+            *(WarningKind.THERMAL_THROTTLING, "just now too", "cool"),
+        ),
+        ({"activity": seen(memory_stall_share=0.2)}, WarningKind.MEMORY_PRESSURE, "20 %", "--batches"),
+        ({"activity": seen(swap_in_pages=200, swap_out_pages=56)}, WarningKind.SWAPPING, "256 pages", "disk"),
+        (gpu(clock_reasons=[CLOCK_REASONS[0x20]]), WarningKind.GPU_THROTTLING, "GPU 0: thermal", "cool"),
+        (gpu(process_ids=[1, 2]), WarningKind.GPU_PROCESSES, "2 processes", "CUDA_VISIBLE_DEVICES"),
+        (gpu(power_limit_w=500.0), WarningKind.GPU_POWER_CAP, "of 500 W, by default 700 W", "--power-limit"),
+        (
+            gpu(clock_reasons=[CLOCK_REASONS[0x4]]),
+            WarningKind.GPU_POWER_CAP,
+            "450 W of 700 W",
+            "--power-limit",
+        ),
+        (
+            gpu(sm_clock_set_mhz=1200),
+            WarningKind.GPU_CLOCKS,
+            "set to 1200 MHz",
+            "--reset-applications-clocks",
+        ),
     ],
 )
 def test_each_warning_says_what_it_found_and_what_to_do(change, kind, said, advised):
@@ -288,14 +410,14 @@ def test_warnings_that_depend_on_the_options():
 
 
 def test_every_kind_has_a_judgement_and_unknown_facts_never_warn():
-    assert set(host._JUDGES) == set(WarningKind)
+    assert set(JUDGES) == set(WarningKind)
     assert host.warnings({}, {}) == []
 
 
 def test_doctor_tells_all(tmp_path):
     checks = {
         check.check: check
-        for check in host.doctor(tree(tmp_path, LAPTOP), {"onnxruntime": "1.2", "torch": None})
+        for check in host.doctor(tree(tmp_path, LAPTOP), {"onnxruntime": "1.2", "torch": None}, 0)
     }
     assert checks["PyTorch"].state == "bad"
     assert checks["ONNX Runtime"].text == "onnxruntime 1.2"
@@ -303,6 +425,7 @@ def test_doctor_tells_all(tmp_path):
     assert checks["governor"].state == "warn"
     assert checks["processor"].text.startswith("Fancy CPU")
     assert {kind.value.replace("_", " ") for kind in WarningKind} <= set(checks)
+    assert checks["turbo"].text == "on"
     for check in checks.values():
         assert bool(check.advice) == (check.state != "ok"), check
         assert check.to_dict()["text"] == check.text
@@ -337,7 +460,10 @@ def fake_nvml(monkeypatch, fail_at=""):
         "nvmlDeviceGetName": b"Test GPU",
         "nvmlDeviceGetMemoryInfo": types.SimpleNamespace(total=80 * 2**30),
         "nvmlDeviceGetCudaComputeCapability": (9, 0),
-        "nvmlSystemGetDriverVersion": "580.1",
+        "nvmlSystemGetDriverVersion": b"580.1",
+        "nvmlDeviceGetHandleByUUID": "handle",
+        "nvmlDeviceGetEnforcedPowerLimit": 500_000,
+        "nvmlDeviceGetPowerManagementDefaultLimit": 700_000,
     }
     for name, value in values.items():
         setattr(module, name, call(name, value))
@@ -348,27 +474,31 @@ def fake_nvml(monkeypatch, fail_at=""):
 def test_a_gpu_is_described(tmp_path, monkeypatch):
     calls = fake_nvml(monkeypatch)
     described = host.describe_host(tmp_path)["nvidia"]
-    gpu = {"name": "Test GPU", "memory_bytes": 80 * 2**30, "compute_capability": "9.0"}
-    assert described == {"driver": "580.1", "gpus": [gpu], "reason": None}
+    (gpu,) = described["gpus"]
+    assert (described["driver"], described["reason"]) == ("580.1", None)
+    assert (gpu["name"], gpu["memory_bytes"], gpu["compute_capability"]) == ("Test GPU", 80 * 2**30, "9.0")
+    assert (gpu["power_limit_w"], gpu["power_limit_default_w"]) == (500.0, 700.0)
+    assert gpu["sm_clock_mhz"] is None, "a figure that the library does not give is unknown"
     assert calls[-1] == "nvmlShutdown"
-    checks = {check.check: check.text for check in host.doctor(tmp_path, {})}
+    checks = {check.check: check.text for check in host.doctor(tmp_path, {}, 0)}
     assert checks["NVIDIA GPU"] == "Test GPU; driver 580.1"
+    assert "of 500 W, by default 700 W" in checks["gpu power cap"]
 
 
 @pytest.mark.parametrize(
     ("fail_at", "reason"),
     [
         ("nvmlInit", "no NVIDIA driver: Driver Not Loaded"),
-        ("nvmlDeviceGetName", "does not answer: Driver Not Loaded"),
+        ("nvmlDeviceGetCount", "does not answer: Driver Not Loaded"),
     ],
 )
 def test_a_driver_that_fails_gives_the_reason(monkeypatch, fail_at, reason):
     fake_nvml(monkeypatch, fail_at)
-    described = machine._nvidia()
+    described = gpu_state.describe_gpus()
     assert described["gpus"] == []
     assert reason in described["reason"]
 
 
 def test_without_nvidias_library_the_reason_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert machine._nvidia()["reason"] == "nvidia-ml-py is not installed"
+    assert gpu_state.describe_gpus()["reason"] == "nvidia-ml-py is not installed"

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 
-from bench import stats
+from bench import bootstrap, stats
 from bench.case import Status
-from bench.report.frame import COLUMNS, DEMO_NOTE, NEVER_RAN, RANDOM_NOTE, TEXT_COLUMNS, load_frame, load_info
+from bench.report.frame import COLUMNS, DEMO_NOTE, NEVER_RAN, TEXT_COLUMNS, load_frame, load_info
+from bench.report.scores import FOREIGN_NOTE, RANDOM_NOTE
+from bench.results import RunFolder
 
 REQUIRED = """
     case_id status reason model weights backend device precision pipeline batch threads instances scenario stage
@@ -92,6 +94,10 @@ def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
     assert row["note"] == ""
     assert pd.isna(row["top1_percent"])
     assert pd.isna(row["n_images"])
+    assert pd.isna(row["ratio"])
+    assert (row["baseline_case_id"], row["verdict"]) == ("", "")
+    assert (row["n_rounds"], row["n_disturbed_rounds"]) == (400, 0)
+    assert pd.isna(row["throughput_images_per_s_low"])
 
 
 def test_quantiles_without_enough_samples_are_empty_and_say_why(tmp_path):
@@ -125,8 +131,77 @@ def test_throughput_has_images_and_no_quantiles(tmp_path):
     row = rows(folder)[timed.case_id]
     assert row["throughput_images_per_s"] == pytest.approx(2000)
     assert (row["n_images"], row["n_bad_images"], row["stage"]) == (200, 2, "end_to_end")
+    assert (row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]) == (2000.0, 2000.0)
     assert pd.isna(row["latency_ns_p50"])
     assert row["note"] == ""
+
+
+def test_throughput_has_a_bootstrap_interval(tmp_path):
+    few, enough = (case(scenario="throughput", batch=batch) for batch in (1, 4))
+    folder = make_run(tmp_path / "run", [few, enough])
+    time_ns = np.random.default_rng(0).lognormal(14, 0.1, 30).astype(np.int64)
+    for timed, part in ((few, time_ns[:9]), (enough, time_ns)):
+        add_samples(folder, timed, part.tolist(), stage="end_to_end")
+        end(folder, timed, stage="end_to_end")
+    found = rows(folder)
+    row = found[enough.case_id]
+    expected = bootstrap.throughput_interval(np.full(30, 4), time_ns / 1e9)
+    assert (row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]) == expected
+    assert expected.low < row["throughput_images_per_s"] < expected.high
+    assert pd.isna(found[few.case_id]["throughput_images_per_s_low"])
+    assert found[few.case_id]["note"] == "the interval of a throughput needs 10 passes, had 9"
+
+
+def compared(tmp_path, ratio, info=None):
+    """A PyTorch Case and an ONNX Runtime Case that takes ``ratio`` times as long, in 12 drifting rounds of 5."""
+    timed = case(), case(backend="onnxruntime")
+    folder = make_run(tmp_path / "run", timed, info)
+    drift = np.repeat(np.linspace(1e6, 1.3e6, 12), 5)
+    for one, factor in zip(timed, (1.0, ratio), strict=True):
+        latency_ns = (drift * factor).astype(np.int64).tolist()
+        add_samples(folder, one, [10**9, *latency_ns], n_warmup=1, per_round=5)
+        end(folder, one, stage="compute")
+    return rows(folder), timed
+
+
+@pytest.mark.parametrize(
+    ("ratio", "noise", "expected"),
+    [
+        (0.5, None, "faster"),
+        (1.05, None, "slower"),
+        (1.01, None, "same"),
+        (1.05, {"resolution": 0.06}, "same"),
+        (1.05, {"resolution": 0.01}, "slower"),
+    ],
+)
+def test_a_case_is_compared_with_pytorch_round_by_round(tmp_path, ratio, noise, expected):
+    found, (baseline, other) = compared(tmp_path, ratio, {"noise": noise})
+    row = found[other.case_id]
+    assert row["ratio"] == pytest.approx(ratio, rel=1e-5)
+    assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    assert (row["verdict"], row["n_rounds"], row["n_disturbed_rounds"]) == (expected, 12, 0)
+    assert row["baseline_case_id"] == found[baseline.case_id]["baseline_case_id"] == baseline.case_id
+    assert pd.isna(found[baseline.case_id]["ratio"])
+    assert found[baseline.case_id]["verdict"] == ""
+
+
+def test_disturbed_rounds_are_counted(tmp_path, monkeypatch):
+    rounds = pd.DataFrame({"scenario": "latency", "round": [0, 1, 2], "disturbed": [True, False, True]})
+    monkeypatch.setattr(RunFolder, "rounds", lambda folder: rounds)
+    found, (baseline, other) = compared(tmp_path, 1.0)
+    assert [found[each.case_id]["n_disturbed_rounds"] for each in (baseline, other)] == [2, 2]
+
+
+def test_rows_of_two_stages_are_not_compared_and_say_so(tmp_path):
+    timed = case(), case(backend="onnxruntime")
+    folder = make_run(tmp_path / "run", timed)
+    for one, stage in zip(timed, ("compute", "end_to_end"), strict=True):
+        add_samples(folder, one, [1000] * 300, stage=stage)
+        end(folder, one, stage=stage)
+    row = rows(folder)[timed[1].case_id]
+    assert pd.isna(row["ratio"])
+    assert row["verdict"] == ""
+    assert row["note"] == "not compared: it timed end_to_end and pytorch timed compute"
 
 
 def test_only_samples_of_the_rows_stage_count(tmp_path):
@@ -220,7 +295,8 @@ def test_random_weights_show_agreement_and_no_accuracy(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "is_demo", "note"),
     [
-        ("demo", False, DEMO_NOTE),
+        ("demo", False, f"{FOREIGN_NOTE}; {DEMO_NOTE}"),
+        ("demo", True, DEMO_NOTE),
         ("user", True, DEMO_NOTE),
         ("random", True, f"{RANDOM_NOTE}; {DEMO_NOTE}"),
         ("user", False, ""),
@@ -230,6 +306,25 @@ def test_demo_is_marked(tmp_path, weights, is_demo, note):
     marked = case(scenario="accuracy", weights=weights)
     found, first, _ = scored(tmp_path, marked, ORT, {"dataset": {"is_demo": is_demo}})
     assert found[first.case_id]["note"] == note
+
+
+@pytest.mark.parametrize("is_demo", [True, False])
+def test_demo_weights_have_an_accuracy_on_demo_images_only(tmp_path, is_demo):
+    marked = [case(scenario="accuracy", weights="demo", backend=name) for name in ("pytorch", "onnxruntime")]
+    found, _, second = scored(tmp_path, *marked, {"dataset": {"is_demo": is_demo}})
+    row = found[second.case_id]
+    assert pd.isna(row["top1_percent"]) is pd.isna(row["top5_percent"]) is not is_demo
+    assert row["agreement_percent"] == 75.0, "that two backends agree is as true on other images"
+
+
+@pytest.mark.parametrize(("weights", "is_demo"), [("demo", False), ("user", True)])
+def test_every_row_of_a_demo_run_says_so(tmp_path, weights, is_demo):
+    planned = [case(weights=weights), case(scenario="throughput", weights=weights), case(batch=9)]
+    folder = make_run(tmp_path / "run", planned, {"dataset": {"is_demo": is_demo}})
+    add_samples(folder, planned[0], [1000] * 300)
+    end(folder, planned[0])
+    end(folder, planned[1], Status.FAILED, reason="broken")
+    assert load_frame(folder.path)["note"].tolist() == [DEMO_NOTE] * 3
 
 
 def test_one_image_all_wrong(tmp_path):

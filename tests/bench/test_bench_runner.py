@@ -10,6 +10,7 @@ import pytest
 from bench_fakes import Recorder, fake_case
 
 from bench.case import Case, Status
+from bench.host.disturbance import Monitor
 from bench.results import CaseResult, RunFolder
 
 RunCases = Callable[..., tuple[RunFolder, Recorder]]
@@ -121,6 +122,48 @@ def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunC
     assert results[latency].proof["instances"] == 3
     images = folder.samples().groupby("case_id", observed=True)["images"].agg(set)
     assert images.to_dict() == {latency.case_id: {12}, throughput.case_id: {8}}
+
+
+def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compared_with(
+    run_cases: RunCases,
+) -> None:
+    cases = [fake_case(latency_ns=str(1_000_000 + 100_000 * number), seed=str(number)) for number in range(4)]
+    folder, recorder = run_cases(*cases, budget_seconds=8.0, has_room=lambda pids: False)
+    assert {result.status for result in folder.case_results()} == {Status.OK}
+    samples = folder.samples()
+    rounds = samples[~samples["warmup"]].groupby("case_id", observed=True)["round"].agg(set)
+    first, *others = (rounds[case.case_id] for case in cases)
+    assert first == set.union(*others), "the first takes part in all groups"
+    for number, own in enumerate(others):
+        assert own
+        assert all(own.isdisjoint(other) for other in others[number + 1 :]), (
+            "no two of the others lived at once"
+        )
+    assert [result.case for result in recorder.ended[:2]] == cases[1:3], (
+        "each is let go when its group is done"
+    )
+
+
+def test_rounds_are_watched_and_written(run_cases: RunCases) -> None:
+    with Monitor() as monitor:
+        folder, _ = run_cases(fake_case(), fake_case(seed="1"), monitor=monitor)
+    rounds = folder.rounds()
+    assert set(rounds["scenario"]) == {"latency"}
+    assert rounds["round"].tolist() == list(range(len(rounds)))
+    assert len(rounds) >= 20, "a ratio wants twenty rounds"
+    measured = folder.samples().query("not warmup")
+    assert set(measured["round"]) == set(rounds["round"])
+
+
+def test_rounds_of_a_resumed_run_go_on_counting(run_cases: RunCases) -> None:
+    with Monitor() as monitor:
+        folder, _ = run_cases(fake_case(), monitor=monitor)
+        taken = len(folder.rounds())
+        run_cases(fake_case(seed="7"), folder=folder, monitor=monitor)
+    assert folder.rounds()["round"].tolist() == list(range(len(folder.rounds())))
+    later = folder.samples()
+    later = later[(later["case_id"] == fake_case(seed="7").case_id) & ~later["warmup"]]
+    assert later["round"].min() == taken
 
 
 def test_an_interrupted_run_keeps_what_finished_and_resume_does_the_rest(

@@ -296,3 +296,40 @@ def test_min_detectable_difference_at_the_edges():
     for n, share in [(0, 0.1), (10, -0.1), (10, 1.5)]:
         with pytest.raises(ValueError, match="make no sense"):
             stats.min_detectable_difference(n, share)
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 5, 11])
+def test_bonferroni_shares_the_error_among_the_comparisons(comparisons):
+    source = np.random.default_rng(2)
+    a, b = source.lognormal(0, 0.1, 50), source.lognormal(0, 0.1, 50)
+    shared = stats.ratio_interval(a, b, 0.95, comparisons)
+    assert shared == stats.ratio_interval(a, b, 1 - 0.05 / comparisons)
+    assert stats.ratio_interval(a, b).low >= shared.low
+    with pytest.raises(ValueError, match="0 comparisons"):
+        stats.ratio_interval(a, b, comparisons=0)
+
+
+def test_bonferroni_needs_more_rounds():
+    rounds = np.arange(1.0, 9.0)
+    assert stats.ratio_interval(rounds, rounds).low is not None
+    assert stats.ratio_interval(rounds, rounds, comparisons=11).low is None  # 2 * 0.5**8 > 0.05 / 11
+
+
+@pytest.mark.parametrize("draw", [_lognormal, _bimodal], ids=["skewed", "bimodal"])
+@pytest.mark.parametrize("rounds", [10, 24, 60])
+def test_ratio_interval_covers_the_median_ratio_of_skewed_and_bimodal_times(draw, rounds):
+    """Both sides have the same distribution, so that the median of the ratio is exactly 1."""
+    a, b = draw(np.random.default_rng(13), (2, 2000, rounds))
+    found = [stats.ratio_interval(*pair) for pair in zip(a, b, strict=True)]
+    assert sum(each.low <= 1.0 <= each.high for each in found) / len(found) >= 0.94
+
+
+@pytest.mark.parametrize("draw", [_lognormal, _bimodal], ids=["skewed", "bimodal"])
+def test_five_ratios_to_one_baseline_hold_together(draw):
+    """They share the baseline's noise: Bonferroni does not mind."""
+    source, repeats, held = np.random.default_rng(17), 800, 0
+    for _ in range(repeats):
+        baseline, *others = draw(source, (6, 30))
+        found = [stats.ratio_interval(other, baseline, comparisons=5) for other in others]
+        held += all(each.low <= 1.0 <= each.high for each in found)
+    assert held / repeats >= 0.94

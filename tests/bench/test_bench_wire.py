@@ -9,9 +9,10 @@ import pytest
 from bench_fakes import Recorder, fake_case
 from rich.console import Console
 
-from bench import memory, wire
+from bench import wire
 from bench.backends.base import Unavailable, Unsupported
 from bench.case import Status
+from bench.host import memory
 from bench.progress import BarListener, PlainListener, make_listener
 from bench.results import CaseResult
 from bench.worker import Worker, classify
@@ -100,6 +101,28 @@ def test_kills_for_want_of_memory_are_counted_in_both_kinds_of_cgroup(tmp_path: 
     assert memory.oom_kills(tmp_path) == 2
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 4\noom 3\noom_kill 3\n")
     assert memory.oom_kills(tmp_path) == 3
+
+
+def test_available_memory_is_the_kernels_within_the_groups_limit(tmp_path: Path) -> None:
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    proc.mkdir()
+    cgroup.mkdir()
+    assert memory.available_bytes(proc, cgroup) is None
+    assert memory.has_room([], proc, cgroup), "a system that does not say is not held back"
+    (proc / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text("5\n")
+    assert memory.available_bytes(proc, cgroup) == 4_000_000 * 1024
+    (cgroup / "memory.max").write_text("3000000000\n")
+    (cgroup / "memory.current").write_text("1000000000\n")
+    assert memory.available_bytes(proc, cgroup) == 2_000_000_000
+    assert memory.has_room([], proc, cgroup)
+    (proc / "7").mkdir()
+    (proc / "7" / "status").write_text("VmHWM: 1500000 kB\n")
+    assert memory.has_room([7], proc, cgroup)
+    (proc / "8").mkdir()
+    (proc / "8" / "status").write_text("VmHWM: 1700000 kB\n")
+    assert not memory.has_room([7, 8], proc, cgroup), "1.7 GB and a quarter more do not fit in 2.0"
 
 
 def test_plain_progress_is_one_line_at_each_end() -> None:

@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from PIL import Image
 from safetensors.torch import load
+from torch import nn
 
 import pipelines
 from bench.stats import exact_mcnemar, paired_difference_interval
@@ -34,13 +36,14 @@ from models import demo
 from models.fold import fold_batchnorm
 from models.scarlet import scarlet
 from pipelines.base import Preprocess
-from pipelines.demo import FULL_IMAGES, make_demo
+from pipelines.demo import FULL_IMAGES, QUICK_IMAGES, make_demo, print_progress
 from pipelines.imagenet import Image as LabelledImage
 from pipelines.imagenet import find_images
 from pipelines.reference import crop, decode, normalise, resize_size
 
 CALIBRATION_IMAGES = 200
 BATCH = 32
+THREADS = len(os.sched_getaffinity(0))
 PREPROCESS = Preprocess()
 BEGIN, END = "<!-- measured: written by tests/benchmarks/demo_card.py -->", "<!-- end of measured -->"
 
@@ -108,13 +111,15 @@ def batches(
     images: list[LabelledImage], read: Callable[[Path], NDArray[np.uint8]]
 ) -> Iterator[NDArray[np.float32]]:
     """The images, in order, read by ``read`` and normalised."""
-    for start in range(0, len(images), BATCH):
-        yield np.stack([normalise(read(image.path), PREPROCESS) for image in images[start : start + BATCH]])
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(images), BATCH):
+            pixels = pool.map(lambda image: read(image.path), images[start : start + BATCH])
+            yield np.stack([normalise(one, PREPROCESS) for one in pixels])
 
 
-def pipeline_batches(name: str, images: list[LabelledImage], threads: int) -> Iterator[NDArray[np.float32]]:
+def pipeline_batches(name: str, images: list[LabelledImage]) -> Iterator[NDArray[np.float32]]:
     """The images, in order, through one of the project's pipelines; all must be readable."""
-    pipeline = pipelines.open_pipeline(name, images, BATCH, threads, PREPROCESS)
+    pipeline = pipelines.open_pipeline(name, images, BATCH, THREADS, PREPROCESS)
     expected = 0
     for batch in pipeline:
         if batch.indices.tolist() != list(range(expected, expected + len(batch.indices))):
@@ -142,11 +147,9 @@ def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[st
     }
 
 
-def torch_predictor(state: dict[str, torch.Tensor], model: str) -> Predict:
+def torch_predictor(network: nn.Module) -> Predict:
     """Eager PyTorch, BatchNorm folded, channels_last."""
-    network = scarlet(model)
-    network.load_state_dict(state, strict=True)
-    folded = fold_batchnorm(network.eval()).module
+    folded = fold_batchnorm(network).module
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,10 +160,10 @@ def torch_predictor(state: dict[str, torch.Tensor], model: str) -> Predict:
     return predict
 
 
-def onnx_predictor(path: Path, threads: int) -> Predict:
+def onnx_predictor(path: Path) -> Predict:
     """ONNX Runtime's CPU provider."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pixels: np.asarray(session.run(None, {name: pixels})[0], np.float32)
@@ -203,10 +206,9 @@ def paired(
 # --- the measurement --------------------------------------------------------------------------------------
 
 
-def measure(state: dict[str, torch.Tensor], model: str, data: Path, threads: int) -> dict[str, Any]:
-    """All figures of the card."""
-    val = make_demo(data / "val", FULL_IMAGES, "val")
-    make_demo(data / "calib", CALIBRATION_IMAGES, "calib")
+def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accuracy: bool) -> dict[str, Any]:
+    """The card's figures; with ``only_accuracy``, those of ONNX Runtime and the reference pipeline alone."""
+    val = make_demo(data / "val", FULL_IMAGES, "val", on_progress=print_progress)
     images = list(find_images(data / "val").images)
     labels = np.array([image.label for image in images])
     with tempfile.TemporaryDirectory() as folder:
@@ -214,40 +216,51 @@ def measure(state: dict[str, torch.Tensor], model: str, data: Path, threads: int
         network = scarlet(model)
         network.load_state_dict(state, strict=True)
         export_onnx(network.eval(), fp32, ExportOptions(), {"model": model, "weights": "demo"})
-        ort = onnx_predictor(fp32, threads)
-        eager = torch_predictor(state, model)
+        ort = onnx_predictor(fp32)
+        predictors = (
+            {"onnxruntime": ort}
+            if only_accuracy
+            else {"onnxruntime": ort, "pytorch": torch_predictor(network)}
+        )
         rows = {}
-        for pipeline in ("reference", "dali"):
-            for backend, predict in (("pytorch", eager), ("onnxruntime", ort)):
+        for pipeline in ("reference",) if only_accuracy else ("reference", "dali"):
+            for backend, predict in predictors.items():
                 started = time.monotonic()
-                rows[f"{backend}, {pipeline}"] = top5(predict, pipeline_batches(pipeline, images, threads))
-                print(f"{backend}, {pipeline}: {time.monotonic() - started:.0f} s", flush=True)
-        quantise(fp32, int8, list(find_images(data / "calib").images))
+                name = f"{backend}, {pipeline}"
+                rows[name] = top5(predict, pipeline_batches(pipeline, images))
+                print(
+                    f"{name}: {accuracy(rows[name], labels)}, {time.monotonic() - started:.0f} s", flush=True
+                )
         right = rows["onnxruntime, reference"]
-        quantised = top5(onnx_predictor(int8, threads), batches(images, reference))
-        print("int8 done", flush=True)
-        faults = {}
+        figures: dict[str, Any] = {
+            "images": len(images),
+            "fingerprint": val.fingerprint,
+            "accuracy": {name: accuracy(row, labels) for name, row in rows.items()},
+            "quick_subset": {
+                "images": QUICK_IMAGES,
+                **accuracy(*_first(right, labels, images, QUICK_IMAGES)),
+            },
+            "versions": {
+                "torch": torch.__version__,
+                "onnxruntime": onnxruntime.__version__,
+                "numpy": np.__version__,
+            },
+        }
+        if only_accuracy:
+            return figures
+        firsts = np.stack([row[:, 0] for row in rows.values()])
+        figures["images_not_agreed_on"] = int((firsts != firsts[0]).any(axis=0).sum())
+        make_demo(data / "calib", CALIBRATION_IMAGES, "calib")
+        quantise(fp32, int8, list(find_images(data / "calib").images))
+        figures["int8_default"] = paired(
+            right, top5(onnx_predictor(int8), batches(images, reference)), labels
+        )
+        print("INT8", figures["int8_default"], flush=True)
+        figures["faults"] = {}
         for name, read in FAULTS.items():
-            faults[name] = paired(right, top5(ort, batches(images, read)), labels)
-            print(name, faults[name], flush=True)
-    firsts = np.stack([row[:, 0] for row in rows.values()])
-    return {
-        "images": len(images),
-        "fingerprint": val.fingerprint,
-        "accuracy": {name: accuracy(row, labels) for name, row in rows.items()},
-        "images_not_agreed_on": int((firsts != firsts[0]).any(axis=0).sum()),
-        "quick_subset": {
-            "images": 512,
-            **accuracy(*_first(right, labels, images, 512)),
-        },
-        "int8_default": paired(right, quantised, labels),
-        "faults": faults,
-        "versions": {
-            "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "numpy": np.__version__,
-        },
-    }
+            figures["faults"][name] = paired(right, top5(ort, batches(images, read)), labels)
+            print(name, figures["faults"][name], flush=True)
+    return figures
 
 
 def _first(
@@ -299,21 +312,25 @@ def main() -> None:
     parser.add_argument("--model", default="scarlet_c")
     parser.add_argument("--data", type=Path, default=Path("data/demo-card"))
     parser.add_argument("--weights", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None, help="write JSON here instead of to the card")
+    parser.add_argument(
+        "--only-accuracy", action="store_true", help="ONNX Runtime, reference pipeline; with --out"
+    )
     chosen = parser.parse_args()
-    threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    if chosen.only_accuracy and not chosen.out:
+        parser.error("--only-accuracy needs --out")
+    torch.set_num_threads(THREADS)
     content = (chosen.weights or demo.path_of(chosen.model)).read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     state = {
         key: value.float() if value.is_floating_point() else value for key, value in load(content).items()
     }
-    figures = measure(state, chosen.model, chosen.data, threads)
-    text = tables(sha256, figures)
-    print(text)
+    figures = measure(state, chosen.model, chosen.data, chosen.only_accuracy)
     if chosen.out:
         chosen.out.write_text(json.dumps({"sha256": sha256, **figures}, indent=1) + "\n", encoding="utf-8")
         return
+    text = tables(sha256, figures)
+    print(text)
     card_path = demo.FOLDER / "card.json"
     card = json.loads(card_path.read_text("utf-8"))
     card["models"].setdefault(chosen.model, {}).update(sha256=sha256, bytes=len(content), measured=figures)

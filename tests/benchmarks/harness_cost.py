@@ -1,10 +1,11 @@
-"""What the harness itself adds to a latency: its median for ONNX Runtime against a bare loop, timed in turns.
+"""What the harness itself adds: its medians against bare loops of other tools, timed in turns.
 
-    python tests/benchmarks/harness_cost.py [--model scarlet_c] [--batch 1] [--rounds 40]
+    python tests/benchmarks/harness_cost.py [--rounds 40] [--batch 1]
 
-The bare loop is ``session.run`` between two readings of the clock, in this process, with the session settings of
-the backend. The harness measures the same graph and the same pixels in its worker process. Both take slices in
-turn, so that drift of the machine hits both alike. Exit code 1 when the medians differ by more than 3 %.
+ONNX Runtime against ``session.run`` between two readings of the clock, PyTorch against ``torch.utils.benchmark``,
+each with the backend's own settings, in this process; the harness measures the same graph and pixels in its worker.
+Both take slices in turn, so that drift of the machine hits both alike. Exit code 1 when a median differs by more
+than 3 %.
 """
 
 from __future__ import annotations
@@ -12,90 +13,113 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-from rich.console import Console
+from common import Prepared, prepared
+from numpy.typing import NDArray
 
-from bench import host, session, stats, wire
-from bench.backends.base import ModelFiles
-from bench.backends.onnxruntime import OnnxRuntime
-from bench.case import Case, Status
-from bench.results import CaseResult, RunFolder
-from bench.runner import prepare_files
-from bench.tasks import Context, first_batch
+from bench import stats, wire
+from bench.backends import make_backend
+from bench.backends.base import Backend, ModelFiles
+from bench.case import Status
+from bench.results import CaseResult
+from bench.tasks import first_batch
 
 LIMIT = 0.03
 SLICE_NS = 50_000_000
+CALLS = 5
+
+Pixels = NDArray[np.float32]
+
+
+def onnxruntime_loop(backend: Backend, pixels: Pixels) -> Callable[[], list[float]]:
+    session = backend._session  # type: ignore[attr-defined]
+    feed = {session.get_inputs()[0].name: pixels}
+
+    def take() -> list[float]:
+        taken: list[float] = []
+        started = time.perf_counter_ns()
+        while len(taken) < CALLS + 1 or time.perf_counter_ns() - started < SLICE_NS:
+            before = time.perf_counter_ns()
+            session.run(None, feed)
+            taken.append(time.perf_counter_ns() - before)
+        return taken[1:]  # the first call of a turn is not counted, as in the harness
+
+    return take
+
+
+def torch_benchmark_timer(backend: Backend, pixels: Pixels) -> Callable[[], list[float]]:
+    import torch
+    from torch.utils.benchmark import Timer
+
+    timer = Timer(
+        "infer(pixels)",
+        globals={"infer": backend.infer, "pixels": pixels},
+        num_threads=torch.get_num_threads(),
+    )
+
+    def take() -> list[float]:
+        timer.timeit(1)
+        return [timer.timeit(1).mean * 1e9 for _ in range(CALLS)]
+
+    return take
+
+
+LOOPS = {
+    "onnxruntime": ("bare loop of session.run", onnxruntime_loop),
+    "pytorch": ("torch.utils.benchmark", torch_benchmark_timer),
+}
+
+
+def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
+    """Prints the comparison for one backend; True when the medians agree."""
+    case = model.case(name, batch=batch)
+    run = model.folder(f"{name}-{batch}", [case])
+    context = model.context(run)
+    worker = wire.LocalWorker(run.log_path(case.case_id), case.threads)
+    start = {"do": "start", "case": case.to_dict(), "context": dataclasses.asdict(context)}
+    assert worker.call(start, timeout_seconds=120)["ok"]
+    backend = make_backend(name)
+    backend.load(case, ModelFiles(**model.files))
+    what, loop = LOOPS[name]
+    take = loop(backend, first_batch(case, context))
+    theirs: list[float] = []
+
+    def turn(round_: int) -> None:
+        assert worker.call({"do": "turn", "round": round_, "slice_ns": SLICE_NS}, timeout_seconds=120)["ok"]
+
+    for _ in range(10):
+        take()
+        turn(-1)
+    for round_ in range(rounds):
+        if round_ % 2:
+            theirs.append(float(np.median(take())))
+            turn(round_)
+        else:
+            turn(round_)
+            theirs.append(float(np.median(take())))
+    worker.call({"do": "finish"}, timeout_seconds=120)
+    worker.stop()
+    run.append_case(CaseResult(case, Status.OK))
+    samples = run.samples()
+    ours = samples[~samples["warmup"]].groupby("round")["latency_ns"].median().tolist()
+    ratio = stats.ratio_interval(ours, theirs)
+    print(f"{name}, batch {batch}, {case.threads} threads, {rounds} rounds in turns:", end=" ")
+    print(f"harness {np.median(ours) / 1e6:.3f} ms, {what} {np.median(theirs) / 1e6:.3f} ms,", end=" ")
+    print(f"ratio {ratio.ratio:.4f} (95 % interval {ratio.low:.4f} to {ratio.high:.4f})", flush=True)
+    return abs(ratio.ratio - 1) <= LIMIT
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="scarlet_c")
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=1)
     wanted = parser.parse_args()
-    console = Console()
-    with tempfile.TemporaryDirectory() as folder:
-        image_set, images = session.choose_images(None, None, console)
-        run = RunFolder.create(Path(folder) / "run")
-        run.write_images((image.image_id, image.label) for image in images)
-        files = prepare_files(
-            session.prepare_request(wanted.model, None, str(image_set.root.resolve()), images),
-            log=run.log_path("prepare"),
-            threads=host.allowed_cores(),
-            timeout_seconds=600,
-        )
-        case = Case(
-            wanted.model, files["weights"], "onnxruntime", batch=wanted.batch, threads=host.allowed_cores()
-        )
-        context = Context(run=str(run.path), data=str(image_set.root.resolve()), files=files)
-        worker = wire.LocalWorker(run.log_path(case.case_id), case.threads)
-        worker.call(
-            {"do": "start", "case": case.to_dict(), "context": dataclasses.asdict(context)},
-            timeout_seconds=120,
-        )
-        backend = OnnxRuntime()
-        backend.load(case, ModelFiles(**files))
-        session_ = backend._session
-        feed = {session_.get_inputs()[0].name: first_batch(case, context)}
-        bare: list[list[int]] = []
-        for _ in range(10):
-            bare_slice(session_, feed)
-            worker.call({"do": "turn", "round": -1, "slice_ns": SLICE_NS}, timeout_seconds=120)
-        for round_ in range(wanted.rounds):
-            if round_ % 2:
-                bare.append(bare_slice(session_, feed))
-            worker.call({"do": "turn", "round": round_, "slice_ns": SLICE_NS}, timeout_seconds=120)
-            if not round_ % 2:
-                bare.append(bare_slice(session_, feed))
-        worker.call({"do": "finish"}, timeout_seconds=120)
-        run.append_case(CaseResult(case, Status.OK))
-        worker.stop()
-        samples = run.samples()
-    harness = samples[~samples["warmup"]]
-    medians = harness.groupby("round")["latency_ns"].median().to_numpy()
-    interval = stats.ratio_interval(medians, np.array([np.median(part) for part in bare]))
-    bare_ms = float(np.median(np.concatenate(bare))) / 1e6
-    harness_ms = float(harness["latency_ns"].median()) / 1e6
-    print(f"{wanted.model}, batch {wanted.batch}, {case.threads} threads, {wanted.rounds} rounds in turns")
-    print(f"bare loop {bare_ms:.3f} ms, harness {harness_ms:.3f} ms")
-    print(f"ratio of medians {harness_ms / bare_ms:.4f}; by round {interval.ratio:.4f}", end="")
-    print(f" (95 % interval {interval.low:.4f} to {interval.high:.4f})")
-    return int(abs(harness_ms / bare_ms - 1) > LIMIT)
-
-
-def bare_slice(session_: object, feed: dict[str, np.ndarray]) -> list[int]:
-    """A slice of the bare loop: its first call is not counted, as in the harness."""
-    taken: list[int] = []
-    started = time.perf_counter_ns()
-    while len(taken) < 6 or time.perf_counter_ns() - started < SLICE_NS:
-        before = time.perf_counter_ns()
-        session_.run(None, feed)  # type: ignore[attr-defined]
-        taken.append(time.perf_counter_ns() - before)
-    return taken[1:]
+    with prepared() as model:
+        agree = [compare(model, name, wanted.batch, wanted.rounds) for name in LOOPS]
+    return int(not all(agree))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,16 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path("/")
+from bench.host import counters
+from bench.host.counters import ROOT, cgroup_folders
+from bench.host.gpu_state import describe_gpus
+
+# Long enough to know load by others to about 0.04 cores, short enough not to be noticed.
+WATCH_SECONDS = 0.5
 
 # Instruction sets that decide which kernels a runtime picks; all others would only lengthen the report.
 FLAGS = (
@@ -64,14 +70,19 @@ PACKAGES = (
 NO_LIMIT_BYTES = 2**60
 
 
-def describe_host(root: Path = ROOT) -> dict[str, Any]:
+def describe_host(root: Path = ROOT, watch_seconds: float = 0.0) -> dict[str, Any]:
     """The machine in plain JSON types; None where the system does not tell.
+
+    Args:
+        root: where ``proc``, ``sys`` and ``etc`` are.
+        watch_seconds: watch the system's counters for so long (``WATCH_SECONDS``); 0: do not.
 
     Keys: ``cpu_model``, ``architecture``, ``cpu_flags`` (those of ``FLAGS``, in that order),
     ``logical_cores``, ``logical_cores_allowed``, ``cgroup_cpu_quota`` (in cores), ``governor``, ``turbo``,
     ``load_1m``, ``load_5m``, ``load_15m``, ``memory_total_bytes``, ``memory_available_bytes``,
     ``cgroup_memory_limit_bytes``, ``swap_total_bytes``, ``swap_used_bytes``, ``os``, ``kernel``, ``python``,
-    ``container``, ``nvidia``.
+    ``container``, ``nvidia`` (see ``gpu_state``), ``since_boot`` (what the counters have come to) and ``activity``
+    (fields of ``counters.Activity`` while it was watched, or None).
     """
     memory = _meminfo(root)
     swap_total, swap_free = memory.get("SwapTotal"), memory.get("SwapFree")
@@ -94,8 +105,27 @@ def describe_host(root: Path = ROOT) -> dict[str, Any]:
         "kernel": platform.release() or None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "container": _container(root),
-        "nvidia": _nvidia(),
+        "nvidia": describe_gpus(),
+        **_disturbances(root, watch_seconds),
     }
+
+
+def _disturbances(root: Path, watch_seconds: float) -> dict[str, Any]:
+    if watch_seconds > 0:
+        seen, activity = counters.watch(root, watch_seconds)
+    else:
+        seen, activity = counters.Reader(root).read(), None
+    total_ns = (seen.busy_ns or 0) + (seen.idle_ns or 0) + (seen.stolen_ns or 0)
+    since_boot = {
+        "uptime_s": _number((_text(root / "proc/uptime") or "").partition(" ")[0]),
+        "steal_share": None if seen.stolen_ns is None or not total_ns else seen.stolen_ns / total_ns,
+        "throttled_ns": seen.throttled_ns,
+        "throttled_periods": seen.throttled_periods,
+        "periods": seen.periods,
+        "thermal_events": seen.thermal_events,
+        "memory_stall_ns": seen.memory_stall_ns,
+    }
+    return {"since_boot": since_boot, "activity": None if activity is None else asdict(activity)}
 
 
 def allowed_cores() -> int:
@@ -220,27 +250,8 @@ def _turbo(root: Path) -> bool | None:
     return on == "1" if on in ("0", "1") else None
 
 
-def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """Folders that hold this process's limits, from its own control group up to the hierarchy's root.
-
-    ``/proc/self/cgroup`` has a line ``id:controllers:path`` for each hierarchy; version 2 is the one with id
-    0 and no controllers. In a container the path may be one of the host's that does not exist here: then only
-    the mount's root is left to look at. See cgroups(7).
-    """
-    mount = root / "sys/fs/cgroup"
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and controller not in controllers.split(","):
-            continue
-        base = mount / controllers if (mount / controllers).is_dir() else mount / controller
-        own = Path(path.lstrip("/")) if ".." not in path else Path()
-        for folder in (own, *own.parents):
-            yield (base if controllers else mount) / folder
-
-
 def _cpu_quotas(root: Path) -> Iterator[float]:
-    for folder in dict.fromkeys(_cgroup_folders(root, "cpu")):
+    for folder in dict.fromkeys(cgroup_folders(root, "cpu")):
         quota, _, period = (_text(folder / "cpu.max") or "").partition(" ")
         if not quota:
             quota, period = (
@@ -253,7 +264,7 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
-    for folder in dict.fromkeys(_cgroup_folders(root, "memory")):
+    for folder in dict.fromkeys(cgroup_folders(root, "memory")):
         for name in ("memory.max", "memory.limit_in_bytes"):
             limit = _number(_text(folder / name))
             if limit is not None and 0 < limit < NO_LIMIT_BYTES:
@@ -274,36 +285,3 @@ def _container(root: Path) -> str | None:
             return name
     groups = _text(root / "proc/1/cgroup") or ""
     return next((name for name in ("kubepods", "docker", "containerd", "lxc") if name in groups), None)
-
-
-def _nvidia() -> dict[str, Any]:
-    """Driver and GPUs, or the reason why there are none to tell of."""
-    nothing: dict[str, Any] = {"driver": None, "gpus": []}
-    try:
-        import pynvml
-    except ImportError:
-        return {**nothing, "reason": "nvidia-ml-py is not installed"}
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return {**nothing, "reason": f"no NVIDIA driver: {error}"}
-    try:
-        gpus = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(gpu)
-            memory_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(gpu).total)
-            name = _decoded(pynvml.nvmlDeviceGetName(gpu))
-            gpus.append(
-                {"name": name, "memory_bytes": memory_bytes, "compute_capability": f"{major}.{minor}"}
-            )
-        driver = _decoded(pynvml.nvmlSystemGetDriverVersion())
-        return {"driver": driver, "gpus": gpus, "reason": None if gpus else "the driver sees no GPU"}
-    except pynvml.NVMLError as error:
-        return {**nothing, "reason": f"the NVIDIA driver does not answer: {error}"}
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _decoded(text: str | bytes) -> str:
-    return text.decode(errors="replace") if isinstance(text, bytes) else text

@@ -1,0 +1,271 @@
+"""What disturbed the rounds of a run: each round is looked at from outside, and marked where something struck it.
+
+The monitor reads the system's counters between rounds, never inside a slice that is timed. A mark removes nothing:
+samples of a disturbed round stay in the files, and readers decide what to make of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.host import HostWarning, counters
+from bench.host.counters import ROOT, Activity, Counters, Reader
+from bench.host.gpu_state import POWER_CAP, SLOW_DOWNS, Gpu, GpuState, other_processes, used_gpu
+from bench.host.warning_kinds import ADVICE, WarningKind
+
+
+class Disturbance(str, Enum):
+    """Everything that can mark a round, worst first. The values are those of ``WarningKind``, which has the advice."""
+
+    CGROUP_THROTTLING = WarningKind.CGROUP_THROTTLING.value  # the CPU quota stopped us at all
+    THERMAL_THROTTLING = WarningKind.THERMAL_THROTTLING.value  # a core or package slowed down for heat
+    GPU_THROTTLING = WarningKind.GPU_THROTTLING.value  # the GPU did, or lacked supply
+    GPU_POWER_CAP = WarningKind.GPU_POWER_CAP.value  # its power cap held the clock down
+    GPU_PROCESSES = WarningKind.GPU_PROCESSES.value  # others computed on it
+    STEAL = WarningKind.STEAL.value  # the hypervisor took at least counters.STEAL_SHARE
+    LOAD = (
+        WarningKind.LOAD.value
+    )  # others kept counters.OTHERS_CORES busy, or OTHERS_SHARE of a large machine
+    SWAPPING = WarningKind.SWAPPING.value  # at least counters.SWAPPED_PAGES moved
+    MEMORY_PRESSURE = (
+        WarningKind.MEMORY_PRESSURE.value
+    )  # waits for memory reached counters.MEMORY_STALL_SHARE
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return ADVICE[WarningKind(self.value)]
+
+
+# How the summary of a run puts it.
+_WORDS = {
+    Disturbance.CGROUP_THROTTLING: "the CPU quota of a control group",
+    Disturbance.THERMAL_THROTTLING: "slow-downs of the processor for heat",
+    Disturbance.GPU_THROTTLING: "slow-downs of the GPU for heat or supply",
+    Disturbance.GPU_POWER_CAP: "the power cap of the GPU",
+    Disturbance.GPU_PROCESSES: "other processes on the GPU",
+    Disturbance.STEAL: "other guests of the hypervisor",
+    Disturbance.LOAD: "other processes",
+    Disturbance.SWAPPING: "swapping",
+    Disturbance.MEMORY_PRESSURE: "shortage of memory",
+}
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """What happened during one round; None where the system does not tell.
+
+    Attributes:
+        scenario: of the group of Cases that took turns; each group numbers its rounds from 0.
+        round: its number.
+        duration_ns: from the end of the round before, so that nothing falls between two rounds.
+        cpu_by_others_cores: CPU time of everything but our processes, in cores kept busy.
+        steal_share: CPU time that a hypervisor gave to others, as a share of the time of all CPUs.
+        throttled_ns: how long a control group's quota stopped us.
+        thermal_events: how often cores or packages slowed down for heat.
+        memory_stall_share: share of the time in which at least one task waited for memory.
+        swap_in_pages, swap_out_pages: pages moved.
+        cpu_mhz: median clock of some of the cores at the end of the round, when they may be idle already.
+        gpu_sm_clock_mhz, gpu_clock_reasons, gpu_temperature_c, gpu_power_w: of the GPU, at the end likewise.
+        gpu_thermal_ns, gpu_power_cap_ns: how long heat and the power cap held its clock down in the round.
+        gpu_other_processes: how many others compute on it.
+        reasons: what marks the round, worst first.
+    """
+
+    scenario: str
+    round: int
+    duration_ns: int
+    cpu_by_others_cores: float | None = None
+    steal_share: float | None = None
+    throttled_ns: int | None = None
+    thermal_events: int | None = None
+    memory_stall_share: float | None = None
+    swap_in_pages: int | None = None
+    swap_out_pages: int | None = None
+    cpu_mhz: float | None = None
+    gpu_sm_clock_mhz: int | None = None
+    gpu_clock_reasons: tuple[str, ...] | None = None
+    gpu_temperature_c: int | None = None
+    gpu_power_w: float | None = None
+    gpu_thermal_ns: int | None = None
+    gpu_power_cap_ns: int | None = None
+    gpu_other_processes: int | None = None
+    reasons: tuple[Disturbance, ...] = ()
+
+    @property
+    def disturbed(self) -> bool:
+        """At least one figure reached its threshold."""
+        return bool(self.reasons)
+
+    @property
+    def reason(self) -> str:
+        """The marks as text, comma-separated; empty for a quiet round."""
+        return ",".join(reason.value for reason in self.reasons)
+
+    def to_row(self) -> dict[str, Any]:
+        """A row of ``rounds.parquet``: plain values by column name."""
+        figures = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "reasons"}
+        why = self.gpu_clock_reasons
+        texts = {"reason": self.reason, "gpu_clock_reasons": None if why is None else ",".join(why)}
+        return {**figures, **texts, "disturbed": self.disturbed}
+
+
+class Monitor:
+    """Looks at the system between rounds. A look took 0.2 ms on a machine of 2 cores without a GPU.
+
+    Use it as a context manager, or call ``close``.
+
+    Args:
+        own_pids: ids of this process and its workers, asked at every look; what they burn is no disturbance.
+        root: where ``proc`` and ``sys`` are.
+        gpu: the GPU that Cases run on (``open_gpu``), or None to look at none. It is closed with the monitor.
+        clock_ns: a monotonic clock in nanoseconds.
+        cpu_ns_of: CPU time of a process by its id.
+    """
+
+    def __init__(
+        self,
+        own_pids: Callable[[], Iterable[int]] = lambda: (os.getpid(),),
+        root: Path = ROOT,
+        gpu: Gpu | None = None,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        cpu_ns_of: Callable[[int], int | None] = counters.process_cpu_ns,
+    ) -> None:
+        self._own_pids, self._gpu = own_pids, gpu
+        self._reader = Reader(root, own_pids, clock_ns, cpu_ns_of)
+        self._scenario = ""
+        self._before: tuple[Counters, GpuState] | None = None
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the GPU's library."""
+        if self._gpu is not None:
+            self._gpu.close()
+            self._gpu = None
+
+    def begin(self, scenario: str) -> None:
+        """The first round of a group is about to start."""
+        self._scenario, self._before = scenario, self._look()
+
+    def end_of_round(self, round_: int) -> RoundState:
+        """What happened since ``begin`` or the round before.
+
+        Raises:
+            RuntimeError: ``begin`` has not been called.
+        """
+        if self._before is None:
+            raise RuntimeError("a monitor begins before its first round ends")
+        before, self._before = self._before, self._look()
+        activity = counters.between(before[0], self._before[0])
+        return _round_state(
+            self._scenario, round_, activity, before[1], self._before[1], tuple(self._own_pids())
+        )
+
+    def _look(self) -> tuple[Counters, GpuState]:
+        return self._reader.read(), GpuState() if self._gpu is None else self._gpu.read()
+
+
+def open_gpu(devices: Iterable[str]) -> Gpu | None:
+    """The GPU to watch where a device of the run is one, or None where there is none or it cannot be asked."""
+    if "cuda" not in devices:
+        return None
+    try:
+        return Gpu(used_gpu())
+    except LookupError:  # doctor and the host's warnings say why
+        return None
+
+
+def _round_state(
+    scenario: str, round_: int, activity: Activity, before: GpuState, after: GpuState, own_pids: Sequence[int]
+) -> RoundState:
+    thermal_ns, power_ns = (
+        _rise(before.thermal_ns, after.thermal_ns),
+        _rise(before.power_ns, after.power_ns),
+    )
+    others = other_processes(after.process_ids, own_pids)
+    gpu_reasons = after.clock_reasons or ()
+    struck = {
+        Disturbance.CGROUP_THROTTLING: bool(activity.throttled_ns),
+        Disturbance.THERMAL_THROTTLING: bool(activity.thermal_events),
+        # The counters tell of the whole round, the reasons of its last moment; not every GPU has the former.
+        Disturbance.GPU_THROTTLING: bool(thermal_ns) or any(why in SLOW_DOWNS for why in gpu_reasons),
+        Disturbance.GPU_POWER_CAP: bool(power_ns) or POWER_CAP in gpu_reasons,
+        Disturbance.GPU_PROCESSES: bool(others),
+        Disturbance.STEAL: (activity.steal_share_low or 0.0) >= counters.STEAL_SHARE,
+        Disturbance.LOAD: activity.others_disturb,
+        Disturbance.SWAPPING: activity.swapped_pages >= counters.SWAPPED_PAGES,
+        Disturbance.MEMORY_PRESSURE: (activity.memory_stall_share or 0.0) >= counters.MEMORY_STALL_SHARE,
+    }
+    return RoundState(
+        scenario=scenario,
+        round=round_,
+        duration_ns=activity.duration_ns,
+        cpu_by_others_cores=activity.cpu_by_others_cores,
+        steal_share=activity.steal_share,
+        throttled_ns=activity.throttled_ns,
+        thermal_events=activity.thermal_events,
+        memory_stall_share=activity.memory_stall_share,
+        swap_in_pages=activity.swap_in_pages,
+        swap_out_pages=activity.swap_out_pages,
+        cpu_mhz=activity.cpu_mhz,
+        gpu_sm_clock_mhz=after.sm_clock_mhz,
+        gpu_clock_reasons=after.clock_reasons,
+        gpu_temperature_c=after.temperature_c,
+        gpu_power_w=after.power_w,
+        gpu_thermal_ns=thermal_ns,
+        gpu_power_cap_ns=power_ns,
+        gpu_other_processes=others,
+        reasons=tuple(reason for reason in Disturbance if struck[reason]),
+    )
+
+
+def _rise(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)
+
+
+def summary(states: Iterable[RoundState]) -> list[HostWarning]:
+    """Warnings for a run's report: one for each kind of disturbance that struck, worst first.
+
+    For example "12 of 40 rounds were disturbed by other processes (up to 1.4 cores busy)".
+    """
+    seen = list(states)
+    struck = Counter(reason for state in seen for reason in state.reasons)
+    return [
+        HostWarning(
+            WarningKind(reason.value),
+            f"{struck[reason]} of {len(seen)} rounds were disturbed by {_WORDS[reason]}{_extent(reason, seen)}",
+            reason.advice,
+        )
+        for reason in Disturbance
+        if struck[reason]
+    ]
+
+
+def _extent(reason: Disturbance, states: Sequence[RoundState]) -> str:
+    """The worst round's figure, where there is one that says something."""
+    figures: dict[Disturbance, tuple[Callable[[RoundState], float | None], str]] = {
+        Disturbance.LOAD: (lambda state: state.cpu_by_others_cores, "up to {:.2g} cores busy"),
+        Disturbance.STEAL: (lambda state: state.steal_share, "up to {:.0%} of CPU time"),
+        Disturbance.MEMORY_PRESSURE: (lambda state: state.memory_stall_share, "up to {:.0%} of a round"),
+        Disturbance.GPU_THROTTLING: (lambda state: state.gpu_temperature_c, "up to {:.0f} degrees C"),
+    }
+    if reason not in figures:
+        return ""
+    figure, words = figures[reason]
+    worst = max((value for state in states if (value := figure(state)) is not None), default=None)
+    return "" if worst is None else f" ({words.format(worst)})"

@@ -1,0 +1,174 @@
+"""The sentences of a report: what ran, where, on what, and what must not be overlooked."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.report.frame import DEMO_NOTE
+from bench.report.numbers import number, whole
+from bench.report.scores import RANDOM_NOTE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+
+RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "nvidia-dali-cuda130", "timm")
+
+# Two runtimes of one network seldom differ on more images than this share.
+USUAL_DISCORDANCE = 0.01
+
+
+def milliseconds(row: Row, column: str) -> str:
+    """A time of the row in ms, with the digits that its median's interval leaves."""
+    value = row[column]
+    return number(None if value is None else value / 1e6, half_width_ms(row))
+
+
+def half_width_ms(row: Row) -> float | None:
+    """Half of the interval of the row's median, in ms."""
+    low, high = row["latency_ns_p50_low"], row["latency_ns_p50_high"]
+    return None if low is None or high is None else (high - low) / 2e6
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows as plain dictionaries, unknown values as None."""
+    plain = frame.astype(object)
+    rows = plain.where(frame.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters (a worker's last words may hold terminal codes)."""
+    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
+    return " ".join(visible.split())
+
+
+def watermarks(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[str]:
+    """Sentences that must stand on every report of such a run."""
+    weights = set(frame["weights"])
+    is_demo = bool((info.get("dataset") or {}).get("is_demo")) or "demo" in weights
+    return [note for note, due in ((DEMO_NOTE, is_demo), (RANDOM_NOTE, "random" in weights)) if due]
+
+
+def comparison_lines(
+    rows: Sequence[Row], baseline: str, n_comparisons: int, info: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """How the rows' ratios are to be read, how many rounds were disturbed, and what the machine can resolve.
+
+    Args:
+        rows: of one table.
+        baseline: what the rows are compared with.
+        n_comparisons: in the run.
+        info: the content of ``run.json``.
+    """
+    compared = [row for row in rows if row["ratio"] is not None]
+    if not compared:
+        return ()
+    from bench import verdict
+
+    together = f", {n_comparisons} comparisons together" if n_comparisons > 1 else ""
+    lines = [
+        f"vs {baseline}: median ratio of times over rounds, 95 % sign-test interval{together}; "
+        f"up to {100 * verdict.materiality(info):.3g} % counts as the same"
+    ]
+    if any(row["verdict"] == verdict.Verdict.UNRESOLVED for row in compared):
+        lines.append(
+            f"unresolved: these rounds do not settle it; the interval is of the time over that of {baseline}"
+        )
+    most = max(compared, key=lambda row: row["n_disturbed_rounds"] or 0)
+    if most["n_disturbed_rounds"]:
+        lines.append(
+            f"the host disturbed {most['n_disturbed_rounds']} of {most['n_rounds']} rounds; they are kept"
+        )
+    known = verdict.resolution(info)
+    lines.append(
+        "no A/A run of this machine is known: scarlet-bench noise tells what difference it can resolve"
+        if known is None
+        else f"this machine resolves differences of {100 * known:.2g} % or more (A/A run)"
+    )
+    return tuple(lines)
+
+
+def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The smallest difference of two top-1 accuracies that the images of the table can resolve."""
+    scored = [row for row in rows if row["top1_percent"] is not None and row["n_images"]]
+    if not scored:
+        return ()
+    from bench import stats
+
+    n = min(row["n_images"] for row in scored)
+    apart = [1.0 - row["agreement_percent"] / 100.0 for row in scored if row["agreement_percent"] is not None]
+    # Images on which exactly one is right are among those whose top-1 differs.
+    share = max([USUAL_DISCORDANCE, *apart])
+    # Of few images so small a share is a handful, and resolves nothing: the smallest share that does is named.
+    while (least := stats.min_detectable_difference(n, share)) is None and share < 0.5:
+        share *= 1.02
+    if least is None:
+        return (f"{whole(n)} images are too few to tell two top-1 accuracies apart",)
+    return (
+        f"{whole(n)} images resolve top-1 differences of {100 * least:.2g} points or more "
+        f"where two rows differ on {100 * share:.2g} % of them (paired, 80 % power)",
+    )
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """The run in a sentence."""
+    rows = records(frame)
+    if not rows:
+        return "No Case was planned."
+    models = ", ".join(dict.fromkeys(f"{row['model']} ({row['weights']} weights)" for row in rows))
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row["status"]] = counts.get(row["status"], 0) + 1
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=_ok_first))
+    sentence = f"{len(rows)} Case{'s' if len(rows) > 1 else ''} of {models}: {statuses}"
+    timed = [row for row in rows if row["latency_ns_p50"] is not None]
+    if timed:
+        # Only rows of one batch can be set beside each other.
+        batch = min(row["batch"] for row in timed)
+        best = min(
+            (row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"])
+        )
+        who = f"{best['backend']} {best['device']} {best['precision']}"
+        sentence += (
+            f"; lowest median latency at batch {batch}: {who}, {milliseconds(best, 'latency_ns_p50')} ms"
+        )
+    return one_line(f"{sentence}.")
+
+
+def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
+    return item[0] != "ok", item[0]
+
+
+def host_line(info: Mapping[str, Any]) -> str:
+    """The machine and the versions that ran."""
+    host, packages = info.get("host") or {}, info.get("packages") or {}
+    parts = [host.get("cpu_model"), host.get("architecture")]
+    if host.get("logical_cores_allowed"):
+        parts.append(f"{host['logical_cores_allowed']} of {host.get('logical_cores') or '?'} logical cores")
+    if host.get("memory_total_bytes"):
+        parts.append(f"{host['memory_total_bytes'] / 2**30:.0f} GiB of memory")
+    nvidia = host.get("nvidia") or {}
+    parts += [gpu.get("name") for gpu in nvidia.get("gpus") or ()]
+    if nvidia.get("driver"):
+        parts.append(f"driver {nvidia['driver']}")
+    parts += [host.get("os"), host.get("python")]
+    parts += [f"{name} {packages[name]}" for name in RUNTIMES if packages.get(name)]
+    git = info.get("git") or {}
+    if git.get("commit"):
+        parts.append(f"revision {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}")
+    return one_line(", ".join(str(part) for part in parts if part)) or "unknown"
+
+
+def dataset_line(info: Mapping[str, Any]) -> str:
+    """The images."""
+    dataset = info.get("dataset") or {}
+    if not dataset:
+        return "unknown"
+    parts = [f"{whole(dataset.get('n_images')) or '?'} images", dataset.get("layout"), dataset.get("root")]
+    if dataset.get("fingerprint"):
+        parts.append(f"fingerprint {dataset['fingerprint'][:12]}")
+    return one_line(", ".join(str(part) for part in parts if part))

@@ -1,0 +1,154 @@
+"""What a run is asked for, and whether it makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pipelines
+from bench import host
+from bench.backends import DEFAULT, REGISTRY
+from bench.case import DEVICES, PRECISIONS, SCENARIOS, Case, Plan, checked_counts, checked_names
+from models import zoo
+from models.errors import BenchError, unknown_name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `scarlet-bench run` was asked for, as text and numbers; kept in run.json so that --resume repeats it.
+
+    Attributes: as the options of the same names. ``images`` is a count, ``all`` or empty for the default;
+    ``threads`` empty means all cores this process may use; ``options`` holds ``backend.name=value`` texts;
+    ``exclude`` the rules of a plan file, as of ``bench.planfile.Rule``.
+    """
+
+    model: str = "scarlet_c"
+    checkpoint: str | None = None
+    data: str | None = None
+    pipeline: str = "dali"
+    backends: str = ",".join(DEFAULT)
+    devices: str = "cpu"
+    precisions: str = "fp32"
+    batches: str = "1,8"
+    threads: str = ""
+    instances: str = "1"
+    scenarios: str = "accuracy,latency"
+    images: str = ""
+    budget_seconds: float = 60.0
+    timeout_seconds: float = 1800.0
+    seed: int = 0
+    options: tuple[str, ...] = ()
+    exclude: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The settings with every name and number checked, before anything slow begins."""
+
+    spec: zoo.ModelSpec
+    pipeline: str
+    backends: tuple[str, ...]
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    batches: tuple[int, ...]
+    threads: tuple[int, ...]
+    instances: tuple[int, ...]
+    scenarios: tuple[str, ...]
+    n_images: int | None
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def check(settings: Settings) -> Checked:
+    """Checks what can be checked without touching data or frameworks.
+
+    Raises:
+        BenchError: a name is unknown, a number is wrong.
+    """
+    (pipeline,) = checked_names("pipeline", [settings.pipeline], pipelines.names())
+    for kind, seconds in (("budget", settings.budget_seconds), ("timeout", settings.timeout_seconds)):
+        if not seconds > 0:
+            raise BenchError(
+                f"--{kind} {seconds:g} is not a time", f"Give seconds above 0, for example --{kind} 60."
+            )
+    return Checked(
+        spec=zoo.resolve(settings.model),
+        pipeline=pipeline,
+        backends=checked_names("backend", settings.backends.split(","), REGISTRY),
+        devices=checked_names("device", settings.devices.split(","), DEVICES),
+        precisions=checked_names("precision", settings.precisions.split(","), PRECISIONS),
+        batches=checked_counts("batches", settings.batches.split(",")),
+        threads=checked_counts("threads", (settings.threads or str(host.allowed_cores())).split(",")),
+        instances=checked_counts("instances", settings.instances.split(",")),
+        scenarios=checked_names("scenario", settings.scenarios.split(","), SCENARIOS),
+        n_images=_image_count(settings.images),
+        options=_backend_options(settings.options),
+    )
+
+
+def _image_count(text: str) -> int | None:
+    """The number of images asked for; 0 for all, None for the default."""
+    wanted = text.strip().lower()
+    if not wanted:
+        return None
+    if wanted == "all":
+        return 0
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise BenchError(
+            f"--images '{text}' is neither a number above 0 nor 'all'", "Write --images 500 or all."
+        )
+    return int(wanted)
+
+
+def _backend_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    options: dict[str, dict[str, str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        backend, dot, option = name.partition(".")
+        if not (equals and dot and option):
+            raise BenchError(
+                f"--option '{text}' is not of the form backend.name=value",
+                "Write --option pytorch.form=plain.",
+            )
+        if backend not in REGISTRY:
+            raise unknown_name("backend", backend, REGISTRY)
+        options.setdefault(backend, {})[option] = value
+    return options
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The Cases of a run, and what is to be said about those left out."""
+
+    plan: Plan
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...]
+
+
+def planned(settings: Settings, checked: Checked, weights: str, fixed_batch: int | None = None) -> Planned:
+    """Expands the matrix, and leaves out what the plan file excludes.
+
+    Args:
+        settings: as given.
+        checked: of ``check(settings)``.
+        weights: the label of the weights.
+        fixed_batch: the only batch that the graph takes, or None.
+    """
+    from bench import planfile
+
+    plan = Plan(
+        model=checked.spec.name,
+        weights=weights,
+        backends=checked.backends,
+        devices=checked.devices,
+        precisions=checked.precisions,
+        pipeline=checked.pipeline,
+        batches=checked.batches,
+        threads=checked.threads,
+        instances=checked.instances,
+        scenarios=checked.scenarios,
+        accuracy_batch=fixed_batch or Plan.accuracy_batch,
+        options=checked.options,
+    )
+    kept = planfile.exclude(plan.cases(), planfile.rules_from(settings.exclude))
+    return Planned(plan, kept.cases, kept.notes)

@@ -1,0 +1,46 @@
+"""Makes the standard demo sets and writes pipelines/demo_fingerprints.json: run it when demo.REVISION is raised.
+
+python tests/benchmarks/demo_fingerprints.py --data data/demo-standard
+
+Needs the pinned Pillow and NumPy, and about five minutes on two cores. The small sets of ``FIRST`` are for tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from pipelines import demo
+from pipelines.demo_marker import fingerprint_of
+
+# The largest first: the smaller ones are its beginning.
+STANDARD = {"val": (2000, 512, 10), "train": (16000, 20), "tune": (3000, 5), "calib": (256, 200, 5)}
+
+
+def main() -> None:
+    """Writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder for the sets, one subfolder each")
+    data = parser.parse_args().data
+    found = {"pillow": PIL.__version__, "numpy": np.__version__}
+    if found != demo.PINNED:
+        raise SystemExit(f"found {found}, but the published sets are made with {demo.PINNED}")
+    table = {}
+    for split, counts in STANDARD.items():
+        demo.make_demo(
+            data / split, counts[0], split, accept_other_bytes=True, on_progress=demo.print_progress
+        )
+        for count in sorted(counts):
+            paths = demo.image_paths(split, count)
+            table[demo.fingerprint_key(split, demo.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)
+    path = Path(demo.__file__).with_name("demo_fingerprints.json")
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(path.read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()
