@@ -25,7 +25,7 @@ from bench.settings import Checked, Settings, check, planned
 from bench.tasks import Context
 from models import zoo
 from models.errors import BenchError
-from pipelines.imagenet import Image, find_images
+from pipelines.imagenet import Image, ImageSet, find_images
 
 RESULTS = Path("results")
 
@@ -59,19 +59,37 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
     settings = replace(settings, data=str(image_set.root.resolve()), pipeline=checked.pipeline)
     if settings.checkpoint and Path(settings.checkpoint).exists():
         settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
-    path = (out or new_run_path(RESULTS, checked.spec.name)).resolve()
+    folder = _begin(settings, checked, image_set, images, out or new_run_path(RESULTS, checked.spec.name))
+    try:
+        return _carry_out(folder, settings, checked, images, console, link_latest=out is None)
+    except PreparationFailed:
+        raise  # its log is in the folder
+    except BenchError:
+        if not folder.case_results():
+            shutil.rmtree(folder.path)  # a mistake in the settings leaves no empty run behind
+        raise
+
+
+def _begin(
+    settings: Settings, checked: Checked, image_set: ImageSet, images: Sequence[Image], path: Path
+) -> RunFolder:
+    """A new run's folder, which knows the settings, the machine and the images.
+
+    Raises:
+        BenchError: the folder is in use, or cannot be written.
+    """
     # Looked at before the run's own work begins, which would show as load.
     described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
-    packages, known_noise = host.package_versions(), noise.lookup(host.fingerprint(described_host))
-    folder = RunFolder.create(path)
+    fingerprint, packages = host.fingerprint(described_host), host.package_versions()
+    folder = RunFolder.create(path.resolve())
     folder.write_run_info(
         {
             "created_at": utc_now(),
             "command": ["scarlet-bench", *sys.argv[1:]],
             "settings": asdict(settings),
-            "host": {**described_host, "fingerprint": host.fingerprint(described_host)},
+            "host": {**described_host, "fingerprint": fingerprint},
             "packages": packages,
-            "noise": noise_info(known_noise),
+            "noise": noise_info(noise.lookup(fingerprint)),
             "git": host.git_revision(Path(__file__).resolve().parent),
             "dataset": {
                 "root": str(image_set.root.resolve()),
@@ -85,14 +103,7 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
         }
     )
     folder.write_images((image.image_id, image.label) for image in images)
-    try:
-        return _carry_out(folder, settings, checked, images, console, link_latest=out is None)
-    except PreparationFailed:
-        raise  # its log is in the folder
-    except BenchError:
-        if not folder.case_results():
-            shutil.rmtree(folder.path)  # a mistake in the settings leaves no empty run behind
-        raise
+    return folder
 
 
 def resume(path: Path, console: Console) -> Ended:
@@ -129,13 +140,7 @@ def _carry_out(
     files: dict[str, Any] = {}
     missing = ""
     try:
-        with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
-            files = prepare_files(
-                prepare_request(settings.model, settings.checkpoint, root, images),
-                log=folder.log_path("prepare"),
-                threads=host.allowed_cores(),
-                timeout_seconds=settings.timeout_seconds,
-            )
+        files = _prepare(settings, root, images, folder, console)
     except Unavailable as reason:
         missing = str(reason)
     before = info.get("model_files")
@@ -183,6 +188,19 @@ def _carry_out(
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     return Ended(folder.path, interrupted, statuses)
+
+
+def _prepare(
+    settings: Settings, root: str, images: Sequence[Image], folder: RunFolder, console: Console
+) -> dict[str, Any]:
+    """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
+    with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
+        return prepare_files(
+            prepare_request(settings.model, settings.checkpoint, root, images),
+            log=folder.log_path("prepare"),
+            threads=host.allowed_cores(),
+            timeout_seconds=settings.timeout_seconds,
+        )
 
 
 def expected_weights(spec: zoo.ModelSpec, checkpoint: str | None) -> str:
@@ -234,41 +252,25 @@ def measure_noise(settings: Settings, out: Path | None, console: Console) -> Pat
 
     checked = check(settings)
     image_set, images = choose_images(settings.data, checked.n_images, console)
-    described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
-    fingerprint = host.fingerprint(described_host)
-    folder = RunFolder.create((out or new_run_path(RESULTS, f"noise-{checked.spec.name}")).resolve())
-    root = str(image_set.root.resolve())
-    with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
-        files = prepare_files(
-            prepare_request(settings.model, settings.checkpoint, root, images),
-            log=folder.log_path("prepare"),
-            threads=host.allowed_cores(),
-            timeout_seconds=settings.timeout_seconds,
-        )
+    path = out or new_run_path(RESULTS, f"noise-{checked.spec.name}")
+    folder = _begin(settings, checked, image_set, images, path)
+    info = folder.read_run_info()
+    files = _prepare(settings, info["dataset"]["root"], images, folder, console)
     base = next(
         case for case in planned(settings, checked, files["weights"]).cases if case.scenario == "latency"
     )
     cases = noise.noise_cases(base)
     folder.write_run_info(
-        {
-            "created_at": utc_now(),
-            "command": ["scarlet-bench", *sys.argv[1:]],
-            "settings": asdict(settings),
-            "host": {**described_host, "fingerprint": fingerprint},
-            "model_files": files,
-            "dataset": {"root": root, "is_demo": image_set.is_demo, "n_images": len(images)},
-            "plan": {"cases": [case.to_dict() for case in cases]},
-        }
+        {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
     )
-    folder.write_images((image.image_id, image.label) for image in images)
-    context = Context(run=str(folder.path), data=root, files=files)
+    context = Context(run=str(folder.path), data=info["dataset"]["root"], files=files)
     with working(console, f"{base.label} against itself, for about {settings.budget_seconds:g} s"):
         result = noise_run.measure(
             folder,
             context,
             cases,
-            described_host,
-            fingerprint,
+            info["host"],
+            info["host"]["fingerprint"],
             budget_seconds=settings.budget_seconds,
             timeout_seconds=settings.timeout_seconds,
             seed=settings.seed,
