@@ -115,8 +115,10 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 	@$(BIN)/python -m pipelines.demo --split train --images $(TRAIN_IMAGES) --out data/demo-train
 	@$(BIN)/python -m pipelines.demo --split tune --images $(TUNE_IMAGES) --out data/demo-tune
 	@mkdir -p data/demo-weights
-	@$(BIN)/python -m models.demo.train --model "$$MODEL" --data data/demo-train --tune data/demo-tune \
-	  --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.demo.train --model "$$MODEL" --data data/demo-train \
+	  --tune data/demo-tune --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
+	@$(BIN)/python tests/benchmarks/demo_card.py --data data/demo-card --only-accuracy \
+	  --weights "$${OUT:-data/demo-weights/$$MODEL.safetensors}" --out data/demo-weights/accuracy.json
 
 test: setup-dev ## Run the tests and check their coverage (at least 90 %)
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipelines.imagenet import Image, ImageSet, find_images, subset
 
+# A folder for each size of the set: making one set removes what belongs to another from its folder.
 DEMO_DATA = Path("data") / "demo"
 DEMO_IMAGES = 512
 
@@ -36,7 +37,8 @@ def choose_images(data: str | None, n_images: int | None, console: Console) -> t
         BenchError: the folder holds no labelled images.
     """
     if data is None:
-        image_set = find_images(make_demo_set(DEMO_DATA, max(n_images or 0, DEMO_IMAGES), console))
+        count = max(n_images or 0, DEMO_IMAGES)
+        image_set = find_images(make_demo_set(DEMO_DATA / str(count), count, console))
         default = DEMO_IMAGES
     else:
         image_set = find_images(Path(os.path.expanduser(data)))

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -147,8 +147,9 @@ def _as_bench_error(out: Path) -> Iterator[None]:
 def _complete(out: Path, wanted: DemoSet, accept_other_bytes: bool) -> DemoSet | None:
     """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
     found = read_marker(out)
-    if found is None or (found.verdict == "differs" and not accept_other_bytes):
+    if found is None:
         return None
+    verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
     same = (found.revision, found.split, found.seed, found.images) == (
         wanted.revision,
         wanted.split,
@@ -156,9 +157,18 @@ def _complete(out: Path, wanted: DemoSet, accept_other_bytes: bool) -> DemoSet |
         wanted.images,
     )
     paths = image_paths(wanted.split, wanted.images)
-    if not same or set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
+    if not same or (verdict == "differs" and not accept_other_bytes):
         return None
-    return found
+    if set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
+        return None
+    return replace(found, verdict=verdict)
+
+
+def _verdict(demo_set: DemoSet, fingerprint: str) -> str:
+    published = published_fingerprint(demo_set.split, demo_set.seed, demo_set.images)
+    if published is None:
+        return "not published"
+    return "as published" if fingerprint == published else "differs"
 
 
 def _present(out: Path) -> list[str]:
@@ -183,10 +193,7 @@ def _make(
     _draw_missing(out, wanted, paths, processes, on_progress)
 
     fingerprint = fingerprint_of(out, paths)
-    published = published_fingerprint(wanted.split, wanted.seed, wanted.images)
-    verdict = (
-        "not published" if published is None else "as published" if fingerprint == published else "differs"
-    )
+    verdict = _verdict(wanted, fingerprint)
     if verdict == "differs" and not accept_other_bytes:
         # The next call is to trust nothing that lies here.
         (out / UNFINISHED).write_text("{}\n", encoding="utf-8")
@@ -195,7 +202,7 @@ def _make(
             f"NumPy {wanted.numpy}, published with {PINNED['pillow']} and {PINNED['numpy']})",
             "Install the pinned versions, or accept other bytes (accuracy is then not the model card's).",
         )
-    made = DemoSet(**{**asdict(wanted), "fingerprint": fingerprint, "verdict": verdict})
+    made = replace(wanted, fingerprint=fingerprint, verdict=verdict)
     write_set(out / MARKER, made)
     (out / UNFINISHED).unlink()
     return made
