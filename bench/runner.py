@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from bench.tasks import Context, Progress
 
 WARM_UP_ROUND = -1
 ACCURACY_SLICE_NS = 500_000_000
-LATENCY_SLICE_NS = 50_000_000
+LATENCY_SLICE_NS = 50_000_000  # at least
 
 # Time to import the libraries and load a model counts against --timeout; a turn never gets less than this, so that
 # a Case cannot be declared dead between two slices.
@@ -229,7 +230,8 @@ class Runner:
         if self._monitor is not None:
             self._monitor.begin(scenario)
         try:
-            for round_, order in zip(itertools.count(first), schedule.rounds(members, self._seed)):
+            turns = zip(itertools.count(first), schedule.rounds(members, self._seed), self._slices())
+            for round_, order, slice_ns in turns:
                 if spent_ns >= budget_seconds * 1e9 or not any(case_id in self._live for case_id in members):
                     break
                 if self._is_enough(members, baselines, medians, stop, round_ - first):
@@ -239,7 +241,7 @@ class Runner:
                     with self._ends_quietly():
                         if case_id in self._live:
                             live = self._live[case_id]
-                            self._turn(live, round_, LATENCY_SLICE_NS)
+                            self._turn(live, round_, slice_ns)
                             spent_ns += live.progress.busy_ns
                             medians[case_id][round_] = live.progress.median_ns
                             fraction = min(1.0, spent_ns / (budget_seconds * 1e9))
@@ -252,6 +254,16 @@ class Runner:
         for live in self._live.values():
             live.stop_reason = reason
         return round_
+
+    def _slices(self) -> Iterator[int]:
+        """The length of each round's slices: the same for all Cases of a round, another for every round.
+
+        Slices of one length may keep step with a periodic disturbance, which then meets the same Case for many
+        rounds on end.
+        """
+        source = random.Random(self._seed)
+        while True:
+            yield round(LATENCY_SLICE_NS * source.uniform(1.0, 2.0))
 
     def _is_enough(
         self,

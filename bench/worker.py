@@ -15,6 +15,7 @@ from bench import wire
 from bench.backends import make_backend
 from bench.backends.base import Backend, Unavailable, Unsupported
 from bench.case import Case, Status
+from bench.host import memory
 from bench.host.memory import peak_rss_bytes
 from bench.instances import Instances
 from models.errors import BenchError
@@ -92,7 +93,7 @@ class Worker:
         return {
             "stage": outcome.stage,
             "metrics": metrics,
-            "proof": {**proof, "fallback": fallback},
+            "proof": {**proof, "fallback": fallback, "process_threads": memory.thread_count()},
             "bad_images": [dict(bad) for bad in outcome.bad_images],
         }
 

@@ -45,6 +45,21 @@ def test_block_runs(language: str, text: str, tmp_path: Path) -> None:
     assert ended.returncode == 0, f"{text}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
 
 
+def test_yaml_blocks_are_plan_files(tmp_path: Path) -> None:
+    from bench import planfile
+
+    texts = [
+        text
+        for document in DOCUMENTS
+        for text in re.findall(r"^```yaml\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    assert texts
+    for text in texts:
+        plan = tmp_path / "plan.yaml"
+        plan.write_text(text)
+        assert planfile.read(plan).settings()
+
+
 def test_readme_begins_with_its_two_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^make .*$", readme, re.MULTILINE)

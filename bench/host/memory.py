@@ -22,6 +22,13 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
     return None
 
 
+def thread_count(tasks: Path = Path("/proc/self/task")) -> int | None:
+    """Threads that this process really has, those of all libraries together; None where the system does not say."""
+    with suppress(OSError):
+        return sum(1 for _ in tasks.iterdir())
+    return None
+
+
 def oom_kills(cgroup: Path = CGROUP) -> int:
     """How many processes of this control group the system has killed for want of memory; 0 where it does not say.
 

@@ -120,6 +120,7 @@ def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunC
     results = by_case(folder)
     assert results[latency].status is results[throughput].status is Status.OK
     assert results[latency].proof["instances"] == 3
+    assert results[latency].proof["process_threads"] >= 4, "one for each instance besides the main one"
     images = folder.samples().groupby("case_id", observed=True)["images"].agg(set)
     assert images.to_dict() == {latency.case_id: {12}, throughput.case_id: {8}}
 
@@ -144,9 +145,19 @@ def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compar
     )
 
 
+def test_slices_are_as_long_for_all_in_a_round_and_differ_between_rounds(run_cases: RunCases) -> None:
+    first, second = fake_case(seed="1"), fake_case(seed="2")
+    folder, _ = run_cases(first, second)
+    samples = folder.samples().query("not warmup")
+    counts = samples.groupby(["round", "case_id"], observed=True).size().unstack()
+    assert (counts[first.case_id] == counts[second.case_id]).all(), "calls of 1 ms fill slices of one length"
+    assert counts[first.case_id].between(50, 101).all()
+    assert counts[first.case_id].nunique() > 5
+
+
 def test_rounds_are_watched_and_written(run_cases: RunCases) -> None:
     with Monitor() as monitor:
-        folder, _ = run_cases(fake_case(), fake_case(seed="1"), monitor=monitor)
+        folder, _ = run_cases(fake_case(), fake_case(seed="1"), monitor=monitor, budget_seconds=8.0)
     rounds = folder.rounds()
     assert set(rounds["scenario"]) == {"latency"}
     assert rounds["round"].tolist() == list(range(len(rounds)))

@@ -94,6 +94,13 @@ def test_peak_memory_is_read_from_the_process_itself(tmp_path: Path) -> None:
     assert memory.peak_rss_bytes(status) is None
 
 
+def test_threads_are_counted_as_the_system_sees_them(tmp_path: Path) -> None:
+    assert memory.thread_count(tmp_path / "none") is None
+    for number in (1, 7, 9):
+        (tmp_path / str(number)).mkdir()
+    assert memory.thread_count(tmp_path) == 3
+
+
 def test_kills_for_want_of_memory_are_counted_in_both_kinds_of_cgroup(tmp_path: Path) -> None:
     assert memory.oom_kills(tmp_path) == 0
     (tmp_path / "memory").mkdir()
