@@ -182,9 +182,15 @@ class Runner:
         """
         scenario = cases[0].scenario
         baselines = verdict.baselines(cases)
-        # Baselines come first among those that need them.
-        pending = sorted(cases, key=lambda case: baselines.get(case.case_id) != case.case_id)
-        pending.sort(key=lambda case: _place(baselines.get(case.case_id, case.case_id), cases))
+        # Those with one baseline follow each other, and it leads them.
+        place = {case.case_id: number for number, case in enumerate(cases)}
+        pending = sorted(
+            cases,
+            key=lambda case: (
+                place[baselines.get(case.case_id, case.case_id)],
+                baselines.get(case.case_id) != case.case_id,
+            ),
+        )
         round_ = self._run.next_round(scenario)
         while pending:
             admitted = self._admit(pending)
@@ -197,9 +203,6 @@ class Runner:
                 if live.case.case_id not in needed:
                     with self._ends_quietly():
                         self._finish(live)
-        for live in list(self._live.values()):  # a baseline whose others all ended early
-            with self._ends_quietly():
-                self._finish(live)
 
     def _admit(self, pending: Sequence[Case]) -> int:
         """Starts and warms up as many Cases as memory has room for, two at least; gives how many were taken."""
@@ -369,10 +372,6 @@ class Runner:
         )
         self._run.append_case(result)
         self._listener.case_ended(result)
-
-
-def _place(case_id: str, cases: Sequence[Case]) -> int:
-    return next(place for place, case in enumerate(cases) if case.case_id == case_id)
 
 
 def _now() -> str:
