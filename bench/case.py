@@ -14,7 +14,7 @@ from models.errors import BenchError, unknown_name
 
 SCENARIOS = ("accuracy", "latency", "throughput")
 DEVICES = ("cpu", "cuda")
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 
 ID_LENGTH = 10
 

@@ -1,0 +1,1 @@
+"""The commands of `scarlet-bench`, one file each; `bench.cli` puts them together."""

@@ -1,0 +1,133 @@
+"""`run`, and the two commands that take its options: `plan` and `noise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.commands.shared import GOOD, INTERRUPTED, NOT_OK, Json, console_for, show_run
+
+if TYPE_CHECKING:
+    from bench.session import Ended
+
+
+def run(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
+    ] = "scarlet_c",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
+    pipeline: Annotated[str, typer.Option(help="reference or dali.")] = "dali",
+    backends: Annotated[str, typer.Option(help="Comma-separated.")] = "pytorch,onnxruntime",
+    devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
+    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
+    batches: Annotated[
+        str, typer.Option(help="Batch sizes for latency and throughput, comma-separated.")
+    ] = "1,8",
+    threads: Annotated[
+        str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")
+    ] = "",
+    instances: Annotated[
+        str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")
+    ] = "1",
+    scenarios: Annotated[
+        str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")
+    ] = "accuracy,latency",
+    images: Annotated[str, typer.Option(help="How many images to score, or all.")] = "",
+    budget: Annotated[float, typer.Option(help="Seconds for all timed rounds together.")] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that one Case may take.")] = 1800.0,
+    seed: Annotated[int, typer.Option(help="Of the order of turns.")] = 0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="backend.name=value, for example pytorch.form=plain; may be repeated."),
+    ] = None,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up."),
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
+    as_json: Json = False,
+    purpose: Annotated[str, typer.Option(hidden=True)] = "run",
+) -> None:
+    """Measure a model and report."""
+    from bench import session
+    from bench.settings import Settings
+
+    console = console_for(as_json)
+    given: dict[str, Any] = {
+        "model": model,
+        "checkpoint": checkpoint,
+        "data": data,
+        "pipeline": pipeline,
+        "backends": backends,
+        "devices": devices,
+        "precisions": precisions,
+        "batches": batches,
+        "threads": threads,
+        "instances": instances,
+        "scenarios": scenarios,
+        "images": images,
+        "budget_seconds": budget,
+        "timeout_seconds": timeout,
+        "seed": seed,
+        "options": tuple(option or ()),
+    }
+    if plan_file is not None:
+        from bench import planfile
+
+        # The file says what the command line does not.
+        explicit = {name: value for name, value in given.items() if _is_explicit(context, name)}
+        given = {**given, **planfile.read(plan_file).settings(), **explicit}
+    settings = Settings(**given)
+    if purpose == "plan":
+        session.foretell(settings, console)
+        return
+    if purpose == "noise":
+        session.measure_noise(settings, out, console)
+        return
+    ended = (
+        session.resume(out or session.RESULTS / "latest", console)
+        if resume
+        else session.run(settings, out, console)
+    )
+    show_run(ended.run, console, as_json)
+    raise typer.Exit(exit_code(ended, strict))
+
+
+def _is_explicit(context: typer.Context, setting: str) -> bool:
+    """Whether the command line gave this setting."""
+    parameter = {"budget_seconds": "budget", "timeout_seconds": "timeout", "options": "option"}.get(
+        setting, setting
+    )
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def plan(context: typer.Context) -> None:
+    """Show what `run` with the same options would do, and about how long it would take."""
+    context.find_root().command(["run", *context.args, "--purpose", "plan"])
+
+
+def measure_noise(context: typer.Context) -> None:
+    """Measure a Case against itself: what difference can this machine resolve today? Takes the options of `run`."""
+    defaults = ["--scenarios", "latency", "--batches", "1", "--backends", "onnxruntime"]
+    context.find_root().command(["run", *defaults, *context.args, "--purpose", "noise"])
+
+
+def exit_code(ended: Ended, strict: bool) -> int:
+    """130 when interrupted, 1 when ``strict`` and a Case is not ok, else 0."""
+    if ended.interrupted:
+        return INTERRUPTED
+    return NOT_OK if strict and any(status.value != "ok" for status in ended.statuses) else GOOD
