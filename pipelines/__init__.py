@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from models.errors import unknown_name
 
 if TYPE_CHECKING:
-    from pipelines.base import Pipeline, Preprocess
+    from pipelines.base import Pipeline, Preprocess, Stages
     from pipelines.imagenet import Image
 
-# A pipeline is one file and one line here. It is imported when it is opened, not before.
+# A pipeline is one line in each of these. It is imported when it is opened, not before.
 REGISTRY = {
     "reference": "pipelines.reference:ReferencePipeline",
     "dali": "pipelines.dali:DaliPipeline",
+}
+STAGES = {
+    "reference": "pipelines.reference_stages:ReferenceStages",
+    "dali": "pipelines.dali_stages:DaliStages",
 }
 
 
@@ -41,8 +45,27 @@ def open_pipeline(
         PipelineUnavailable: a package is missing; the text says how to get it.
         PipelineUnsupported: this pipeline cannot do what ``preprocess`` asks.
     """
-    if name not in REGISTRY:
-        raise unknown_name("pipeline", name, REGISTRY)
-    module, _, cls = REGISTRY[name].partition(":")
-    opened: Pipeline = getattr(importlib.import_module(module), cls)(images, batch, threads, preprocess)
+    opened: Pipeline = _load(REGISTRY, name)(images, batch, threads, preprocess)
     return opened
+
+
+def open_stages(name: str, preprocess: Preprocess, threads: int = 1) -> Stages:
+    """A pipeline's steps, one at a time.
+
+    Args:
+        name: a name in ``REGISTRY``.
+        preprocess: the numbers that turn a decoded image into an input.
+        threads: of ``decode_all`` and ``preprocess_all``.
+
+    Raises:
+        what ``open_pipeline`` raises.
+    """
+    opened: Stages = _load(STAGES, name)(preprocess, threads)
+    return opened
+
+
+def _load(registry: Mapping[str, str], name: str) -> Any:
+    if name not in registry:
+        raise unknown_name("pipeline", name, registry)
+    module, _, cls = registry[name].partition(":")
+    return getattr(importlib.import_module(module), cls)

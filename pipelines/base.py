@@ -92,3 +92,45 @@ class Pipeline(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
     def close(self) -> None: ...
+
+
+class Stages(Protocol):
+    """A pipeline's steps one at a time, made of the same pieces as its passes: to compare, and to time, each alone.
+
+    Arrays are uint8 RGB of shape ``(height, width, 3)`` until ``normalise``.
+    """
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """All pixels of an encoded file.
+
+        Raises:
+            pipelines.reference.UnreadableImage: it cannot be decoded.
+            PipelineUnsupported: this pipeline leaves such a file to the reference.
+        """
+        ...
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The whole image with its short side resized."""
+        ...
+
+    def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The centre of a resized image, ``(crop, crop, 3)``."""
+        ...
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The network's input, float32 ``(3, crop, crop)``, of a cropped image."""
+        ...
+
+    def decode_all(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+        """``decode`` of many files on all threads, as a pass does it; raises what ``decode`` raises."""
+        ...
+
+    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """``resize``, ``crop`` and ``normalise`` of many images on all threads, as a pass does them.
+
+        Returns:
+            float32, ``(n, 3, crop, crop)``.
+        """
+        ...
+
+    def close(self) -> None: ...

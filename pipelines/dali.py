@@ -1,15 +1,7 @@
-"""NVIDIA DALI on the CPU, set up to give the reference's pixels within one grey level.
-
-What makes it match (``pipelines.reference`` is the measure, tests/pipelines/test_pipelines_dali.py the proof):
-EXIF orientation ignored; the target size computed here, truncated as torchvision does (DALI's own
-``resize_shorter`` rounds); a triangular filter with antialiasing and no sub-pixel scaling; the crop's offset
-rounded half to even. Only the cropped part is resized: the region of interest handed to ``fn.resize`` covers
-exactly the crop's pixels, which gives the same values as resizing all and cropping, for less work.
-"""
+"""NVIDIA DALI on the CPU, set up to give the reference's pixels (``pipelines.dali_graph`` says how)."""
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,17 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipelines.base import (
-    BadImage,
-    Batch,
-    PipelineReport,
-    PipelineUnavailable,
-    PipelineUnsupported,
-    Preprocess,
-)
+from pipelines.base import BadImage, Batch, PipelineReport, PipelineUnsupported, Preprocess
+from pipelines.dali_graph import Fed, Pixels, Region, build_graph, import_dali, region
 from pipelines.imagenet import Image
 from pipelines.jpeg import plain_size
 from pipelines.reference import (
@@ -35,71 +20,15 @@ from pipelines.reference import (
     UnreadableImage,
     check_counts,
     collate,
-    crop_offset,
     fits_memory,
     interpolation_filter,
     reference_pixels,
-    resize_size,
 )
 
 # Images in one run of the graph. Independent of the batch: small runs stay in the processor's cache and bound
 # the memory that decoded photographs take; DALI spreads the images of a run over its threads.
 CHUNK_MIN = 8
 CHUNK_PER_THREAD = 4
-QUEUE_DEPTH = 2
-
-Pixels = NDArray[np.uint8]
-Fed = tuple[list[NDArray[np.uint8]], list[NDArray[np.float32]], list[NDArray[np.float32]]]
-
-
-def build_graph(
-    source: Callable[[], Fed], chunk: int, threads: int, preprocess: Preprocess, device: str = "cpu"
-) -> Any:
-    """A built DALI pipeline from encoded bytes to cropped pixels.
-
-    Args:
-        source: gives encoded files, and the start and end of each one's region of interest (fractions of
-            height and width), for at most ``chunk`` images a call; raises StopIteration at the end.
-        chunk: most images in one run.
-        threads: DALI's worker threads.
-        preprocess: crop is used.
-        device: ``cpu``; where the decoder runs.
-
-    Returns:
-        ``nvidia.dali.Pipeline`` with one output: uint8, ``(n, crop, crop, 3)``, RGB.
-    """
-    dali, fn, types = _import_dali()
-    graph = dali.Pipeline(
-        batch_size=chunk, num_threads=threads, device_id=None, prefetch_queue_depth=QUEUE_DEPTH
-    )
-    with graph:
-        encoded, start, end = fn.external_source(
-            source=source, num_outputs=3, dtype=[types.UINT8, types.FLOAT, types.FLOAT], ndim=[1, 1, 1]
-        )
-        decoded = fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False)
-        resized = fn.resize(
-            decoded,
-            size=[preprocess.crop, preprocess.crop],
-            roi_start=start,
-            roi_end=end,
-            roi_relative=True,
-            interp_type=types.INTERP_LINEAR,
-            antialias=True,
-            subpixel_scale=False,
-        )
-        graph.set_outputs(resized)
-    graph.build()
-    return graph
-
-
-def _import_dali() -> tuple[Any, Any, Any]:
-    try:
-        return tuple(importlib.import_module(f"nvidia.dali{part}") for part in ("", ".fn", ".types"))  # type: ignore[return-value]
-    except ImportError as error:
-        raise PipelineUnavailable(
-            f"NVIDIA DALI cannot be imported ({error}): on Linux, pip install nvidia-dali-cuda130 "
-            "(it runs without a GPU); elsewhere use the pipeline 'reference'"
-        ) from error
 
 
 @dataclass
@@ -108,17 +37,17 @@ class _Chunk:
 
     Attributes:
         indices: places in the pipeline's list of images.
-        encoded: by index, for DALI: the file's bytes, start and end of the region of interest.
+        encoded: by index, for DALI: the file's bytes and the region that becomes the crop.
         by_reference: by index, for the reference: the pixels to come.
     """
 
     indices: range
-    encoded: dict[int, tuple[Pixels, NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    encoded: dict[int, tuple[Pixels, Region]] = field(default_factory=dict)
     by_reference: dict[int, Future[Pixels]] = field(default_factory=dict)
 
     def fed(self) -> Fed:
-        files, starts, ends = zip(*self.encoded.values(), strict=True)
-        return list(files), list(starts), list(ends)
+        files, regions = zip(*self.encoded.values(), strict=True)
+        return Fed(list(files), list(regions))
 
 
 class DaliPipeline:
@@ -147,7 +76,7 @@ class DaliPipeline:
                 f"a crop of {preprocess.crop} from a short side of {preprocess.resize} needs padding, which "
                 "this pipeline does not do; use the pipeline 'reference'"
             )
-        _import_dali()
+        import_dali()
         self.report = PipelineReport()
         self._images = images
         self._batch = batch
@@ -212,7 +141,7 @@ class DaliPipeline:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _build(self, source: Callable[[], Fed]) -> Any:
-        return build_graph(source, self._chunk, self._threads, self._preprocess)
+        return build_graph(source, self._chunk, self._threads)
 
     def _chunks(self, pool: ThreadPoolExecutor) -> Iterator[_Chunk]:
         """Reads the files, a chunk at a time, and settles who decodes each."""
@@ -226,8 +155,7 @@ class DaliPipeline:
                     data = b""  # the reference finds the same, and words the reason
                 size = plain_size(data)
                 if size and self._within_limits(*size):
-                    start, end = self._region(*size)
-                    chunk.encoded[index] = np.frombuffer(data, np.uint8), start, end
+                    chunk.encoded[index] = np.frombuffer(data, np.uint8), region(*size, self._preprocess)
                 else:
                     chunk.by_reference[index] = pool.submit(reference_pixels, path, self._preprocess)
             yield chunk
@@ -237,21 +165,12 @@ class DaliPipeline:
         pixels_max = PillowImage.MAX_IMAGE_PIXELS or height * width
         return height * width <= pixels_max and fits_memory(height, width, self._preprocess)
 
-    def _region(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Start and end of the part of the image that becomes the crop, as fractions of height and width."""
-        crop = self._preprocess.crop
-        resized = resize_size(height, width, self._preprocess.resize)
-        top, left = crop_offset(*resized, crop)
-        start = np.array([top / resized[0], left / resized[1]], np.float32)
-        end = np.array([(top + crop) / resized[0], (left + crop) / resized[1]], np.float32)
-        return start, end
-
     def _one_by_one(self, chunk: _Chunk) -> dict[int, Pixels]:
         """DALI's pixels for each image that it can decode by itself."""
         pixels: dict[int, Pixels] = {}
         for index, item in chunk.encoded.items():
             alone = _Chunk(range(index, index + 1), {index: item})
-            graph = build_graph(_once(alone.fed()), 1, 1, self._preprocess)
+            graph = build_graph(_once(alone.fed()), 1, 1)
             try:
                 (decoded,) = graph.run()
             except RuntimeError:

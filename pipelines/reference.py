@@ -7,12 +7,13 @@ profiles are ignored, as ``torchvision.datasets.ImageFolder`` does.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def fits_memory(height: int, width: int, preprocess: Preprocess) -> bool:
     return resized_height * resized_width <= RESIZED_PIXELS_MAX
 
 
-def _open_rgb(path: Path) -> PillowImage.Image:
+def _open_rgb(path: Path | BinaryIO) -> PillowImage.Image:
     try:
         with PillowImage.open(path) as image:
             image.load()
@@ -82,17 +83,21 @@ def _open_rgb(path: Path) -> PillowImage.Image:
         raise UnreadableImage(_reason(path, error)) from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path | BinaryIO, error: Exception) -> str:
     """One line without paths or addresses, so that equal faults read equal."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image" if path.stat().st_size else "the file is empty"
+        size = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
+        return "not an image" if size else "the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def decode(path: Path) -> NDArray[np.uint8]:
+def decode(path: Path | BinaryIO) -> NDArray[np.uint8]:
     """All of an image's pixels, RGB, before any resizing.
+
+    Args:
+        path: a file's path, or an open file.
 
     Gray, palette, alpha and CMYK images are converted as ``PIL.Image.convert("RGB")`` does.
 
@@ -116,11 +121,21 @@ def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
         BenchError: ``preprocess.interpolation`` is not known.
     """
     resampling = interpolation_filter(preprocess)
-    image = _open_rgb(path)
+    return np.array(crop(resized(_open_rgb(path), preprocess, resampling), preprocess.crop))
+
+
+def resized(
+    image: PillowImage.Image, preprocess: Preprocess, resampling: PillowImage.Resampling
+) -> PillowImage.Image:
+    """The whole image with its short side ``preprocess.resize`` pixels long.
+
+    Raises:
+        UnreadableImage: its long side would be absurdly long.
+    """
     if not fits_memory(image.height, image.width, preprocess):
         raise UnreadableImage(f"too thin to resize ({image.width} x {image.height} pixels)")
     height, width = resize_size(image.height, image.width, preprocess.resize)
-    return np.array(crop(image.resize((width, height), resampling), preprocess.crop))
+    return image.resize((width, height), resampling)
 
 
 def interpolation_filter(preprocess: Preprocess) -> PillowImage.Resampling:
