@@ -240,7 +240,7 @@ class RunFolder:
         case_id: str,
         *,
         round: NDArray[np.integer[Any]],  # noqa: A002 (the column's name)
-        stage: str,
+        stage: str | Sequence[str],
         images: NDArray[np.integer[Any]],
         warmup: NDArray[np.bool_],
         latency_ns: NDArray[np.integer[Any]],
@@ -250,7 +250,7 @@ class RunFolder:
         Args:
             case_id: of the Case.
             round: number of the interleaved round; negative during warm-up.
-            stage: what was timed.
+            stage: what was timed; one text for all samples, or one each.
             images: how many images the sample worked on.
             warmup: the sample does not count.
             latency_ns: the time.

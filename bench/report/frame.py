@@ -63,6 +63,12 @@ COLUMNS = {
     "n_disturbed_rounds": "Int64",
     "throughput_images_per_s_low": "Float64",
     "throughput_images_per_s_high": "Float64",
+    "decode_images_per_s": "Float64",
+    "preprocess_images_per_s": "Float64",
+    "compute_images_per_s": "Float64",
+    "sum_of_parts_images_per_s": "Float64",
+    "sum_of_parts_percent": "Float64",
+    "bound_by": "string",
 }
 TEXT_COLUMNS = tuple(name for name, type_ in COLUMNS.items() if type_ == "string")
 
@@ -91,6 +97,10 @@ def load_frame(run: Path) -> pd.DataFrame:
     - ``n_outliers``: samples with a modified z score over 3.5. They are counted, never removed.
     - ``baseline_case_id``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict``, ``n_rounds``,
       ``n_disturbed_rounds`` of timed Cases: time per image over the baseline's, see ``verdict.Comparison``.
+    - ``decode_images_per_s``, ``preprocess_images_per_s``, ``compute_images_per_s`` of throughput Cases: what each part
+      of a pass reaches alone on the same threads (median over rounds). ``sum_of_parts_images_per_s``: what a pass
+      would reach whose parts never overlapped, 1 / (1/decode + 1/preprocess + 1/compute);
+      ``sum_of_parts_percent``: the pass relative to that; ``bound_by``: the part that takes longest.
     - ``note``: what else must be known of the row; ``DEMO_NOTE`` on every row of a run with demo data or weights.
 
     Raises:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from bench import verdict
 
+# The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
+PARTS = ("decode", "preprocess", "compute")
+
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -79,6 +82,25 @@ def _timing(result: CaseResult, samples: pd.DataFrame | None, notes: list[str]) 
             notes.append(
                 f"the interval of a throughput needs {bootstrap.MIN_PASSES} passes, had {len(timed)}"
             )
+    return row | _parts(samples, row.get("throughput_images_per_s"))
+
+
+def _parts(samples: pd.DataFrame, reached: float | None) -> dict[str, Any]:
+    """What the parts of a pass reach alone, and how the pass compares with their sum."""
+    timed = samples[~samples["warmup"]]
+    ns_per_image = {}
+    for stage in PARTS:
+        part = timed[timed["stage"] == stage]
+        if len(part):
+            ns_per_image[stage] = float((part["latency_ns"] / part["images"]).median())
+    # A fake clock stands still while images are decoded: a part that takes no time has no rate.
+    row: dict[str, Any] = {f"{stage}_images_per_s": 1e9 / ns for stage, ns in ns_per_image.items() if ns > 0}
+    total_ns = sum(ns_per_image.values())
+    if len(ns_per_image) == len(PARTS) and total_ns > 0:
+        row["sum_of_parts_images_per_s"] = 1e9 / total_ns
+        row["bound_by"] = max(ns_per_image, key=lambda stage: ns_per_image[stage])
+        if reached is not None:
+            row["sum_of_parts_percent"] = 100.0 * reached * total_ns / 1e9
     return row
 
 

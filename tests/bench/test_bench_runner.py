@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from bench_fakes import Recorder, fake_case
 
 from bench.case import Case, Status
 from bench.host.disturbance import Monitor
+from bench.report.frame import load_frame
 from bench.results import CaseResult, RunFolder
 
 RunCases = Callable[..., tuple[RunFolder, Recorder]]
@@ -106,11 +108,30 @@ def test_throughput_times_whole_passes(run_cases: RunCases) -> None:
     case = fake_case("throughput", batch=4, latency_ns="1000000", per_image_ns="1000000")
     folder, _ = run_cases(case)
     samples = folder.samples()
+    assert set(samples["images"]) == {8}
     measured = samples[~samples["warmup"]]
-    assert len(measured) >= 5
-    assert set(measured["images"]) == {8}
-    assert set(measured["latency_ns"]) == {2 * 1_000_000 + 8 * 1_000_000}
-    assert set(measured["stage"]) == {"end_to_end"}
+    passes = measured[measured["stage"] == "end_to_end"]
+    assert len(passes) >= 5
+    assert set(passes["latency_ns"]) == {2 * 1_000_000 + 8 * 1_000_000}
+
+
+def test_throughput_times_each_part_alone_after_every_pass(run_cases: RunCases) -> None:
+    case = fake_case("throughput", batch=4, latency_ns="1000000", per_image_ns="1000000")
+    folder, _ = run_cases(case)
+    samples = folder.samples()
+    by_stage = samples.groupby("stage", observed=True)
+    assert set(by_stage.groups) == {"end_to_end", "decode", "preprocess", "compute"}
+    assert len({tuple(rounds) for rounds in by_stage["round"].agg(list)}) == 1, "one sample each a round"
+    # The fake clock moves with the backend alone.
+    assert set(samples[samples["stage"] == "compute"]["latency_ns"]) == {10_000_000}
+    assert set(samples[samples["stage"] == "decode"]["latency_ns"]) == {0}
+    row = load_frame(folder.path).iloc[0]
+    assert row["stage"] == "end_to_end"
+    assert row["n_samples"] == (~samples["warmup"]).sum() / 4
+    assert row["throughput_images_per_s"] == pytest.approx(800.0)
+    assert row["compute_images_per_s"] == pytest.approx(800.0)
+    assert pd.isna(row["decode_images_per_s"]), "no time, no rate"
+    assert (row["bound_by"], row["sum_of_parts_percent"]) == ("compute", pytest.approx(100.0))
 
 
 def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunCases) -> None:

@@ -1,0 +1,76 @@
+"""Latency: one call after another on pixels held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backends.base import Backend
+from bench.case import Case
+from bench.latency import STAGE, LatencySampler
+from bench.tasks.base import Context, Outcome, Progress, clock_of, write_samples
+
+
+class LatencyTask:
+    """Times one call after another on the first batch of real images, held in memory."""
+
+    def __init__(self, case: Case, backend: Backend, context: Context) -> None:
+        self._case, self._run = case, context.run_folder
+        pixels = first_batch(case, context)
+        self._input_sha256 = hashlib.sha256(pixels.data).hexdigest()
+        self._sampler = LatencySampler(lambda: backend.infer(pixels), clock_of(backend))
+        self._clock = clock_of(backend)
+
+    def turn(self, round_: int, slice_ns: int) -> Progress:
+        """One slice: of warm-up for a negative round, else of measurement."""
+        started = self._clock()
+        sampler = self._sampler
+        if round_ < 0:
+            sampler.warm_up_turn(slice_ns)
+        else:
+            sampler.turn(round_, slice_ns)
+        samples = sampler.samples
+        return Progress(
+            warm=sampler.warm,
+            done=bool(sampler.stop_reason),
+            fraction=0.0,
+            busy_ns=self._clock() - started,
+            median_ns=sampler.turn_median_ns,
+            detail=f"{len(samples.latency_ns)} samples, last {samples.latency_ns[-1] / 1e6:.3g} ms",
+        )
+
+    def finish(self, stop_reason: str) -> Outcome:
+        images = self._case.batch * self._case.instances
+        write_samples(self._run, self._case, STAGE, self._sampler.samples, images)
+        return Outcome(
+            stage=STAGE,
+            metrics={
+                "n_warmup": self._sampler.n_warmup,
+                "warmup_settled": self._sampler.settled,
+                "stop_reason": stop_reason,
+                "input_sha256": self._input_sha256,
+            },
+        )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def first_batch(case: Case, context: Context) -> NDArray[np.float32]:
+    """The first ``case.batch`` readable images as pixels, the same for every backend; repeated where there are fewer.
+
+    Returns:
+        float32, ``(case.batch, 3, size, size)``, C-contiguous.
+    """
+    images = context.images()
+    # Some spare files stand in for unreadable ones; decoding the whole set for one batch would be a waste.
+    with closing(context.open_pipeline(case, images[: case.batch + 16])) as pipeline:
+        batch = next(iter(pipeline), None)
+    if batch is None:
+        raise RuntimeError("none of the first images could be read")
+    repeats = -(-case.batch // len(batch.pixels))
+    tiled = np.concatenate([batch.pixels] * repeats)[: case.batch]
+    return np.ascontiguousarray(tiled, dtype=np.float32)
