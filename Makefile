@@ -9,24 +9,30 @@ MODEL ?= scarlet_c
 DATA ?=
 ## File with trained weights, or demo, or random
 CHECKPOINT ?=
-## Runtimes to compare, comma-separated: pytorch,onnxruntime
+## Runtimes to compare, comma-separated: pytorch,onnxruntime,openvino
 BACKENDS ?=
 ## Devices, comma-separated: cpu,cuda
 DEVICES ?=
-## Precisions, comma-separated: fp32
+## Precisions, comma-separated: fp32,bf16,fp16,int8
 PRECISIONS ?=
 ## Batch sizes to time, comma-separated: 1,8
 BATCHES ?=
 ## How many images to judge accuracy on: a number or all
 IMAGES ?=
-## What decodes and resizes the images: dali or reference
+## What decodes and resizes the images, comma-separated: turbo,dali,reference
 PIPELINE ?=
 ## Seconds that the measurements may take, about
 BUDGET ?=
 ## Folder or file to write to
 OUT ?=
-## Folder of an earlier run, for report
+## Folder of an earlier run, for report and compare
 RUN ?= results/latest
+## Another run, for compare: what RUN is compared with
+WITH ?=
+## File to check accuracy against, or to write as a baseline (default: MODEL.json or MODEL-demo.json in results/baselines)
+BASELINE ?=
+## Revision to check latency against: a commit, branch or tag, such as HEAD~1
+AGAINST ?=
 ## Further options, passed on as they are: ARGS="--threads 2 --strict"
 ARGS ?=
 ## Packages to install: cpu or gpu; without it a GPU is looked for
@@ -35,7 +41,8 @@ EXTRAS ?=
 PYTHON ?= python3
 
 # The recipes take values from the environment, so that no quote, space or $ in a path is read as syntax.
-PASSED := MODEL DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN EXTRAS PYTHON
+PASSED := MODEL DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN WITH BASELINE \
+  AGAINST EXTRAS PYTHON
 $(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
 export $(PASSED)
 
@@ -56,7 +63,8 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench plan noise export report doctor demo demo-weights test lint constraints clean
+.PHONY: help setup setup-dev bench plan noise export report compare parity bisect check baseline doctor demo \
+  demo-weights test lint constraints clean
 
 help: ## Show this list
 	@awk 'function flush_note() { note = "" } \
@@ -76,10 +84,11 @@ setup-dev:
 	$(SETUP) dev
 
 # What bench, plan and noise have in common: every variable that was given, as an option of the command.
-RUN_OPTIONS = $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) \
-	  $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
+MODEL_OPTIONS = $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOINT) $(call option,--data,DATA)
+CASE_OPTIONS = $(MODEL_OPTIONS) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
 	  $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) $(call option,--batches,BATCHES) \
-	  $(call option,--images,IMAGES) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
+	  $(call option,--images,IMAGES)
+RUN_OPTIONS = $(CASE_OPTIONS) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
 
 bench: ## Measure accuracy and latency of MODEL, and show the table
 	$(SETUP) run
@@ -101,6 +110,33 @@ export: ## Write MODEL as an ONNX file, checked against PyTorch
 report: ## Show the table of RUN again, and remake its files
 	$(SETUP) run
 	@$(BIN)/scarlet-bench report "$$RUN" $(ARGS)
+
+compare: ## Compare the Cases of RUN image by image, or RUN with the run WITH
+	$(SETUP) run
+	@$(BIN)/scarlet-bench compare "$$RUN" $${WITH:+"$$WITH"} $(ARGS)
+
+parity: ## Compare the pixels of PIPELINE with the reference's, stage by stage
+	$(SETUP) run
+	@$(BIN)/scarlet-bench parity $(MODEL_OPTIONS) $(call option,--pipeline,PIPELINE) \
+	  $(call option,--images,IMAGES) $(ARGS)
+
+bisect: ## Find the first layer in which MODEL's ONNX graph leaves PyTorch
+	$(SETUP) run
+	@$(BIN)/scarlet-bench bisect $(MODEL_OPTIONS) $(call option,--images,IMAGES) $(ARGS)
+
+check: ## Check accuracy against BASELINE, or latency against the revision AGAINST
+	$(SETUP) run
+	@if [ -n "$$AGAINST" ]; then \
+	  $(BIN)/scarlet-bench against "$$AGAINST" $(CASE_OPTIONS) \
+	    $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS); \
+	else \
+	  $(BIN)/scarlet-bench check $(MODEL_OPTIONS) $(call option,--baseline,BASELINE) $(ARGS); \
+	fi
+
+baseline: ## Measure accuracy, and keep the predictions as BASELINE for later checks
+	$(SETUP) run
+	@$(BIN)/scarlet-bench run $(CASE_OPTIONS) --scenarios accuracy $(ARGS)
+	@$(BIN)/scarlet-bench baseline $(call option,--out,BASELINE)
 
 doctor: ## Say what this machine has, what is missing and how to get it
 	$(SETUP) run

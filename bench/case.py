@@ -82,7 +82,9 @@ class Case:
     @property
     def label(self) -> str:
         """A line for people: what distinguishes this Case, without the model's name."""
-        parts = [self.scenario, self.backend, self.device, self.precision, f"batch {self.batch}"]
+        # Latency is of the backend alone.
+        reader = [] if self.scenario == "latency" else [self.pipeline]
+        parts = [self.scenario, *reader, self.backend, self.device, self.precision, f"batch {self.batch}"]
         parts += [f"instances {self.instances}"] if self.instances > 1 else []
         parts += [f"{name}={value}" for name, value in self.options]
         return " ".join(parts)
@@ -110,7 +112,8 @@ class Plan:
     """A matrix of settings, which expands into Cases.
 
     Every list is expanded against every other, save that ``accuracy`` Cases use ``accuracy_batch`` and one instance
-    instead of each of ``batches`` and ``instances`` (the time depends on them; a prediction does not).
+    instead of each of ``batches`` and ``instances`` (the time depends on them; a prediction does not), and that
+    ``latency`` Cases use the first of ``pipelines`` only (their pixels are made before anything is timed).
     """
 
     model: str
@@ -118,7 +121,7 @@ class Plan:
     backends: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu",)
     precisions: tuple[str, ...] = ("fp32",)
-    pipeline: str = "dali"
+    pipelines: tuple[str, ...] = ("dali",)
     batches: tuple[int, ...] = (1, 8)
     threads: tuple[int, ...] = (1,)
     instances: tuple[int, ...] = (1,)
@@ -137,14 +140,17 @@ class Plan:
             timed = scenario != "accuracy"
             batches = self.batches if timed else (self.accuracy_batch,)
             instances = self.instances if timed else (1,)
-            for batch, copies, backend in itertools.product(batches, instances, self.backends):
+            pipelines = self.pipelines[:1] if scenario == "latency" else self.pipelines
+            for batch, copies, pipeline, backend in itertools.product(
+                batches, instances, pipelines, self.backends
+            ):
                 yield Case(
                     model=self.model,
                     weights=self.weights,
                     backend=backend,
                     device=device,
                     precision=precision,
-                    pipeline=self.pipeline,
+                    pipeline=pipeline,
                     batch=batch,
                     threads=threads,
                     instances=copies,

@@ -9,7 +9,21 @@ from types import FrameType
 
 import typer
 
-from bench.commands import demo, doctor, export, models, report, run
+from bench.commands import (
+    against,
+    baseline,
+    bisect,
+    check,
+    compare,
+    demo,
+    doctor,
+    export,
+    models,
+    parity,
+    report,
+    run,
+    tune,
+)
 from bench.commands.shared import INTERRUPTED, PASS_ON, USER_ERROR
 from models.errors import BenchError
 
@@ -25,7 +39,14 @@ app = typer.Typer(
 # In the order of --help. What a module imports at its top is loaded by every command: nothing heavy.
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "against": against.against,
+    "compare": compare.compare,
+    "bisect": bisect.bisect,
+    "parity": parity.parity,
+    "check": check.check,
+    "baseline": baseline.baseline,
     "report": report.report,
+    "tune": tune.tune,
     "export": export.export,
     "demo": demo.demo,
     "doctor": doctor.doctor,

@@ -23,6 +23,8 @@ ASSUMED_LATENCY_S = 0.03  # an image
 # A worker imports its libraries and loads the model; preparing exports and checks the graph (nothing, once stored).
 START_SECONDS = 5.0
 PREPARE_SECONDS = 20.0
+# A pipeline's pixels are compared with the reference's on a few dozen images (5 s on two busy cores).
+CHECK_SECONDS = 5.0
 
 # Older runs than these many are not looked into.
 RUNS_READ = 20
@@ -64,12 +66,14 @@ class Estimate:
 
     Attributes:
         seconds: of everything.
-        prepare_seconds: of it, before the first Case.
+        prepare_seconds: of it, before the first Case, for the model.
+        check_seconds: likewise, for comparing pipelines with the reference.
         cases: each Case's part, in order.
     """
 
     seconds: float
     prepare_seconds: float
+    check_seconds: float
     cases: tuple[CaseEstimate, ...]
 
 
@@ -96,7 +100,10 @@ def estimate(
         else _timed(case, budget_seconds / n_timed, known)
         for case in cases
     )
-    return Estimate(PREPARE_SECONDS + sum(part.seconds for part in parts), PREPARE_SECONDS, parts)
+    checked = {case.pipeline for case in cases if case.scenario == "accuracy"} - {"reference"}
+    check_seconds = CHECK_SECONDS * len(checked)
+    seconds = PREPARE_SECONDS + check_seconds + sum(part.seconds for part in parts)
+    return Estimate(seconds, PREPARE_SECONDS, check_seconds, parts)
 
 
 def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
@@ -204,6 +211,8 @@ def text(found: Estimate) -> str:
     """A line for each Case and one for all, for people."""
     lines = [f"{duration(part.seconds):>8}  {part.case.label}: {part.basis}" for part in found.cases]
     lines += [f"{duration(found.prepare_seconds):>8}  preparing the model, assumed (less once it is stored)"]
+    if found.check_seconds:
+        lines += [f"{duration(found.check_seconds):>8}  comparing pixels with the reference's, assumed"]
     lines += [f"{duration(found.seconds):>8}  about, for {len(found.cases)} Cases"]
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,50 @@ class StopRule:
 
 
 @dataclass
+class NoisePlateau:
+    """Sampling has reached its aim when the noise itself has stopped changing.
+
+    nvbench's criterion ``stdrel`` ends so where its target is out of reach: the relative standard deviation, looked at
+    again and again, lies on a plateau, so that more samples will not make it smaller. It is about one Case alone and
+    says nothing of how well a ratio is known, so it is a choice (``--stop plateau``) and not the default.
+
+    Attributes:
+        tolerance: largest change of the noise over the plateau, as a share of it.
+        length: rounds that a plateau spans.
+        min_samples: fewer are never enough (nvbench: 10; quartiles need more).
+        min_rounds: rounds before the first look; as many as a ratio's interval needs at least.
+        max_samples: more are never needed; bounds memory.
+    """
+
+    tolerance: float = 0.05
+    length: int = 10
+    min_samples: int = 30
+    min_rounds: int = 20
+    max_samples: int = 200_000
+    _noise: list[float] = field(default_factory=list)
+
+    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str:
+        """Why sampling may stop, or an empty string while it should go on. To be asked once a round."""
+        if len(latency_ns) >= self.max_samples:
+            return "samples"
+        self._noise.append(float(np.std(latency_ns)) / max(float(np.mean(latency_ns)), 1.0))
+        if len(latency_ns) < self.min_samples or rounds < self.min_rounds:
+            return ""
+        plateau = self._noise[-self.length :]
+        level = max(plateau)
+        return "plateau" if max(plateau) - min(plateau) <= self.tolerance * level else ""
+
+
+class Stop(Protocol):
+    """When a Case's own samples are enough."""
+
+    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str: ...
+
+
+STOPS: dict[str, Callable[[], Stop]] = {"precision": StopRule, "plateau": NoisePlateau}
+
+
+@dataclass
 class Samples:
     """Columns of every timed sample, warm-up included."""
 
@@ -106,13 +151,13 @@ class LatencySampler:
         call: Callable[[], object],
         clock_ns: Callable[[], int],
         warm_up: WarmUpRule | None = None,
-        stop: StopRule | None = None,
+        stop: Stop | None = None,
         min_samples_per_turn: int = MIN_SAMPLES_PER_TURN,
     ) -> None:
         self._call = call
         self._clock_ns = clock_ns
         self._warm_up = warm_up or WarmUpRule()
-        self._stop = stop or StopRule()
+        self._stop: Stop = stop or StopRule()
         self._min_samples_per_turn = min_samples_per_turn
         self.samples = Samples()
         self._warm_up_ns: list[int] = []

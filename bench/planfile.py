@@ -99,7 +99,7 @@ class PlanFile(_Strict):
     model: StrictStr | None = None
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
-    pipeline: StrictStr | None = None
+    pipeline: Names | None = None
     backends: Names | None = None
     devices: Names | None = None
     precisions: Names | None = None
@@ -111,6 +111,8 @@ class PlanFile(_Strict):
     budget: Seconds | None = None
     timeout: Seconds | None = None
     seed: StrictInt | None = None
+    stop: StrictStr | None = None
+    calibration: StrictStr | None = None
     options: dict[StrictStr, dict[StrictStr, StrictStr | StrictInt | StrictFloat]] = Field(
         default_factory=dict
     )
@@ -269,7 +271,7 @@ def _expected(names: Sequence[str | int]) -> str:
         return "a whole number"
     if top == "options":
         return "backend: {name: value}, with text or a number as the value; put yes, no, true and the like in quotes"
-    if top in ("model", "checkpoint", "data", "pipeline"):
+    if top in ("model", "checkpoint", "data"):
         return "one text: a run has one of it"
     return "a name, or a list of names"
 

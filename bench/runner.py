@@ -80,6 +80,7 @@ class Runner:
         seed: of the order of turns.
         monitor: watches what disturbs each interleaved round.
         has_room: whether memory has room for one more worker beside those of these process ids.
+        objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
         make_worker: how to start a worker for a Case; a local process by default.
     """
 
@@ -93,16 +94,19 @@ class Runner:
         seed: int = 0,
         monitor: Monitor | None = None,
         has_room: Callable[[Sequence[int]], bool] = memory.has_room,
+        objections: Mapping[str, str] | None = None,
         make_worker: Callable[[Case], WorkerHandle] | None = None,
     ) -> None:
         self._run = run
         self._context = asdict(context)
+        self._stop = context.stop
         self._listener = listener
         self._timeout_seconds = timeout_seconds
         self._budget_seconds = budget_seconds
         self._seed = seed
         self._monitor = monitor
         self._has_room = has_room
+        self._objections = objections or {}
         self._make_worker = make_worker or self._local_worker
         self._live: dict[str, Live] = {}
         self._comparisons = 0
@@ -238,7 +242,7 @@ class Runner:
                 if spent_ns >= budget_seconds * 1e9 or not any(case_id in self._live for case_id in members):
                     break
                 if self._is_enough(members, baselines, medians, stop, round_ - first):
-                    reason = "precision"
+                    reason = self._stop
                     break
                 for case_id in order:
                     with self._ends_quietly():
@@ -276,7 +280,12 @@ class Runner:
         stop: verdict.RatioStop,
         n_rounds: int,
     ) -> bool:
-        """Every ratio is known well enough, and so is the median of every Case that is compared with none."""
+        """Every ratio is known well enough, and so is the median of every Case that is compared with none.
+
+        Where the context says ``plateau``: the noise of every Case has stopped changing.
+        """
+        if self._stop == "plateau":
+            return n_rounds > 0 and all(live.progress.done for live in self._live.values())
         here = {
             case_id: baselines[case_id]
             for case_id in members
@@ -309,11 +318,12 @@ class Runner:
         live.worker.stop()
         del self._live[live.case.case_id]
         fallback = answer["proof"].get("fallback", "")
+        objection = self._objections.get(live.case.case_id, "")
         self._record(
             live.case,
             live.started_at,
-            Status.FALLBACK if fallback else Status.OK,
-            fallback,
+            Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
+            "; ".join(filter(None, [objection, fallback])),
             stage=answer["stage"],
             metrics=answer["metrics"],
             proof=answer["proof"],

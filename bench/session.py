@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,25 +11,30 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import host, noise
+from bench import host, noise, pipeline_check
 from bench.backends.base import Unavailable
 from bench.case import Status
 from bench.host.disturbance import Monitor, open_gpu, summary
 from bench.images import DEMO_IMAGES, choose_images, working
-from bench.preparation import PreparationFailed, prepare_files
+from bench.preparation import (
+    PreparationFailed,
+    Requirements,
+    changed,
+    prepare_files,
+    prepare_request,
+    requirements,
+)
 from bench.progress import make_listener
 from bench.results import RunFolder, new_run_path, set_latest, utc_now
 from bench.runner import Runner
 from bench.settings import Checked, Settings, check, planned
+from bench.stage_digests import of_reference
 from bench.tasks import Context
 from models import zoo
 from models.errors import BenchError
 from pipelines.imagenet import Image, ImageSet, find_images
 
 RESULTS = Path("results")
-
-# Enough to calibrate BatchNorm statistics and to compare two graphs' logits; a few seconds of decoding.
-CALIBRATION_IMAGES = 128
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,14 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
     """
     checked = check(settings)
     image_set, images = choose_images(settings.data, checked.n_images, console)
-    settings = replace(settings, data=str(image_set.root.resolve()), pipeline=checked.pipeline)
-    if settings.checkpoint and Path(settings.checkpoint).exists():
-        settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
-    folder = _begin(settings, checked, image_set, images, out or new_run_path(RESULTS, checked.spec.name))
+    settings = replace(settings, data=str(image_set.root.resolve()), pipeline=",".join(checked.pipelines))
+    settings = replace(
+        settings,
+        checkpoint=_absolute(settings.checkpoint),
+        calibration=_absolute(settings.calibration),
+        options=tuple(map(_absolute_recipe, settings.options)),
+    )
+    folder = begin(settings, checked, image_set, images, out or new_run_path(RESULTS, checked.spec.name))
     try:
         return _carry_out(folder, settings, checked, images, console, link_latest=out is None)
     except PreparationFailed:
@@ -70,7 +78,18 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
         raise
 
 
-def _begin(
+def _absolute(path: str | None) -> str | None:
+    """The path from the root, where it names something: a run is resumed from other folders too."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def _absolute_recipe(option: str) -> str:
+    """As ``_absolute``, for the file in ``backend.recipe=file``."""
+    name, _, value = option.partition("=")
+    return f"{name}={_absolute(value)}" if name.endswith(".recipe") else option
+
+
+def begin(
     settings: Settings, checked: Checked, image_set: ImageSet, images: Sequence[Image], path: Path
 ) -> RunFolder:
     """A new run's folder, which knows the settings, the machine and the images.
@@ -139,16 +158,14 @@ def _carry_out(
     root = str(info["dataset"]["root"])
     files: dict[str, Any] = {}
     missing = ""
+    foreseen = planned(settings, checked, expected_weights(checked.spec, settings.checkpoint)).cases
+    required = requirements(foreseen, root, images, settings.calibration, console)
     try:
-        files = _prepare(settings, root, images, folder, console)
+        files = _prepare(settings, root, images, folder, console, required)
     except Unavailable as reason:
         missing = str(reason)
     before = info.get("model_files")
-    if (
-        before
-        and files
-        and any(before[digest] != files[digest] for digest in ("weights_sha256", "onnx_sha256"))
-    ):
+    if before and files and changed(before, files):
         raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
     weights = files.get("weights") or expected_weights(checked.spec, settings.checkpoint)
     plan = planned(settings, checked, weights, files.get("fixed_batch"))
@@ -157,7 +174,14 @@ def _carry_out(
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     info |= {"model_files": files, "plan": {**asdict(plan.plan), "cases": [case.to_dict() for case in cases]}}
     folder.write_run_info(info)
-    context = Context(run=str(folder.path), data=root, files=files)
+    pixels: dict[str, Any] = {}
+    if not missing:
+        pixels = pipeline_check.gate(folder, cases, images, root, files["preprocess"], settings.seed, console)
+        info |= {"preprocessing": pixels}
+        if any(case.scenario == "accuracy" for case in cases):
+            info |= {"reference": of_reference(images, files["preprocess"])}
+        folder.write_run_info(info)
+    context = Context(run=str(folder.path), data=root, files=files, stop=settings.stop)
     with (
         make_listener(console, len(cases)) as listener,
         Monitor(lambda: runner.pids(), gpu=open_gpu(checked.devices)) as monitor,
@@ -170,6 +194,7 @@ def _carry_out(
             budget_seconds=settings.budget_seconds,
             seed=settings.seed,
             monitor=monitor,
+            objections=pipeline_check.objections(cases, pixels),
         )
         interrupted = False
         try:
@@ -191,7 +216,12 @@ def _carry_out(
 
 
 def _prepare(
-    settings: Settings, root: str, images: Sequence[Image], folder: RunFolder, console: Console
+    settings: Settings,
+    root: str,
+    images: Sequence[Image],
+    folder: RunFolder,
+    console: Console,
+    required: Requirements | None = None,
 ) -> dict[str, Any]:
     """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
     with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
@@ -200,6 +230,7 @@ def _prepare(
             log=folder.log_path("prepare"),
             threads=host.allowed_cores(),
             timeout_seconds=settings.timeout_seconds,
+            required=required,
         )
 
 
@@ -253,7 +284,7 @@ def measure_noise(settings: Settings, out: Path | None, console: Console) -> Pat
     checked = check(settings)
     image_set, images = choose_images(settings.data, checked.n_images, console)
     path = out or new_run_path(RESULTS, f"noise-{checked.spec.name}")
-    folder = _begin(settings, checked, image_set, images, path)
+    folder = begin(settings, checked, image_set, images, path)
     info = folder.read_run_info()
     files = _prepare(settings, info["dataset"]["root"], images, folder, console)
     base = next(
@@ -280,47 +311,3 @@ def measure_noise(settings: Settings, out: Path | None, console: Console) -> Pat
     console.print(noise.text(result), markup=False, highlight=False, soft_wrap=True)
     console.print(f"stored: {stored}", markup=False, highlight=False, soft_wrap=True)
     return folder.path
-
-
-def prepare_request(model: str, checkpoint: str | None, data: str, images: Sequence[Image]) -> dict[str, Any]:
-    """What a worker needs to prepare the model: ``bench.prepare.Request`` as plain JSON types."""
-    return {
-        "model": model,
-        "checkpoint": checkpoint,
-        "data": data,
-        "images": [(image.image_id, image.label) for image in images[:CALIBRATION_IMAGES]],
-        "threads": host.allowed_cores(),
-    }
-
-
-def export(
-    model: str, checkpoint: str | None, data: str | None, out: Path | None, console: Console
-) -> tuple[dict[str, Any], Path]:
-    """Exports a model to ``out`` (default: its name with ``.onnx`` in the current folder).
-
-    Returns:
-        the model's files as plain JSON types, and where the graph was written.
-
-    Raises:
-        BenchError: the model, its checkpoint, the images or ``out`` is at fault.
-    """
-    spec = zoo.resolve(model)
-    if spec.kind == "onnx":
-        raise BenchError(
-            f"{spec.name} is an ONNX graph already", "Run it: scarlet-bench run --model onnx:<file>."
-        )
-    target = (out or Path(f"{spec.name.replace('/', '_')}.onnx")).resolve()
-    image_set, images = choose_images(data, CALIBRATION_IMAGES, console)
-    with tempfile.TemporaryDirectory() as logs, working(console, f"exporting {spec.name}"):
-        files = prepare_files(
-            prepare_request(model, checkpoint, str(image_set.root.resolve()), images),
-            log=Path(logs) / "prepare.log",
-            threads=host.allowed_cores(),
-            timeout_seconds=1800.0,
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(files["onnx"], target)
-    except OSError as error:
-        raise BenchError(f"{target} cannot be written: {error.strerror}", "Give another --out.") from None
-    return files, target

@@ -8,8 +8,9 @@ from typing import Any
 
 import pipelines
 from bench import host
-from bench.backends import DEFAULT, REGISTRY
+from bench.backends import DEFAULT, REGISTRY, check_options
 from bench.case import DEVICES, PRECISIONS, SCENARIOS, Case, Plan, checked_counts, checked_names
+from bench.latency import STOPS
 from models import zoo
 from models.errors import BenchError, unknown_name
 
@@ -19,8 +20,9 @@ class Settings:
     """What `scarlet-bench run` was asked for, as text and numbers; kept in run.json so that --resume repeats it.
 
     Attributes: as the options of the same names. ``images`` is a count, ``all`` or empty for the default;
-    ``threads`` empty means all cores this process may use; ``options`` holds ``backend.name=value`` texts;
-    ``exclude`` the rules of a plan file, as of ``bench.planfile.Rule``.
+    ``threads`` empty means all cores this process may use; ``pipeline`` may name several,
+    comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the rules of a plan file, as of
+    ``bench.planfile.Rule``.
     """
 
     model: str = "scarlet_c"
@@ -38,6 +40,8 @@ class Settings:
     budget_seconds: float = 60.0
     timeout_seconds: float = 1800.0
     seed: int = 0
+    stop: str = "precision"
+    calibration: str | None = None
     options: tuple[str, ...] = ()
     exclude: tuple[Mapping[str, Any], ...] = ()
 
@@ -47,7 +51,7 @@ class Checked:
     """The settings with every name and number checked, before anything slow begins."""
 
     spec: zoo.ModelSpec
-    pipeline: str
+    pipelines: tuple[str, ...]
     backends: tuple[str, ...]
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
@@ -65,15 +69,15 @@ def check(settings: Settings) -> Checked:
     Raises:
         BenchError: a name is unknown, a number is wrong.
     """
-    (pipeline,) = checked_names("pipeline", [settings.pipeline], pipelines.names())
     for kind, seconds in (("budget", settings.budget_seconds), ("timeout", settings.timeout_seconds)):
         if not seconds > 0:
             raise BenchError(
                 f"--{kind} {seconds:g} is not a time", f"Give seconds above 0, for example --{kind} 60."
             )
+    checked_names("stop rule", [settings.stop], STOPS)
     return Checked(
         spec=zoo.resolve(settings.model),
-        pipeline=pipeline,
+        pipelines=checked_names("pipeline", settings.pipeline.split(","), pipelines.names()),
         backends=checked_names("backend", settings.backends.split(","), REGISTRY),
         devices=checked_names("device", settings.devices.split(","), DEVICES),
         precisions=checked_names("precision", settings.precisions.split(","), PRECISIONS),
@@ -81,13 +85,17 @@ def check(settings: Settings) -> Checked:
         threads=checked_counts("threads", (settings.threads or str(host.allowed_cores())).split(",")),
         instances=checked_counts("instances", settings.instances.split(",")),
         scenarios=checked_names("scenario", settings.scenarios.split(","), SCENARIOS),
-        n_images=_image_count(settings.images),
+        n_images=image_count(settings.images),
         options=_backend_options(settings.options),
     )
 
 
-def _image_count(text: str) -> int | None:
-    """The number of images asked for; 0 for all, None for the default."""
+def image_count(text: str) -> int | None:
+    """The number of images that ``--images`` asks for; 0 for all, None for the default.
+
+    Raises:
+        BenchError: the text is neither empty, a number above 0 nor ``all``.
+    """
     wanted = text.strip().lower()
     if not wanted:
         return None
@@ -113,6 +121,8 @@ def _backend_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
         if backend not in REGISTRY:
             raise unknown_name("backend", backend, REGISTRY)
         options.setdefault(backend, {})[option] = value
+    for backend, given in options.items():
+        check_options(backend, given)
     return options
 
 
@@ -142,7 +152,7 @@ def planned(settings: Settings, checked: Checked, weights: str, fixed_batch: int
         backends=checked.backends,
         devices=checked.devices,
         precisions=checked.precisions,
-        pipeline=checked.pipeline,
+        pipelines=checked.pipelines,
         batches=checked.batches,
         threads=checked.threads,
         instances=checked.instances,

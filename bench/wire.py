@@ -16,7 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from export.store import ROOT_VARIABLE, default_root
+
 Message = dict[str, Any]
+
+# Goes up when a worker of this version would not understand a runner of the one before, or the other way round:
+# ``bench.revision`` has runners and workers of different versions talk to each other.
+PROTOCOL = 1
+
+PROGRAM = "from bench.worker import main; main()"
 
 # How long a worker that was asked to go may take before it is killed.
 GRACE_SECONDS = 5.0
@@ -56,23 +64,27 @@ class LocalWorker:
     Args:
         log: file that takes all the process prints.
         threads: upper bound of the thread pools that read the environment at start.
+        home: folder with the packages whose code it runs; this process's own where None.
+        program: Python text that ends in the main loop of ``bench.worker``.
     """
 
-    def __init__(self, log: Path, threads: int) -> None:
+    def __init__(self, log: Path, threads: int, home: Path | None = None, program: str = PROGRAM) -> None:
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         # The packages have common names ("models", "export"): started from their parent folder, the process finds
         # ours whatever lies in the user's current folder.
-        home = Path(__file__).resolve().parent.parent
+        home = home or own_home()
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH", "")])),
+            # A relative path means another folder to a process that starts elsewhere.
+            ROOT_VARIABLE: str(default_root().absolute()),
         }
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from bench.worker import main; main()"],
+                [sys.executable, "-c", program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -93,6 +105,7 @@ class LocalWorker:
         Raises:
             WorkerTimeout: no answer in time; the worker is killed.
             WorkerDied: the process ended first.
+            ValueError: the answer is no JSON, as where another program than ours answers.
         """
         assert self._process.stdin is not None
         try:
@@ -100,8 +113,12 @@ class LocalWorker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._death() from None
-        answer: Message = json.loads(self._read_line(time.monotonic() + timeout_seconds))
-        return answer
+        return self.read(timeout_seconds)
+
+    def read(self, timeout_seconds: float) -> Message:
+        """Waits for a message that answers none; ``call`` says what may be raised."""
+        message: Message = json.loads(self._read_line(time.monotonic() + timeout_seconds))
+        return message
 
     def _read_line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
@@ -143,6 +160,11 @@ class LocalWorker:
             if stream is not None:
                 with suppress(BrokenPipeError):  # unsent bytes to a process that is gone
                     stream.close()
+
+
+def own_home() -> Path:
+    """The folder that holds the packages of this process."""
+    return Path(__file__).resolve().parent.parent
 
 
 def last_words(log: Path, lines: int = 3, length: int = 300) -> str:

@@ -36,6 +36,7 @@ class Worker:
         """One answer for one message; whatever is raised becomes a status and a reason."""
         handlers: dict[str, Callable[[wire.Message], dict[str, Any]]] = {
             "prepare": self._prepare,
+            "parity": self._parity,
             "start": self._start,
             "turn": self._turn,
             "finish": self._finish,
@@ -43,7 +44,8 @@ class Worker:
         try:
             return {"ok": True, **handlers[message["do"]](message)}
         except BenchError as mistake:
-            return {"ok": False, "status": Status.FAILED.value, "reason": mistake.what, "do": mistake.do}
+            stage = {"stage": mistake.stage} if mistake.stage else {}
+            return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do, **stage}
         except (
             Exception
         ) as error:  # whatever a runtime raises is the Case's result, with its traceback in the log
@@ -55,6 +57,11 @@ class Worker:
         from bench.prepare import Request, prepare
 
         return {"files": prepare(Request(**message["request"])).to_dict(), "peak_rss_bytes": peak_rss_bytes()}
+
+    def _parity(self, message: wire.Message) -> dict[str, Any]:
+        from bench.preprocessing import Request, answer
+
+        return answer(Request(**message["request"]))
 
     def _start(self, message: wire.Message) -> dict[str, Any]:
         from bench.tasks import Context, make_task
@@ -100,12 +107,12 @@ class Worker:
 
 def classify(error: BaseException) -> tuple[Status, str]:
     """The status that an exception of a backend or pipeline means, and its reason on one line."""
-    from pipelines.base import PipelineUnavailable
+    from pipelines.base import PipelineUnavailable, PipelineUnsupported
 
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, (Unavailable, PipelineUnavailable)):
         return Status.UNAVAILABLE, str(error)
-    if isinstance(error, Unsupported):
+    if isinstance(error, (Unsupported, PipelineUnsupported)):
         return Status.UNSUPPORTED, str(error)
     if isinstance(error, MemoryError) or any(word in reason.lower() for word in OOM_WORDS):
         return Status.OOM, f"{reason}; use a smaller --batches or free memory"

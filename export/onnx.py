@@ -118,6 +118,7 @@ def _exported(module: nn.Module, options: ExportOptions) -> Any:
         raise BenchError(
             f"{type(module).__name__} cannot be exported to ONNX: {reason}",
             "Use --backends pytorch for this model.",
+            stage="export",
         ) from error
     finally:
         module.train(training)

@@ -107,6 +107,7 @@ def check(parity: Parity, tolerance: float = TOLERANCE) -> None:
         f" is {parity.ratio:.3g} of the logits' standard deviation {parity.logits_spread:.3g} (at most {tolerance:g}"
         f" is accepted); top-1 agrees on {100 * parity.top1_agreement:.1f} %",
         "Check that the weights fit the model; if they do, report this model and the package versions.",
+        stage="export",
     )
 
 

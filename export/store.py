@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ class Store:
     """A folder of artefacts. Any number of processes may use it at once.
 
     An artefact is ``<root>/<2 digits>/<key><suffix>``; beside it lie a sidecar (``.json``) and a lock
-    (``.lock``). The sidecar is written last: an artefact without a fitting one is made again.
+    (``.lock``), and its companions where it consists of several files. The sidecar is written last: an artefact
+    without a fitting one is made again.
 
     Args:
         root: the folder, made when first needed; ``default_root()`` where not given.
@@ -71,7 +72,13 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else default_root()
 
-    def get_or_make(self, key_parts: Mapping[str, str], suffix: str, make: Callable[[Path], None]) -> Path:
+    def get_or_make(
+        self,
+        key_parts: Mapping[str, str],
+        suffix: str,
+        make: Callable[[Path], None],
+        companions: Sequence[str] = (),
+    ) -> Path:
         """The artefact's path; it is made first if it is not there, or no longer what it was.
 
         Args:
@@ -79,6 +86,8 @@ class Store:
             suffix: of the file's name, with its dot.
             make: writes the artefact to the path it is given. Where several processes ask at once, one calls it
                 and the others wait.
+            companions: suffixes of further files of the artefact. ``make`` writes each to its path with that
+                suffix instead (``path.with_suffix(".bin")``), and there they are found beside the artefact.
 
         Raises:
             BenchError: the folder cannot be written, or the disk is full.
@@ -87,12 +96,12 @@ class Store:
         key = artefact_key(key_parts)
         path = self.root / key[:2] / f"{key}{suffix}"
         try:
-            if _is_whole(path):  # without the lock, so that a read-only store serves what it has
+            if _is_whole(path, companions):  # without the lock, so that a read-only store serves what it has
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(path.with_name(path.name + ".lock")):
-                if not _is_whole(path):
-                    _make(path, dict(key_parts), make)
+                if not _is_whole(path, companions):
+                    _make(path, dict(key_parts), make, companions)
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
@@ -104,33 +113,48 @@ class Store:
         return path
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Path, companions: Sequence[str]) -> bool:
     try:
         recorded: dict[str, Any] = json.loads(sidecar_of(path).read_text())
-        return bool(path.stat().st_size == recorded["bytes"] and file_sha256(path) == recorded["sha256"])
+        beside = recorded.get("companions", {})
+        return set(beside) == set(companions) and all(
+            file.stat().st_size == noted["bytes"] and file_sha256(file) == noted["sha256"]
+            for file, noted in [
+                (path, recorded),
+                *((path.with_suffix(suffix), noted) for suffix, noted in beside.items()),
+            ]
+        )
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (ValueError, KeyError, TypeError):  # a damaged sidecar vouches for nothing
+    except (ValueError, KeyError, TypeError, AttributeError):  # a damaged sidecar vouches for nothing
         return False
 
 
-def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None]) -> None:
+def _make(
+    path: Path, key_parts: dict[str, str], make: Callable[[Path], None], companions: Sequence[str]
+) -> None:
     # We hold the lock, so any temporary file of this key is from a process that was killed.
     for stale in path.parent.glob(f".{path.name}.*"):
         stale.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    # Companions first: one that stands alone is replaced, an artefact without them would not be whole.
+    files = [(temporary.with_suffix(suffix), path.with_suffix(suffix)) for suffix in companions]
+    files.append((temporary, path))
     try:
         make(temporary)
-        _sync(temporary)
-        sidecar = {
-            "key_parts": key_parts,
-            "sha256": file_sha256(temporary),
-            "bytes": temporary.stat().st_size,
-        }
+        for made, _ in files:
+            _sync(made)
+        sidecar: dict[str, Any] = {"key_parts": key_parts, **_described(temporary)}
+        if companions:
+            sidecar["companions"] = {
+                suffix: _described(made) for suffix, (made, _) in zip(companions, files, strict=False)
+            }
         sidecar_of(path).unlink(missing_ok=True)  # an old sidecar must not stand beside the new artefact
-        os.replace(temporary, path)
+        for made, final in files:
+            os.replace(made, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        for made, _ in files:
+            made.unlink(missing_ok=True)
     noted = path.with_name(f".{path.name}.{os.getpid()}.json")
     try:
         noted.write_text(json.dumps(sidecar, sort_keys=True, indent=1))
@@ -139,6 +163,10 @@ def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None]) -
     finally:
         noted.unlink(missing_ok=True)
     _sync(path.parent)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
 def _sync(path: Path) -> None:

@@ -15,15 +15,17 @@ class BenchError(Exception):
     Attributes:
         what: what is wrong, with what was found and what was expected.
         do: what to do about it.
+        stage: ``weights`` or ``export`` where making a model's files broke there; else empty. A check reports it.
     """
 
-    def __init__(self, what: str, do: str) -> None:
+    def __init__(self, what: str, do: str, stage: str = "") -> None:
         super().__init__(f"{what}\n{do}")
         self.what = what
         self.do = do
+        self.stage = stage
 
-    def __reduce__(self) -> tuple[type[BenchError], tuple[str, str]]:
-        return BenchError, (self.what, self.do)
+    def __reduce__(self) -> tuple[type[BenchError], tuple[str, str, str]]:
+        return BenchError, (self.what, self.do, self.stage)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 REGISTRY = {
     "reference": "pipelines.reference:ReferencePipeline",
     "dali": "pipelines.dali:DaliPipeline",
+    "turbo": "pipelines.turbo:TurboPipeline",
 }
 STAGES = {
     "reference": "pipelines.reference_stages:ReferenceStages",
     "dali": "pipelines.dali_stages:DaliStages",
+    "turbo": "pipelines.turbo_stages:TurboStages",
 }
 
 

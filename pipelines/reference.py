@@ -72,6 +72,12 @@ def fits_memory(height: int, width: int, preprocess: Preprocess) -> bool:
     return resized_height * resized_width <= RESIZED_PIXELS_MAX
 
 
+def within_limits(height: int, width: int, preprocess: Preprocess) -> bool:
+    """Whether neither Pillow's limit on pixels nor the reference's own can reject an image of this size."""
+    pixels_max = PillowImage.MAX_IMAGE_PIXELS or height * width
+    return height * width <= pixels_max and fits_memory(height, width, preprocess)
+
+
 def _open_rgb(path: Path | BinaryIO) -> PillowImage.Image:
     try:
         with PillowImage.open(path) as image:
@@ -129,13 +135,16 @@ def resized(
 ) -> PillowImage.Image:
     """The whole image with its short side ``preprocess.resize`` pixels long.
 
+    First along rows, then along columns, in two calls: in one call Pillow 13 takes the columns of tall images first
+    (python-pillow/Pillow#9549), which turns a quarter of noise's values by a level, and older ones never do.
+
     Raises:
         UnreadableImage: its long side would be absurdly long.
     """
     if not fits_memory(image.height, image.width, preprocess):
         raise UnreadableImage(f"too thin to resize ({image.width} x {image.height} pixels)")
     height, width = resize_size(image.height, image.width, preprocess.resize)
-    return image.resize((width, height), resampling)
+    return image.resize((width, image.height), resampling).resize((width, height), resampling)
 
 
 def interpolation_filter(preprocess: Preprocess) -> PillowImage.Resampling:
@@ -176,7 +185,7 @@ def normalise(
 def collate(samples: Generator[Sample, None, None], batch: int, preprocess: Preprocess) -> Iterator[Batch]:
     """Fills batches with the readable images; only the last one may be smaller.
 
-    Both pipelines form their batches here, so that the same images give the same batches.
+    The reference and DALI form their batches here, so that the same images give the same batches.
 
     Args:
         samples: index and uint8 ``(crop, crop, 3)`` pixels of each readable image, in order. Closed at the

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
-from bench.backends.base import Backend
-from models.errors import unknown_name
+from bench.backends.base import Backend, options_fault
+from models.errors import BenchError, unknown_name
 
 REGISTRY: dict[str, str] = {
     "pytorch": "bench.backends.pytorch:PyTorch",
     "onnxruntime": "bench.backends.onnxruntime:OnnxRuntime",
+    "openvino": "bench.backends.openvino:OpenVino",
     "fake": "bench.backends.fake:Fake",
 }
 
-# What `run` compares when --backends is not given: the real ones.
-DEFAULT = tuple(name for name in REGISTRY if name != "fake")
+# What `run` compares when --backends is not given.
+DEFAULT = ("pytorch", "onnxruntime")
 
 
 def make_backend(name: str) -> Backend:
@@ -23,8 +26,23 @@ def make_backend(name: str) -> Backend:
     Raises:
         BenchError: no backend has this name.
     """
+    backend: Backend = _class(name)()
+    return backend
+
+
+def check_options(name: str, options: Mapping[str, str]) -> None:
+    """Checks the options meant for one backend before anything slow begins; its runtime is not imported.
+
+    Raises:
+        BenchError: no backend has this name, or it has no such option, or the option does not take this value.
+    """
+    what, do = options_fault(name, getattr(_class(name), "OPTIONS", {}), options)
+    if what:
+        raise BenchError(f"--option {what}", do)
+
+
+def _class(name: str) -> Any:
     if name not in REGISTRY:
         raise unknown_name("backend", name, REGISTRY)
     module, _, attribute = REGISTRY[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)()
-    return backend
+    return getattr(importlib.import_module(module), attribute)

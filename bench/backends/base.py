@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ class ModelFiles:
         parity: figures of the export's check against PyTorch; empty for ``onnx:``.
         parameters: number of parameters, or None where it is not known.
         multiply_adds: multiply-adds of convolutions and linear layers for one image, or None.
+        typed: graphs of lower precision; see ``bench.typed``.
     """
 
     model: str
@@ -46,6 +49,7 @@ class ModelFiles:
     parity: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     multiply_adds: int | None = None
+    typed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``ModelFiles(**data)`` reads it back."""
@@ -69,14 +73,33 @@ class Unsupported(Exception):
     """The backend can never run this Case. The text says why."""
 
 
+# The values that an option of a backend may have: these, or any whole number above 0, or any text.
+Choices = tuple[str, ...] | Literal["count", "text"]
+
+# Options that the harness heeds, whatever the backend; backends need not know them.
+#   aa              tells the two copies of an A/A run apart, and nothing else
+#   ahead           batches that wait decoded in a throughput Case while others are computed
+#   decode_threads  threads of the pipeline, where they are not as many as the backend's
+#   pin             whether copies that work side by side are bound to cores of their own
+HARNESS_OPTIONS: Mapping[str, Choices] = {
+    "aa": "text",
+    "ahead": "count",
+    "decode_threads": "count",
+    "pin": ("yes", "no"),
+}
+
+
 class Backend(Protocol):
     """One inference runtime. A worker makes one, loads one Case, and closes it.
 
     A backend is one file in ``bench/backends`` and one line in its registry. It keeps to the Case: device,
     precision and threads are settings to obey or to refuse (``Unsupported``), never hints.
+
+    ``OPTIONS`` names the options that it takes in ``Case.options``, with their values; one without it takes none.
     """
 
     name: ClassVar[str]
+    OPTIONS: ClassVar[Mapping[str, Choices]]
 
     def load(self, case: Case, files: ModelFiles) -> None:
         """Makes ready to infer batches of ``case.batch`` images and smaller ones.
@@ -107,3 +130,62 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """What a backend has besides if it can work on several batches at the same time.
+
+    Attributes:
+        slots: how many.
+    """
+
+    slots: int
+
+    def submit(self, pixels: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
+        """Begins to infer one batch, as soon as one of the slots is free. ``pixels`` must stay as they are."""
+        ...
+
+
+@runtime_checkable
+class Twinned(Protocol):
+    """What a backend has besides if its copies had better share what is loaded."""
+
+    def twin(self) -> Backend:
+        """Another copy, for an instance of its own. Called after ``load`` with ``case.instances`` above 1."""
+        ...
+
+
+def options_fault(name: str, choices: Mapping[str, Choices], given: Mapping[str, str]) -> tuple[str, str]:
+    """What is wrong with the options given to a backend, and what to write instead; two empty texts if nothing.
+
+    Args:
+        name: of the backend.
+        choices: its ``OPTIONS``; ``HARNESS_OPTIONS`` besides are always taken.
+        given: values by name.
+    """
+    for option, value in given.items():
+        values = choices.get(option, HARNESS_OPTIONS.get(option))
+        if values is None:
+            near = difflib.get_close_matches(option, [*choices, *HARNESS_OPTIONS], n=1)
+            meant = f"Did you mean {name}.{near[0]}? " if near else ""
+            known = ", ".join(f"{name}.{known}" for known in choices)
+            return f"{name} has no option '{option}'", meant + (
+                f"It takes: {known}." if known else "It takes none."
+            )
+        if values == "count" and not (value.isdecimal() and int(value) > 0):
+            return f"{name}.{option} is '{value}'", "It can be a whole number above 0."
+        if isinstance(values, tuple) and value not in values:
+            return f"{name}.{option} is '{value}'", f"It can be {' or '.join(values)}."
+    return "", ""
+
+
+def refuse_bad_options(backend: Backend, case: Case) -> None:
+    """The first thing that ``load`` does: no misspelt option may pass in silence.
+
+    Raises:
+        Unsupported: an option of the Case is not known to the backend, or has a value that it does not take.
+    """
+    what, do = options_fault(backend.name, backend.OPTIONS, dict(case.options))
+    if what:
+        raise Unsupported(f"{what}; {do[0].lower()}{do[1:].rstrip('.')}")

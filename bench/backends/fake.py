@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import ModelFiles, Unavailable, Unsupported
+from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported
 from bench.case import Case
 
 FAULTS = (
@@ -45,6 +46,12 @@ class Fake:
     """
 
     name: ClassVar[str] = "fake"
+    OPTIONS: ClassVar[Mapping[str, Choices]] = {
+        **dict.fromkeys(("latency_ns", "per_image_ns", "noise", "seed", "drift", "flip"), "text"),
+        **dict.fromkeys(
+            ("warmup_calls", "warmup_factor", "fault", "fault_at", "fault_call", "fault_once"), "text"
+        ),
+    }
 
     def __init__(self) -> None:
         self._now_ns = 0

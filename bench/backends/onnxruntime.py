@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import ModelFiles, Unavailable, Unsupported
+from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
 from bench.case import Case
+from bench.typed import TypedGraph, graph_for, graph_proof
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
 
 class OnnxRuntime:
-    """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen."""
+    """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen.
+
+    Options ``dialect`` and ``recipe`` choose the graph of an INT8 Case (``bench.typed``).
+
+    Option ``optimization``: ``all`` (default), or ``none``, which runs the graph as it is in the file, node by node
+    (operators without a kernel are written out): what the export alone changed shows there, without fusions.
+    """
 
     name: ClassVar[str] = "onnxruntime"
+    OPTIONS: ClassVar[Mapping[str, Choices]] = {
+        "optimization": ("all", "none"),
+        "dialect": ("ort", "symmetric"),
+        "recipe": "text",
+    }
 
     def __init__(self) -> None:
         self._session: Any = None
         self._device = "cpu"
+        self._graph: TypedGraph | None = None
 
     def load(self, case: Case, files: ModelFiles) -> None:
+        refuse_bad_options(self, case)
         try:
             import onnxruntime
         except ImportError as missing:
@@ -32,8 +47,9 @@ class OnnxRuntime:
             raise Unavailable(
                 f"the package {package} is not installed; run: pip install {package}"
             ) from missing
-        if case.precision != "fp32":
-            raise Unsupported(f"precision {case.precision} is not built for ONNX Runtime yet")
+        self._graph = graph_for(case, files.typed)
+        if self._graph is None and case.precision != "fp32":
+            raise Unsupported(f"ONNX Runtime runs no {case.precision} graph on the {case.device}")
         provider = PROVIDERS[case.device]
         if provider not in onnxruntime.get_available_providers():
             raise Unavailable(
@@ -44,9 +60,10 @@ class OnnxRuntime:
             raise Unavailable("CUDA rows are not built yet for ONNX Runtime; use --devices cpu")
         if files.fixed_batch not in (None, case.batch):
             raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
-        options = session_options(onnxruntime, case.threads)
+        self._optimization = case.option("optimization", "all")
+        options = session_options(onnxruntime, case.threads, self._optimization)
         self._session = onnxruntime.InferenceSession(
-            files.onnx, options, providers=[provider], enable_fallback=0
+            self._graph.path if self._graph else files.onnx, options, providers=[provider], enable_fallback=0
         )
         self._device = case.device
         self._input = self._session.get_inputs()[0].name
@@ -74,7 +91,8 @@ class OnnxRuntime:
             },
             "intra_op_threads": self._threads,
             "inter_op_threads": 1,
-            "graph_optimization": "all",
+            "graph_optimization": self._optimization,
+            **graph_proof(self._graph),
             "fallback": f"nodes ran on {elsewhere} instead of {wanted}" if elsewhere else "",
         }
 
@@ -82,8 +100,10 @@ class OnnxRuntime:
         self._session = None
 
 
-def session_options(onnxruntime: Any, threads: int) -> Any:
-    """The session settings of every CPU row: all graph optimisations, explicit threads, no spinning between turns.
+def session_options(onnxruntime: Any, threads: int, optimization: str = "all") -> Any:
+    """The session settings of every CPU row: explicit threads, and no spinning between turns.
+
+    ``optimization`` is ``all`` or ``none``: all of the rewritings of the graph, or none.
 
     ``force_spinning_stop`` lets the pool's threads spin while a call runs (as by default, it is faster) but sends
     them to sleep when the call returns, so that a waiting worker leaves the cores to the one whose turn it is.
@@ -92,7 +112,8 @@ def session_options(onnxruntime: Any, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    level = {"all": "ORT_ENABLE_ALL", "none": "ORT_DISABLE_ALL"}[optimization]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

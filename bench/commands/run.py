@@ -23,7 +23,9 @@ def run(
         typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[str, typer.Option(help="reference or dali.")] = "dali",
+    pipeline: Annotated[
+        str, typer.Option(help="Comma-separated: reference, dali, turbo. Latency uses the first.")
+    ] = "dali",
     backends: Annotated[str, typer.Option(help="Comma-separated.")] = "pytorch,onnxruntime",
     devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
     precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
@@ -43,6 +45,15 @@ def run(
     budget: Annotated[float, typer.Option(help="Seconds for all timed rounds together.")] = 60.0,
     timeout: Annotated[float, typer.Option(help="Seconds that one Case may take.")] = 1800.0,
     seed: Annotated[int, typer.Option(help="Of the order of turns.")] = 0,
+    calibration: Annotated[
+        str | None, typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored.")
+    ] = None,
+    stop: Annotated[
+        str,
+        typer.Option(
+            help="When timed rounds are enough: precision (of the ratios) or plateau (of the noise)."
+        ),
+    ] = "precision",
     option: Annotated[
         list[str] | None,
         typer.Option(help="backend.name=value, for example pytorch.form=plain; may be repeated."),
@@ -82,6 +93,8 @@ def run(
         "budget_seconds": budget,
         "timeout_seconds": timeout,
         "seed": seed,
+        "stop": stop,
+        "calibration": calibration,
         "options": tuple(option or ()),
     }
     if plan_file is not None:

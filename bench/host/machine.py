@@ -63,7 +63,7 @@ PACKAGES = (
         "pandas",
         "pyarrow",
     ),
-    *("pillow", "safetensors"),
+    *("pillow", "safetensors", "simplejpeg", "nncf"),
 )
 
 # cgroup v1 writes "no limit" as a number near 2**63, rounded to pages.

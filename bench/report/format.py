@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.frame import DEMO_NOTE
 from bench.report.numbers import number, percent, whole
+from bench.report.pixels import pixel_lines
 from bench.report.scores import RANDOM_NOTE
 from bench.report.sentences import (
     accuracy_lines,
+    bound_lines,
     comparison_lines,
     half_width_ms,
     milliseconds,
     one_line,
     records,
 )
-from bench.report.timings import QUANTILES
+from bench.report.timings import PARTS, QUANTILES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +82,11 @@ def _half_width_of_throughput(row: Row) -> float | None:
     return value * half_width * 1e6 / median if value and median and half_width is not None else None
 
 
+def _of_sum(row: Row) -> str:
+    value = row["sum_of_parts_percent"]
+    return "" if value is None else f"{value:.0f} %"
+
+
 def _throughput_interval(row: Row) -> str:
     half_width = _half_width_of_throughput(row)
     ends = [number(row[f"throughput_images_per_s_{end}"], half_width) for end in ("low", "high")]
@@ -129,13 +136,18 @@ def _options(row: Row) -> str:
     return one_line(", ".join(f"{name}={value}" for name, value in options.items()))
 
 
+def _part_rate(stage: str) -> Callable[[Row], str]:
+    return lambda row: number(row[f"{stage}_images_per_s"])
+
+
+_PIPELINE = _text("pipeline", "Pipeline", when="varies")
 _WHO = (
     _text("backend", "Backend"),
     _text("device", "Device"),
     _text("precision", "Precision"),
     Column("Options", _options, numeric=False),
     _text("weights", "Weights", when="varies"),
-    _text("pipeline", "Pipeline", when="varies"),
+    _PIPELINE,
     _text("threads", "Threads", when="varies", numeric=True),
     _text("instances", "Instances", when="varies", numeric=True),
 )
@@ -183,6 +195,9 @@ _TABLES = {
         Column("Images/s", _throughput),
         Column("95 % interval", _throughput_interval, detail=True),
         _VERSUS,
+        *(Column(f"{stage.capitalize()}/s", _part_rate(stage), detail=True) for stage in PARTS),
+        Column("of sum of parts", _of_sum),
+        _text("bound_by", "Bound by", when="known"),
         _count("n_images", "Images"),
         _count("n_samples", "Samples", detail=True),
         _MEMORY,
@@ -207,22 +222,25 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
     """
     rows = records(frame)
     n_comparisons = sum(1 for row in rows if row["ratio"] is not None)
+    several = len({row["pipeline"] for row in rows}) > 1
     made = []
     for scenario, columns in _TABLES.items():
         shown = [row for row in rows if row["status"] == "ok" and row["scenario"] == scenario]
         if shown:
             named = _baseline_name(shown)
             lines = (
-                accuracy_lines(shown)
+                (*accuracy_lines(shown), *pixel_lines(info or {}))
                 if scenario == "accuracy"
-                else comparison_lines(shown, named, n_comparisons, info or {})
+                else (*comparison_lines(shown, named, n_comparisons, info or {}), *bound_lines(shown))
             )
             columns = tuple(
                 replace(column, header=f"vs {named}") if column is _VERSUS else column for column in columns
             )
-            made.append(_table(scenario.capitalize(), columns, shown, brief, lines))
+            # Latency Cases use the first pipeline only, and do not time it.
+            named_too = several and scenario != "latency"
+            made.append(_table(scenario.capitalize(), columns, shown, brief, lines, named_too))
     failed = [row for row in rows if row["status"] != "ok"]
-    return [*made, _table("Not ok", _NOT_OK, failed, brief)] if failed else made
+    return [*made, _table("Not ok", _NOT_OK, failed, brief, (), several)] if failed else made
 
 
 def _baseline_name(rows: list[dict[str, Any]]) -> str:
@@ -237,12 +255,16 @@ def _table(
     rows: list[dict[str, Any]],
     brief: bool,
     lines: tuple[str, ...] = (),
+    several_pipelines: bool = False,
 ) -> Table:
+    """The table of some rows; with ``several_pipelines`` in the run each row's is shown, also where all agree."""
     kept, cells = [], []
     for column in columns:
         made = [column.cell(row) for row in rows]
         if column.detail and brief:
             continue
+        if several_pipelines and column is _PIPELINE:
+            column = replace(column, when="always")
         if {"always": True, "known": any(made), "varies": len(set(made)) > 1}[column.when]:
             kept.append(column)
             cells.append(made)
@@ -251,11 +273,11 @@ def _table(
         header=tuple(one_line(column.header) for column in kept),
         rows=tuple(zip(*cells, strict=True)),
         numeric=tuple(column.numeric for column in kept),
-        notes=(*lines, *_notes(rows, brief)),
+        notes=(*lines, *_notes(rows, brief, several_pipelines)),
     )
 
 
-def _notes(rows: list[dict[str, Any]], brief: bool) -> tuple[str, ...]:
+def _notes(rows: list[dict[str, Any]], brief: bool, several_pipelines: bool) -> tuple[str, ...]:
     """What the rows' notes say beyond the watermarks, which stand at the top of the report."""
     elsewhere = (DEMO_NOTE, RANDOM_NOTE)
     left_out = tuple(f"{name} needs " for name in QUANTILES if brief and name != "p50")
@@ -267,7 +289,7 @@ def _notes(rows: list[dict[str, Any]], brief: bool) -> tuple[str, ...]:
             if note and note not in elsewhere and not note.startswith(left_out)
         ]
         if said:
-            lines.append(
-                one_line(f"{row['backend']} {row['device']}, batch {row['batch']}: {'; '.join(said)}")
-            )
+            reader = f"{row['pipeline']}, " if several_pipelines else ""
+            who = f"{row['backend']} {row['device']}, {reader}batch {row['batch']}"
+            lines.append(one_line(f"{who}: {'; '.join(said)}"))
     return tuple(lines)

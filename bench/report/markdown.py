@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.comparison import against_reference
 from bench.files import write_text
+from bench.flips import FlipLedger
+from bench.predictions import ScoredRun
+from bench.report import flips, waterfall
 from bench.report.format import Table, tables
 from bench.report.sentences import dataset_line, host_line, one_line, summary, watermarks
+from bench.waterfall import steps as waterfall_steps
+from models.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +25,16 @@ FILE_NAME: str = "report.md"
 
 # A broken set may have thousands; all of them are in cases.jsonl.
 BAD_IMAGES_SHOWN = 20
+# Enough to look at; `scarlet-bench compare` lists as many as are asked for.
+FLIPS_SHOWN = 5
 
 
 def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
-    """Writes the report. See ``bench.report.Format``."""
-    write_text(path, "\n".join(_lines(frame, info)) + "\n")
+    """Writes the report. See ``bench.report.Format``; the predictions are those of the run in the folder of ``path``.
+
+    A ledger does not fit a frame with a Case a row, so that flips are made from the predictions here.
+    """
+    write_text(path, "\n".join(_lines(frame, info, ScoredRun.open(path.parent))) + "\n")
 
 
 def escaped(text: str) -> str:
@@ -34,7 +45,7 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def _lines(frame: pd.DataFrame, info: Mapping[str, Any]) -> Iterator[str]:
+def _lines(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Iterator[str]:
     models = ", ".join(dict.fromkeys(frame["model"])) or "no Case"
     yield f"# scarlet-bench: {escaped(models)}"
     yield ""
@@ -49,23 +60,83 @@ def _lines(frame: pd.DataFrame, info: Mapping[str, Any]) -> Iterator[str]:
         yield f"- Started: {escaped(str(info['created_at']))}"
     for table in tables(frame, info):
         yield from _table(table)
+    yield from _waterfall(run)
+    yield from _flips(run)
     yield from _warnings(info)
     yield from _bad_images(info)
     yield from _remake(info)
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, level: str = "##") -> Iterator[str]:
     yield ""
-    yield f"## {table.title}"
+    yield f"{level} {escaped(table.title)}"
     yield ""
-    yield _row(table.header)
-    yield _row("---:" if numeric else "---" for numeric in table.numeric)
-    for cells in table.rows:
-        yield _row(escaped(cell) for cell in cells)
+    yield from _cells(table)
     if table.notes:
         yield ""
         for note in table.notes:
             yield f"- {escaped(note)}"
+
+
+def _cells(table: Table) -> Iterator[str]:
+    yield _row(table.header)
+    yield _row("---:" if numeric else "---" for numeric in table.numeric)
+    for cells in table.rows:
+        yield _row(escaped(cell) for cell in cells)
+
+
+def _waterfall(run: ScoredRun) -> Iterator[str]:
+    """Who lost accuracy, step by step; nothing where one step is all there is, which the table above shows as well."""
+    try:
+        steps = waterfall_steps(run)
+    except BenchError:
+        return  # the section on flips says what is wrong with the predictions
+    drawn = waterfall.table(steps) if max((step.depth for step in steps), default=0) > 1 else None
+    if drawn is None:
+        return
+    yield from _table(drawn)
+    demo = bool((run.info.get("dataset") or {}).get("is_demo"))
+    figure = waterfall.write_figure(run.path, steps, demo)
+    if figure is not None:
+        yield ""
+        yield f"![Bars from one step's top-1 to the next]({figure.relative_to(run.path).as_posix()})"
+
+
+def _flips(run: ScoredRun) -> Iterator[str]:
+    """Every accuracy Case against the reference; one line where no image changed sides."""
+    ledgers, left_out = against_reference(run)
+    if run.reference is None or not (ledgers or left_out):
+        return
+    cases = [ledger.other.case for ledger in ledgers]
+    base, *names = flips.short_names([run.reference.case, *cases])
+    yield ""
+    yield "## Flips"
+    yield ""
+    if any(ledger.n_flips for ledger in ledgers):
+        yield f"Images whose top-1 class differs from that of {escaped(base)}, the base."
+        yield from _flips_of(names, ledgers)
+    elif ledgers:
+        n = min(ledger.n_images for ledger in ledgers)
+        said = [f"On all {n:,} images {', '.join(names)} and {base} have the same top-1 class."]
+        for name, ledger in zip(names, ledgers, strict=True):
+            said += [f"{name}: {line}." for line in flips.one_sided(ledger)]
+        yield escaped(" ".join(said))
+    if left_out:
+        yield ""
+    for alone in left_out:
+        yield f"- {escaped(alone.case.label)} is not compared: {escaped(alone.reason)}"
+
+
+def _flips_of(names: Sequence[str], ledgers: Sequence[FlipLedger]) -> Iterator[str]:
+    yield ""
+    yield from _cells(flips.ledgers_table("", names, ledgers, flips.REPORT))
+    yield ""
+    yield from (f"- {escaped(line)}" for line in [*flips.how_to_read(ledgers), *flips.lines(names, ledgers)])
+    for name, ledger in zip(names, ledgers, strict=True):
+        if ledger.n_flips:
+            shown = min(FLIPS_SHOWN, ledger.n_flips)
+            title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
+            yield from _table(flips.flips_table(title, ledger, FLIPS_SHOWN), "###")
 
 
 def _row(cells: Any) -> str:

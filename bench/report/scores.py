@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench import predictions
 from bench.case import Case, Status
+from bench.predictions import FOREIGN_NOTE, RANDOM_NOTE, Predicted
 from bench.results import CaseResult, RunFolder
 from bench.tables import TOP
 
@@ -14,33 +16,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RANDOM_NOTE = "random weights: accuracy is not meaningful"
-FOREIGN_NOTE = "demo weights mean nothing on these images; give --checkpoint"
+__all__ = ["FOREIGN_NOTE", "RANDOM_NOTE", "score_columns"]
 
 
 def score_columns(
     folder: RunFolder, results: Sequence[CaseResult], is_demo: bool
 ) -> dict[str, tuple[dict[str, Any], list[str]]]:
     """Columns and notes of every accuracy Case that is ok, by its id. See ``frame.load_frame``."""
-    predictions = _predictions(folder)
-    reference = _reference(results, predictions)
+    predicted = predictions.load(folder, results, is_demo)
+    reference = _reference(results, predicted)
     made = {}
     for result in results:
         case = result.case
         if result.status is Status.OK and case.scenario == "accuracy":
             notes: list[str] = []
-            row = _accuracy(case, predictions.get(case.case_id), reference, is_demo, notes)
+            row = _accuracy(case, predicted.get(case.case_id), reference, notes)
             made[case.case_id] = row, notes
     return made
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """One Case's predictions: place of the image among all images of the run, ``(n,)``; label, ``(n,)``; top-5."""
-
-    image: NDArray[np.integer[Any]]
-    label: NDArray[np.int16]
-    top: NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -52,58 +44,28 @@ class _Reference:
     present: NDArray[np.bool_]
 
 
-def _predictions(folder: RunFolder) -> dict[str, _Predicted]:
-    frame = folder.predictions()
-    images, cases = frame["image_id"].cat.codes.to_numpy(), frame["case_id"].cat.codes.to_numpy()
-    labels = frame["label"].to_numpy()
-    top = frame[[f"top{place}" for place in range(1, TOP + 1)]].to_numpy()
-    found = {}
-    for code, case_id in enumerate(frame["case_id"].cat.categories):
-        rows = cases == code
-        found[str(case_id)] = _Predicted(images[rows], labels[rows], top[rows])
-    return found
-
-
-def _reference(results: Sequence[CaseResult], predictions: Mapping[str, _Predicted]) -> _Reference | None:
+def _reference(results: Sequence[CaseResult], predicted: Mapping[str, Predicted]) -> _Reference | None:
     import numpy as np
 
-    candidates = [
-        result.case
-        for result in results
-        if result.case.scenario == "accuracy"
-        and result.status is Status.OK
-        and result.case.case_id in predictions
-    ]
-    if not candidates:
+    case = predictions.reference_case(results, predicted)
+    if case is None:
         return None
-    usual = [
-        case
-        for case in candidates
-        if (case.backend, case.device, case.precision) == ("pytorch", "cpu", "fp32")
-    ]
-    case_id = (usual or candidates)[0].case_id
-    own = predictions[case_id]
-    n = 1 + max((int(predicted.image.max(initial=-1)) for predicted in predictions.values()), default=-1)
+    own = predicted[case.case_id]
+    n = len(own.image_ids)
     top, present = np.zeros((n, TOP), dtype=np.int16), np.zeros(n, dtype=bool)
     top[own.image], present[own.image] = own.top, True
-    return _Reference(case_id, top, present)
+    return _Reference(case.case_id, top, present)
 
 
 def _accuracy(
-    case: Case,
-    predicted: _Predicted | None,
-    reference: _Reference | None,
-    is_demo: bool,
-    notes: list[str],
+    case: Case, predicted: Predicted | None, reference: _Reference | None, notes: list[str]
 ) -> dict[str, Any]:
     if predicted is None or reference is None:
         notes.append("its predictions are missing from the run's folder")
         return {}
     row: dict[str, Any] = {"n_images": len(predicted.label), "reference_case_id": reference.case_id}
-    if case.weights == "random":
-        notes.append(RANDOM_NOTE)
-    elif case.weights == "demo" and not is_demo:
-        notes.append(FOREIGN_NOTE)
+    if predicted.no_accuracy:
+        notes.append(predicted.no_accuracy)
     elif len(predicted.label):
         hits = predicted.top == predicted.label[:, None]
         row["top1_percent"] = 100.0 * float(hits[:, 0].mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "
 
 # Two runtimes of one network seldom differ on more images than this share.
 USUAL_DISCORDANCE = 0.01
+
+# A pass that reaches this share of what its parts allow has lost nothing worth a sentence.
+HARDLY_LOST_PERCENT = 90.0
 
 
 def milliseconds(row: Row, column: str) -> str:
@@ -90,6 +94,43 @@ def comparison_lines(
         else f"this machine resolves differences of {100 * known:.2g} % or more (A/A run)"
     )
     return tuple(lines)
+
+
+def bound_lines(rows: Sequence[Row]) -> tuple[str, ...]:
+    """How the share of the sum of parts is to be read, what bounds each row, and where the parts lose time together.
+
+    Args:
+        rows: of the throughput table.
+    """
+    bound = [row for row in rows if row.get("bound_by")]
+    if not bound:
+        return ()
+    groups: dict[str, list[str]] = {}
+    for row in bound:
+        groups.setdefault(row["bound_by"], []).append(_named(row, bound))
+    lines = [
+        "of sum of parts: against decode, preprocess and compute timed alone, one after the other where they share "
+        "cores, or the slower side where each has its own",
+        "what bounds the rows: " + "; ".join(f"{part}: {', '.join(who)}" for part, who in groups.items()),
+    ]
+    slow = [row for row in bound if (row["sum_of_parts_percent"] or 100.0) < HARDLY_LOST_PERCENT]
+    if slow:
+        lost = ", ".join(f"{_named(row, bound)} ({row['sum_of_parts_percent']:.0f} %)" for row in slow)
+        lines.append(
+            f"lost beyond that: {lost}: side by side the parts wait for each other, or for memory and caches they share"
+        )
+    return tuple(map(one_line, lines))
+
+
+def _named(row: Row, rows: Sequence[Row]) -> str:
+    """The row in the words that tell it from the others."""
+    told = [
+        str(row[name]) if name in ("backend", "precision", "pipeline") else f"{name} {row[name]}"
+        for name in ("backend", "precision", "pipeline", "batch", "threads", "instances")
+        if name == "backend" or len({other[name] for other in rows}) > 1
+    ]
+    options = json.loads(row["options"] or "{}") if len({other["options"] for other in rows}) > 1 else {}
+    return " ".join([*told, *(f"{name}={value}" for name, value in options.items())])
 
 
 def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:

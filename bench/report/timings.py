@@ -35,7 +35,7 @@ def timing_columns(
         case_id = result.case.case_id
         if result.status is Status.OK and result.case.scenario != "accuracy":
             notes: list[str] = []
-            row = _timing(result, parts.get(case_id), notes) | _comparison(compared[case_id], notes)
+            row = _timing(result, parts.get(case_id), notes, info) | _comparison(compared[case_id], notes)
             made[case_id] = row, notes
     return made
 
@@ -54,7 +54,9 @@ def _comparison(compared: verdict.Comparison, notes: list[str]) -> dict[str, Any
     }
 
 
-def _timing(result: CaseResult, samples: pd.DataFrame | None, notes: list[str]) -> dict[str, Any]:
+def _timing(
+    result: CaseResult, samples: pd.DataFrame | None, notes: list[str], info: Mapping[str, Any]
+) -> dict[str, Any]:
     from bench import bootstrap, stats
 
     if samples is None:
@@ -82,11 +84,13 @@ def _timing(result: CaseResult, samples: pd.DataFrame | None, notes: list[str]) 
             notes.append(
                 f"the interval of a throughput needs {bootstrap.MIN_PASSES} passes, had {len(timed)}"
             )
-    return row | _parts(samples, row.get("throughput_images_per_s"))
+    return row | _parts(result, samples, row.get("throughput_images_per_s"), info)
 
 
-def _parts(samples: pd.DataFrame, reached: float | None) -> dict[str, Any]:
-    """What the parts of a pass reach alone, and how the pass compares with their sum."""
+def _parts(
+    result: CaseResult, samples: pd.DataFrame, reached: float | None, info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the parts of a pass reach alone, and how the pass compares with what they allow together."""
     timed = samples[~samples["warmup"]]
     ns_per_image = {}
     for stage in PARTS:
@@ -95,13 +99,55 @@ def _parts(samples: pd.DataFrame, reached: float | None) -> dict[str, Any]:
             ns_per_image[stage] = float((part["latency_ns"] / part["images"]).median())
     # A fake clock stands still while images are decoded: a part that takes no time has no rate.
     row: dict[str, Any] = {f"{stage}_images_per_s": 1e9 / ns for stage, ns in ns_per_image.items() if ns > 0}
-    total_ns = sum(ns_per_image.values())
-    if len(ns_per_image) == len(PARTS) and total_ns > 0:
-        row["sum_of_parts_images_per_s"] = 1e9 / total_ns
-        row["bound_by"] = max(ns_per_image, key=lambda stage: ns_per_image[stage])
-        if reached is not None:
-            row["sum_of_parts_percent"] = 100.0 * reached * total_ns / 1e9
+    if len(ns_per_image) < len(PARTS) or not any(ns_per_image.values()):
+        return row
+    limit_ns, bound_by = limit_of_parts(ns_per_image, threads_of_parts(result), _cores(result, info))
+    row["sum_of_parts_images_per_s"], row["bound_by"] = 1e9 / limit_ns, bound_by
+    if reached is not None:
+        row["sum_of_parts_percent"] = 100.0 * reached * limit_ns / 1e9
     return row
+
+
+def threads_of_parts(result: CaseResult) -> dict[str, int]:
+    """Processor threads that each part of the Case keeps busy; none for what a GPU does."""
+    case = result.case
+    readers = int(result.metrics.get("decode_threads") or case.threads)
+    return {
+        "decode": readers,
+        "preprocess": readers,
+        "compute": case.threads * case.instances if case.device == "cpu" else 0,
+    }
+
+
+def _cores(result: CaseResult, info: Mapping[str, Any]) -> int:
+    """Logical cores that the Case could use; where nobody wrote it down, as many as its busiest part has threads."""
+    known = result.metrics.get("cores") or (info.get("host") or {}).get("logical_cores_allowed")
+    return int(known or max(threads_of_parts(result).values()))
+
+
+def limit_of_parts(
+    ns_per_image: Mapping[str, float], threads: Mapping[str, int], cores: int
+) -> tuple[float, str]:
+    """The least time that a pass can take whose parts run side by side, and the part that sets it.
+
+    Parts that need the same cores take turns on them: together they cannot be faster than all their processor time
+    spread over all cores. With as many threads as cores on either side that is 1 / (1/decode + 1/preprocess +
+    1/compute) images a second. And no pass is faster than its slower side: reading (decode, then preprocess, on
+    the same threads) or compute. Where the two sides have cores of their own, that alone counts.
+
+    Args:
+        ns_per_image: of each of ``PARTS``, timed alone with its threads.
+        threads: of each part.
+        cores: logical cores that there are.
+
+    Returns:
+        nanoseconds an image; and of the parts that set them the one that takes most.
+    """
+    busy = {stage: ns_per_image[stage] * min(threads[stage], cores) / cores for stage in PARTS}
+    reading = {stage: ns_per_image[stage] for stage in ("decode", "preprocess")}
+    sides = (busy, reading, {"compute": ns_per_image["compute"]})
+    slowest = max(sides, key=lambda side: sum(side.values()))
+    return sum(slowest.values()), max(slowest, key=lambda stage: slowest[stage])
 
 
 def _quantiles(latency_ns: NDArray[np.int64], notes: list[str]) -> dict[str, float]:

@@ -31,12 +31,16 @@ class Context:
         data: the folder that image ids are relative to.
         files: the model's files.
         throughput_images: images in one timed pass of a throughput Case.
+        stop: a name in ``bench.latency.STOPS``: when the samples of a latency Case are enough.
+        time_parts: time the parts of a throughput Case too, after each pass.
     """
 
     run: str
     data: str
     files: Mapping[str, Any]
     throughput_images: int = 256
+    stop: str = "precision"
+    time_parts: bool = True
 
     @property
     def model_files(self) -> ModelFiles:
@@ -53,7 +57,7 @@ class Context:
 
     def open_pipeline(self, case: Case, images: list[Image]) -> Pipeline:
         return pipelines.open_pipeline(
-            case.pipeline, images, case.batch, case.threads, self.model_files.preprocessing
+            case.pipeline, images, case.batch, decode_threads(case), self.model_files.preprocessing
         )
 
 
@@ -103,6 +107,11 @@ class Task(Protocol):
     def finish(self, stop_reason: str) -> Outcome: ...
 
     def close(self) -> None: ...
+
+
+def decode_threads(case: Case) -> int:
+    """Threads of the Case's pipeline: as many as its backend's, unless the option ``decode_threads`` says otherwise."""
+    return int(case.option("decode_threads", str(case.threads)))
 
 
 def clock_of(backend: Backend) -> Callable[[], int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.backends.base import Backend
 from bench.case import Case
-from bench.latency import STAGE, LatencySampler
+from bench.latency import STAGE, STOPS, LatencySampler
 from bench.tasks.base import Context, Outcome, Progress, clock_of, write_samples
 
 
@@ -21,7 +21,9 @@ class LatencyTask:
         self._case, self._run = case, context.run_folder
         pixels = first_batch(case, context)
         self._input_sha256 = hashlib.sha256(pixels.data).hexdigest()
-        self._sampler = LatencySampler(lambda: backend.infer(pixels), clock_of(backend))
+        self._sampler = LatencySampler(
+            lambda: backend.infer(pixels), clock_of(backend), stop=STOPS[context.stop]()
+        )
         self._clock = clock_of(backend)
 
     def turn(self, round_: int, slice_ns: int) -> Progress:

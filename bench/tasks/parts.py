@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import pipelines
 from bench.case import Case
-from bench.tasks.base import Context
+from bench.tasks.base import Context, decode_threads
 from pipelines.base import PipelineUnsupported
 from pipelines.reference import UnreadableImage
 
@@ -30,7 +30,8 @@ class Parts:
     Args:
         case: pipeline, batch and threads are used.
         context: of the run.
-        infer_all: logits of each batch, with as many at work as the Case has instances.
+        infer_all: logits of each batch, with ``slots`` of them at work.
+        slots: batches that the backend works on at the same time: all get something to do.
         clock_ns: a monotonic clock in nanoseconds.
     """
 
@@ -39,11 +40,15 @@ class Parts:
         case: Case,
         context: Context,
         infer_all: Callable[[Iterable[Pixels]], Iterator[Pixels]],
+        slots: int,
         clock_ns: Callable[[], int],
     ) -> None:
-        self._stages = pipelines.open_stages(case.pipeline, context.model_files.preprocessing, case.threads)
+        self._stages = pipelines.open_stages(
+            case.pipeline, context.model_files.preprocessing, decode_threads(case)
+        )
         self._batch, self._infer_all, self._clock = case.batch, infer_all, clock_ns
-        wanted = max(1, min(PART_IMAGES, context.throughput_images) // case.batch) * case.batch
+        at_once = case.batch * slots
+        wanted = max(1, min(PART_IMAGES, context.throughput_images) // at_once) * at_once
         paths = (image.path for image in context.images())
         readable = [path for path, _ in zip(filter(self._is_readable, paths), range(wanted), strict=False)]
         # A set smaller than a batch is repeated, as in a pass.

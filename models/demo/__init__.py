@@ -64,6 +64,7 @@ def load_state(name: str) -> dict[str, torch.Tensor]:
         raise BenchError(
             f"the demo weights {path} are not the card's: SHA-256 {found[:16]}, expected {expected[:16]}",
             RETRAIN,
+            stage="weights",
         )
     return {
         key: value.float() if value.is_floating_point() else value for key, value in load(content).items()

@@ -50,6 +50,7 @@ def run_cases(
         timeout_seconds: float = 60.0,
         budget_seconds: float = 2.0,
         folder: RunFolder | None = None,
+        stop: str = "precision",
         **more: Any,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
@@ -65,7 +66,9 @@ def run_cases(
             "onnx": str(tiny_graph),
             "onnx_sha256": "0" * 64,
         }
-        context = Context(run=str(folder.path), data=str(image_folder), files=files, throughput_images=8)
+        context = Context(
+            run=str(folder.path), data=str(image_folder), files=files, throughput_images=8, stop=stop
+        )
         recorder = Recorder()
         runner = Runner(
             folder, context, recorder, timeout_seconds=timeout_seconds, budget_seconds=budget_seconds, **more

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from bench_fakes import WNIDS
 from numpy.typing import NDArray
 
 from bench.backends import DEFAULT, REGISTRY, make_backend
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
+from bench.backends.onnxruntime import session_options
 from bench.case import Case
 from bench.prepare import Request, prepare
 from models.errors import BenchError
+
+# OpenVINO comes with the extra for CPUs only.
+BACKENDS = ("pytorch", "onnxruntime", *(["openvino"] if importlib.util.find_spec("openvino") else []))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,8 @@ def test_backends_agree_on_every_image_and_logits_differ_by_rounding_only(
     plain, _ = logits_of(case_of("pytorch", options=(("form", "plain"),)), files, pixels)
     spread = float(plain.std())
     assert len(set(plain.argmax(axis=1))) > 1, "a network that says the same of every image proves nothing"
-    for case in (case_of("pytorch"), case_of("onnxruntime")):
+    as_exported = case_of("onnxruntime", options=(("optimization", "none"),))
+    for case in (as_exported, *(case_of(name) for name in BACKENDS)):
         logits, _ = logits_of(case, files, pixels)
         assert logits.shape == (8, 1000)
         assert logits.dtype == np.float32
@@ -82,7 +89,7 @@ def test_backends_agree_on_every_image_and_logits_differ_by_rounding_only(
 
 
 def test_logits_do_not_depend_on_the_batch(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
-    for name in ("pytorch", "onnxruntime"):
+    for name in BACKENDS:
         backend = make_backend(name)
         backend.load(case_of(name), files)
         whole = backend.infer(pixels)
@@ -113,6 +120,35 @@ def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(
     assert proof["intra_op_threads"] == 2
     assert set(proof["nodes_per_provider"]) == {"CPUExecutionProvider"}
     assert proof["nodes_per_provider"]["CPUExecutionProvider"]["Conv"] > 50
+    assert proof["graph_optimization"] == "all"
+
+
+def test_onnxruntime_runs_the_graph_as_it_was_exported_where_told(files: ModelFiles, tmp_path: Path) -> None:
+    import onnxruntime
+
+    operators: dict[str, set[str]] = {}
+    for level in ("all", "none"):
+        settings = session_options(onnxruntime, 1, level)
+        settings.optimized_model_filepath = str(tmp_path / f"{level}.onnx")
+        onnxruntime.InferenceSession(files.onnx, settings, providers=["CPUExecutionProvider"])
+        operators[level] = {node.op_type for node in onnx.load(tmp_path / f"{level}.onnx").graph.node}
+    exported = {node.op_type for node in onnx.load(files.onnx).graph.node}
+    # HardSwish is a function of others by its definition; a runtime without a kernel for it writes it out.
+    assert operators["none"] <= exported | {"HardSigmoid", "Mul"}
+    assert not operators["all"] <= exported | {"HardSigmoid", "Mul"}, "nothing was fused"
+    backend = make_backend("onnxruntime")
+    backend.load(case_of("onnxruntime", options=(("optimization", "none"),)), files)
+    assert backend.proof()["graph_optimization"] == "none"
+
+
+@pytest.mark.skipif("openvino" not in BACKENDS, reason="openvino is not installed")
+def test_openvino_proves_the_precision_of_every_layer(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
+    _, proof = logits_of(case_of("openvino"), files, pixels)
+    arithmetic = [layer for layer in proof["layers"] if layer["type"] in ("Convolution", "FullyConnected")]
+    # Stem, depthwise and projection, three in each of 16 blocks, two in each of 13 squeeze-excites, last, classifier.
+    assert len(arithmetic) == 3 + 3 * 16 + 2 * 13 + 1 + 1
+    assert {layer["precision"] for layer in arithmetic} == {"f32"}
+    assert proof["fallback"] == ""
 
 
 @pytest.mark.parametrize(
@@ -120,11 +156,28 @@ def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(
     [
         (case_of("pytorch", options=(("form", "fast"),)), "pytorch.form"),
         (case_of("pytorch", precision="fp16"), "fp16"),
-        (case_of("onnxruntime", precision="fp16"), "fp16"),
+        (case_of("onnxruntime", precision="bf16"), "runs no bf16 graph"),
+        (
+            case_of("onnxruntime", options=(("optimisation", "none"),)),
+            r"did you mean onnxruntime\.optimization",
+        ),
     ],
 )
 def test_what_a_backend_cannot_do_is_unsupported(files: ModelFiles, case: Case, expected: str) -> None:
     with pytest.raises(Unsupported, match=expected):
+        make_backend(case.backend).load(case, files)
+
+
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [
+        (case_of("onnxruntime", precision="int8"), "int8/ort"),
+        (case_of("onnxruntime", precision="fp16"), "fp16"),
+        (case_of("openvino", precision="int8"), "int8/nncf"),
+    ],
+)
+def test_a_graph_that_nobody_made_is_unavailable(files: ModelFiles, case: Case, key: str) -> None:
+    with pytest.raises(Unavailable, match=f"the {key} graph was not prepared"):
         make_backend(case.backend).load(case, files)
 
 
@@ -154,6 +207,6 @@ def test_a_missing_package_is_unavailable_with_how_to_install_it(
 def test_every_registered_backend_can_be_made_and_bears_its_name() -> None:
     for name in REGISTRY:
         assert make_backend(name).name == name
-    assert "fake" not in DEFAULT
+    assert DEFAULT == ("pytorch", "onnxruntime")
     with pytest.raises(BenchError, match="unknown backend"):
         make_backend("nobody")

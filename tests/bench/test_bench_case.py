@@ -64,6 +64,38 @@ def test_instances_are_a_list_too_but_not_for_accuracy() -> None:
     ]
 
 
+def test_several_pipelines_are_a_list_but_latency_uses_the_first() -> None:
+    plan = Plan(
+        *("m", "demo", ("pytorch", "fake")),
+        pipelines=("reference", "dali"),
+        batches=(1,),
+        scenarios=("accuracy", "latency", "throughput"),
+    )
+    found = [(case.scenario, case.pipeline, case.backend) for case in plan.cases()]
+    backends = ("pytorch", "fake")
+    assert found == [
+        *(("accuracy", pipeline, backend) for pipeline in ("reference", "dali") for backend in backends),
+        *(("latency", "reference", backend) for backend in backends),
+        *(("throughput", pipeline, backend) for pipeline in ("reference", "dali") for backend in backends),
+    ]
+
+
+def test_one_pipeline_gives_the_cases_and_ids_that_it_always_gave() -> None:
+    cases = Plan("scarlet_c", "demo", ("pytorch", "onnxruntime"), batches=(8,), threads=(2,)).cases()
+    assert [(case.scenario, case.case_id) for case in cases] == [
+        ("accuracy", "a5c0b65e5e"),
+        ("accuracy", "cdb051e05e"),
+        ("latency", "42c571db5d"),
+        ("latency", "588e3d8f5f"),
+    ]
+
+
+def test_a_label_names_what_read_the_images_where_it_matters() -> None:
+    case = Case("m", "demo", "fake", pipeline="reference", scenario="throughput")
+    assert case.label == "throughput reference fake cpu fp32 batch 1"
+    assert Case("m", "demo", "fake").label == "latency fake cpu fp32 batch 1"
+
+
 def test_options_reach_only_their_backend() -> None:
     plan = Plan(
         "m", "demo", ("pytorch", "fake"), options={"pytorch": {"form": "plain"}}, scenarios=("latency",)

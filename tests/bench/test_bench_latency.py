@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.latency import LatencySampler, StopRule, WarmUpRule
+from bench.latency import LatencySampler, NoisePlateau, StopRule, WarmUpRule
 
 SLICE_NS = 50_000_000
 
@@ -124,3 +124,27 @@ def test_windows_that_differ_in_spread_have_not_settled() -> None:
     rule = WarmUpRule(quartile_tolerance=1.0)
     loud = np.array([800_000, 1_200_000] * 10)
     assert not rule.settled(np.concatenate([quiet, loud]))
+
+
+def rounds_until_plateau(noise: Callable[[int], float], rounds: int = 200) -> int:
+    """Rounds of ten samples, whose spread around 1 ms each round's ``noise`` gives; -1 where no plateau was seen."""
+    source, rule, samples = np.random.default_rng(0), NoisePlateau(), np.zeros(0)
+    for round_ in range(1, rounds + 1):
+        taken = 1e6 * (1.0 + noise(round_) * source.standard_normal(10))
+        samples = np.concatenate([samples, taken])
+        if rule.reason(samples.astype(np.int64), round_) == "plateau":
+            return round_
+    return -1
+
+
+def test_noise_that_stays_as_it_is_is_a_plateau_and_noise_that_grows_is_none() -> None:
+    assert 20 <= rounds_until_plateau(lambda round_: 0.05) < 60
+    assert rounds_until_plateau(lambda round_: 0.002 * round_**2, rounds=60) == -1
+    assert rounds_until_plateau(lambda round_: 0.0) == 20, (
+        "no noise at all is a plateau, once there is enough to say so"
+    )
+
+
+def test_the_plateau_rule_knows_its_bounds() -> None:
+    assert NoisePlateau(min_samples=50).reason(np.full(40, 10), 30) == ""
+    assert NoisePlateau(max_samples=50).reason(np.full(50, 10), 1) == "samples"

@@ -49,7 +49,7 @@ def test_parts_compute_on_the_very_pixels_of_a_pass(
             seen.append(pixels)
             yield pixels[:, 0, 0]
 
-    parts = Parts(case, context, infer_all, clock())
+    parts = Parts(case, context, infer_all, 1, clock())
     assert parts.measure() == {"decode": 1, "preprocess": 1, "compute": 1}
     parts.close()
     assert parts.n_images == PART_IMAGES, "a small set is repeated"
@@ -69,11 +69,11 @@ def test_files_that_the_decoder_leaves_to_another_are_not_timed(
     (root / "good.JPEG").write_bytes((image_folder / ids[0]).read_bytes())
     case = fake_case("throughput", batch=1)
     context = context_of(root, tmp_path / "run", ["text.JPEG", "absent.JPEG", "good.JPEG"])
-    parts = Parts(case, context, lambda batches: iter(batches), clock())
+    parts = Parts(case, context, lambda batches: iter(batches), 1, clock())
     assert set(parts.measure()) == {"decode", "preprocess", "compute"}
     parts.close()
     nothing = Parts(
-        case, context_of(root, tmp_path / "other", ["text.JPEG"]), lambda batches: iter(batches), clock()
+        case, context_of(root, tmp_path / "other", ["text.JPEG"]), lambda batches: iter(batches), 1, clock()
     )
     assert (nothing.n_images, nothing.measure()) == (0, {})
     nothing.close()

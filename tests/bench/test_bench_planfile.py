@@ -12,7 +12,7 @@ from bench import estimate, planfile
 from bench.case import Case, Plan, Status
 from bench.planfile import Rule
 from bench.results import CaseResult, RunFolder
-from bench.session import Settings
+from bench.settings import Settings, check
 from models.errors import BenchError
 
 FULL = """
@@ -72,6 +72,21 @@ def test_a_plan_becomes_the_settings_of_the_command_line(tmp_path: Path) -> None
         options=("pytorch.form=plain", "pytorch.level=3"),
         exclude=({"backend": ["pytorch"], "batch": [64]}, {"batch": [8, 64], "threads": [1]}),
     )
+
+
+def test_a_plan_may_list_pipelines(tmp_path: Path) -> None:
+    assert read(tmp_path, "pipeline: [reference, dali]").settings() == {"pipeline": "reference,dali"}
+    assert read(tmp_path, "pipeline: reference, dali").settings() == {"pipeline": "reference,dali"}
+    assert check(Settings(pipeline="reference,dali")).pipelines == ("reference", "dali")
+    with pytest.raises(BenchError, match=r"plan\.yaml: pipeline"):
+        read(tmp_path, "pipeline: {dali: 1}")
+
+
+def test_nothing_is_compared_where_only_the_reference_reads() -> None:
+    alone = estimate.estimate([replace(ACCURACY, pipeline="reference"), LATENCY], 400, 60.0)
+    both = estimate.estimate([replace(ACCURACY, pipeline="reference"), ACCURACY, LATENCY], 400, 60.0)
+    assert (alone.check_seconds, both.check_seconds) == (0.0, estimate.CHECK_SECONDS)
+    assert "comparing" not in estimate.text(alone)
 
 
 def test_keys_that_are_not_given_keep_their_defaults(tmp_path: Path) -> None:
@@ -189,7 +204,8 @@ def test_without_earlier_runs_assumptions_are_stated() -> None:
     assert "400 images at 40 images/s, assumed" in accuracy.basis
     assert latency.seconds == pytest.approx(estimate.START_SECONDS + 3.0 + 60.0)
     assert "60 s of the budget, a call of 240 ms assumed" in latency.basis
-    assert found.seconds == pytest.approx(found.prepare_seconds + accuracy.seconds + latency.seconds)
+    before = found.prepare_seconds + found.check_seconds
+    assert found.seconds == pytest.approx(before + accuracy.seconds + latency.seconds)
 
 
 def test_timed_cases_share_the_budget_but_a_slow_one_takes_its_round() -> None:
@@ -245,8 +261,10 @@ def test_the_newest_run_of_this_host_tells_the_rates(tmp_path: Path) -> None:
 def test_the_text_has_a_line_a_case_and_one_for_all() -> None:
     found = estimate.estimate([ACCURACY, LATENCY], n_images=400, budget_seconds=60.0)
     lines = estimate.text(found).splitlines()
-    assert len(lines) == 4
-    assert lines[0].startswith("    15 s  accuracy pytorch cpu fp32 batch 32: ")
+    assert len(lines) == 5
+    assert lines[0].startswith("    15 s  accuracy dali pytorch cpu fp32 batch 32: ")
+    assert lines[1].split("  ")[-1].startswith("latency pytorch cpu fp32 batch 8: ")
+    assert lines[3] == "     5 s  comparing pixels with the reference's, assumed"
     assert lines[-1] == "   2 min  about, for 2 Cases"
 
 

@@ -152,6 +152,7 @@ def test_markdown_has_all_sections(folder):
             "## Latency",
             "## Throughput",
             "## Not ok",
+            "## Flips",
             "## Unreadable images",
             "## How this was made",
         ),

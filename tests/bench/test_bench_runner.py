@@ -134,6 +134,14 @@ def test_throughput_times_each_part_alone_after_every_pass(run_cases: RunCases) 
     assert (row["bound_by"], row["sum_of_parts_percent"]) == ("compute", pytest.approx(100.0))
 
 
+def test_rounds_may_end_where_the_noise_of_every_case_stops_changing(run_cases: RunCases) -> None:
+    one, other = fake_case(seed="1"), fake_case(seed="2", latency_ns="2000000")
+    folder, _ = run_cases(one, other, stop="plateau", budget_seconds=1e6)
+    reasons = {result.metrics["stop_reason"] for result in folder.case_results()}
+    assert reasons == {"plateau"}
+    assert folder.samples()["round"].max() + 1 == 20, "no noise: the least number of rounds"
+
+
 def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunCases) -> None:
     latency = dataclasses.replace(fake_case(batch=4), instances=3)
     throughput = dataclasses.replace(fake_case("throughput", batch=4), instances=2)

@@ -1,4 +1,4 @@
-"""bench.stats against brute force, scipy, published examples, properties and seeded simulations."""
+"""bench.stats against brute force, scipy, statsmodels, published examples, properties and seeded simulations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+import statsmodels.stats.power as sm_power
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.weightstats import DescrStatsW
 
 from bench import stats
 
@@ -333,3 +336,75 @@ def test_five_ratios_to_one_baseline_hold_together(draw):
         found = [stats.ratio_interval(other, baseline, comparisons=5) for other in others]
         held += all(each.low <= 1.0 <= each.high for each in found)
     assert held / repeats >= 0.94
+
+
+# --- paired accuracy against statsmodels and scipy, on random tables ----------------------------------------
+
+
+def _random_tables(seed, count=60):
+    """(wins, losses, n) of tables of any size up to 50,000 images, lopsided and even, sparse and dense."""
+    source = np.random.default_rng(seed)
+    tables = []
+    for _ in range(count):
+        n = int(10 ** source.uniform(0.5, np.log10(50_000)))
+        share, lean = 10 ** source.uniform(-4, -0.1), source.uniform()
+        chances = [share * lean, share * (1 - lean), 1 - share]
+        wins, losses, _ = source.multinomial(n, chances)
+        tables.append((int(wins), int(losses), n))
+    return tables
+
+
+def _two_by_two(source, wins, losses, n):
+    """A full table, rows the first and columns the second: both right, first only, second only, both wrong."""
+    both_right = int(source.integers(0, n - wins - losses + 1))
+    return np.array([[both_right, wins], [losses, n - wins - losses - both_right]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mcnemar_agrees_with_statsmodels_on_random_tables(seed):
+    source = np.random.default_rng(100 + seed)
+    for wins, losses, n in _random_tables(seed):
+        expected = mcnemar(_two_by_two(source, wins, losses, n), exact=True).pvalue
+        assert stats.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9, abs=1e-300), (
+            wins,
+            losses,
+        )
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("seed", range(2))
+def test_paired_interval_agrees_with_statsmodels_and_scipy_on_random_tables(seed, confidence):
+    """Bonett and Price: the z interval of the mean of the paired differences, after one win and one loss more."""
+    for wins, losses, n in _random_tables(10 + seed):
+        found = stats.paired_difference_interval(wins, losses, n, confidence)
+        weights = np.array([wins + 1, losses + 1, n - wins - losses], dtype=float)
+        values = np.array([1.0, -1.0, 0.0])
+        differences = np.repeat(values, weights.astype(int))
+        scale = differences.std() / math.sqrt(n + 2)
+        low, high = scipy.stats.norm.interval(confidence, differences.mean(), scale)
+        assert (found.low, found.high) == (pytest.approx(max(-1, low)), pytest.approx(min(1, high)))
+        # statsmodels takes the sample's variance, over n + 1 instead of n + 2.
+        described = DescrStatsW(values, weights)
+        low, high = described.zconfint_mean(alpha=1 - confidence)
+        half = (high - low) / 2 * math.sqrt((n + 1) / (n + 2))
+        assert found.low == pytest.approx(max(-1, described.mean - half))
+        assert found.high == pytest.approx(min(1, described.mean + half))
+
+
+@pytest.mark.parametrize(("confidence", "power"), [(0.95, 0.8), (0.99, 0.9), (0.8, 0.5)])
+def test_min_detectable_difference_agrees_with_statsmodels_on_random_tables(confidence, power):
+    """Its power and sample size for a test whose variance differs under the null and the alternative."""
+    asked = 0
+    for wins, losses, n in _random_tables(20):
+        share = (wins + losses) / n
+        difference = stats.min_detectable_difference(n, share, confidence, power) if share else None
+        if difference is None or difference == share:
+            continue
+        asked += 1
+        tail = (1 - confidence) / 2
+        spread = math.sqrt(share), math.sqrt(share - difference**2)
+        found = sm_power.normal_power_het(difference, n, tail, *spread, alternative="larger")
+        assert found == pytest.approx(power, abs=1e-9)
+        needed = sm_power.normal_sample_size_one_tail(difference, power, tail, *spread)
+        assert needed == pytest.approx(n, rel=1e-9)
+    assert asked > 20

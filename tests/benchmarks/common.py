@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import host, session
+from bench import host
 from bench.case import Case
 from bench.images import choose_images
-from bench.preparation import prepare_files
+from bench.preparation import prepare_files, prepare_request
 from bench.progress import PlainListener
 from bench.results import CaseResult, RunFolder
 from bench.runner import Runner
@@ -81,7 +81,7 @@ def prepared(model: str = "scarlet_c") -> Iterator[Prepared]:
         image_set, images = choose_images(None, None, Console(stderr=True, width=160))
         data = str(image_set.root.resolve())
         files = prepare_files(
-            session.prepare_request(model, None, data, images),
+            prepare_request(model, None, data, images),
             log=Path(folder) / "prepare.log",
             threads=host.allowed_cores(),
             timeout_seconds=900,

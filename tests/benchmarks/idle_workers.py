@@ -37,7 +37,7 @@ def main() -> int:
     with prepared() as model:
         cases = [
             model.case(backend, batch=batch)
-            for backend in ("pytorch", "onnxruntime")
+            for backend in ("pytorch", "onnxruntime", "openvino")
             for batch in (1, 2, 3, 4, 6, 8)
         ]
         run = model.folder("idle", cases)

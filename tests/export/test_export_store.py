@@ -180,3 +180,31 @@ def test_default_root(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_root() == tmp_path / ".cache" / "scarlet-bench"
+
+
+def _pair(path):
+    path.write_bytes(b"main")
+    path.with_suffix(".bin").write_bytes(b"weights")
+
+
+def test_an_artefact_of_several_files(tmp_path):
+    path = Store(tmp_path).get_or_make(PARTS, ".xml", _pair, [".bin"])
+    assert path.with_suffix(".bin").read_bytes() == b"weights"
+    assert files(tmp_path) == sorted([path.name, path.with_suffix(".bin").name, path.name + ".json"])
+    assert json.loads(sidecar_of(path).read_text())["companions"][".bin"]["bytes"] == 7
+    assert Store(tmp_path).get_or_make(PARTS, ".xml", None, [".bin"]) == path
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"weighty")])
+def test_a_damaged_companion_has_the_artefact_made_again(tmp_path, damage):
+    path = Store(tmp_path).get_or_make(PARTS, ".xml", _pair, [".bin"])
+    damage(path.with_suffix(".bin"))
+    Store(tmp_path).get_or_make(PARTS, ".xml", _pair, [".bin"])
+    assert path.with_suffix(".bin").read_bytes() == b"weights"
+
+
+def test_a_missing_companion_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path).get_or_make(PARTS, ".xml", lambda path: path.write_bytes(b"main"), [".bin"])
+    assert files(tmp_path) == []
+    _ = Store(tmp_path).get_or_make(PARTS, ".xml", _pair, [".bin"])

@@ -86,11 +86,12 @@ def test_a_file_on_which_dali_fails_is_unreadable_and_the_next_one_is_not(monkey
     stages.close()
 
 
-def test_what_dali_leaves_to_the_reference_is_refused():
+@pytest.mark.parametrize("name", ["dali", "turbo"])
+def test_what_is_left_to_the_reference_is_refused(name):
     buffer = io.BytesIO()
     Pillow.new("RGB", (50, 50)).save(buffer, "PNG")
     with pytest.raises(PipelineUnsupported, match="no plain JPEG"):
-        pipelines.open_stages("dali", SMALL).decode(buffer.getvalue())
+        pipelines.open_stages(name, SMALL).decode(buffer.getvalue())
     assert pipelines.open_stages("reference", SMALL).decode(buffer.getvalue()).shape == (50, 50, 3)
 
 

@@ -1,0 +1,127 @@
+"""`check`: has accuracy become worse than a baseline's?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.commands.shared import GOOD, NOT_OK, UNRESOLVED, Json, console_for
+from models.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.outcome import Report
+
+EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
+
+
+def check(
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that `scarlet-bench baseline` wrote. Default: results/baselines/<model>.json, on demo "
+            "images <model>-demo.json."
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Whose baseline, where none is named.")] = "scarlet_c",
+    current: Annotated[
+        Path | None, typer.Option(help="A run's folder. Default: run now what the baseline ran.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with other tolerances.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the baseline's images are now.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Where the baseline's weights are now.")] = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Score images in growing blocks, and stop when decided.")
+    ] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Check ratios of times too, where the baseline holds some.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Append a Markdown summary to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a run with a baseline, image by image: exit code 0 pass, 1 fail, 3 unresolved."""
+    import numpy as np
+
+    from bench import baseline as files
+    from bench.blocks import Scored, score
+    from bench.check import Order, judge, unprepared
+    from bench.preparation import PreparationFailed
+    from bench.results import RunFolder
+    from bench.snapshot import of_run
+    from bench.tolerances import load
+    from models import zoo
+
+    console = console_for(as_json)
+    tolerances = load(config)
+    known = files.read(baseline or files.default_path(zoo.resolve(model).name, files.is_demo(data)))
+    timed = (latency or tolerances.latency.enabled) and bool(known.timed)
+    scored = None
+    if current is None:
+        settings = files.settings_of(known, data, checkpoint, timed)
+        try:
+            scored = score(known, settings, tolerances, sequential, console)
+        except BenchError as mistake:
+            # What the change under test broke is its failure; a wrong path or name is the caller's mistake.
+            if not (mistake.stage or isinstance(mistake, PreparationFailed)):
+                raise
+            reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
+            report = unprepared(known, reason, mistake.stage)
+    else:
+        order = np.random.default_rng(tolerances.sequential.seed).permutation(known.n_images)
+        run = RunFolder.open(current.resolve())
+        scored = Scored(of_run(run, with_timed=timed), Order(order) if sequential else None, run.path)
+    if scored is not None:
+        report = judge(known, scored.current, tolerances, latency=timed, order=scored.order)
+    _tell(report, scored.run if scored else None, console, as_json)
+    _write(report, junit, summary, console)
+    raise typer.Exit(EXIT_CODES[report.verdict.value])
+
+
+def _tell(report: Report, run: Path | None, console: Console, as_json: bool) -> None:
+    from rich.table import Table
+
+    from bench.report.github import figures
+
+    if as_json:
+        typer.echo(json.dumps({**report.to_dict(), "run": str(run) if run else None}))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("Row", "Verdict", "Stage"):
+        table.add_column(title)
+    for title in ("Top-1 %", "Difference, points", "Changed"):
+        table.add_column(title, justify="right")
+    for row in report.rows:
+        table.add_row(row.name, row.verdict.value, row.stage, *figures(row))
+    console.print(table, markup=False, highlight=False)
+    console.print()
+    for row in report.rows:
+        console.print(f"{row.name}: {row.reason}", markup=False, highlight=False, soft_wrap=True)
+    for finding in report.findings:
+        stage = finding.stage or "stage unknown"
+        console.print(f"at fault: {stage}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(report.headline, markup=False, highlight=False, soft_wrap=True)
+    if run:
+        console.print(f"run: {run}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(report: Report, junit: Path | None, summary: Path | None, console: Console) -> None:
+    """The files asked for, and what GitHub Actions takes where it is what runs this."""
+    from bench.report import github
+    from bench.report.junit import write
+
+    if junit is not None:
+        write(report, junit)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    for path in dict.fromkeys(p for p in (summary, Path(step_summary) if step_summary else None) if p):
+        github.append_summary(report, path)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for command in github.annotation_lines(report):
+            console.file.write(f"{command}\n")
