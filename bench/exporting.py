@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+import pipelines
 from bench import host
 from bench.backends.base import Unavailable
 from bench.calibration import choose_calibration
@@ -38,7 +39,7 @@ class Lower:
     recipe: Recipe
     file: Path | None = None
     calibration: str | None = None
-    pipeline: str = "dali"
+    pipeline: str = "reference"
 
     @property
     def wanted(self) -> Wanted:
@@ -89,7 +90,7 @@ def lower(
                     f"--{name} {asked} was given with the recipe {recipe}, which is of {name} {of or 'none'}",
                     f"Leave --{name} out.",
                 )
-        return Lower(found, recipe, calibration, pipeline)
+        return Lower(found, recipe, calibration, pipeline or pipelines.default_name(()))
     if dialect is not None and precision != "int8":
         raise BenchError(
             f"--dialect {dialect} was given with --precision {precision}", "Add --precision int8."
@@ -98,7 +99,9 @@ def lower(
         return None
     if precision == "int8":
         (dialect,) = checked_names("dialect", [dialect or DIALECTS[0]], DIALECTS)
-    return Lower(default_recipe(precision, dialect or ""), None, calibration, pipeline)
+    return Lower(
+        default_recipe(precision, dialect or ""), None, calibration, pipeline or pipelines.default_name(())
+    )
 
 
 def export(

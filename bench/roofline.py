@@ -7,10 +7,15 @@ second and what share of the measured peak of matrix multiplication that is.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from bench.files import warn_damaged, write_text
+from export.store import default_root
 
 # Large enough that a multiplication is held by arithmetic, small enough that a fifth of a second holds many.
 SIDE = 1024
@@ -116,3 +121,40 @@ def peak_percent(
         if peak["threads"] == threads and peak["gflop_per_s"].get(precision):
             return 100.0 * reached_gflop_per_s / float(peak["gflop_per_s"][precision])
     return None
+
+
+def save(peaks: Sequence[Peak], host_fingerprint: str, folder: Path | None = None) -> Path:
+    """Stores what a host reached, in place of what was stored before.
+
+    Args:
+        peaks: one for each number of threads.
+        host_fingerprint: of the host.
+        folder: ``default_folder()`` where None.
+
+    Raises:
+        BenchError: the folder cannot be written.
+    """
+    path = (folder or default_folder()) / f"{host_fingerprint}.json"
+    write_text(path, json.dumps([peak.to_dict() for peak in peaks], indent=1) + "\n")
+    return path
+
+
+def lookup(host_fingerprint: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """``Peak.to_dict()`` of each number of threads that was measured on a host; empty where there is none."""
+    path = (folder or default_folder()) / f"{host_fingerprint}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            {"threads": int(peak["threads"]), "gflop_per_s": dict(peak["gflop_per_s"]), **peak}
+            for peak in stored
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warn_damaged(f"{path} left out: {error}")
+        return []
+
+
+def default_folder() -> Path:
+    """Beside the artefact store."""
+    return default_root() / "peaks"

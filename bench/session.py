@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import host, noise, pipeline_check
+from bench import host, noise, pipeline_check, roofline
 from bench.backends.base import Unavailable
 from bench.case import Status
 from bench.host.disturbance import Monitor, open_gpu, summary
@@ -109,6 +109,7 @@ def begin(
             "host": {**described_host, "fingerprint": fingerprint},
             "packages": packages,
             "noise": noise_info(noise.lookup(fingerprint)),
+            "peaks": roofline.lookup(fingerprint),
             "git": host.git_revision(Path(__file__).resolve().parent),
             "dataset": {
                 "root": str(image_set.root.resolve()),

@@ -28,7 +28,7 @@ class Settings:
     model: str = "scarlet_c"
     checkpoint: str | None = None
     data: str | None = None
-    pipeline: str = "dali"
+    pipeline: str = ""
     backends: str = ",".join(DEFAULT)
     devices: str = "cpu"
     precisions: str = "fp32"
@@ -75,11 +75,13 @@ def check(settings: Settings) -> Checked:
                 f"--{kind} {seconds:g} is not a time", f"Give seconds above 0, for example --{kind} 60."
             )
     checked_names("stop rule", [settings.stop], STOPS)
+    devices = checked_names("device", settings.devices.split(","), DEVICES)
+    named = settings.pipeline or pipelines.default_name(devices)
     return Checked(
         spec=zoo.resolve(settings.model),
-        pipelines=checked_names("pipeline", settings.pipeline.split(","), pipelines.names()),
+        pipelines=checked_names("pipeline", named.split(","), pipelines.names()),
         backends=checked_names("backend", settings.backends.split(","), REGISTRY),
-        devices=checked_names("device", settings.devices.split(","), DEVICES),
+        devices=devices,
         precisions=checked_names("precision", settings.precisions.split(","), PRECISIONS),
         batches=checked_counts("batches", settings.batches.split(",")),
         threads=checked_counts("threads", (settings.threads or str(host.allowed_cores())).split(",")),

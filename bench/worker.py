@@ -15,6 +15,7 @@ from bench import wire
 from bench.backends import make_backend
 from bench.backends.base import Backend, Unavailable, Unsupported
 from bench.case import Case, Status
+from bench.footprint import EnergyAccount, model_file_bytes
 from bench.host import memory
 from bench.host.memory import peak_rss_bytes
 from bench.instances import Instances
@@ -31,6 +32,8 @@ class Worker:
         self._backend: Backend | None = None
         self._task: Any = None
         self._load_ns = 0
+        self._file_bytes: int | None = None
+        self._energy = EnergyAccount.open()
 
     def answer(self, message: wire.Message) -> wire.Message:
         """One answer for one message; whatever is raised becomes a status and a reason."""
@@ -75,6 +78,7 @@ class Worker:
         started = time.perf_counter_ns()
         self._backend.load(case, context.model_files)
         self._load_ns = time.perf_counter_ns() - started
+        self._file_bytes = model_file_bytes(case, context.model_files)
         self._task = make_task(case, self._backend, context)
         # A collection in the middle of a sample is our noise, not the backend's latency.
         gc.collect()
@@ -82,11 +86,17 @@ class Worker:
         return {"load_ns": self._load_ns}
 
     def _turn(self, message: wire.Message) -> dict[str, Any]:
+        worked_on = getattr(self._task, "images_worked_on", 0)
         gc.disable()
+        before = self._energy.meter.read()
         try:
-            return asdict(self._task.turn(message["round"], message["slice_ns"]))
+            progress = asdict(self._task.turn(message["round"], message["slice_ns"]))
         finally:
             gc.enable()
+        if message["round"] >= 0:
+            self._energy.joules += self._energy.meter.joules(before, self._energy.meter.read())
+            self._energy.images += getattr(self._task, "images_worked_on", 0) - worked_on
+        return progress
 
     def _finish(self, message: wire.Message) -> dict[str, Any]:
         assert self._backend is not None
@@ -96,7 +106,13 @@ class Worker:
         fallback = " and ".join(filter(None, [proof.get("fallback", ""), outcome.fallback]))
         self._task.close()
         self._backend.close()
-        metrics = {**outcome.metrics, "load_ns": self._load_ns, "peak_rss_bytes": peak}
+        metrics = {
+            **outcome.metrics,
+            "load_ns": self._load_ns,
+            "peak_rss_bytes": peak,
+            "model_file_bytes": self._file_bytes,
+            **self._energy.metrics(),
+        }
         return {
             "stage": outcome.stage,
             "metrics": metrics,

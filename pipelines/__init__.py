@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import unknown_name
@@ -28,6 +30,30 @@ STAGES = {
 def names() -> tuple[str, ...]:
     """The names of all pipelines."""
     return tuple(REGISTRY)
+
+
+def default_name(devices: Iterable[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The pipeline to take where none is named: DALI beside a GPU, else the fastest that this machine can run.
+
+    On a CPU ``turbo`` decodes more than twice as many images a second as DALI set up to give the same pixels
+    (tests/benchmarks/decode.py); it needs simplejpeg and a processor with AVX2.
+
+    Args:
+        devices: that are to infer.
+        cpuinfo: what Linux tells of the processor.
+    """
+    has_dali = all(importlib.util.find_spec(name) is not None for name in ("nvidia", "nvidia.dali"))
+    has_turbo = importlib.util.find_spec("simplejpeg") is not None and _has_avx2(cpuinfo)
+    if has_turbo and not (has_dali and "cuda" in devices):
+        return "turbo"
+    return "dali" if has_dali else "reference"
+
+
+def _has_avx2(cpuinfo: Path) -> bool:
+    try:
+        return "avx2" in cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
 
 
 def open_pipeline(

@@ -86,7 +86,6 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("", [("pass", ""), ("pass", "")]),
         ("dali-mean", [("fail", "normalise"), ("pass", "")]),
-        ("all-floor-crop", [("fail", "crop"), ("fail", "crop")]),
         ("last-dropped", [("fail", "order"), ("fail", "order")]),
     ],
 )

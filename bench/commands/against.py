@@ -23,7 +23,9 @@ def against(
         typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[str, typer.Option(help="reference or dali.")] = "dali",
+    pipeline: Annotated[
+        str, typer.Option(help="turbo, dali or reference. Default: turbo, beside a GPU dali.")
+    ] = "",
     backends: Annotated[str, typer.Option(help="Comma-separated.")] = "onnxruntime",
     devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
     precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",

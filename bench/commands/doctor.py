@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.shared import Json, console_for
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def doctor(as_json: Json = False) -> None:
+
+def doctor(
+    peak: Annotated[
+        bool,
+        typer.Option(
+            "--peak", help="Measure what arithmetic and memory reach here; later reports show shares of it."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Tell what this machine is, what disturbs measurements on it, and what to do."""
     from bench import host
 
+    if peak:
+        _peak(console_for(as_json), as_json)
+        return
     checks = host.doctor()
     if as_json:
         typer.echo(json.dumps([check.to_dict() for check in checks]))
@@ -24,3 +39,20 @@ def doctor(as_json: Json = False) -> None:
         )
         if check.advice:
             console.print(f"      {check.advice}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _peak(console: Console, as_json: bool) -> None:
+    """Measures, stores and shows the peaks of one thread and of all."""
+    from bench import host, roofline
+
+    counts = dict.fromkeys((1, host.allowed_cores()))
+    peaks = [roofline.measure_peak(threads, tuple(roofline.TYPES)) for threads in counts]
+    path = roofline.save(peaks, host.fingerprint(host.describe_host()))
+    if as_json:
+        typer.echo(json.dumps([reached.to_dict() for reached in peaks]))
+        return
+    for reached in peaks:
+        types = ", ".join(f"{name} {value:.0f}" for name, value in reached.gflop_per_s.items())
+        line = f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s"
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"stored: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -40,8 +40,8 @@ def export(
         ),
     ] = None,
     pipeline: Annotated[
-        str, typer.Option(help="What reads the calibration images: reference or dali.")
-    ] = "dali",
+        str, typer.Option(help="What reads the calibration images: turbo, dali or reference.")
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option(

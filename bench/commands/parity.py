@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def parity(
     data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[str, typer.Option(help="Comma-separated.")] = "dali",
+    pipeline: Annotated[str, typer.Option(help="Comma-separated.")] = "turbo,dali",
     images: Annotated[str, typer.Option(help="How many images, evenly over the classes, or all.")] = "200",
     model: Annotated[
         str, typer.Option(help="Whose preprocessing, and whose predictions: as of run.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.case import Status
 from bench.files import encodable
+from bench.report.efficiency import efficiency_columns
 from bench.report.scores import score_columns
 from bench.report.timings import timing_columns
 from bench.results import CaseResult, RunFolder
@@ -69,6 +70,10 @@ COLUMNS = {
     "sum_of_parts_images_per_s": "Float64",
     "sum_of_parts_percent": "Float64",
     "bound_by": "string",
+    "gflop_per_s": "Float64",
+    "peak_percent": "Float64",
+    "model_file_bytes": "Int64",
+    "energy_joules_per_image": "Float64",
 }
 TEXT_COLUMNS = tuple(name for name, type_ in COLUMNS.items() if type_ == "string")
 
@@ -101,6 +106,11 @@ def load_frame(run: Path) -> pd.DataFrame:
       of a pass reaches alone on the same threads (median over rounds). ``sum_of_parts_images_per_s``: what a pass
       would reach whose parts never overlapped, 1 / (1/decode + 1/preprocess + 1/compute);
       ``sum_of_parts_percent``: the pass relative to that; ``bound_by``: the part that takes longest.
+    - ``gflop_per_s`` of timed Cases: two operations for each multiply-add of the network, in 10**9 a second, from the
+      median latency or, in throughput Cases, from the part ``compute``. ``peak_percent``: the share of what matrix
+      multiplication in that precision reached on as many threads, where ``scarlet-bench doctor --peak`` measured it.
+    - ``model_file_bytes``: of the file that the backend loaded. ``energy_joules_per_image`` of latency Cases, where
+      RAPL can be read: everything on the processor's packages, idle power included.
     - ``note``: what else must be known of the row; ``DEMO_NOTE`` on every row of a run with demo data or weights.
 
     Raises:
@@ -116,6 +126,7 @@ def load_frame(run: Path) -> pd.DataFrame:
     rows = []
     for result in results:
         columns, notes = derived.get(result.case.case_id, ({}, []))
+        columns = {**columns, **efficiency_columns(result.case, columns, info)}
         row = {**_identity(result), **columns, "note": "; ".join([*notes, *marks])}
         rows.append(
             {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
@@ -171,4 +182,6 @@ def _identity(result: CaseResult) -> dict[str, Any]:
         "peak_rss_bytes": metrics.get("peak_rss_bytes"),
         "n_warmup": metrics.get("n_warmup"),
         "stop_reason": metrics.get("stop_reason", ""),
+        "model_file_bytes": metrics.get("model_file_bytes"),
+        "energy_joules_per_image": metrics.get("energy_joules_per_image"),
     }

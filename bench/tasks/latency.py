@@ -57,6 +57,11 @@ class LatencyTask:
             },
         )
 
+    @property
+    def images_worked_on(self) -> int:
+        """Images of all calls so far, warm-up included."""
+        return len(self._sampler.samples.latency_ns) * self._case.batch * self._case.instances
+
     def close(self) -> None:
         """Nothing is held open."""
 

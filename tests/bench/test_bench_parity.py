@@ -155,7 +155,7 @@ def test_the_command_prints_and_tells_by_its_exit_code(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == code
-    assert asked == [("/data", "dali", 0, "scarlet_c", None)]
+    assert asked == [("/data", "turbo,dali", 0, "scarlet_c", None)]
     out = capsys.readouterr().out
     if as_json:
         assert json.loads(out)["pipelines"]["dali"]["reason"] == reason

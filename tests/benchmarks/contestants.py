@@ -1,8 +1,8 @@
 """The contestants of end_to_end.py, each in a process of its own: whole passes from files to the top-1 of every image.
 
 ``published`` does what the published evaluation of SCARLET does, ``tuned`` what somebody would who cares about speed
-and stays with PyTorch and its DataLoader. torchvision cannot be imported beside every build of PyTorch: its transform is
-written out here. ``ours`` is a throughput Case, driven as ``bench.tasks.throughput`` drives it, with its parts timed
+and stays with PyTorch and its DataLoader. torchvision cannot be imported beside every build of PyTorch: its transform
+is written out here. ``ours`` is a throughput Case, driven as ``bench.tasks.throughput`` drives it, with its parts timed
 after each pass.
 """
 
