@@ -8,7 +8,7 @@ from typing import Any
 
 import pipelines
 from bench import host
-from bench.backends import DEFAULT, REGISTRY, check_options
+from bench.backends import REGISTRY, check_options, default_names
 from bench.case import DEVICES, PRECISIONS, SCENARIOS, Case, Plan, checked_counts, checked_names
 from bench.latency import STOPS
 from models import zoo
@@ -20,8 +20,8 @@ class Settings:
     """What `scarlet-bench run` was asked for, as text and numbers; kept in run.json so that --resume repeats it.
 
     Attributes: as the options of the same names. ``images`` is a count, ``all`` or empty for the default;
-    ``threads`` empty means all cores this process may use; ``pipeline`` may name several,
-    comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the rules of a plan file, as of
+    ``pipeline`` and ``backends`` empty mean what suits this machine, ``threads`` empty all cores that this process may
+    use; ``pipeline`` may name several, comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the rules of a plan file, as of
     ``bench.planfile.Rule``.
     """
 
@@ -29,7 +29,7 @@ class Settings:
     checkpoint: str | None = None
     data: str | None = None
     pipeline: str = ""
-    backends: str = ",".join(DEFAULT)
+    backends: str = ""
     devices: str = "cpu"
     precisions: str = "fp32"
     batches: str = "1,8"
@@ -80,7 +80,9 @@ def check(settings: Settings) -> Checked:
     return Checked(
         spec=zoo.resolve(settings.model),
         pipelines=checked_names("pipeline", named.split(","), pipelines.names()),
-        backends=checked_names("backend", settings.backends.split(","), REGISTRY),
+        backends=checked_names(
+            "backend", settings.backends.split(",") if settings.backends else default_names(), REGISTRY
+        ),
         devices=devices,
         precisions=checked_names("precision", settings.precisions.split(","), PRECISIONS),
         batches=checked_counts("batches", settings.batches.split(",")),

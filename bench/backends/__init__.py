@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +17,13 @@ REGISTRY: dict[str, str] = {
     "fake": "bench.backends.fake:Fake",
 }
 
-# What `run` compares when --backends is not given.
+# What `run` compares when --backends is not given, with OpenVINO where it is installed (beside a GPU it is not).
 DEFAULT = ("pytorch", "onnxruntime")
+
+
+def default_names() -> tuple[str, ...]:
+    """What `run` compares when --backends is not given."""
+    return (*DEFAULT, "openvino") if importlib.util.find_spec("openvino") else DEFAULT
 
 
 def make_backend(name: str) -> Backend:

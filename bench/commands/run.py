@@ -29,7 +29,12 @@ def run(
             help="Comma-separated: turbo, dali, reference; latency uses the first. Default: turbo, beside a GPU dali."
         ),
     ] = "",
-    backends: Annotated[str, typer.Option(help="Comma-separated.")] = "pytorch,onnxruntime",
+    backends: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino."
+        ),
+    ] = "",
     devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
     precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
     batches: Annotated[

@@ -13,7 +13,7 @@ import pytest
 from bench_fakes import WNIDS
 from numpy.typing import NDArray
 
-from bench.backends import DEFAULT, REGISTRY, make_backend
+from bench.backends import REGISTRY, default_names, make_backend
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
 from bench.backends.onnxruntime import session_options
 from bench.case import Case
@@ -204,9 +204,14 @@ def test_a_missing_package_is_unavailable_with_how_to_install_it(
         make_backend("onnxruntime").load(case_of("onnxruntime"), files)
 
 
+def test_openvino_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_names() == ("pytorch", "onnxruntime", "openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert default_names() == ("pytorch", "onnxruntime")
+
+
 def test_every_registered_backend_can_be_made_and_bears_its_name() -> None:
     for name in REGISTRY:
         assert make_backend(name).name == name
-    assert DEFAULT == ("pytorch", "onnxruntime")
     with pytest.raises(BenchError, match="unknown backend"):
         make_backend("nobody")
