@@ -21,15 +21,13 @@ from bench.case import Case
 # tells the best from the second best.
 FIRST_ROUNDS = 2
 # The last stage has so many candidates at most, and takes what is left of the time.
-FINALISTS = 3
-# The sign test needs six rounds for an interval.
-LAST_ROUNDS = 6
+FINALISTS = 4
 
 BATCHES = (8, 16, 32)
 
 
 def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tuple[Case, ...]:
-    """What is tried: how inference is split, times threads of the pipeline, times batches.
+    """What is tried: ways of sharing the cores, times batches.
 
     Args:
         base: model, backend, precision, pipeline and options that stay as they are.
@@ -37,46 +35,49 @@ def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tupl
         batches: images a batch.
 
     Returns:
-        Throughput Cases, once each; those of whole cores for each side come first.
+        Throughput Cases, once each.
     """
-    made = []
-    for batch in batches:
-        for split in splits(base, cores):
-            for decoders in decoder_counts(cores, split.threads * split.instances):
-                options = dict(split.options)
-                if decoders != split.threads:
-                    options["decode_threads"] = str(decoders)
-                made.append(replace(split, batch=batch, options=tuple(sorted(options.items()))))
-    return tuple(dict.fromkeys(made))
+    return tuple(dict.fromkeys(replace(way, batch=batch) for batch in batches for way in ways(base, cores)))
 
 
-def splits(base: Case, cores: int) -> list[Case]:
-    """How inference can be split: one copy on all cores, two on half of them, one a core; and half of the cores alone.
+def ways(base: Case, cores: int) -> list[Case]:
+    """Ways of sharing the cores.
 
-    OpenVINO's streams do what instances do for others, on one compiled model; its throughput hint chooses their number.
+    - Inference and decoding both on all cores, which then change sides as needed: one copy, two, or one a core.
+    - The same copies with half as many threads that decode.
+    - Cores of their own: half of them, or an eighth, decode; each of the others has a copy.
     """
-    base = replace(base, scenario="throughput", instances=1, threads=cores)
-    numbers = sorted({1, min(2, cores), cores})
-    if base.backend == "openvino":
-        kept = {name: value for name, value in base.options if name not in ("hint", "streams")}
-        told = [{"hint": "latency"}]
-        told += [{"hint": "throughput", "streams": str(number)} for number in numbers if number > 1]
-        made = [replace(base, options=tuple(sorted({**kept, **each}.items()))) for each in told]
-    else:
-        made = [
-            replace(base, instances=number, threads=cores // number)
-            for number in numbers
-            if cores % number == 0
-        ]
+    all_cores = [
+        (copies, cores // copies) for copies in sorted({1, min(2, cores), cores}) if not cores % copies
+    ]
+    made = [_way(base, copies, threads, cores) for copies, threads in all_cores]
+    made += [_way(base, copies, threads, max(1, cores // 2)) for copies, threads in all_cores if copies > 1]
     if cores > 1:
-        made.append(replace(made[0], threads=cores // 2))
-    return made
+        made += [_way(base, cores - own, 1, own) for own in (cores // 2, max(1, cores // 8))]
+    return list(dict.fromkeys(made))
 
 
-def decoder_counts(cores: int, compute_threads: int) -> list[int]:
-    """Threads of the pipeline: as many as cores, which then change sides as needed; or those that inference leaves."""
-    rest = cores - compute_threads
-    return sorted({rest or max(1, cores // 2), cores}, reverse=True) if cores > 1 else [1]
+def _way(base: Case, copies: int, threads: int, decoders: int) -> Case:
+    """Some copies with some threads each, and threads that decode.
+
+    OpenVINO's streams are copies on one compiled model, which share the Case's threads.
+    """
+    options = dict(base.options)
+    if base.backend == "openvino":
+        options.pop("streams", None)
+        options["hint"] = "throughput" if copies > 1 else "latency"
+        if copies > 1:
+            options["streams"] = str(copies)
+        copies, threads = 1, copies * threads
+    if decoders != threads:
+        options["decode_threads"] = str(decoders)
+    return replace(
+        base,
+        scenario="throughput",
+        instances=copies,
+        threads=threads,
+        options=tuple(sorted(options.items())),
+    )
 
 
 # --- the search ---------------------------------------------------------------------------------------------
@@ -145,9 +146,8 @@ def search(
         began = round_
         while alive:
             of_stage = round_ - began
-            enough = of_stage >= (LAST_ROUNDS if last else FIRST_ROUNDS * stage)
-            over = spent >= budget_seconds and (stage > 1 or of_stage >= FIRST_ROUNDS)
-            if over or (enough and not last):
+            over = spent >= budget_seconds and round_ >= FIRST_ROUNDS
+            if over or (of_stage >= FIRST_ROUNDS * stage and not last):
                 break
             for case in next(turns):
                 if case not in alive:
@@ -227,6 +227,22 @@ def _standing(case: Case, best: Case, times: Times) -> Standing:
         against.ratio,
         *((None, None) if case is best else (against.low, against.high)),
     )
+
+
+def unsettled(found: Sequence[Standing]) -> str:
+    """A sentence where the rounds do not tell the first from the second; else nothing."""
+    able = [standing for standing in found if not standing.why_not]
+    if len(able) < 2:
+        return ""
+    second = able[1]
+    if second.ratio_high is None:
+        return (
+            f"not settled: {second.n_rounds} rounds are too few to tell the first from the second; "
+            "give a larger --budget"
+        )
+    if second.ratio_high >= 1.0:
+        return "not settled: the first and the second are as fast as each other as far as these rounds tell"
+    return ""
 
 
 def command(case: Case) -> str:

@@ -27,6 +27,7 @@ from models.errors import BenchError
 # Long enough that the ends of a pass, where not everything is at work, weigh little; short enough for many rounds.
 PASS_IMAGES = 128
 FILE = "tuning.json"
+MEMORY_FULL = "memory had no room for it beside the others"
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def drive(
         for place, case in enumerate(cases):
             if len(field.workers) >= 2 and not has_room([worker.pid for worker in field.workers.values()]):
                 for crowded_out in cases[place:]:
-                    field.fail(crowded_out, Status.UNAVAILABLE, "memory has no room for so many candidates")
+                    field.fail(crowded_out, Status.UNAVAILABLE, MEMORY_FULL)
                 break
             say(0.0, f"loading {case.label}")
             field.start(case)
@@ -171,11 +172,11 @@ def drive(
         for worker in field.workers.values():
             worker.kill()
         raise
-    left_out = [case for case in cases if "memory has no room" in field.failed.get(case.case_id, "")]
-    notes = (
-        f"memory had no room for {len(left_out)} of {len(cases)} candidates beside the others: give fewer --batches",
-    )
-    return Tuned(folder.path, tuple(tuning.standings(cases, times, field.failed)), notes if left_out else ())
+    standings = tuple(tuning.standings(cases, times, field.failed))
+    left_out = sum(MEMORY_FULL in standing.why_not for standing in standings)
+    crowded = f"memory had no room for {left_out} of {len(cases)} candidates; give fewer --batches"
+    notes = (crowded if left_out else "", tuning.unsettled(standings))
+    return Tuned(folder.path, standings, tuple(filter(None, notes)))
 
 
 class _Field:

@@ -207,6 +207,9 @@ _NOT_OK = (
     _text("scenario", "Scenario"),
     *_WHO,
     _BATCH,
+    # Of what ran, but elsewhere than asked.
+    Column("Top-1 %", lambda row: percent(row["top1_percent"], row["n_images"])),
+    Column("p50 ms", lambda row: milliseconds(row, "latency_ns_p50")),
     _text("status", "Status"),
     _text("reason", "Reason"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.case import Status
+from bench.report.scores import MEASURED
 from bench.results import CaseResult, RunFolder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 def timing_columns(
     folder: RunFolder, results: Sequence[CaseResult], info: Mapping[str, Any]
 ) -> dict[str, tuple[dict[str, Any], list[str]]]:
-    """Columns and notes of every timed Case that is ok, by its id. See ``frame.load_frame``."""
+    """Columns and notes of every timed Case that is ok or fell back, by its id. See ``frame.load_frame``."""
     from bench import verdict
 
     samples = folder.samples()
@@ -33,9 +33,11 @@ def timing_columns(
     made = {}
     for result in results:
         case_id = result.case.case_id
-        if result.status is Status.OK and result.case.scenario != "accuracy":
+        if result.status in MEASURED and result.case.scenario != "accuracy":
             notes: list[str] = []
-            row = _timing(result, parts.get(case_id), notes, info) | _comparison(compared[case_id], notes)
+            row = _timing(result, parts.get(case_id), notes, info)
+            if case_id in compared:
+                row |= _comparison(compared[case_id], notes)
             made[case_id] = row, notes
     return made
 

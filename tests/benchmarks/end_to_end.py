@@ -35,6 +35,7 @@ from bench.preparation import prepare_files, prepare_request
 from bench.report.sentences import host_line
 from bench.report.timings import PARTS, limit_of_parts, threads_of_parts
 from bench.results import CaseResult, utc_now
+from bench.tasks.base import decode_threads
 
 HERE = str(Path(__file__).resolve().parent)
 PROGRAM = f"import sys; sys.path.insert(0, {HERE!r}); from contestants import main; main()"
@@ -42,6 +43,7 @@ OURS = (
     "turbo openvino 8 hint=throughput",
     "turbo openvino 32 hint=throughput",
     "turbo onnxruntime 8",
+    "turbo onnxruntime 8 threads=1 instances=2",
     "dali openvino 8 hint=throughput",
 )
 PUBLISHED, TUNED = "published method", "tuned PyTorch"
@@ -151,7 +153,7 @@ def share_of_limit(entry: Entry, n_images: int) -> tuple[stats.RatioInterval, di
         CaseResult(
             entry.case,
             Status.OK,
-            metrics={"decode_threads": int(entry.case.option("decode_threads", str(entry.case.threads)))},
+            metrics={"decode_threads": decode_threads(entry.case)},
         )
     )
     medians = {stage: statistics.median(parts[stage] for parts in entry.parts_ns) for stage in PARTS}
