@@ -254,12 +254,14 @@ def _diagnosed(
         )
         for (stage, text), cases in findings.items()
     )
-    return told, stages
+    # Where the reference changed, other pipelines may no longer agree with it: that comes of it.
+    return tuple(sorted(told, key=lambda finding: diagnosis.OF_REFERENCE not in finding.text)), stages
 
 
 def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -> tuple[str, ...]:
     notes = []
-    if baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]:
+    told = any(finding.stage in ("weights", "export") for finding in findings)
+    if not told and baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]:
         notes.append("the exported graph is another than the baseline's (same weights)")
     stage = first_change(baseline.reference, current.reference)
     if stage and not any(diagnosis.OF_REFERENCE in finding.text for finding in findings):

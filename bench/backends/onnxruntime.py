@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.onnxruntime_proof import final_layers
+from bench.backends.precision_proof import precision_proof
 from bench.case import Case
 from bench.typed import TypedGraph, graph_for, graph_proof
 
@@ -83,6 +86,9 @@ class OnnxRuntime:
             counts.update(node.op_type for node in subgraph.get_nodes())
         wanted = PROVIDERS[self._device]
         elsewhere = {name: sum(counts.values()) for name, counts in nodes.items() if name != wanted}
+        precision = self._precision_proof()
+        sentences = [f"nodes ran on {elsewhere} instead of {wanted}"] if elsewhere else []
+        sentences += [precision["fallback"]] if precision.get("fallback") else []
         return {
             "version": onnxruntime.__version__,
             "providers": self._session.get_providers(),
@@ -93,8 +99,25 @@ class OnnxRuntime:
             "inter_op_threads": 1,
             "graph_optimization": self._optimization,
             **graph_proof(self._graph),
-            "fallback": f"nodes ran on {elsewhere} instead of {wanted}" if elsewhere else "",
+            **precision,
+            "fallback": " and ".join(sentences),
         }
+
+    def _precision_proof(self) -> dict[str, Any]:
+        """What each layer of a graph of lower precision computes in; nothing for the FP32 graph."""
+        if self._graph is None:
+            return {}
+        import onnxruntime
+
+        from export.asked import asked_of_onnx
+
+        ran = final_layers(
+            onnxruntime,
+            self._graph.path,
+            session_options(onnxruntime, self._threads, self._optimization),
+            [PROVIDERS[self._device]],
+        )
+        return precision_proof(asked_of_onnx(Path(self._graph.path)), ran)
 
     def close(self) -> None:
         self._session = None

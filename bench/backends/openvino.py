@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.openvino_proof import arithmetic, execution_layers, layer_counts, other_precision
+from bench.backends.precision_proof import fallback_sentence
 from bench.case import Case
 from bench.typed import TypedGraph, graph_for, graph_proof
 
@@ -23,13 +25,9 @@ INFER_PRECISION = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 # What the layers that do the arithmetic must then run in, in the words of the execution graph.
 LAYER_PRECISIONS = {"fp32": ("f32",), "bf16": ("bf16",), "fp16": ("f16",), "int8": ("i8", "u8")}
-ARITHMETIC = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 # What a precision is called among the capabilities of the plugin.
 CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
-
-# A sentence names so many layers; the proof names all.
-LAYERS_NAMED = 5
 
 
 class OpenVino:
@@ -189,6 +187,11 @@ class _Model:
         if self._any is not None:
             checked += execution_layers(self._any.compiled.get_runtime_model())
         threads = int(get("INFERENCE_NUM_THREADS"))
+        wanted, asked = LAYER_PRECISIONS[self._case.precision], self._asked()
+        quantised = None if asked is None else [name for name, type_ in asked.items() if type_ == "int8"]
+        other = other_precision(checked, wanted, quantised)
+        counted = {} if asked is None else {"asked_counts": dict(sorted(Counter(asked.values()).items()))}
+        n_asked = len({layer["name"] for layer in arithmetic(checked)} if quantised is None else quantised)
         return {
             "version": self._openvino.get_version(),
             "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -203,9 +206,21 @@ class _Model:
             "shapes": f"static, batch {self._case.batch}",
             "other_batches": "none" if self._any is None else "dynamic shapes, compiled at the first of them",
             "layer_counts": layer_counts(layers),
-            "layers": layers,
-            "fallback": other_precision(checked, LAYER_PRECISIONS[self._case.precision]),
+            "layers": [
+                {name: value for name, value in layer.items() if name != "became"} for layer in layers
+            ],
+            **counted,
+            "not_as_asked": other,
+            "fallback": fallback_sentence(other, n_asked, wanted),
         }
+
+    def _asked(self) -> dict[str, str] | None:
+        """What the graph of an INT8 Case asks of each layer; None where all are to run in the Case's precision."""
+        if self._case.precision != "int8":
+            return None
+        from export.asked import asked_of_openvino
+
+        return asked_of_openvino(self._core.read_model(self._path))
 
 
 def settings(case: Case) -> dict[str, Any]:
@@ -245,43 +260,3 @@ def _text(value: Any) -> str:
     if hasattr(value, "to_string"):  # an element type
         return str(value.to_string())
     return str(getattr(value, "name", value))
-
-
-def execution_layers(runtime_model: Any) -> list[dict[str, str]]:
-    """The layers that really run, in order: name, type, primitive and precision; constants are left out.
-
-    Source of the keys: OpenVINO's documentation of ``CompiledModel.get_runtime_model`` (ExecGraphInfo).
-    """
-    layers = []
-    for node in runtime_model.get_ordered_ops():
-        facts = {name: str(value.value) for name, value in node.get_rt_info().items()}
-        if facts["layerType"] != "Const":
-            layers.append(
-                {
-                    "name": str(node.get_friendly_name()),
-                    "type": facts["layerType"],
-                    "primitive": facts["primitiveType"],
-                    "precision": facts["runtimePrecision"],
-                }
-            )
-    return layers
-
-
-def layer_counts(layers: Iterable[Mapping[str, str]]) -> dict[str, int]:
-    """How many layers there are of each ``type primitive precision``."""
-    counts = Counter(f"{layer['type']} {layer['primitive']} {layer['precision']}" for layer in layers)
-    return dict(sorted(counts.items()))
-
-
-def other_precision(layers: Iterable[Mapping[str, str]], wanted: Sequence[str]) -> str:
-    """A sentence on the layers of convolutions and matrix products that ran in another precision; else nothing."""
-    arithmetic = [layer for layer in layers if layer["type"] in ARITHMETIC]
-    other = [layer for layer in arithmetic if layer["precision"] not in wanted]
-    if not other:
-        return ""
-    named = [f"{layer['name']} ({layer['precision']})" for layer in other[:LAYERS_NAMED]]
-    named += [f"{len(other) - LAYERS_NAMED} more"] if len(other) > LAYERS_NAMED else []
-    return (
-        f"{len(other)} of {len(arithmetic)} layers of convolutions and matrix products ran in another precision "
-        f"than {' or '.join(wanted)}: {', '.join(named)}"
-    )

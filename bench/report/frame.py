@@ -84,8 +84,10 @@ NEVER_RAN = "the run ended before this Case did; go on with --resume"
 def load_frame(run: Path) -> pd.DataFrame:
     """The table of a run, planned Cases first and in order.
 
-    Figures are derived from the raw samples (warm-up left out) and predictions of Cases that are ``ok``;
-    every other Case keeps its reason and what was counted. The columns of ``COLUMNS``, in that order:
+    Figures are derived from the raw samples (warm-up left out) and predictions of Cases that are ``ok`` or
+    ``fallback``, which was measured too, though elsewhere than asked: it is compared with no baseline and is never
+    one, nor the reference. Every other Case keeps its reason and what was counted. The columns of ``COLUMNS``, in
+    that order:
 
     - ``latency_ns_*`` of latency Cases only: quantiles of single calls, and the 95 % order-statistic interval of
       the median. A quantile with fewer samples than ``stats.min_samples_for_quantile`` is empty and ``note`` says

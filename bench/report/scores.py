@@ -16,19 +16,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FOREIGN_NOTE", "RANDOM_NOTE", "score_columns"]
+__all__ = ["FOREIGN_NOTE", "MEASURED", "RANDOM_NOTE", "score_columns"]
+
+# What ran elsewhere than asked was measured all the same: its row says where it ran, and keeps its figures.
+MEASURED = (Status.OK, Status.FALLBACK)
 
 
 def score_columns(
     folder: RunFolder, results: Sequence[CaseResult], is_demo: bool
 ) -> dict[str, tuple[dict[str, Any], list[str]]]:
-    """Columns and notes of every accuracy Case that is ok, by its id. See ``frame.load_frame``."""
+    """Columns and notes of every accuracy Case that is ok or fell back, by its id. See ``frame.load_frame``."""
     predicted = predictions.load(folder, results, is_demo)
     reference = _reference(results, predicted)
     made = {}
     for result in results:
         case = result.case
-        if result.status is Status.OK and case.scenario == "accuracy":
+        if result.status in MEASURED and case.scenario == "accuracy":
             notes: list[str] = []
             row = _accuracy(case, predicted.get(case.case_id), reference, notes)
             made[case.case_id] = row, notes
@@ -60,16 +63,19 @@ def _reference(results: Sequence[CaseResult], predicted: Mapping[str, Predicted]
 def _accuracy(
     case: Case, predicted: Predicted | None, reference: _Reference | None, notes: list[str]
 ) -> dict[str, Any]:
-    if predicted is None or reference is None:
+    if predicted is None:
         notes.append("its predictions are missing from the run's folder")
         return {}
-    row: dict[str, Any] = {"n_images": len(predicted.label), "reference_case_id": reference.case_id}
+    row: dict[str, Any] = {"n_images": len(predicted.label)}
     if predicted.no_accuracy:
         notes.append(predicted.no_accuracy)
     elif len(predicted.label):
         hits = predicted.top == predicted.label[:, None]
         row["top1_percent"] = 100.0 * float(hits[:, 0].mean())
         row["top5_percent"] = 100.0 * float(hits.any(axis=1).mean())
+    if reference is None:  # every Case of the run fell back
+        return row
+    row["reference_case_id"] = reference.case_id
     common = reference.present[predicted.image]
     if case.case_id != reference.case_id and common.any():
         same = predicted.top[common] == reference.top[predicted.image[common]]

@@ -95,7 +95,10 @@ def test_a_changed_graph_is_named() -> None:
     now = known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime"), weights=weights)
     report = judge(known(), now, CONFIG)
     assert verdicts(report)["onnxruntime"] == ("fail", "export")
-    assert "the exported graph is another" in report.notes[0]
+    assert "whose digest is not the baseline's" in report.findings[0].text
+    assert report.notes == ()
+    (note,) = judge(known(), known(weights=weights), CONFIG).notes
+    assert "the exported graph is another" in note
 
 
 def test_newly_unreadable_images_are_decodings_fault() -> None:

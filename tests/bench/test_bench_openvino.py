@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bench import host
 from bench.backends import make_backend, openvino
 from bench.backends.base import Concurrent, ModelFiles, Twinned, Unavailable, Unsupported
+from bench.backends.openvino_proof import execution_layers, layer_counts, other_precision
 from bench.case import Case, Status
 from bench.instances import Instances
 from bench.results import RunFolder
@@ -225,27 +226,43 @@ def test_a_missing_package_is_unavailable_with_how_to_install_it(
         loaded(case_of(), files)
 
 
-def node(name: str, kind: str, precision: str) -> Any:
+def node(name: str, kind: str, precision: str, became: str = "") -> Any:
     """A node of an execution graph, as far as it is read."""
     facts = {"layerType": kind, "primitiveType": f"jit_{precision}", "runtimePrecision": precision}
+    facts |= {"originalLayersNames": became} if became else {}
     values = {key: SimpleNamespace(value=value) for key, value in facts.items()}
     return SimpleNamespace(get_rt_info=lambda: values, get_friendly_name=lambda: name)
 
 
-def test_layers_in_another_precision_make_a_fallback_that_names_them() -> None:
+def test_layers_in_another_precision_are_named() -> None:
     nodes = [node("w", "Const", "f32"), node("in", "Input", "f32"), node("stem", "Convolution", "bf16")]
     nodes += [node(f"block{n}", "Convolution", "f32") for n in range(6)] + [
         node("fc", "FullyConnected", "f32")
     ]
-    layers = openvino.execution_layers(SimpleNamespace(get_ordered_ops=lambda: nodes))
-    assert openvino.layer_counts(layers)["Convolution jit_f32 f32"] == 6
-    sentence = openvino.other_precision(layers, ("bf16",))
-    assert sentence.startswith("7 of 8 layers")
-    assert "block0 (f32), block1 (f32)" in sentence
-    assert sentence.endswith("block4 (f32), 2 more")
-    assert "stem" not in sentence
-    assert openvino.other_precision(layers[:2], ("bf16",)) == "", "inputs may have any precision"
-    assert "fc" in openvino.other_precision(layers[-1:], ("i8", "u8"))
+    layers = execution_layers(SimpleNamespace(get_ordered_ops=lambda: nodes))
+    assert layer_counts(layers)["Convolution jit_f32 f32"] == 6
+    other = other_precision(layers, ("bf16",))
+    assert len(other) == 7
+    assert other["block0"] == "f32"
+    assert "stem" not in other
+    assert other_precision(layers[:2], ("bf16",)) == {}, "inputs may have any precision"
+    assert other_precision(layers[-1:], ("i8", "u8")) == {"fc": "f32"}
+
+
+def test_only_layers_that_the_graph_quantises_must_run_in_integers() -> None:
+    nodes = [
+        node("a/Conv", "Convolution", "u8"),
+        node("b/Conv", "Convolution", "f32"),
+        node("fused", "Convolution", "f32", became="c/Conv/WithoutBiases,c/Relu"),
+        node("d/Gemm/Dequantization", "FullyConnected", "i8"),
+    ]
+    layers = execution_layers(SimpleNamespace(get_ordered_ops=lambda: nodes))
+    wanted = ("i8", "u8")
+    assert other_precision(layers, wanted, ["a/Conv", "d/Gemm"]) == {}, "b was to stay in float"
+    assert other_precision(layers, wanted, ["a/Conv", "c/Conv/WithoutBiases"]) == {
+        "c/Conv/WithoutBiases": "f32"
+    }
+    assert other_precision(layers, wanted, ["gone"]) == {"gone": "not among the layers"}
 
 
 def test_a_precision_that_the_plugin_changed_is_refused() -> None:

@@ -16,20 +16,21 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import marks
 import planted
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENT = ROOT / "docs" / "accuracy.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 
 # Not a multiple of the batch of 32: the last batch is a smaller one.
 IMAGES = 144
 BACKENDS = "pytorch,onnxruntime"
+
+# Characters of a sentence in the table.
+LONGEST = 280
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _found(report: dict[str, Any], exit_code: int, seconds: float) -> Found:
     rows = tuple((row["row"].split()[1], row["row"].split()[2]) for row in failed)
     stages = tuple(dict.fromkeys(row["stage"] for row in failed))
     texts = [item["text"] for item in report["findings"]] or [row["reason"] for row in report["rows"]][:1]
-    sentence = "; ".join([*texts, *report["notes"]])
+    sentence = textwrap.shorten("; ".join(texts), LONGEST, placeholder=" …")
     return Found(report["verdict"], exit_code, rows, len(report["rows"]), stages, sentence, seconds)
 
 
@@ -234,21 +235,11 @@ def table(found: list[tuple[Fault, Found]]) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Puts the table into the document, between its marks."""
-    content = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = content.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise SystemExit(f"{DOCUMENT} has no marks {BEGIN} and {END}")
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{mark}{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", help="names of planted.FAULTS, or 'none'")
     parser.add_argument("--folder", type=Path, help="kept; what was judged there before is not judged again")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/accuracy.md")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = (wanted.folder or Path(name)).resolve()
@@ -276,7 +267,7 @@ def main() -> int:
             )
     print(table(judged))
     if wanted.write:
-        write(table(judged))
+        marks.put("faults", table(judged))
     return int(not all(as_it_should(*pair) for pair in judged))
 
 

@@ -1,23 +1,26 @@
 """The gate's error and power: the tables of docs/accuracy.md.
 
-    python tests/benchmarks/gate_error.py
+    python tests/benchmarks/gate_error.py [--write]
 
 1. The chance that a bound lies above the true difference, summed exactly over all outcomes, at an error of 5 %: the
    gate's bound, Tango's score bound, and Bonett and Price's adjusted Wald bound.
 2. Of 200 seeded bootstrap resamples of predictions with true difference 0, how many each class fails.
 3. How many images the sequential mode needs.
 
-About a minute; the same figures on every machine. Exit code 1 where the gate's own error is above 5 %.
+About a minute; the same figures on every machine. --write puts the tables into docs/accuracy.md. Exit code 1 where the
+gate's own error is above 5 %.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+import marks
 import numpy as np
 from scipy import optimize, stats
 
@@ -82,33 +85,29 @@ def exact_error(bound: Callable[[int, int, int], float], n: int, win: float, los
     return error
 
 
-def errors() -> float:
-    """Prints the first table, and gives the gate's largest error."""
-    print(
-        "| images | won | lost | gate's bound | Tango | adjusted Wald |\n| ---: | ---: | ---: | ---: | ---: | ---: |"
-    )
-    largest = 0.0
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], words: int = 0) -> str:
+    """Markdown; all columns but the first ``words`` are numbers."""
+    rule = ["---" if place < words else "---:" for place in range(len(titles))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows))
+
+
+def errors() -> tuple[str, float]:
+    """The first table, and the gate's largest error."""
+    rows, largest = [], 0.0
     for n, win, loss in CELLS:
         bounds = (lambda wins, losses, n: lower(wins, losses, n, ALPHA), tango, adjusted_wald)
         found = [exact_error(cache(bound), n, win, loss) for bound in bounds]
         largest = max(largest, found[0])
-        cells = [
-            f"{n:,}",
-            f"{100 * win:g} %",
-            f"{100 * loss:g} %",
-            *(f"{100 * error:.1f} %" for error in found),
-        ]
-        print(f"| {' | '.join(cells)} |")
-    return largest
+        rows.append(
+            [f"{n:,}", f"{100 * win:g} %", f"{100 * loss:g} %", *(f"{100 * each:.1f} %" for each in found)]
+        )
+    return table(["images", "won", "lost", "gate's bound", "Tango", "adjusted Wald"], rows), largest
 
 
-def false_alarms() -> int:
-    """Prints the second table, and gives the most fails of any of its rows."""
+def false_alarms() -> tuple[str, int]:
+    """The second table, and the most fails of any of its rows."""
     config = load()
-    print(
-        "\n| precision | images | changed | pass | unresolved | fail |\n| --- | ---: | ---: | ---: | ---: | ---: |"
-    )
-    most = 0
+    rows, most = [], 0
     for precision, share in (
         ("fp32", 0.0),
         ("fp32", 0.0006),
@@ -131,15 +130,13 @@ def false_alarms() -> int:
                 verdicts[decide(compared, tolerance, config, name=name).verdict] += 1
             counts = [verdicts[kind] for kind in (Verdict.PASS, Verdict.UNRESOLVED, Verdict.FAIL)]
             most = max(most, counts[2])
-            print(f"| {precision} | {n:,} | {200 * each / n:.3g} % | {' | '.join(map(str, counts))} |")
-    return most
+            rows.append([precision, f"{n:,}", f"{200 * each / n:.3g} %", *map(str, counts)])
+    return table(["precision", "images", "changed", "pass", "unresolved", "fail"], rows, words=1), most
 
 
-def images_needed() -> None:
-    """Prints the third table."""
-    print(
-        "\n| margin | won | lost | verdicts of 200 | median of images |\n| ---: | ---: | ---: | --- | ---: |"
-    )
+def images_needed() -> str:
+    """The third table."""
+    rows = []
     for margin, win, loss in (
         (0.001, 0.0, 0.0),
         (0.001, 0.0005, 0.0005),
@@ -156,16 +153,27 @@ def images_needed() -> None:
             places.append(place + 1)
             verdicts[verdict.value] += 1
         told = ", ".join(f"{count} {name}" for name, count in verdicts.most_common())
-        print(
-            f"| {100 * margin:g} points | {100 * win:g} % | {100 * loss:g} % | {told} | {np.median(places):,.0f} |",
-            flush=True,
+        rows.append(
+            [
+                f"{100 * margin:g} points",
+                f"{100 * win:g} %",
+                f"{100 * loss:g} %",
+                told,
+                f"{np.median(places):,.0f}",
+            ]
         )
+    return table(["margin", "won", "lost", f"verdicts of {PATHS}", "median of images"], rows)
 
 
 def main() -> int:
-    largest = errors()
-    most = false_alarms()
-    images_needed()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/accuracy.md")
+    wanted = parser.parse_args()
+    (error, largest), (alarms, most) = errors(), false_alarms()
+    for name, text in (("bounds", error), ("alarms", alarms), ("sequential", images_needed())):
+        print(f"{text}\n")
+        if wanted.write:
+            marks.put(name, text)
     return int(largest > ALPHA or most > ALPHA * RESAMPLES)
 
 

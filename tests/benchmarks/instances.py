@@ -4,8 +4,8 @@
 
 Latency Cases in interleaved rounds. One call works on a batch for each copy, so times are taken per image. Prints how
 many times as fast each way is as one copy on all cores, and which cores the threads were bound to. On a machine that
-others use too, copies of one thread win by much: the threads of one copy wait for each other wherever one is kept off
-its core.
+others use too, copies of one thread won by much (perhaps because the threads of one copy wait for each other wherever
+one is kept off its core; that was not tested).
 """
 
 from __future__ import annotations

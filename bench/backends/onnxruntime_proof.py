@@ -1,0 +1,74 @@
+"""The graph that ONNX Runtime really runs: written out after its rewritings, and read back."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.backends.precision_proof import Layer
+
+# Operations that multiply integers. ONNX Runtime puts them in the place of a layer between Q/DQ pairs.
+_INTEGER = (
+    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+)
+_FLOAT = (
+    *("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
+)
+# What rewritings add to the name of the layer that they replace.
+_ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+|_nchwc|_nhwc)$")
+
+
+def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[str]) -> list[Layer]:
+    """Every convolution and matrix product of the graph after ONNX Runtime's rewritings.
+
+    A second session is made for it, because the written copy of the graph costs time and disk that the timed session
+    must not pay.
+
+    Args:
+        onnxruntime: the module.
+        graph: path of the graph.
+        options: settings of the session; changed here.
+        providers: as of the timed session.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "final.onnx"
+        options.optimized_model_filepath = str(written)
+        onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        return layers_of(onnx.load(written))
+
+
+def layers_of(model: Any) -> list[Layer]:
+    """The convolutions and matrix products of a graph of ONNX Runtime's, with what they compute in.
+
+    A float layer computes in the type of its weights, or of its data where both come from other nodes.
+    """
+    from onnx import TensorProto
+
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    values = (*model.graph.input, *model.graph.value_info)
+    found = {value.name: value.type.tensor_type.elem_type for value in values} | types
+    layers = []
+    for node in model.graph.node:
+        if node.op_type in _INTEGER:
+            type_ = "int8"
+        elif node.op_type in _FLOAT:
+            known = [found[name] for name in (node.input[1], node.input[0]) if name in found]
+            type_ = _TYPE_NAMES.get(TensorProto.DataType.Name(known[0]), "float32") if known else "float32"
+        else:
+            continue
+        layers.append(Layer(_plain(node.name or node.output[0]), node.op_type, type_))
+    return layers
+
+
+_TYPE_NAMES = {"FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "float64"}
+
+
+def _plain(name: str) -> str:
+    while (shorter := _ADDED.sub("", name)) != name:
+        name = shorter
+    return name

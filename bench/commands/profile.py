@@ -1,0 +1,120 @@
+"""`profile`: where the time of one call goes, layer by layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.commands.shared import Json, console_for
+from models.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.profiling.run import Profile
+
+
+def profile(
+    model: Annotated[
+        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
+    ] = "scarlet_c",
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
+    backend: Annotated[str, typer.Option(help="onnxruntime, openvino or pytorch.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or int8.")] = "fp32",
+    batch: Annotated[int, typer.Option(help="Images per call.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads. Default: all cores this process may use.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Calls with profiling; as many are timed without it.")] = 50,
+    by: Annotated[str, typer.Option(help="layer, or block to add up the layers of each.")] = "layer",
+    top: Annotated[int, typer.Option(help="Print so many rows, the slowest first; 0: all, in order.")] = 20,
+    option: Annotated[
+        list[str] | None, typer.Option(help="backend.name=value, as of `run`; may be repeated.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Images that int8 is calibrated on. Default: as of `run`.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each step.")] = 1800.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for profile.json (every sample) and profile.csv.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time every layer inside of one backend, joined to the model's layer names."""
+    from bench.profiling import run
+    from bench.settings import Settings
+
+    if top < 0:
+        raise BenchError(f"--top {top} is not a number of 0 or more", "Write for example --top 20.")
+    if out is not None and out.exists() and not out.is_dir():
+        raise BenchError(f"--out {out} is a file", "Name a folder.")
+    console = console_for(as_json)
+    settings = Settings(
+        model=model,
+        checkpoint=checkpoint,
+        data=data,
+        pipeline="reference",
+        backends=backend,
+        precisions=precision,
+        batches=str(batch),
+        threads="" if threads is None else str(threads),
+        scenarios="latency",
+        timeout_seconds=timeout,
+        calibration=calibration,
+        options=tuple(option or ()),
+    )
+    found = run.run(settings, repeats, by, console)
+    if out is not None:
+        run.write(found, out)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), allow_nan=False))
+        return
+    show(found, top, console)
+    if out is not None:
+        console.print(f"stored: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show(found: Profile, top: int, console: Console) -> None:
+    """Prints the slowest rows, or all of them in the model's order, and what their sum is worth."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from bench.profiling.table import HEADER, cells, sentences
+
+    case = found.case
+    title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {case.threads} threads"
+    options = ", ".join(f"{name}={value}" for name, value in case.options)
+    console.print(Text(f"{title}{', ' + options if options else ''}, by {found.by}", style="table.title"))
+    rows = sorted(found.rows, key=lambda row: -row.median_ns)[:top] if top else list(found.rows)
+    # Known only with a measured peak: an empty column would take space for nothing.
+    header = HEADER if found.ridge is not None else HEADER[:-1]
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(found.by, overflow="fold")
+    for name in header:
+        table.add_column(name, justify="left" if name == "side" else "right", overflow="fold")
+    table.add_column("runs as", overflow="fold")
+    for row in rows:
+        # Of a block the operators are too many to name.
+        runs_as = (
+            _runs_as(row.ops, row.nodes) if found.by == "layer" or not row.joined else f"{row.nodes} nodes"
+        )
+        table.add_row(*map(Text, (row.name, *cells(row)[: len(header)], runs_as)))
+    console.print(table)
+    if len(rows) < len(found.rows):
+        hidden = len(found.rows) - len(rows)
+        share = sum(row.share_percent for row in found.rows) - sum(row.share_percent for row in rows)
+        console.print(f"{hidden} more rows: {share:.1f} % (--top 0 for all)", highlight=False)
+    for line in sentences(found.totals, found.ridge, found.recording.resolution_ns):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _runs_as(ops: tuple[str, ...], nodes: int) -> str:
+    text = ", ".join(ops[:2]) + (" ..." if len(ops) > 2 else "")
+    return f"{nodes} x {text}" if nodes > 1 else text

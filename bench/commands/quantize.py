@@ -1,0 +1,88 @@
+"""`quantize`: a search for an INT8 recipe that keeps the accuracy and gains speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.shared import GOOD, INTERRUPTED, NOT_OK, Json, console_for
+from models.errors import BenchError
+
+
+def quantize(
+    search: Annotated[
+        bool, typer.Option("--search", help="Look for a recipe. (One recipe: export --precision int8.)")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
+    ] = "scarlet_c",
+    checkpoint: Annotated[str | None, typer.Option(help="Weights file, or 'demo'.")] = None,
+    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Folder of images to calibrate on. Default: some of --data.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    margin: Annotated[
+        float, typer.Option(help="By how much top-1 may fall, in per cent of FP32's top-1.")
+    ] = 1.0,
+    images: Annotated[int, typer.Option(help="How many images to compare recipes on.")] = 512,
+    confirm: Annotated[
+        int | None,
+        typer.Option(help="How many other images to confirm on. Default: as many as run scores."),
+    ] = None,
+    budget: Annotated[float, typer.Option(help="Seconds for the search and the rounds of latency.")] = 900.0,
+    batch: Annotated[int, typer.Option(help="Batch that latency is measured at.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")] = None,
+    pipeline: Annotated[str, typer.Option(help="What reads the images: turbo, dali or reference.")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds that one recipe may take.")] = 1800.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the recipe. Default: <model>-<backend>.yaml.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search an INT8 recipe that keeps top-1 within a margin, and say whether it is faster."""
+    if not search:
+        raise BenchError(
+            "quantize does nothing by itself",
+            "Add --search; to make a graph by one recipe, use: export --precision int8.",
+        )
+    for name, count in (("images", images), ("confirm", confirm), ("batch", batch), ("threads", threads)):
+        if count is not None and count < 1:
+            raise BenchError(f"--{name} {count} is not a number above 0", f"Write for example --{name} 8.")
+    from bench.quantize import doctor, outcome, text
+
+    console = console_for(as_json)
+    asked = outcome.Asked(
+        model=model,
+        checkpoint=checkpoint,
+        data=data,
+        calibration=calibration,
+        backend=backend.strip().lower(),
+        margin_percent=margin,
+        images=images,
+        confirm=confirm,
+        budget_seconds=budget,
+        batch=batch,
+        threads=threads or 0,
+        pipeline=pipeline,
+        timeout_seconds=timeout,
+    )
+    target = outcome.recipe_target(asked, out)
+    ended = doctor.search(asked, console)
+    text.print_outcome(ended, console)
+    if ended.chosen is not None:
+        outcome.write_chosen(ended, target)
+        console.print(f"recipe: {target}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"replay: scarlet-bench run --precisions fp32,int8 --backends {asked.backend} "
+            f"--option {asked.backend}.recipe={target}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict(ended)))
+    raise typer.Exit(INTERRUPTED if ended.interrupted else GOOD if ended.within else NOT_OK)

@@ -1,0 +1,172 @@
+"""What a runtime tells of its own nodes, and how their times are taken."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backends.base import Backend
+
+Pixels = NDArray[np.float32]
+
+# Calls with and without profiling take turns, so that drift hits both alike.
+CALLS_PER_TURN = 5
+# The first calls of a turn find the caches as the other side left them, or a graph that was never run.
+DROPPED_CALLS = 3
+FIRST_DROPPED_CALLS = 10
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing that a runtime executes and times.
+
+    Attributes:
+        name: the runtime's name for it.
+        op: the runtime's operator (``Conv``, ``ReorderOutput``); of a PyTorch module, its class.
+        kernel: how it runs, as far as the runtime says (``brgconv_avx512_1x1_f32``), or empty.
+        originals: names of the model's nodes that it stands for, as the runtime writes them.
+        inputs: values that it reads, where the runtime tells.
+        outputs: values that it writes, likewise.
+        bytes_moved: its inputs, constants and outputs once each, in the types in which it ran; None if unknown.
+        samples_ns: its time in each call that was kept.
+    """
+
+    name: str
+    op: str
+    kernel: str = ""
+    originals: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    bytes_moved: int | None = None
+    samples_ns: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``Node.from_dict`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Node:
+        """Reads what ``to_dict`` wrote, also after a passage through JSON."""
+        tuples = ("originals", "inputs", "outputs", "samples_ns")
+        return cls(**{**data, **{name: tuple(data[name]) for name in tuples}})
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Times of whole calls and of the nodes inside of them.
+
+    Attributes:
+        plain_ns: calls without profiling, by turn.
+        plain_cpu_ns: processor time of the same calls, of all threads: pauses for others' sake are not in it.
+        profiled_ns: calls with profiling, by turn.
+        nodes: in the order of execution, without those that never ran.
+        resolution_ns: the finest step of the runtime's own clock.
+    """
+
+    plain_ns: tuple[tuple[int, ...], ...]
+    plain_cpu_ns: tuple[tuple[int, ...], ...]
+    profiled_ns: tuple[tuple[int, ...], ...]
+    nodes: tuple[Node, ...]
+    resolution_ns: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``Recording.from_dict`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recording:
+        """Reads what ``to_dict`` wrote, also after a passage through JSON."""
+        turns = {name: tuple(map(tuple, data[name])) for name in ("plain_ns", "plain_cpu_ns", "profiled_ns")}
+        return cls(**{**data, **turns, "nodes": tuple(map(Node.from_dict, data["nodes"]))})
+
+
+class Profiler(Protocol):
+    """A backend's network once more, with its runtime's profiling on.
+
+    Attributes:
+        resolution_ns: see ``Recording``.
+    """
+
+    resolution_ns: int
+
+    def turn(self, pixels: Pixels, dropped: int, calls: int) -> list[int]:
+        """Profiled calls one after another.
+
+        Args:
+            pixels: as for ``Backend.infer``.
+            dropped: first calls, which are not kept.
+            calls: further calls, which are.
+
+        Returns:
+            Wall time in ns of each call that is kept.
+        """
+        ...
+
+    def nodes(self) -> list[Node]:
+        """What ran in the calls that were kept, in order. Called once, after the last turn."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def measure(
+    backend: Backend,
+    profiler: Profiler,
+    pixels: Pixels,
+    repeats: int,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    cpu_clock_ns: Callable[[], int] = time.process_time_ns,
+) -> Recording:
+    """Times calls with and without profiling, in turns of ``CALLS_PER_TURN``.
+
+    Args:
+        backend: loaded; its calls are the yardstick.
+        profiler: of the same Case.
+        pixels: float32, ``(batch, 3, size, size)``.
+        repeats: calls of each kind; rounded up to whole turns.
+        clock_ns: a monotonic clock in nanoseconds.
+        cpu_clock_ns: the process's own, of all its threads.
+    """
+    plain, plain_cpu, profiled = [], [], []
+    # A collection in the middle of a call is our noise, not the layer's time.
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(-(-repeats // CALLS_PER_TURN)):
+            dropped = DROPPED_CALLS if turn else FIRST_DROPPED_CALLS
+            for _ in range(dropped):
+                backend.infer(pixels)
+            times, cpu_times = [], []
+            for _ in range(CALLS_PER_TURN):
+                cpu_started, started = cpu_clock_ns(), clock_ns()
+                backend.infer(pixels)
+                times.append(clock_ns() - started)
+                cpu_times.append(cpu_clock_ns() - cpu_started)
+            plain.append(tuple(times))
+            plain_cpu.append(tuple(cpu_times))
+            profiled.append(tuple(profiler.turn(pixels, dropped, CALLS_PER_TURN)))
+    finally:
+        gc.enable()
+    return Recording(
+        plain_ns=tuple(plain),
+        plain_cpu_ns=tuple(plain_cpu),
+        profiled_ns=tuple(profiled),
+        nodes=tuple(profiler.nodes()),
+        resolution_ns=profiler.resolution_ns,
+    )
+
+
+def node_names(nodes: Sequence[Any]) -> list[str]:
+    """A name for each node of an ONNX graph: its own, or its first output's where it has none or shares it."""
+    counts = Counter(node.name for node in nodes)
+    return [
+        node.name if node.name and counts[node.name] == 1 else next(filter(None, node.output), "")
+        for node in nodes
+    ]
