@@ -63,6 +63,7 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
     settings = replace(settings, data=str(image_set.root.resolve()), pipeline=",".join(checked.pipelines))
     settings = replace(
         settings,
+        model=_absolute_graph(settings.model),
         checkpoint=_absolute(settings.checkpoint),
         calibration=_absolute(settings.calibration),
         options=tuple(map(_absolute_recipe, settings.options)),
@@ -81,6 +82,12 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
 def _absolute(path: str | None) -> str | None:
     """The path from the root, where it names something: a run is resumed from other folders too."""
     return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def _absolute_graph(model: str) -> str:
+    """As ``_absolute``, for the file in ``onnx:file``: workers start in a folder of their own."""
+    kind, colon, path = model.partition(":")
+    return f"{kind}:{_absolute(path)}" if colon and kind == "onnx" else model
 
 
 def _absolute_recipe(option: str) -> str:

@@ -21,8 +21,8 @@ class Settings:
 
     Attributes: as the options of the same names. ``images`` is a count, ``all`` or empty for the default;
     ``pipeline`` and ``backends`` empty mean what suits this machine, ``threads`` empty all cores that this process may
-    use; ``pipeline`` may name several, comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the rules of a plan file, as of
-    ``bench.planfile.Rule``.
+    use; ``pipeline`` may name several, comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the
+    rules of a plan file, as of ``bench.planfile.Rule``.
     """
 
     model: str = "scarlet_c"

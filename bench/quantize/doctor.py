@@ -244,7 +244,7 @@ class _Doctor:
             speed=speed,
             interrupted=interrupted,
             notes=tuple(found.notes),
-            alone={name: one.changed for name, one in found.alone.items()},
+            alone={name: (one.changed, one.margin_shift) for name, one in found.alone.items()},
             images=images,
         )
         kept = json.dumps(plain(to_dict(outcome, found)), indent=1)

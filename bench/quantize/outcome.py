@@ -63,7 +63,7 @@ class Outcome:
         speed: of the chosen recipe.
         interrupted: the user stopped the search; the rest is what had been found by then.
         notes: sentences on what was left out.
-        alone: predictions changed by quantising a block alone, by its name.
+        alone: predictions changed by quantising a block alone, and how far it moves margins, by its name.
         images: how many there were in each set.
     """
 
@@ -77,7 +77,7 @@ class Outcome:
     speed: timing.Speed
     interrupted: bool
     notes: tuple[str, ...]
-    alone: dict[str, int]
+    alone: dict[str, tuple[int, float]]
     images: dict[str, int]
 
 

@@ -127,17 +127,22 @@ class Search:
             self._without(f"{name}; in float: {group.name}", base, group.nodes)
         if base.holds(self._margin) == BOUND:
             return
-        steps_left, excluded, left_out = STEPS_FOR_BOUND, list[str](), list[str]()
+        current, steps_left, left_out = base, STEPS_FOR_BOUND, list[Group]()
         for group in self._ranked(base):
-            if all(node in excluded for node in group.nodes):
+            covered = {node for kept in left_out for node in kept.nodes}
+            if set(group.nodes) <= covered:
                 continue
-            excluded += group.nodes
-            left_out.append(group.name)
-            one = self._without(f"{name}; in float: {' + '.join(left_out)}", base, excluded)
-            holds = one.holds(self._margin) if one else ""
-            if holds == BOUND:
+            # A whole block takes the place of its part.
+            trial = [*(kept for kept in left_out if not set(kept.nodes) <= set(group.nodes)), group]
+            names = " + ".join(kept.name for kept in trial)
+            excluded = [node for kept in trial for node in kept.nodes]
+            one = self._without(f"{name}; in float: {names}", base, excluded)
+            if one is None or one.order <= current.order:
+                continue  # it brings nothing: it may as well be in INT8
+            current, left_out = one, trial
+            if one.holds(self._margin) == BOUND:
                 return
-            steps_left -= holds == ESTIMATE
+            steps_left -= one.holds(self._margin) == ESTIMATE
             if not steps_left:
                 return
 
@@ -169,6 +174,9 @@ class Search:
         one = self._evaluate(f"{group.name} alone", recipe)
         if one is not None:
             self.found.alone[group.name] = one
+            self._say(
+                f"{one.label}: {one.changed} predictions changed, margins moved by {one.margin_shift:.2g}"
+            )
 
     def _harm(self, name: str) -> tuple[float, float]:
         one = self.found.alone.get(name)

@@ -334,7 +334,7 @@ def ended(rows: list[tuple[Measured, Speed]], **changes: Any) -> Outcome:
         speed=rows[0][1] if rows else Speed(),
         interrupted=False,
         notes=("a note",),
-        alone={"stem": 3},
+        alone={"stem": (3, 0.1)},
         images={"search": 1000},
     )
     return replace(whole, **changes)

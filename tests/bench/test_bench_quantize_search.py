@@ -73,6 +73,7 @@ def test_the_best_settings_lead_and_the_worst_part_of_the_worst_block_stays_in_f
         "14 images may be lost, and 12 are with the block's second convolution out too"
     )
     assert greedy[1].recipe.exclude == ("block.0[./]*",)
+    assert greedy[1].label.endswith("in float: block.0"), "a whole block takes the place of its part"
     assert found.holding(1.5)[0].order >= found.holding(1.5)[-1].order
     assert any("block.0 32" in line for line in said)
 
@@ -84,6 +85,23 @@ def test_it_goes_on_for_the_bound_and_then_stops() -> None:
     assert last.holds(1.0) == BOUND
     assert [one.holds(1.0) for one in found.tried[:-1]].count(BOUND) == 0
     assert set(expand(last.recipe.exclude, HARM)) < set(HARM)
+
+
+def test_a_block_that_brings_nothing_stays_in_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(Network):
+        """Loses ten more images where block.1 alone is in float and block.0 is too."""
+
+        def __call__(self, label: str, recipe: Recipe) -> Measured | None:
+            one = super().__call__(label, recipe)
+            left = set(expand(recipe.exclude, HARM))
+            if one and {"block.0.bn1/Conv", "block.1.bn1/Conv"} <= left and "stem.1/Conv" not in left:
+                return replace(one, losses=one.losses + 10, changed=one.changed + 10)
+            return one
+
+    monkeypatch.setitem(HARM, "stem.1/Conv", 4)
+    found, _ = searched(Odd(), margin=0.4)
+    kept = [one for one in found.tried if one.label.endswith("block.0 + stem")]
+    assert kept, [one.label for one in found.tried]
 
 
 def test_nothing_is_left_out_where_the_settings_hold_by_the_bound() -> None:
