@@ -63,7 +63,6 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
     settings = replace(settings, data=str(image_set.root.resolve()), pipeline=",".join(checked.pipelines))
     settings = replace(
         settings,
-        model=_absolute_graph(settings.model),
         checkpoint=_absolute(settings.checkpoint),
         calibration=_absolute(settings.calibration),
         options=tuple(map(_absolute_recipe, settings.options)),
@@ -234,7 +233,7 @@ def _prepare(
     """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
     with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
         return prepare_files(
-            prepare_request(settings.model, settings.checkpoint, root, images),
+            prepare_request(_absolute_graph(settings.model), settings.checkpoint, root, images),
             log=folder.log_path("prepare"),
             threads=host.allowed_cores(),
             timeout_seconds=settings.timeout_seconds,
