@@ -65,12 +65,12 @@ class Measured:
 
     @property
     def order(self) -> tuple[float, ...]:
-        """The larger, the closer to FP32: by predictions that did not change, then by images right, then by margins.
+        """The larger, the closer to FP32: by images lost, then by images right, then by margins.
 
         Not by images right at first: a rounding that turns a few predictions to the good by chance has turned as many
-        to the bad elsewhere, and the number of changes tells damage from luck with fewer images.
+        to the bad elsewhere, and the number of losses tells damage from luck with fewer images.
         """
-        return -self.changed, self.right, -self.margin_shift
+        return -self.losses, self.right, -self.margin_shift
 
     def holds(self, margin_percent: float) -> str:
         """Whether top-1 falls by no more than a margin.

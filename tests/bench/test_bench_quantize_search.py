@@ -87,19 +87,17 @@ def test_it_goes_on_for_the_bound_and_then_stops() -> None:
     assert set(expand(last.recipe.exclude, HARM)) < set(HARM)
 
 
-def test_a_block_that_brings_nothing_stays_in_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_brings_nothing_stays_in_int8() -> None:
     class Odd(Network):
-        """Loses ten more images where block.1 alone is in float and block.0 is too."""
+        """Loses ten more images where block.1 is in float beside block.0."""
 
         def __call__(self, label: str, recipe: Recipe) -> Measured | None:
             one = super().__call__(label, recipe)
-            left = set(expand(recipe.exclude, HARM))
-            if one and {"block.0.bn1/Conv", "block.1.bn1/Conv"} <= left and "stem.1/Conv" not in left:
-                return replace(one, losses=one.losses + 10, changed=one.changed + 10)
+            if one and label.endswith("block.0 + block.1"):
+                return replace(one, losses=one.losses + 20, changed=one.changed + 20)
             return one
 
-    monkeypatch.setitem(HARM, "stem.1/Conv", 4)
-    found, _ = searched(Odd(), margin=0.4)
+    found, _ = searched(Odd(), margin=0.1)
     kept = [one for one in found.tried if one.label.endswith("block.0 + stem")]
     assert kept, [one.label for one in found.tried]
 
