@@ -148,15 +148,19 @@ def to_dict(outcome: Outcome, found: Found | None = None) -> dict[str, Any]:
 
 
 def recipe_target(asked: Asked, out: Path | None) -> Path:
-    """Where the recipe will be written, looked at before the search.
+    """Where the recipe will be written, looked at before the search; its folder is made.
 
     Raises:
-        BenchError: the folder does not exist.
+        BenchError: a file cannot be written there.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", asked.model.removeprefix("onnx:")).strip("._") or "model"
     target = out or Path(f"{name}-{asked.backend}.yaml")
-    if not target.parent.is_dir() or target.is_dir():
-        raise BenchError(f"{target} cannot be written", "Give an --out in a folder that exists.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{target} cannot be written: {error.strerror}", "Give another --out.") from None
+    if target.is_dir():
+        raise BenchError(f"{target} is a folder", "Give --out the name of a file.")
     return target
 
 

@@ -464,7 +464,8 @@ def test_the_exit_code_says_whether_there_is_a_recipe(
         (["--search", "--images", "0"], "--images 0"),
         (["--search", "--backend", "pytorch"], "pytorch"),
         (["--search", "--margin", "0"], "--margin 0"),
-        (["--search", "--out", "nowhere/recipe.yaml"], "cannot be written"),
+        (["--search", "--out", "/dev/null/recipe.yaml"], "cannot be written"),
+        (["--search", "--out", "."], "is a folder"),
     ],
 )
 def test_mistakes_are_told_before_anything_slow(given: list[str], what: str) -> None:
