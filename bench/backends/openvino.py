@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import sys
 import threading
@@ -118,6 +119,22 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def core() -> Any:
+    """The one ``openvino.Core`` of this process.
+
+    OpenVINO's CPU plugin gives the thread that makes it an alternate stack for signals, and puts back the one before
+    when it goes. Of two Cores that go in the order they came, the second leaves the freed stack of the first behind:
+    the next signal that Python handles, a Ctrl-C, is then a segmentation fault (seen in OpenVINO 2026.4).
+
+    Raises:
+        Unavailable: OpenVINO is not installed.
+    """
+    made = import_openvino().Core()
+    made.set_property({"CACHE_DIR": ""})  # what was compiled in an earlier run is not read again
+    return made
+
+
 class _Graph:
     """A compiled graph, and the infer requests that are free."""
 
@@ -150,8 +167,7 @@ class _Model:
     def __init__(self, openvino: Any, path: str, case: Case, files: ModelFiles) -> None:
         self._openvino, self._case, self._path = openvino, case, path
         self._size, self._fixed_batch = files.input_size, files.fixed_batch
-        self._core = openvino.Core()
-        self._core.set_property({"CACHE_DIR": ""})  # what was compiled in an earlier run is not read again
+        self._core = core()
         self._capabilities = list(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         if CAPABILITY[case.precision] not in self._capabilities:
             offered = ", ".join(self._capabilities)

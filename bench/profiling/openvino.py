@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from bench.backends.base import Backend, ModelFiles
-from bench.backends.openvino import import_openvino, settings
+from bench.backends.openvino import core, import_openvino, settings
 from bench.case import Case
 from bench.profiling.nodes import Node, Pixels
 from bench.typed import graph_for
@@ -31,8 +31,7 @@ class OpenVinoProfiler:
     def __init__(self, case: Case, files: ModelFiles, backend: Backend) -> None:
         openvino = import_openvino()
         self._tensor = openvino.Tensor
-        self._core = openvino.Core()
-        self._core.set_property({"CACHE_DIR": ""})
+        self._core = core()
         graph = graph_for(case, files.typed)
         self._model = self._core.read_model(graph.path if graph else files.onnx)
         if files.fixed_batch is None:

@@ -96,7 +96,7 @@ def test_the_proof_tells_what_was_compiled(files: ModelFiles, pixels: NDArray[np
 def test_bf16_is_obeyed_layer_by_layer_or_refused(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
     exact = loaded(case_of(), files).infer(pixels[:4])
     case = case_of(precision="bf16")
-    if "BF16" not in openvino.import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(Unsupported, match="no bf16 on this CPU"):
             loaded(case, files)
         return
@@ -285,6 +285,28 @@ def test_importing_openvino_for_a_case_leaves_its_telemetry_out() -> None:
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=120)
+
+
+def test_signals_still_arrive_after_backends_have_come_and_gone(files: ModelFiles) -> None:
+    """Two Cores of one process would break this: see ``core``."""
+    check = (
+        "import os, signal, sys\n"
+        "from bench.backends.base import ModelFiles\n"
+        "from bench.backends.openvino import OpenVino\n"
+        "from bench.case import Case\n"
+        f"case = {case_of()!r}\n"
+        f"files = {files!r}\n"
+        "backends = [OpenVino(), OpenVino()]\n"
+        "for backend in backends:\n"
+        "    backend.load(case, files)\n"
+        "while backends:\n"
+        "    backends.pop(0).close()\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", check], timeout=120).returncode == 7
 
 
 def test_a_run_has_rows_of_openvino_and_one_for_a_misspelt_option(
