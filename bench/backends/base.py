@@ -6,13 +6,16 @@ import difflib
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.case import Case
 from pipelines.base import Preprocess
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,38 @@ class Twinned(Protocol):
 
     def twin(self) -> Backend:
         """Another copy, for an instance of its own. Called after ``load`` with ``case.instances`` above 1."""
+        ...
+
+
+@runtime_checkable
+class TimesStages(Protocol):
+    """What a backend on a GPU has besides: it times its stages by events on its own stream."""
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        """``infer``, and what its stages took.
+
+        Nothing waits for the device between the first event and the last, so that the stages are those of ``infer``.
+
+        Returns:
+            the logits, and nanoseconds of ``h2d``, ``compute`` and ``d2h``.
+        """
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """What a backend on a GPU has besides if it takes pixels that lie there already, without a copy over the host."""
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Logits of a batch on the device.
+
+        Args:
+            pixels: float32, ``(n, 3, size, size)``, C-contiguous, on the Case's device, written by work that was
+                queued on the caller's current stream: the backend's own stream waits for that.
+
+        Returns:
+            as of ``infer``.
+        """
         ...
 
 
