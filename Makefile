@@ -5,21 +5,23 @@
 
 ## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>
 MODEL ?= scarlet_c
+## Models to set beside each other, for table, such as "scarlet_a timm/resnet18"; without it the three of SCARLET
+MODELS ?=
 ## Folder with ImageNet's validation images; without it a demo set is made
 DATA ?=
 ## File with trained weights, or demo, or random
 CHECKPOINT ?=
-## Runtimes to compare, comma-separated: pytorch,onnxruntime,openvino
+## Runtimes to compare, comma-separated: pytorch,onnxruntime,openvino,tensorrt
 BACKENDS ?=
 ## Devices, comma-separated: cpu,cuda
 DEVICES ?=
-## Precisions, comma-separated: fp32,bf16,fp16,int8
+## Precisions, comma-separated: fp32,tf32,bf16,fp16,int8
 PRECISIONS ?=
 ## Batch sizes to time, comma-separated: 1,8
 BATCHES ?=
 ## How many images to judge accuracy on: a number or all
 IMAGES ?=
-## What decodes and resizes the images, comma-separated: turbo,dali,reference
+## What decodes and resizes the images, comma-separated: turbo,dali,dali_gpu,dali_gpu_engine,reference
 PIPELINE ?=
 ## Seconds that the measurements may take, about
 BUDGET ?=
@@ -27,6 +29,8 @@ BUDGET ?=
 OUT ?=
 ## Folder of an earlier run, for report and compare
 RUN ?= results/latest
+## 1 draws charts for papers too, for report: PDF, SVG and PNG
+FIGURES ?=
 ## Another run, for compare: what RUN is compared with
 WITH ?=
 ## File to check accuracy against, or to write as a baseline (default: MODEL.json or MODEL-demo.json in results/baselines)
@@ -39,10 +43,12 @@ ARGS ?=
 EXTRAS ?=
 ## Python 3.10 or newer to make .venv with
 PYTHON ?= python3
+## Python that has all packages already, for gpu-check: nothing is set up then
+INTERPRETER ?=
 
 # The recipes take values from the environment, so that no quote, space or $ in a path is read as syntax.
-PASSED := MODEL DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN WITH BASELINE \
-  AGAINST EXTRAS PYTHON
+PASSED := MODEL MODELS DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN FIGURES WITH BASELINE \
+  AGAINST EXTRAS PYTHON INTERPRETER
 $(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
 export $(PASSED)
 
@@ -52,7 +58,8 @@ option = $${$(2):+$(1) "$$$(2)"}
 BIN := .venv/bin
 NO_PYTHON = { printf "error: there is no '%s' here\n       Install Python 3.10 or newer, or name one: make setup \
 PYTHON=/path/to/python3\n" "$$PYTHON" >&2; exit 1; }
-SETUP = @command -v "$$PYTHON" >/dev/null || $(NO_PYTHON); "$$PYTHON" tools/setup.py
+SET_UP = command -v "$$PYTHON" >/dev/null || $(NO_PYTHON); "$$PYTHON" tools/setup.py
+SETUP = @$(SET_UP)
 
 # What the demo weights are trained and tuned on.
 TRAIN_IMAGES := 16000
@@ -63,8 +70,8 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench plan noise export report compare parity bisect check baseline doctor demo \
-  demo-weights test lint constraints clean
+.PHONY: help setup setup-dev bench plan noise export report history compare table parity bisect check baseline doctor demo \
+  demo-weights gpu-check docker-bench test contracts lint constraints clean
 
 help: ## Show this list
 	@awk 'function flush_note() { note = "" } \
@@ -109,11 +116,22 @@ export: ## Write MODEL as an ONNX file, checked against PyTorch
 
 report: ## Show the table of RUN again, and remake its files
 	$(SETUP) run
-	@$(BIN)/scarlet-bench report "$$RUN" $(ARGS)
+	@$(BIN)/scarlet-bench report "$$RUN" $${FIGURES:+--figures} $(ARGS)
+
+history: ## Follow every Case through all runs in results, and mark what changed
+	$(SETUP) run
+	@$(BIN)/scarlet-bench history $(call option,--out,OUT) $(ARGS)
 
 compare: ## Compare the Cases of RUN image by image, or RUN with the run WITH
 	$(SETUP) run
 	@$(BIN)/scarlet-bench compare "$$RUN" $${WITH:+"$$WITH"} $(ARGS)
+
+table: ## Set MODELS beside each other: cost, published and measured accuracy, latency; as text, LaTeX and CSV
+	$(SETUP) run
+	@set -f; $(BIN)/scarlet-bench table $$MODELS $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) \
+	  $(call option,--backends,BACKENDS) $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) \
+	  $(call option,--batches,BATCHES) $(call option,--images,IMAGES) $(call option,--budget,BUDGET) \
+	  $(call option,--out,OUT) $(ARGS)
 
 parity: ## Compare the pixels of PIPELINE with the reference's, stage by stage
 	$(SETUP) run
@@ -156,9 +174,23 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 	@$(BIN)/python tests/benchmarks/demo_card.py --data data/demo-card --only-accuracy \
 	  --weights "$${OUT:-data/demo-weights/$$MODEL.safetensors}" --out data/demo-weights/accuracy.json
 
+# The tests for a GPU are part of it, hence the set-up for developers.
+gpu-check: ## Measure and prove all there is on this machine's GPU, in 8 minutes, into OUT/<gpu>-<date>
+	@if [ -n "$$INTERPRETER" ]; then \
+	  "$$INTERPRETER" -m bench.cli gpu-check $(call option,--out,OUT) $(ARGS); \
+	else \
+	  { $(SET_UP) dev; } && $(BIN)/scarlet-bench gpu-check $(call option,--out,OUT) $(ARGS); \
+	fi
+
+docker-bench: ## Build a container image with the GPU packages, and run bench in it
+	@tools/docker_bench.sh $(ARGS)
+
 test: setup-dev ## Run the tests and check their coverage (at least 90 %)
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
 	  --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
+
+contracts: setup-dev ## Check our calls against the real onnxruntime-gpu (250 MB to fetch)
+	@SCARLET_BENCH_CONTRACTS=1 $(BIN)/python -m pytest tests/bench/test_bench_cuda_wheel.py $(ARGS)
 
 lint: setup-dev ## Check style, format and types
 	@$(BIN)/ruff check .

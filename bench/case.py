@@ -113,7 +113,8 @@ class Plan:
 
     Every list is expanded against every other, save that ``accuracy`` Cases use ``accuracy_batch`` and one instance
     instead of each of ``batches`` and ``instances`` (the time depends on them; a prediction does not), and that
-    ``latency`` Cases use the first of ``pipelines`` only (their pixels are made before anything is timed).
+    ``latency`` Cases use the first of ``pipelines`` only (their pixels are made before anything is timed). ``options``
+    holds the values of each option of each backend, as of ``option_sets``.
     """
 
     model: str
@@ -127,7 +128,7 @@ class Plan:
     instances: tuple[int, ...] = (1,)
     scenarios: tuple[str, ...] = ("accuracy", "latency")
     accuracy_batch: int = 32
-    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def cases(self) -> tuple[Case, ...]:
         """Every Case of the matrix, once each, in the order of the lists; the first backend leads."""
@@ -141,8 +142,8 @@ class Plan:
             batches = self.batches if timed else (self.accuracy_batch,)
             instances = self.instances if timed else (1,)
             pipelines = self.pipelines[:1] if scenario == "latency" else self.pipelines
-            for batch, copies, pipeline, backend in itertools.product(
-                batches, instances, pipelines, self.backends
+            for batch, copies, pipeline, (backend, options) in itertools.product(
+                batches, instances, pipelines, self._configurations()
             ):
                 yield Case(
                     model=self.model,
@@ -155,8 +156,29 @@ class Plan:
                     threads=threads,
                     instances=copies,
                     scenario=scenario,
-                    options=tuple(sorted(self.options.get(backend, {}).items())),
+                    options=options,
                 )
+
+    def _configurations(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+        """Every backend with every combination of its options' values."""
+        return [
+            (backend, options)
+            for backend in self.backends
+            for options in option_sets(self.options.get(backend, {}))
+        ]
+
+
+def option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the values of some options, sorted by name as ``Case.options`` wants them.
+
+    Args:
+        values: of each option, the first leads; an empty value stands for the option not being given.
+    """
+    names = sorted(values)
+    return [
+        tuple((name, value) for name, value in zip(names, chosen, strict=True) if value)
+        for chosen in itertools.product(*(values[name] for name in names))
+    ]
 
 
 def checked_names(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

@@ -18,12 +18,16 @@ from bench.commands import (
     demo,
     doctor,
     export,
+    gpu_check,
+    history,
     models,
     parity,
     profile,
     quantize,
     report,
     run,
+    schema,
+    table,
     tune,
 )
 from bench.commands.shared import INTERRUPTED, PASS_ON, USER_ERROR
@@ -48,13 +52,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check.check,
     "baseline": baseline.baseline,
     "report": report.report,
+    "history": history.history,
+    "table": table.table,
     "tune": tune.tune,
     "profile": profile.profile,
     "export": export.export,
     "quantize": quantize.quantize,
     "demo": demo.demo,
     "doctor": doctor.doctor,
+    "gpu-check": gpu_check.gpu_check,
     "models": models.models,
+    "schema": schema.schema,
 }
 # These hand their options on to another command.
 PASSING_ON: dict[str, Callable[..., None]] = {"plan": run.plan, "noise": run.measure_noise}

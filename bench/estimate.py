@@ -194,17 +194,17 @@ def _latencies(
     folder: RunFolder, done: Iterable[CaseResult], known: set[tuple[Any, ...]]
 ) -> Iterable[tuple[tuple[Any, ...], float]]:
     wanted = {
-        result.case.case_id: key
+        (result.case.case_id, result.stage): key
         for result in done
         if result.case.scenario == "latency" and (key := _latency_key(result.case)) not in known
     }
     if not wanted:
         return
     samples = folder.samples()
-    medians = samples[~samples["warmup"]].groupby("case_id", observed=True)["latency_ns"].median()
-    for case_id, median_ns in medians.items():
-        if case_id in wanted:
-            yield wanted[str(case_id)], float(median_ns) / 1e9
+    timed = samples[~samples["warmup"]].groupby(["case_id", "stage"], observed=True)["latency_ns"].median()
+    for case_id, stage, median_ns in timed.reset_index().itertuples(index=False):
+        if (case_id, stage) in wanted:
+            yield wanted[case_id, stage], float(median_ns) / 1e9
 
 
 def text(found: Estimate) -> str:

@@ -6,9 +6,9 @@ so that all Cases of a run are treated alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from bench import stats
 
 STAGE = "compute"
+# A call as its caller sees it: with the copies to the device and back, and the host's own work.
+WHOLE = "end_to_end"
 
 # A turn takes at least so many samples, however slow they are: the median of a round needs a few.
 MIN_SAMPLES_PER_TURN = 5
@@ -131,11 +133,18 @@ STOPS: dict[str, Callable[[], Stop]] = {"precision": StopRule, "plateau": NoiseP
 
 @dataclass
 class Samples:
-    """Columns of every timed sample, warm-up included."""
+    """Columns of every timed sample, warm-up included.
+
+    Attributes:
+        round, warmup: when it was taken, and whether it counts.
+        latency_ns: what the stop rule and verdicts look at.
+        stages: of a call that times its stages, the time of each but that one, by the stage's name.
+    """
 
     round: list[int] = field(default_factory=list)
     warmup: list[bool] = field(default_factory=list)
     latency_ns: list[int] = field(default_factory=list)
+    stages: dict[str, list[int]] = field(default_factory=dict)
 
 
 class LatencySampler:
@@ -144,6 +153,9 @@ class LatencySampler:
     Args:
         call: runs the thing once; it is complete when ``call`` returns.
         clock_ns: a monotonic clock in nanoseconds.
+        headline: empty where the clock times the call. Else the name of the stage whose time is a sample's: the call
+            then returns nanoseconds by stage, and what the clock says of the whole call is the stage ``WHOLE``.
+        before: done before each call, outside of what is timed.
     """
 
     def __init__(
@@ -153,14 +165,18 @@ class LatencySampler:
         warm_up: WarmUpRule | None = None,
         stop: Stop | None = None,
         min_samples_per_turn: int = MIN_SAMPLES_PER_TURN,
+        headline: str = "",
+        before: Callable[[], object] | None = None,
     ) -> None:
         self._call = call
+        self._headline, self._before = headline, before
         self._clock_ns = clock_ns
         self._warm_up = warm_up or WarmUpRule()
         self._stop: Stop = stop or StopRule()
         self._min_samples_per_turn = min_samples_per_turn
         self.samples = Samples()
         self._warm_up_ns: list[int] = []
+        self._warming_ns = 0
         self._measured_ns: list[int] = []
         self._rounds = 0
         self.settled = False
@@ -176,7 +192,7 @@ class LatencySampler:
         """One slice of warm-up. ``warm`` turns True when it settled or took too long."""
         self._warm_up_ns += self._take(-1, True, slice_ns)
         self.settled = self._warm_up.settled(np.asarray(self._warm_up_ns, dtype=np.int64))
-        self.warm = self.settled or sum(self._warm_up_ns) >= self._warm_up.max_ns
+        self.warm = self.settled or self._warming_ns >= self._warm_up.max_ns
 
     def turn(self, round_: int, slice_ns: int) -> None:
         """One slice of measurement. ``stop_reason`` is not empty once the aim is reached.
@@ -199,10 +215,23 @@ class LatencySampler:
         return taken
 
     def _record(self, round_: int, warmup: bool) -> int:
+        if self._before is not None:
+            self._before()
         before = self._clock_ns()
-        self._call()
+        result = self._call()
         latency_ns = self._clock_ns() - before
+        if round_ < 0:
+            self._warming_ns += latency_ns
+        if self._headline:
+            latency_ns = self._record_stages(dict(cast("Mapping[str, int]", result)), latency_ns)
         self.samples.round.append(round_)
         self.samples.warmup.append(warmup)
         self.samples.latency_ns.append(latency_ns)
         return latency_ns
+
+    def _record_stages(self, stages: dict[str, int], whole_ns: int) -> int:
+        """Keeps the other stages of a call, and gives the headline's time."""
+        headline_ns = stages.pop(self._headline)
+        for name, stage_ns in {**stages, WHOLE: whole_ns}.items():
+            self.samples.stages.setdefault(name, []).append(stage_ns)
+        return headline_ns

@@ -7,7 +7,7 @@ another, and ``exclude`` takes combinations out::
     threads: [1, 2]
     budget: 120
     options:
-      pytorch: {form: plain}
+      pytorch: {form: [plain, tuned]}
     exclude:
       - {backend: pytorch, batch: 64}
       - {threads: 1, batch: [8, 64]}
@@ -64,6 +64,13 @@ Names = Annotated[list[StrictStr], BeforeValidator(_listed), Field(min_length=1)
 Counts = Annotated[list[Count], BeforeValidator(_counted), Field(min_length=1)]
 
 
+OptionValues = Annotated[
+    list[StrictStr | StrictInt | StrictFloat],
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    Field(min_length=1),
+]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -113,9 +120,7 @@ class PlanFile(_Strict):
     seed: StrictInt | None = None
     stop: StrictStr | None = None
     calibration: StrictStr | None = None
-    options: dict[StrictStr, dict[StrictStr, StrictStr | StrictInt | StrictFloat]] = Field(
-        default_factory=dict
-    )
+    options: dict[StrictStr, dict[StrictStr, OptionValues]] = Field(default_factory=dict)
     exclude: list[Rule] = Field(default_factory=list)
 
     def settings(self) -> dict[str, Any]:
@@ -132,7 +137,8 @@ class PlanFile(_Strict):
             fields["options"] = tuple(
                 f"{backend}.{name}={value}"
                 for backend, pairs in self.options.items()
-                for name, value in pairs.items()
+                for name, values in pairs.items()
+                for value in values
             )
         if self.exclude:
             fields["exclude"] = tuple(rule.model_dump(exclude_none=True) for rule in self.exclude)
@@ -270,7 +276,10 @@ def _expected(names: Sequence[str | int]) -> str:
     if top == "seed":
         return "a whole number"
     if top == "options":
-        return "backend: {name: value}, with text or a number as the value; put yes, no, true and the like in quotes"
+        return (
+            "backend: {name: value}, with text, a number or a list of such as the value; put yes, no, true and the "
+            "like in quotes"
+        )
     if top in ("model", "checkpoint", "data"):
         return "one text: a run has one of it"
     return "a name, or a list of names"

@@ -185,6 +185,7 @@ class RevisionWorker:
             return
         own = self._own_folder(self._case)
         samples = tables.read(own, "samples", [bare(self._case).case_id])
+        samples = samples[samples["stage"].astype(str) == stage]
         columns = {name: samples[name].to_numpy() for name in ("round", "images", "warmup", "latency_ns")}
         self._run.write_samples_part(self._case.case_id, stage=stage, **columns)
         shutil.rmtree(own)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pipelines
 from bench import host
-from bench.backends import REGISTRY, check_options, default_names
-from bench.case import DEVICES, PRECISIONS, SCENARIOS, Case, Plan, checked_counts, checked_names
+from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
+from bench.case import DEVICES, PRECISIONS, SCENARIOS, Case, Plan, checked_counts, checked_names, option_sets
 from bench.latency import STOPS
 from models import zoo
 from models.errors import BenchError, unknown_name
@@ -21,8 +21,9 @@ class Settings:
 
     Attributes: as the options of the same names. ``images`` is a count, ``all`` or empty for the default;
     ``pipeline`` and ``backends`` empty mean what suits this machine, ``threads`` empty all cores that this process may
-    use; ``pipeline`` may name several, comma-separated; ``options`` holds ``backend.name=value`` texts; ``exclude`` the
-    rules of a plan file, as of ``bench.planfile.Rule``.
+    use; ``pipeline`` may name several, comma-separated; ``options`` holds ``backend.name=value`` texts, of which
+    several may name one option, and a value may be a list with commas; ``exclude`` the rules of a plan file, as of
+    ``bench.planfile.Rule``.
     """
 
     model: str = "scarlet_c"
@@ -60,7 +61,21 @@ class Checked:
     instances: tuple[int, ...]
     scenarios: tuple[str, ...]
     n_images: int | None
-    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def one_of(self, backend: str) -> tuple[tuple[str, str], ...]:
+        """The options of one backend as of ``Case.options``, for a command that measures one configuration.
+
+        Raises:
+            BenchError: an option was given several values.
+        """
+        sets = option_sets(self.options.get(backend, {}))
+        if len(sets) > 1:
+            raise BenchError(
+                f"an option of {backend} has several values",
+                "Give one; `scarlet-bench run` compares several.",
+            )
+        return sets[0]
 
 
 def check(settings: Settings) -> Checked:
@@ -81,7 +96,7 @@ def check(settings: Settings) -> Checked:
         spec=zoo.resolve(settings.model),
         pipelines=checked_names("pipeline", named.split(","), pipelines.names()),
         backends=checked_names(
-            "backend", settings.backends.split(",") if settings.backends else default_names(), REGISTRY
+            "backend", settings.backends.split(",") if settings.backends else default_names(devices), REGISTRY
         ),
         devices=devices,
         precisions=checked_names("precision", settings.precisions.split(","), PRECISIONS),
@@ -112,8 +127,9 @@ def image_count(text: str) -> int | None:
     return int(wanted)
 
 
-def _backend_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    options: dict[str, dict[str, str]] = {}
+def _backend_options(texts: tuple[str, ...]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The values of each option of each backend: of one that was given twice both, and of a list all of it."""
+    options: dict[str, dict[str, tuple[str, ...]]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         backend, dot, option = name.partition(".")
@@ -124,9 +140,11 @@ def _backend_options(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
             )
         if backend not in REGISTRY:
             raise unknown_name("backend", backend, REGISTRY)
-        options.setdefault(backend, {})[option] = value
-    for backend, given in options.items():
-        check_options(backend, given)
+        values = option_values(backend, option, value)
+        for one in filter(None, values):
+            check_options(backend, {option: one})
+        known = options.setdefault(backend, {}).get(option, ())
+        options[backend][option] = tuple(dict.fromkeys([*known, *values]))
     return options
 
 
@@ -164,5 +182,8 @@ def planned(settings: Settings, checked: Checked, weights: str, fixed_batch: int
         accuracy_batch=fixed_batch or Plan.accuracy_batch,
         options=checked.options,
     )
-    kept = planfile.exclude(plan.cases(), planfile.rules_from(settings.exclude))
+    cases = plan.cases()
+    if not settings.backends:
+        cases = tuple(case for case in cases if not runs_nowhere(case.backend, case.device))
+    kept = planfile.exclude(cases, planfile.rules_from(settings.exclude))
     return Planned(plan, kept.cases, kept.notes)

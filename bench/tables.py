@@ -7,7 +7,9 @@ same. pyarrow is imported where it is needed: a start of the command line does n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,10 @@ from bench.files import atomic_file, disk_errors, encodable, one_line, warn_dama
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+_KEPT: ContextVar[dict[tuple[Path, str, tuple[str, ...]], pd.DataFrame] | None] = ContextVar(
+    "kept", default=None
+)
 
 KINDS = ("samples", "predictions")
 ROUNDS = "rounds"
@@ -128,8 +134,31 @@ def merge(folder: Path, case_ids: Iterable[str]) -> None:
 def read(folder: Path, kind: str, case_ids: Iterable[str]) -> pd.DataFrame:
     """The merged rows and those in parts of these Cases; a part supersedes merged rows of its Case.
 
-    Text columns are categories. What cannot be read is left out with a ``DamagedRunWarning``.
+    Text columns are categories. What cannot be read is left out with a ``DamagedRunWarning``. Inside ``kept_reads`` the
+    same frame is given again: readers leave it as it is.
     """
+    wanted = tuple(case_ids)
+    kept = _KEPT.get()
+    if kept is None:
+        return _read(folder, kind, wanted)
+    key = (folder.resolve(), kind, wanted)
+    if key not in kept:
+        kept[key] = _read(folder, kind, wanted)
+    return kept[key]
+
+
+@contextlib.contextmanager
+def kept_reads() -> Iterator[None]:
+    """What is read inside is read once: for a command that makes many things of one run that nobody changes."""
+    known = _KEPT.get()
+    token = _KEPT.set({} if known is None else known)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _read(folder: Path, kind: str, case_ids: Iterable[str]) -> pd.DataFrame:
     import pyarrow as pa
 
     tables = list(_tables(folder, kind, _readable_parts(folder, kind, case_ids)))

@@ -88,7 +88,7 @@ def run(settings: Settings, batches: Sequence[int], out: Path | None, console: C
         precision=checked.precisions[0],
         pipeline=checked.pipelines[0],
         scenario="throughput",
-        options=tuple(sorted(checked.options.get(backend, {}).items())),
+        options=checked.one_of(backend),
     )
     try:
         with working(console, "preparing the model: weights, ONNX graph, check of its logits"):

@@ -110,7 +110,8 @@ class Worker:
             **outcome.metrics,
             "load_ns": self._load_ns,
             "peak_rss_bytes": peak,
-            "model_file_bytes": self._file_bytes,
+            # A TensorRT plan is made of the graph; its size is in the proof.
+            "model_file_bytes": proof.get("plan_bytes", self._file_bytes),
             **self._energy.metrics(),
         }
         return {

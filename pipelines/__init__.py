@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import unknown_name
+from pipelines.driver import usable_gpu_is_there
 
 if TYPE_CHECKING:
     from pipelines.base import Pipeline, Preprocess, Stages
@@ -19,12 +20,18 @@ REGISTRY = {
     "reference": "pipelines.reference:ReferencePipeline",
     "dali": "pipelines.dali:DaliPipeline",
     "turbo": "pipelines.turbo:TurboPipeline",
+    "dali_gpu": "pipelines.dali_gpu:DaliGpuPipeline",
+    "dali_gpu_engine": "pipelines.dali_gpu:DaliGpuEnginePipeline",
 }
 STAGES = {
     "reference": "pipelines.reference_stages:ReferenceStages",
     "dali": "pipelines.dali_stages:DaliStages",
     "turbo": "pipelines.turbo_stages:TurboStages",
+    "dali_gpu": "pipelines.dali_gpu_stages:DaliGpuStages",
+    "dali_gpu_engine": "pipelines.dali_gpu_stages:engine_stages",
 }
+# Their batches lie on a GPU.
+ON_GPU = ("dali_gpu", "dali_gpu_engine")
 
 
 def names() -> tuple[str, ...]:
@@ -32,21 +39,38 @@ def names() -> tuple[str, ...]:
     return tuple(REGISTRY)
 
 
-def default_name(devices: Iterable[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The pipeline to take where none is named: DALI beside a GPU, else the fastest that this machine can run.
+def default_name(
+    devices: Iterable[str],
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+    gpu_is_there: Callable[[], bool] = usable_gpu_is_there,
+) -> str:
+    """The pipeline to take where none is named: DALI on a GPU that is to infer, else the fastest that runs here.
 
     On a CPU ``turbo`` decodes more than twice as many images a second as DALI set up to give the same pixels
-    (tests/benchmarks/decode.py); it needs simplejpeg and a processor with AVX2.
+    (tests/benchmarks/decode.py); it needs simplejpeg and a processor with AVX2. Rows of the CPU beside those of a GPU
+    get the GPU's pixels too, copied to the host: all rows of a run see the same input.
 
     Args:
         devices: that are to infer.
         cpuinfo: what Linux tells of the processor.
+        gpu_is_there: asks the driver; only where ``cuda`` is among the devices. Without a GPU there its rows will be
+            unavailable, and those of other devices need a pipeline all the same.
     """
-    has_dali = all(importlib.util.find_spec(name) is not None for name in ("nvidia", "nvidia.dali"))
-    has_turbo = importlib.util.find_spec("simplejpeg") is not None and _has_avx2(cpuinfo)
-    if has_turbo and not (has_dali and "cuda" in devices):
+    has_dali = _has_dali()
+    if has_dali and "cuda" in devices and gpu_is_there():
+        return "dali_gpu"
+    if importlib.util.find_spec("simplejpeg") is not None and _has_avx2(cpuinfo):
         return "turbo"
     return "dali" if has_dali else "reference"
+
+
+def fast_names(gpu_is_there: Callable[[], bool] = usable_gpu_is_there) -> tuple[str, ...]:
+    """The pipelines that stand in for the reference here: those on a GPU only where there is one."""
+    return ("turbo", "dali", *(ON_GPU if _has_dali() and gpu_is_there() else ()))
+
+
+def _has_dali() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("nvidia", "nvidia.dali"))
 
 
 def _has_avx2(cpuinfo: Path) -> bool:

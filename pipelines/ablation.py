@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines import open_stages
 from pipelines.base import PipelineUnsupported, Preprocess, Stages
-from pipelines.differences import STAGES, WHOLE, StageDifference, Tally
+from pipelines.differences import STAGES, WHOLE, StageDifference, Tally, tolerances_of
 from pipelines.hints import Example, explain
 from pipelines.imagenet import Image
 from pipelines.probes import write_probes
@@ -142,7 +142,8 @@ def _compared(
     """The comparison, and for each stage some images on which it is outside its tolerance."""
     passed = one_pass(images, pipeline, preprocess, threads)
     fallbacks = set(passed.fallbacks)
-    tallies = {stage: Tally(stage, preprocess) for stage in STAGES}
+    allowed = tolerances_of(pipeline)
+    tallies = {stage: Tally(stage, preprocess, allowed[stage]) for stage in STAGES}
     fingerprints: dict[int, Planes] = {}
     with ExitStack() as opened:
         reference, other = (
@@ -168,7 +169,7 @@ def _compared(
         n_images=len(fingerprints),
         n_bad=len(images) - len(fingerprints),
         n_fallbacks=len(fallbacks),
-        problem=problem(images, fingerprints, passed, preprocess),
+        problem=problem(images, fingerprints, passed, preprocess, allowed[WHOLE]),
     )
     return comparison, {stage: tally.examples for stage, tally in tallies.items()}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imagenet import Image
+
+if TYPE_CHECKING:
+    from pipelines.device import DevicePixels
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,13 @@ class Batch:
     Attributes:
         indices: int64, shape ``(n,)``: places in the list of images that the pipeline was given.
         pixels: float32, shape ``(n, 3, crop, crop)``, RGB planes, normalised, C-contiguous, owned by the receiver.
+        on_device: the same pixels where a pipeline made them on a GPU; ``pixels`` are then copied from there when they
+            are first asked for.
     """
 
     indices: NDArray[np.int64]
     pixels: NDArray[np.float32]
+    on_device: ClassVar[DevicePixels | None] = None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Fed:
 Source = Callable[[], Fed]
 
 
-def build_graph(source: Source, chunk: int, threads: int, device: str = "cpu") -> Any:
+def build_graph(source: Source, chunk: int, threads: int) -> Any:
     """A built DALI pipeline from encoded bytes to cropped pixels.
 
     Args:
@@ -119,23 +119,22 @@ def build_graph(source: Source, chunk: int, threads: int, device: str = "cpu") -
             the end.
         chunk: most images in one run.
         threads: DALI's worker threads.
-        device: ``cpu``; where the decoder runs.
 
     Returns:
         ``nvidia.dali.Pipeline`` with one output: uint8, ``(n, crop, crop, 3)``, RGB.
     """
     with _graph(chunk, threads, QUEUE_DEPTH) as graph:
-        encoded, *numbers = _inputs(source, dimensions=1)
-        graph.set_outputs(_resized(_decoded(encoded, device), numbers))
+        encoded, *numbers = inputs(source, dimensions=1)
+        graph.set_outputs(resized(decoded(encoded), numbers))
     graph.build()
     return graph
 
 
-def build_decoder(source: Source, chunk: int, threads: int, device: str = "cpu", depth: int = 1) -> Any:
+def build_decoder(source: Source, chunk: int, threads: int, depth: int = 1) -> Any:
     """A built DALI pipeline that decodes and does nothing else: uint8, ``(n, height, width, 3)``, sizes differ."""
     with _graph(chunk, threads, depth) as graph:
-        (encoded,) = _inputs(source, dimensions=1, regions=False)
-        graph.set_outputs(_decoded(encoded, device))
+        (encoded,) = inputs(source, dimensions=1, regions=False)
+        graph.set_outputs(decoded(encoded))
     graph.build()
     return graph
 
@@ -143,8 +142,8 @@ def build_decoder(source: Source, chunk: int, threads: int, device: str = "cpu",
 def build_resizer(source: Source, chunk: int, threads: int, depth: int = 1) -> Any:
     """A built DALI pipeline that takes decoded pixels, uint8 ``(height, width, 3)``, and resizes their regions."""
     with _graph(chunk, threads, depth) as graph:
-        pixels, *numbers = _inputs(source, dimensions=3)
-        graph.set_outputs(_resized(pixels, numbers))
+        pixels, *numbers = inputs(source, dimensions=3)
+        graph.set_outputs(resized(pixels, numbers))
     graph.build()
     return graph
 
@@ -157,7 +156,8 @@ def _graph(chunk: int, threads: int, depth: int) -> Any:
     return dali.Pipeline(batch_size=chunk, num_threads=threads, device_id=None, **prefetching)
 
 
-def _inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
+def inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
+    """The nodes of a graph that ``source`` feeds: encoded files (1 dimension) or pixels (3), then the regions."""
     _, fn, types = import_dali()
     n_numbers = len(Region._fields) if regions else 0
     layout = {1: None, 3: "HWC"}[dimensions]
@@ -177,12 +177,13 @@ def _inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
     )
 
 
-def _decoded(encoded: Any, device: str) -> Any:
+def decoded(encoded: Any, device: str = "cpu", **more: Any) -> Any:
+    """Pixels as the reference decodes them: RGB, EXIF orientation ignored. ``more``: further keywords."""
     _, fn, types = import_dali()
-    return fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False)
+    return fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False, **more)
 
 
-def _resized(pixels: Any, numbers: list[Any]) -> Any:
+def resized(pixels: Any, numbers: list[Any]) -> Any:
     """Pillow's two passes, each to whole grey levels: along rows, then along columns."""
     _, fn, types = import_dali()
     start, end, size, start_rows, end_rows, size_rows = numbers

@@ -27,8 +27,8 @@ class DaliStages:
     def __init__(self, preprocess: Preprocess, threads: int = 1) -> None:
         self._preprocess = preprocess
         self._chunk = CHUNK_PER_THREAD * threads
-        self._decoder = _Graph(lambda source: build_decoder(source, self._chunk, threads))
-        self._resizer = _Graph(lambda source: build_resizer(source, self._chunk, threads))
+        self._decoder = Graph(lambda source: build_decoder(source, self._chunk, threads))
+        self._resizer = Graph(lambda source: build_resizer(source, self._chunk, threads))
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         return self.decode_all([data])[0]
@@ -80,7 +80,7 @@ class DaliStages:
         self._resizer.close()
 
 
-class _Graph:
+class Graph:
     """A DALI graph that is run by calls. It is built with the first, and built anew after one that failed."""
 
     def __init__(self, build: Callable[[Callable[[], Fed]], Any]) -> None:
@@ -89,7 +89,7 @@ class _Graph:
         self._fed: list[Fed] = []
 
     def run(self, fed: Fed) -> Any:
-        """DALI's result, which lies in its own memory until the next run.
+        """DALI's result on the host, which lies in DALI's own memory until the next run.
 
         Raises:
             RuntimeError: DALI cannot.
@@ -102,7 +102,7 @@ class _Graph:
         except RuntimeError:
             self.close()
             raise
-        return result
+        return result.as_cpu()
 
     def close(self) -> None:
         self._graph = None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines import open_pipeline
 from pipelines.base import Preprocess
-from pipelines.differences import TOLERANCES, WHOLE, StageDifference, sides
+from pipelines.differences import WHOLE, StageDifference, Tolerance, sides, tolerances_of
 from pipelines.imagenet import Image
 from pipelines.parity import compare
 from pipelines.wnids import first_few
@@ -76,13 +76,12 @@ def whole_difference(
     images: Sequence[Image], pipeline: str, preprocess: Preprocess, threads: int, passed: Passed
 ) -> StageDifference:
     """The pixels of the whole path against the reference's; ``passed`` is of ``one_pass`` over the same images."""
-    right = (3, preprocess.crop, preprocess.crop)
+    right, allowed = (3, preprocess.crop, preprocess.crop), tolerances_of(pipeline)[WHOLE]
     if passed.shape not in (None, right):
-        return _incomparable(passed, f"it gives {sides(passed.shape or ())}, not {sides(right)}")
+        return _incomparable(passed, f"it gives {sides(passed.shape or ())}, not {sides(right)}", allowed)
     found = compare(images, REFERENCE, pipeline, uneven_batch(len(images)), threads, preprocess)
     if not np.isfinite(found.mean_level_diff):
-        return _incomparable(passed, "it gives values that are not finite")
-    allowed = TOLERANCES[WHOLE]
+        return _incomparable(passed, "it gives values that are not finite", allowed)
     return StageDifference(
         stage=WHOLE,
         n_images=found.n_images,
@@ -96,15 +95,19 @@ def whole_difference(
     )
 
 
-def _incomparable(passed: Passed, words: str) -> StageDifference:
-    allowed, n = TOLERANCES[WHOLE], len(passed.indices)
+def _incomparable(passed: Passed, words: str, allowed: Tolerance) -> StageDifference:
+    n = len(passed.indices)
     return StageDifference(
         WHOLE, n, n, None, None, None, allowed.max_levels, allowed.mean_levels, mismatch=words
     )
 
 
 def problem(
-    images: Sequence[Image], expected: Mapping[int, Planes], passed: Passed, preprocess: Preprocess
+    images: Sequence[Image],
+    expected: Mapping[int, Planes],
+    passed: Passed,
+    preprocess: Preprocess,
+    allowed: Tolerance,
 ) -> str:
     """Where images are lost, repeated or taken for one another: a few words; else empty.
 
@@ -113,12 +116,13 @@ def problem(
         expected: the reference's fingerprint of each readable image, by its place in ``images``.
         passed: what the pipeline gave.
         preprocess: its std turns values into grey levels.
+        allowed: how far the whole path may be off.
     """
     ids = [image.image_id for image in images]
     lost = [ids[index] for index in expected if index not in set(passed.indices)]
     repeated = [ids[index] for index in expected if passed.indices.count(index) > 1]
     extra = [ids[index] for index in dict.fromkeys(passed.indices) if index not in expected]
-    mixed = _mixed_up(ids, expected, passed, preprocess)
+    mixed = _mixed_up(ids, expected, passed, preprocess, allowed)
     said = [
         f"{len(names)} {'image' if len(names) == 1 else 'images'} {words}: {first_few(names)}"
         for names, words in (
@@ -133,7 +137,11 @@ def problem(
 
 
 def _mixed_up(
-    ids: Sequence[str], expected: Mapping[int, Planes], passed: Passed, preprocess: Preprocess
+    ids: Sequence[str],
+    expected: Mapping[int, Planes],
+    passed: Passed,
+    preprocess: Preprocess,
+    allowed: Tolerance,
 ) -> list[str]:
     """``image (that of another)`` for each that has another's fingerprint and not its own."""
     levels_per_unit = 255.0 * np.asarray(preprocess.std, np.float64).reshape(3, 1, 1)
@@ -141,7 +149,7 @@ def _mixed_up(
     def same(one: Planes, other: Planes) -> bool:
         if one.shape != other.shape:
             return False
-        return float((np.abs(one - other) * levels_per_unit).max()) <= TOLERANCES[WHOLE].max_levels
+        return float((np.abs(one - other) * levels_per_unit).max()) <= allowed.max_levels
 
     found = []
     for index, own in zip(passed.indices, passed.fingerprints, strict=True):

@@ -33,12 +33,13 @@ from console import Result, SetupError, Shell  # noqa: E402
 
 # fmt: off
 TARGETS = {
-    "help", "setup", "bench", "export", "report", "doctor", "demo", "demo-weights", "test", "lint", "constraints",
-    "clean", "plan", "noise", "compare", "parity", "bisect", "check", "baseline",
+    "help", "setup", "bench", "export", "report", "table", "doctor", "demo", "demo-weights", "test", "lint",
+    "constraints", "clean", "plan", "noise", "compare", "parity", "bisect", "check", "baseline", "gpu-check",
+    "docker-bench", "contracts", "history",
 }
 VARIABLES = {
-    "MODEL", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE", "BUDGET",
-    "OUT", "RUN", "WITH", "BASELINE", "AGAINST", "ARGS", "EXTRAS", "PYTHON",
+    "MODEL", "MODELS", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE",
+    "BUDGET", "OUT", "RUN", "FIGURES", "WITH", "BASELINE", "AGAINST", "ARGS", "EXTRAS", "PYTHON", "INTERPRETER",
 }
 # fmt: on
 PACKAGES = ("bench", "export", "models", "pipelines")
@@ -159,6 +160,18 @@ def test_the_other_targets_call_their_command(checkout: Path) -> None:
         "9",
     ]
     assert words(make(checkout, "doctor").stdout) == ["doctor"]
+    assert words(make(checkout, "table").stdout) == ["table"]
+    assert words(
+        make(checkout, "table", "MODELS=scarlet_a onnx:*.onnx", "BUDGET=9", "BATCHES=1,8").stdout
+    ) == [
+        "table",
+        "scarlet_a",
+        "onnx:*.onnx",
+        "--batches",
+        "1,8",
+        "--budget",
+        "9",
+    ]
     for target in ("plan", "noise"):
         assert words(make(checkout, target, "BUDGET=9").stdout) == [
             target,
@@ -167,6 +180,20 @@ def test_the_other_targets_call_their_command(checkout: Path) -> None:
             "--budget",
             "9",
         ]
+
+
+def test_the_gpu_check_takes_an_interpreter_that_has_everything(checkout: Path) -> None:
+    assert words(make(checkout, "gpu-check", "OUT=o", "ARGS=--quick").stdout) == [
+        "gpu-check",
+        "--out",
+        "o",
+        "--quick",
+    ]
+    (checkout / "tools" / "setup.py").write_text("import sys; sys.exit(1)")
+    assert make(checkout, "gpu-check").returncode == 2
+    program = checkout / ".venv" / "bin" / "python"
+    done = make(checkout, "gpu-check", f"INTERPRETER={program}")
+    assert words(done.stdout) == ["-m", "bench.cli", "gpu-check"]
 
 
 def test_a_failing_command_fails_make(checkout: Path) -> None:

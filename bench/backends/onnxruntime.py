@@ -5,28 +5,42 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.backends import cuda, onnxruntime_cuda
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
 from bench.backends.onnxruntime_proof import final_layers
 from bench.backends.precision_proof import precision_proof
 from bench.case import Case
 from bench.typed import TypedGraph, graph_for, graph_proof
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+if TYPE_CHECKING:
+    import torch
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": onnxruntime_cuda.PROVIDER}
 PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
+# What runs on the FP32 graph.
+FP32_GRAPH = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+# Options that say something about the GPU, with what they are there when left out.
+GPU_OPTIONS = {"graph": "no", "layout": "nchw", "search": "exhaustive"}
 
 
 class OnnxRuntime:
     """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen.
 
+    On a GPU, tensors are bound there, on a stream of its own, and TF32 is on in precision ``tf32`` alone.
+
     Options ``dialect`` and ``recipe`` choose the graph of an INT8 Case (``bench.typed``).
 
     Option ``optimization``: ``all`` (default), or ``none``, which runs the graph as it is in the file, node by node
     (operators without a kernel are written out): what the export alone changed shows there, without fusions.
+
+    Options of the GPU: ``graph=yes`` replays a CUDA graph, one for each batch size; ``layout=nhwc`` prefers kernels
+    that take channels last; ``search`` is how cuDNN's algorithms are chosen: ``exhaustive`` (default: all are tried
+    in the warm-up), ``heuristic`` or ``default``.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -34,15 +48,21 @@ class OnnxRuntime:
         "optimization": ("all", "none"),
         "dialect": ("ort", "symmetric"),
         "recipe": "text",
+        "graph": ("no", "yes"),
+        "layout": ("nchw", "nhwc"),
+        "search": ("exhaustive", "heuristic", "default"),
     }
 
     def __init__(self) -> None:
         self._session: Any = None
+        self._cuda: onnxruntime_cuda.CudaSession | None = None
         self._device = "cpu"
         self._graph: TypedGraph | None = None
 
     def load(self, case: Case, files: ModelFiles) -> None:
         refuse_bad_options(self, case)
+        if case.device == "cuda":
+            onnxruntime_cuda.import_cuda_libraries()
         try:
             import onnxruntime
         except ImportError as missing:
@@ -50,9 +70,8 @@ class OnnxRuntime:
             raise Unavailable(
                 f"the package {package} is not installed; run: pip install {package}"
             ) from missing
+        _refuse_precision(case)
         self._graph = graph_for(case, files.typed)
-        if self._graph is None and case.precision != "fp32":
-            raise Unsupported(f"ONNX Runtime runs no {case.precision} graph on the {case.device}")
         provider = PROVIDERS[case.device]
         if provider not in onnxruntime.get_available_providers():
             raise Unavailable(
@@ -60,22 +79,38 @@ class OnnxRuntime:
                 "which installs onnxruntime-gpu"
             )
         if case.device == "cuda":
-            raise Unavailable("CUDA rows are not built yet for ONNX Runtime; use --devices cpu")
+            cuda.require_cuda()
         if files.fixed_batch not in (None, case.batch):
             raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
         self._optimization = case.option("optimization", "all")
         options = session_options(onnxruntime, case.threads, self._optimization)
-        self._session = onnxruntime.InferenceSession(
-            self._graph.path if self._graph else files.onnx, options, providers=[provider], enable_fallback=0
-        )
-        self._device = case.device
+        path = self._graph.path if self._graph else files.onnx
+        self._device, self._threads, self._precision = case.device, case.threads, case.precision
+        if case.device == "cuda":
+            self._cuda = onnxruntime_cuda.CudaSession(onnxruntime, path, case, options, files.classes)
+            self._session = self._cuda.session
+            # Algorithms are chosen and graphs captured here, not in a sample.
+            self.infer(np.zeros((case.batch, 3, files.input_size, files.input_size), np.float32))
+            return
+        self._session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
         self._input = self._session.get_inputs()[0].name
         self._outputs = [self._session.get_outputs()[0].name]
-        self._threads = case.threads
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._cuda is not None:
+            return self._cuda.lane.infer(pixels)
         logits: NDArray[np.float32] = self._session.run(self._outputs, {self._input: pixels})[0]
         return logits
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        """See ``TimesStages``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_stages(pixels)
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """See ``OnDevice``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_on_device(pixels)
 
     def proof(self) -> dict[str, Any]:
         import onnxruntime
@@ -85,10 +120,11 @@ class OnnxRuntime:
             counts = nodes.setdefault(subgraph.ep_name, Counter())
             counts.update(node.op_type for node in subgraph.get_nodes())
         wanted = PROVIDERS[self._device]
-        elsewhere = {name: sum(counts.values()) for name, counts in nodes.items() if name != wanted}
+        elsewhere = onnxruntime_cuda.nodes_elsewhere(self._session, wanted)
         precision = self._precision_proof()
-        sentences = [f"nodes ran on {elsewhere} instead of {wanted}"] if elsewhere else []
-        sentences += [precision["fallback"]] if precision.get("fallback") else []
+        of_device = self._cuda.proof() if self._cuda is not None else {}
+        sentences = [f"not on {wanted} ran {onnxruntime_cuda.named(elsewhere)}"] if elsewhere else []
+        sentences += [part["fallback"] for part in (precision, of_device) if part.get("fallback")]
         return {
             "version": onnxruntime.__version__,
             "providers": self._session.get_providers(),
@@ -99,6 +135,7 @@ class OnnxRuntime:
             "inter_op_threads": 1,
             "graph_optimization": self._optimization,
             **graph_proof(self._graph),
+            **of_device,
             **precision,
             "fallback": " and ".join(sentences),
         }
@@ -111,20 +148,47 @@ class OnnxRuntime:
 
         from export.asked import asked_of_onnx
 
-        ran = final_layers(
-            onnxruntime,
-            self._graph.path,
-            session_options(onnxruntime, self._threads, self._optimization),
-            [PROVIDERS[self._device]],
-        )
+        provider: Any = PROVIDERS[self._device]
+        if self._cuda is not None:
+            # A second session: no CUDA graph, and its own stream.
+            settings = dict(self._cuda.provider_options) | {"enable_cuda_graph": "0"}
+            del settings["user_compute_stream"]
+            provider = (provider, settings)
+        options = session_options(onnxruntime, self._threads, self._optimization)
+        if self._cuda is not None:
+            onnxruntime_cuda.configure(options, self._precision)
+        try:
+            ran = final_layers(onnxruntime, self._graph.path, options, [provider])
+        except Exception as error:
+            if self._cuda is None:
+                raise
+            # Not every provider lets its graph be written out; what was timed is not lost for that.
+            return {"fallback": f"what its layers computed in could not be read ({error})"}
         return precision_proof(asked_of_onnx(Path(self._graph.path)), ran)
 
     def close(self) -> None:
-        self._session = None
+        if self._cuda is not None:
+            self._cuda.close()
+        self._session = self._cuda = None
+
+
+def _refuse_precision(case: Case) -> None:
+    """Raises ``Unsupported`` for what no graph of this device gives, and for the GPU's options elsewhere."""
+    if case.device == "cpu":
+        asked = [name for name in GPU_OPTIONS if case.option(name, GPU_OPTIONS[name]) != GPU_OPTIONS[name]]
+        if asked:
+            raise Unsupported(f"onnxruntime.{asked[0]} is about GPUs; leave it out on the CPU")
+    if case.device == "cuda" and case.precision == "bf16":
+        raise Unsupported(
+            "ONNX Runtime has no BF16 kernels for pooling, neither in its CUDA provider nor in its CPU's; use fp16, or "
+            "PyTorch or TensorRT for bf16"
+        )
+    if case.precision not in ("fp16", "int8", *FP32_GRAPH[case.device]):
+        raise Unsupported(f"ONNX Runtime runs no {case.precision} graph on the {case.device}")
 
 
 def session_options(onnxruntime: Any, threads: int, optimization: str = "all") -> Any:
-    """The session settings of every CPU row: explicit threads, and no spinning between turns.
+    """The session settings of every row: explicit threads, and no spinning between turns.
 
     ``optimization`` is ``all`` or ``none``: all of the rewritings of the graph, or none.
 

@@ -21,7 +21,7 @@ _FLOAT = (
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+|_nchwc|_nhwc)$")
 
 
-def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[str]) -> list[Layer]:
+def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[Any]) -> list[Layer]:
     """Every convolution and matrix product of the graph after ONNX Runtime's rewritings.
 
     A second session is made for it, because the written copy of the graph costs time and disk that the timed session
@@ -31,7 +31,7 @@ def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[str
         onnxruntime: the module.
         graph: path of the graph.
         options: settings of the session; changed here.
-        providers: as of the timed session.
+        providers: as of the timed session; names, or pairs of a name and options.
     """
     import onnx
 

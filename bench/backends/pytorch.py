@@ -14,22 +14,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.backends import cuda, pytorch_cuda
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.pytorch_proof import layer_precisions, other_device, other_precision, plain_name
 from bench.case import Case
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-REFUSED_PRECISIONS = {
-    "tf32": "TF32 is a number format of NVIDIA's GPUs",
-    "fp16": "in PyTorch fp16 is for GPUs; the 16-bit format of its CPU kernels is bf16",
-    "int8": "PyTorch's eager network is not quantised; int8 rows need a quantised graph and another backend",
+_NO_INT8 = "PyTorch's eager network is not quantised; int8 rows need a quantised graph and another backend"
+REFUSED_PRECISIONS: Mapping[str, Mapping[str, str]] = {
+    "cpu": {
+        "tf32": "TF32 is a number format of NVIDIA's GPUs",
+        "fp16": "in PyTorch fp16 is for GPUs; the 16-bit format of its CPU kernels is bf16",
+        "int8": _NO_INT8,
+    },
+    "cuda": {"int8": _NO_INT8},
 }
 
 
 class PyTorch:
     """The reference runtime.
+
+    On a GPU it has a stream of its own and pinned host memory, and TF32 is on in precision ``tf32`` alone.
 
     Options:
         form: ``plain`` runs the network as it was published, NCHW and with its BatchNorms. ``channels_last`` stores
@@ -40,6 +48,7 @@ class PyTorch:
             cache, so that the proof's ``compile_seconds`` are those of a first time.
         bf16: what precision ``bf16`` means. ``cast`` (default) stores weights in BF16 and computes all in it;
             ``autocast`` keeps float32 weights and casts them for each layer that autocast lists, which costs time.
+        graph: ``yes`` replays a CUDA graph, one for each batch size, instead of queueing every kernel; on GPUs only.
     """
 
     name: ClassVar[str] = "pytorch"
@@ -47,51 +56,76 @@ class PyTorch:
         "form": ("tuned", "plain", "channels_last", "folded"),
         "compile": ("default", "max-autotune"),
         "bf16": ("cast", "autocast"),
+        "graph": ("no", "yes"),
     }
 
     def __init__(self) -> None:
         self._module: nn.Module | None = None
+        self._cuda: pytorch_cuda.CudaNetwork | None = None
         self._proof: dict[str, Any] = {}
 
     def load(self, case: Case, files: ModelFiles) -> None:
         refuse_bad_options(self, case)
         if files.state is None:
             raise Unsupported("an ONNX file has no PyTorch module; use another backend")
-        if case.device == "cuda":
-            _require_cuda()
-        if case.precision in REFUSED_PRECISIONS:
-            raise Unsupported(REFUSED_PRECISIONS[case.precision])
+        on_gpu = case.device == "cuda"
+        if on_gpu:
+            cuda.require_cuda()
+        if case.precision in REFUSED_PRECISIONS[case.device]:
+            raise Unsupported(REFUSED_PRECISIONS[case.device][case.precision])
+        if case.option("graph") == "yes" and not on_gpu:
+            raise Unsupported("pytorch.graph replays CUDA graphs, which a CPU has not; leave it out there")
         if case.option("compile"):
-            require_compiler()
+            pytorch_cuda.require_triton() if on_gpu else require_compiler()
         import torch
 
         torch.set_num_threads(case.threads)
         if torch.get_num_interop_threads() != 1:
             torch.set_num_interop_threads(1)
+        if on_gpu:
+            pytorch_cuda.set_up(case)
         self._case, self._size = case, files.input_size
+        self._device = cuda.DEVICE if on_gpu else "cpu"
         # Autocast takes float32; all else gets its pixels in the type of the weights.
         self._autocasts = case.precision == "bf16" and case.option("bf16") == "autocast"
-        self._dtype = torch.bfloat16 if case.precision == "bf16" and not self._autocasts else torch.float32
+        types = {"fp16": torch.float16, "bf16": torch.float32 if self._autocasts else torch.bfloat16}
+        self._dtype = types.get(case.precision, torch.float32)
         form = case.option("form", "tuned")
         module, self._proof = shaped(_network(files), form)
         channels_last = form in ("tuned", "channels_last")
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self._module = module.to(dtype=self._dtype, memory_format=self._layout)  # type: ignore[call-overload]
+        self._module = module.to(  # type: ignore[call-overload]
+            device=self._device, dtype=self._dtype, memory_format=self._layout
+        )
         self._call: Any = self._module
         self._compiled_batch = 0
-        if case.option("compile"):
-            self._compile(case.option("compile"))
+        mode = case.option("compile")
+        if mode:
+            options: dict[str, Any] = {"freezing": True, "max_autotune": mode == "max-autotune"}
+            self._call = torch.compile(self._module, dynamic=False, options=options)
+            self._compiled_batch = case.batch
+        if on_gpu:
+            self._cuda = pytorch_cuda.CudaNetwork(
+                self._call,
+                self._dtype,
+                self._layout,
+                torch.bfloat16 if self._autocasts else None,
+                case.option("graph") == "yes",
+                self._compiled_batch,
+            )
+        if mode:
+            self._compile(mode)
+        elif on_gpu:
+            self.infer(
+                self._blank(case.batch)
+            )  # algorithms are chosen and graphs captured here, not in a sample
 
     def _compile(self, mode: str) -> None:
-        import torch
+        """Has the compiler do its work, which it does in the first call."""
         from torch._dynamo.utils import counters
 
-        assert self._module is not None
         counters.clear()
-        options: dict[str, Any] = {"freezing": True, "max_autotune": mode == "max-autotune"}
-        self._call = torch.compile(self._module, dynamic=False, options=options)
-        self._compiled_batch = self._case.batch
-        blank = np.zeros((self._case.batch, 3, self._size, self._size), np.float32)
+        blank = self._blank(self._case.batch)
         started = time.perf_counter()
         with _empty_cache():
             self.infer(blank)
@@ -102,12 +136,27 @@ class PyTorch:
             "graph_breaks": sum(counters["graph_break"].values()),
         }
 
+    def _blank(self, n: int) -> NDArray[np.float32]:
+        return np.zeros((n, 3, self._size, self._size), np.float32)
+
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._cuda is not None:
+            return self._cuda.lane.infer(pixels)
         n = len(pixels)
         if n < self._compiled_batch:
             filling = np.zeros((self._compiled_batch - n, *pixels.shape[1:]), pixels.dtype)
             pixels = np.concatenate([pixels, filling])
         return self._infer(self._call, pixels)[:n]
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        """See ``TimesStages``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_stages(pixels)
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """See ``OnDevice``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_on_device(pixels)
 
     def _infer(self, call: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
@@ -126,55 +175,49 @@ class PyTorch:
         import torch
 
         assert self._module is not None
-        parameters = list(self._module.parameters())
-        layers = self._layer_precisions()
+        parameters = dict(self._module.named_parameters())
+        layers = layer_precisions(self._module, self._eager_pass)
         counts = Counter(f"{kind} {dtype}" for kind, dtype in layers.values())
-        with self._autocast():
-            autocast = torch.is_autocast_enabled("cpu")
+        of_device = self._proof_of_device()
+        sentences = (
+            self._not_compiled(),
+            other_precision(self._case.precision, layers),
+            other_device(self._device, parameters),
+            of_device.pop("fallback", ""),
+        )
         return {
             **self._proof,
             **self._compiled_later(),
             "version": torch.__version__,
-            "devices": sorted({str(parameter.device) for parameter in parameters}),
-            "dtypes": sorted({_name(parameter.dtype) for parameter in parameters}),
-            "layout": _name(self._layout),
+            "devices": sorted({str(parameter.device) for parameter in parameters.values()}),
+            "dtypes": sorted({plain_name(parameter.dtype) for parameter in parameters.values()}),
+            "layout": plain_name(self._layout),
             "intra_op_threads": torch.get_num_threads(),
+            **of_device,
+            "layer_counts": dict(sorted(counts.items())),
+            "fallback": " and ".join(filter(None, sentences)),
+        }
+
+    def _proof_of_device(self) -> dict[str, Any]:
+        import torch
+
+        if self._cuda is not None:
+            return {"autocast": self._autocasts, **pytorch_cuda.device_proof(self._case, self._cuda)}
+        with self._autocast():
+            autocast = torch.is_autocast_enabled("cpu")
+        return {
             "instruction_set": torch.backends.cpu.get_cpu_capability(),
             "onednn": bool(torch.backends.mkldnn.enabled),
             "autocast": autocast,
-            "layer_counts": dict(sorted(counts.items())),
-            "fallback": " and ".join(filter(None, [self._not_compiled(), self._other_precision(layers)])),
         }
 
-    def _layer_precisions(self) -> dict[str, tuple[str, str]]:
-        """Class and result type of every convolution and linear layer by name, watched in one eager pass."""
-        from torch import nn
-
+    def _eager_pass(self) -> None:
+        """One pass through the network itself, which hooks can watch."""
         assert self._module is not None
-        seen: dict[str, tuple[str, str]] = {}
-
-        def watch(name: str) -> Any:
-            def look(layer: nn.Module, _: Any, result: torch.Tensor) -> None:
-                seen[name] = (type(layer).__name__, _name(result.dtype))
-
-            return look
-
-        hooks = [
-            layer.register_forward_hook(watch(name))
-            for name, layer in self._module.named_modules()
-            if isinstance(layer, (nn.Conv2d, nn.Linear))
-        ]
-        try:
-            self._infer(self._module, np.zeros((1, 3, self._size, self._size), np.float32))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return seen
-
-    def _other_precision(self, layers: Mapping[str, tuple[str, str]]) -> str:
-        wanted = {"fp32": "float32", "bf16": "bfloat16"}[self._case.precision]
-        other = [f"{name} ({dtype})" for name, (_, dtype) in layers.items() if dtype != wanted]
-        return f"these layers gave another type than {wanted}: {', '.join(other)}" if other else ""
+        if self._cuda is not None:
+            self._cuda.eager(self._module, self._blank(1))
+        else:
+            self._infer(self._module, self._blank(1))
 
     def _compiled_later(self) -> dict[str, int]:
         """How many graphs were compiled after ``load``, where there should be none: they cost time when they came."""
@@ -192,7 +235,9 @@ class PyTorch:
         return ""
 
     def close(self) -> None:
-        self._module = self._call = None
+        if self._cuda is not None:
+            self._cuda.close()
+        self._module = self._call = self._cuda = None
 
 
 def shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -224,11 +269,6 @@ def _network(files: ModelFiles) -> nn.Module:
     return module.eval()
 
 
-def _name(constant: object) -> str:
-    """``torch.float32`` as ``float32``."""
-    return str(constant).removeprefix("torch.")
-
-
 def require_compiler() -> None:
     """torch.compile makes C++ for a CPU, and needs somebody to compile that.
 
@@ -256,19 +296,3 @@ def _empty_cache() -> Iterator[None]:
             os.environ.pop(name)
             if before is not None:
                 os.environ[name] = before
-
-
-def _require_cuda() -> None:
-    """Raises ``Unavailable`` where this PyTorch has no CUDA device, saying which half is missing."""
-    import torch
-
-    if torch.version.cuda is None:
-        raise Unavailable(
-            f"this PyTorch ({torch.__version__}) is a CPU build; on a machine with an NVIDIA GPU run "
-            "`make clean setup`, which installs the CUDA build"
-        )
-    if not torch.cuda.is_available():
-        raise Unavailable(
-            "PyTorch sees no CUDA device; `scarlet-bench doctor` tells whether a driver is there"
-        )
-    raise Unavailable("CUDA rows are not built yet for PyTorch; use --devices cpu")

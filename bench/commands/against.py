@@ -24,7 +24,7 @@ def against(
     ] = None,
     data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
     pipeline: Annotated[
-        str, typer.Option(help="turbo, dali or reference. Default: turbo, beside a GPU dali.")
+        str, typer.Option(help="turbo, dali, dali_gpu or reference. Default: turbo, or dali_gpu for cuda.")
     ] = "",
     backends: Annotated[str, typer.Option(help="Comma-separated.")] = "onnxruntime",
     devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",

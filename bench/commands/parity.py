@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def parity(
     data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[str, typer.Option(help="Comma-separated.")] = "turbo,dali",
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated. Default: turbo,dali and, beside a GPU, dali_gpu,dali_gpu_engine."
+        ),
+    ] = "",
     images: Annotated[str, typer.Option(help="How many images, evenly over the classes, or all.")] = "200",
     model: Annotated[
         str, typer.Option(help="Whose preprocessing, and whose predictions: as of run.")
@@ -29,12 +34,14 @@ def parity(
 
     Exit code 0 where all is within tolerance, 1 where it is not.
     """
+    import pipelines
     from bench import pipeline_check
     from bench.report.stages import stage_table
     from bench.settings import image_count
 
     console = console_for(as_json)
-    found = pipeline_check.compare(data, pipeline, image_count(images), model, checkpoint, console)
+    named = pipeline or ",".join(pipelines.fast_names())
+    found = pipeline_check.compare(data, named, image_count(images), model, checkpoint, console)
     if as_json:
         typer.echo(json.dumps(found))
     else:

@@ -8,11 +8,62 @@ from typing import Annotated
 import typer
 
 from bench.commands.shared import Json, console_for, show_run
+from models.errors import BenchError
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")] = Path("results/latest"),
+    form: Annotated[
+        str,
+        typer.Option("--format", help="Make only this one, and say where: latex, markdown, csv and so on."),
+    ] = "",
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Of the LaTeX table, comma-separated, such as backend,precision,batch,top1,latency,ratio."
+        ),
+    ] = "",
+    caption: Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")] = "",
+    label: Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")] = "",
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Also draw the charts for papers: PDF, SVG and PNG in figures/.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Remake a run's reports from its raw files."""
-    show_run(run, console_for(as_json), as_json)
+    if form.lower() != "latex" and (columns or caption or label):
+        raise BenchError("--columns, --caption and --label are of LaTeX tables", "Add --format latex.")
+    if form:
+        typer.echo(_one(run, form, columns, caption, label))
+        return
+    console = console_for(as_json)
+    show_run(run, console, as_json)
+    if figures:
+        drawn = _figures(run.resolve())
+        said = f"figures: {len(drawn)} files in {run / 'figures'}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
+    """Makes one form of a run's report; gives its file."""
+    from bench.case import checked_names
+    from bench.report import FORMATS, latex
+    from bench.report.frame import load_frame, load_info
+
+    (form,) = checked_names("format", [form], FORMATS)
+    frame, info = load_frame(run), load_info(run)
+    path = run / FORMATS[form].FILE_NAME
+    if form == "latex":
+        latex.write(frame, info, path, latex.Options(columns, caption, label))
+    else:
+        FORMATS[form].write(frame, info, path)
+    return path
+
+
+def _figures(run: Path) -> list[Path]:
+    """Draws the charts of a run for papers."""
+    from bench.report.charts import charts
+    from bench.report.figures import write_figures
+    from bench.report.frame import load_frame, load_info
+
+    return write_figures(charts(run, load_frame(run), load_info(run)), run / "figures")

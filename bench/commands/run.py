@@ -26,7 +26,8 @@ def run(
     pipeline: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: turbo, dali, reference; latency uses the first. Default: turbo, beside a GPU dali."
+            help="Comma-separated: turbo, dali, dali_gpu, dali_gpu_engine, reference; latency uses the first. Default: "
+            "turbo, or dali_gpu for cuda."
         ),
     ] = "",
     backends: Annotated[
@@ -64,8 +65,13 @@ def run(
     ] = "precision",
     option: Annotated[
         list[str] | None,
-        typer.Option(help="backend.name=value, for example pytorch.form=plain; may be repeated."),
+        typer.Option(
+            help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."
+        ),
     ] = None,
+    builds: Annotated[
+        int, typer.Option(help="TensorRT plans to build of each kind, to tell their spread.")
+    ] = 1,
     plan_file: Annotated[
         Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
     ] = None,
@@ -82,6 +88,7 @@ def run(
 ) -> None:
     """Measure a model and report."""
     from bench import session
+    from bench.builds import options as build_options
     from bench.settings import Settings
 
     console = console_for(as_json)
@@ -103,7 +110,7 @@ def run(
         "seed": seed,
         "stop": stop,
         "calibration": calibration,
-        "options": tuple(option or ()),
+        "options": (*(option or ()), *build_options(builds)),
     }
     if plan_file is not None:
         from bench import planfile
@@ -129,11 +136,13 @@ def run(
 
 def _is_explicit(context: typer.Context, setting: str) -> bool:
     """Whether the command line gave this setting."""
-    parameter = {"budget_seconds": "budget", "timeout_seconds": "timeout", "options": "option"}.get(
-        setting, setting
-    )
-    source = context.get_parameter_source(parameter)
-    return source is not None and source.name == "COMMANDLINE"
+    parameters = {
+        "budget_seconds": ("budget",),
+        "timeout_seconds": ("timeout",),
+        "options": ("option", "builds"),
+    }
+    sources = [context.get_parameter_source(name) for name in parameters.get(setting, (setting,))]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def plan(context: typer.Context) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.host import gpu_versions
 from bench.host.counters import ROOT
 from bench.host.judgements import findings
 from bench.host.machine import (
@@ -108,6 +109,7 @@ def doctor(
         Check("container", "ok", host["container"] or "no sign of one"),
         _gpu_check(host["nvidia"]),
         *_package_checks(facts.packages),
+        *_gpu_version_checks(host["nvidia"], facts.packages),
     ]
     for kind, found in findings(facts):
         state = "warn" if found.advice else "ok"
@@ -120,6 +122,12 @@ def _gpu_check(nvidia: Mapping[str, Any]) -> Check:
         return Check("NVIDIA GPU", "ok", f"none: {nvidia['reason']}")
     names = ", ".join(gpu["name"] or UNKNOWN for gpu in nvidia["gpus"])
     return Check("NVIDIA GPU", "ok", f"{names}; driver {nvidia['driver']}")
+
+
+def _gpu_version_checks(nvidia: Mapping[str, Any], packages: Mapping[str, str | None]) -> list[Check]:
+    """Whether driver and GPU packages fit together; nothing on a machine without a driver."""
+    fits = gpu_versions.fitting({**gpu_versions.installed(nvidia), **packages})
+    return [Check(fit.check, "warn" if fit.advice else "ok", fit.text, fit.advice) for fit in fits]
 
 
 def _package_checks(packages: Mapping[str, str | None]) -> list[Check]:

@@ -135,7 +135,7 @@ def only_case(settings: Settings) -> Case:
         pipeline="reference",
         batch=checked.batches[0],
         threads=checked.threads[0],
-        options=tuple(sorted(checked.options.get(backend, {}).items())),
+        options=checked.one_of(backend),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pipelines
 from bench import wire
 from bench.backends import make_backend
-from bench.backends.base import ModelFiles
+from bench.backends.base import ModelFiles, Unsupported
 from bench.case import Case
 from bench.profiling import PROFILERS
 from bench.profiling.nodes import Pixels, Profiler, Recording, measure
@@ -35,6 +35,9 @@ def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int)
         Unavailable, Unsupported: as of ``Backend.load``.
         BenchError: none of the images can be read, or the runtime's profile is not whole.
     """
+    if case.device != "cpu":
+        # Hooks and counters of the host would time how long kernels take to be launched.
+        raise Unsupported("layers are profiled on the CPU only; on a GPU use the vendor's profiler")
     pixels = _pixels(case, files, images)
     backend = make_backend(case.backend)
     backend.load(case, files)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.report import csv, markdown, parquet
+from bench.report import csv, html, jsonfile, latex, markdown, parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,10 @@ class Format(Protocol):
 FORMATS: dict[str, Format] = {
     "csv": csv,
     "parquet": parquet,
+    "json": jsonfile,
     "markdown": markdown,
+    "html": html,
+    "latex": latex,
 }
 
 
@@ -51,9 +54,11 @@ def write_all(run: Path) -> dict[str, Path]:
         BenchError: the folder holds no run, or cannot be written.
     """
     from bench.report.frame import load_frame, load_info
+    from bench.tables import kept_reads
 
-    frame, info = load_frame(run), load_info(run)
-    paths = {name: Path(run) / format_.FILE_NAME for name, format_ in FORMATS.items()}
-    for name, path in paths.items():
-        FORMATS[name].write(frame, info, path)
+    with kept_reads():
+        frame, info = load_frame(run), load_info(run)
+        paths = {name: Path(run) / format_.FILE_NAME for name, format_ in FORMATS.items()}
+        for name, path in paths.items():
+            FORMATS[name].write(frame, info, path)
     return paths

@@ -182,6 +182,14 @@ _TABLES = {
         Column("95 % interval", _interval_ms, detail=True),
         Column("p90 ms", lambda row: milliseconds(row, "latency_ns_p90"), detail=True),
         Column("p99 ms", lambda row: milliseconds(row, "latency_ns_p99"), detail=True),
+        *(
+            Column(f"{title} ms", lambda row, name=name: milliseconds(row, name), detail=True)  # type: ignore[misc]
+            for title, name in (
+                ("H2D", "h2d_ns_p50"),
+                ("D2H", "d2h_ns_p50"),
+                ("End to end", "end_to_end_ns_p50"),
+            )
+        ),
         _VERSUS,
         Column("Images/s", _throughput),
         _count("n_samples", "Samples", detail=True),

@@ -74,6 +74,9 @@ COLUMNS = {
     "peak_percent": "Float64",
     "model_file_bytes": "Int64",
     "energy_joules_per_image": "Float64",
+    "h2d_ns_p50": "Float64",
+    "d2h_ns_p50": "Float64",
+    "end_to_end_ns_p50": "Float64",
 }
 TEXT_COLUMNS = tuple(name for name, type_ in COLUMNS.items() if type_ == "string")
 
@@ -93,7 +96,8 @@ def load_frame(run: Path) -> pd.DataFrame:
       the median. A quantile with fewer samples than ``stats.min_samples_for_quantile`` is empty and ``note`` says
       so.
     - ``throughput_images_per_s`` of latency and throughput Cases: images over the sum of the samples' times. The
-      samples follow one another, so that sum is the time spent. ``_low`` and ``_high`` of throughput Cases: its
+      samples follow one another, so that sum is the time spent. (Latency Cases on a GPU: of the stage
+      ``compute``, without the copies.) ``_low`` and ``_high`` of throughput Cases: its
       95 % bootstrap interval over passes, ``bootstrap.throughput_interval``.
     - ``n_images``: images predicted (accuracy), or worked on in timed samples (throughput). ``top1_percent`` and
       ``top5_percent`` are of those; empty for random weights, and for demo weights on other images than the demo
@@ -106,13 +110,18 @@ def load_frame(run: Path) -> pd.DataFrame:
       ``n_disturbed_rounds`` of timed Cases: time per image over the baseline's, see ``verdict.Comparison``.
     - ``decode_images_per_s``, ``preprocess_images_per_s``, ``compute_images_per_s`` of throughput Cases: what each part
       of a pass reaches alone on the same threads (median over rounds). ``sum_of_parts_images_per_s``: what a pass
-      would reach whose parts never overlapped, 1 / (1/decode + 1/preprocess + 1/compute);
+      could reach at most: where its parts share the cores, their times one after the other; where they have hardware of
+      their own (a GPU that decodes or computes, threads that do not add up to more than the cores), the slower side.
+      ``preprocess_images_per_s`` is empty where a GPU decodes: its decoding holds it.
       ``sum_of_parts_percent``: the pass relative to that; ``bound_by``: the part that takes longest.
     - ``gflop_per_s`` of timed Cases: two operations for each multiply-add of the network, in 10**9 a second, from the
       median latency or, in throughput Cases, from the part ``compute``. ``peak_percent``: the share of what matrix
       multiplication in that precision reached on as many threads, where ``scarlet-bench doctor --peak`` measured it.
     - ``model_file_bytes``: of the file that the backend loaded. ``energy_joules_per_image`` of latency Cases, where
       RAPL can be read: everything on the processor's packages, idle power included.
+    - ``h2d_ns_p50``, ``d2h_ns_p50``, ``end_to_end_ns_p50`` of latency Cases on a GPU, whose ``latency_ns_*`` are of the
+      GPU's work alone (stage ``compute``): medians of the copies to it and back, and of the whole call as its caller
+      sees it.
     - ``note``: what else must be known of the row; ``DEMO_NOTE`` on every row of a run with demo data or weights.
 
     Raises:

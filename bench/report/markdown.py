@@ -12,7 +12,7 @@ from bench.comparison import against_reference
 from bench.files import write_text
 from bench.flips import FlipLedger
 from bench.predictions import ScoredRun
-from bench.report import flips, waterfall
+from bench.report import builds, flips, waterfall
 from bench.report.format import Table, tables
 from bench.report.sentences import dataset_line, host_line, one_line, summary, watermarks
 from bench.waterfall import steps as waterfall_steps
@@ -59,7 +59,8 @@ def _lines(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Iter
     if info.get("created_at"):
         yield f"- Started: {escaped(str(info['created_at']))}"
     for table in tables(frame, info):
-        yield from _table(table)
+        yield from markdown_table(table)
+    yield from _builds(frame, run)
     yield from _waterfall(run)
     yield from _flips(run)
     yield from _warnings(info)
@@ -67,7 +68,15 @@ def _lines(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Iter
     yield from _remake(info)
 
 
-def _table(table: Table, level: str = "##") -> Iterator[str]:
+def _builds(frame: pd.DataFrame, run: ScoredRun) -> Iterator[str]:
+    """What several builds of one plan differ in; nothing where there is one of each."""
+    found = builds.lines(frame, run)
+    if found:
+        yield from ("", "## Builds", "", *(f"- {escaped(line)}" for line in found))
+
+
+def markdown_table(table: Table, level: str = "##") -> Iterator[str]:
+    """A heading, the table and its notes, line by line."""
     yield ""
     yield f"{level} {escaped(table.title)}"
     yield ""
@@ -94,7 +103,7 @@ def _waterfall(run: ScoredRun) -> Iterator[str]:
     drawn = waterfall.table(steps) if max((step.depth for step in steps), default=0) > 1 else None
     if drawn is None:
         return
-    yield from _table(drawn)
+    yield from markdown_table(drawn)
     demo = bool((run.info.get("dataset") or {}).get("is_demo"))
     figure = waterfall.write_figure(run.path, steps, demo)
     if figure is not None:
@@ -136,7 +145,7 @@ def _flips_of(names: Sequence[str], ledgers: Sequence[FlipLedger]) -> Iterator[s
         if ledger.n_flips:
             shown = min(FLIPS_SHOWN, ledger.n_flips)
             title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
-            yield from _table(flips.flips_table(title, ledger, FLIPS_SHOWN), "###")
+            yield from markdown_table(flips.flips_table(title, ledger, FLIPS_SHOWN), "###")
 
 
 def _row(cells: Any) -> str:

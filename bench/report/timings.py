@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from bench import verdict
 
+# The stages that a latency Case on a GPU times besides the one that it is compared on.
+BESIDES = ("h2d", "d2h", "end_to_end")
+
 # The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
 PARTS = ("decode", "preprocess", "compute")
 
@@ -76,7 +79,7 @@ def _timing(
     if total_ns:
         row["throughput_images_per_s"] = n_images * 1e9 / total_ns
     if result.case.scenario == "latency":
-        return row | _quantiles(latency_ns, notes)
+        return row | _quantiles(latency_ns, notes) | _besides(result, samples)
     row["n_images"] = n_images
     if min(latency_ns.min(), images.min()) > 0:
         interval = bootstrap.throughput_interval(images, latency_ns / 1e9)
@@ -87,6 +90,17 @@ def _timing(
                 f"the interval of a throughput needs {bootstrap.MIN_PASSES} passes, had {len(timed)}"
             )
     return row | _parts(result, samples, row.get("throughput_images_per_s"), info)
+
+
+def _besides(result: CaseResult, samples: pd.DataFrame) -> dict[str, float]:
+    """Medians of the stages that were timed beside the row's own."""
+    timed = samples[~samples["warmup"]]
+    found = {}
+    for stage in BESIDES:
+        part = timed.loc[timed["stage"] == stage, "latency_ns"]
+        if len(part) and stage != result.stage:
+            found[f"{stage}_ns_p50"] = float(part.median())
+    return found
 
 
 def _parts(
@@ -101,7 +115,8 @@ def _parts(
             ns_per_image[stage] = float((part["latency_ns"] / part["images"]).median())
     # A fake clock stands still while images are decoded: a part that takes no time has no rate.
     row: dict[str, Any] = {f"{stage}_images_per_s": 1e9 / ns for stage, ns in ns_per_image.items() if ns > 0}
-    if len(ns_per_image) < len(PARTS) or not any(ns_per_image.values()):
+    # Where a GPU decodes, preprocessing is a part of it.
+    if not {"decode", "compute"} <= ns_per_image.keys() or not any(ns_per_image.values()):
         return row
     limit_ns, bound_by = limit_of_parts(ns_per_image, threads_of_parts(result), _cores(result, info))
     row["sum_of_parts_images_per_s"], row["bound_by"] = 1e9 / limit_ns, bound_by
@@ -111,9 +126,14 @@ def _parts(
 
 
 def threads_of_parts(result: CaseResult) -> dict[str, int]:
-    """Processor threads that each part of the Case keeps busy; none for what a GPU does."""
+    """Processor threads that each part of the Case keeps busy; none for what a GPU does.
+
+    A GPU that decodes is helped by the CPU. How much of it that takes is not known here: the sides count as hardware of
+    their own, and the limit is then the slower of them, which no pass can beat.
+    """
     case = result.case
     readers = int(result.metrics.get("decode_threads") or case.threads)
+    readers = 0 if result.metrics.get("decodes_on_gpu") else readers
     return {
         "decode": readers,
         "preprocess": readers,
@@ -124,7 +144,7 @@ def threads_of_parts(result: CaseResult) -> dict[str, int]:
 def _cores(result: CaseResult, info: Mapping[str, Any]) -> int:
     """Logical cores that the Case could use; where nobody wrote it down, as many as its busiest part has threads."""
     known = result.metrics.get("cores") or (info.get("host") or {}).get("logical_cores_allowed")
-    return int(known or max(threads_of_parts(result).values()))
+    return int(known or max(1, *threads_of_parts(result).values()))
 
 
 def limit_of_parts(
@@ -135,18 +155,20 @@ def limit_of_parts(
     Parts that need the same cores take turns on them: together they cannot be faster than all their processor time
     spread over all cores. With as many threads as cores on either side that is 1 / (1/decode + 1/preprocess +
     1/compute) images a second. And no pass is faster than its slower side: reading (decode, then preprocess, on
-    the same threads) or compute. Where the two sides have cores of their own, that alone counts.
+    the same threads) or compute. Where the two sides have cores, or devices, of their own, that alone counts: the limit
+    is then the smaller of the two rates.
 
     Args:
-        ns_per_image: of each of ``PARTS``, timed alone with its threads.
+        ns_per_image: of each of ``PARTS``, timed alone with its threads; without ``preprocess`` where ``decode`` has
+            it.
         threads: of each part.
         cores: logical cores that there are.
 
     Returns:
         nanoseconds an image; and of the parts that set them the one that takes most.
     """
-    busy = {stage: ns_per_image[stage] * min(threads[stage], cores) / cores for stage in PARTS}
-    reading = {stage: ns_per_image[stage] for stage in ("decode", "preprocess")}
+    busy = {stage: ns * min(threads[stage], cores) / cores for stage, ns in ns_per_image.items()}
+    reading = {stage: ns for stage, ns in ns_per_image.items() if stage != "compute"}
     sides = (busy, reading, {"compute": ns_per_image["compute"]})
     slowest = max(sides, key=lambda side: sum(side.values()))
     return sum(slowest.values()), max(slowest, key=lambda stage: slowest[stage])

@@ -14,6 +14,7 @@ from bench.accuracy import Predictions
 from bench.backends.base import Backend, Unsupported
 from bench.case import Case
 from bench.tasks.base import Context, Outcome, Progress, bad_images, fallback_sentence
+from bench.tasks.overlap import infer, work_for
 from pipelines.base import Batch
 
 
@@ -29,7 +30,7 @@ class AccuracyTask:
                 f"the network has {files.classes} classes and the images' labels go up to {highest}: "
                 "accuracy needs a network trained on these classes; use --scenarios latency"
             )
-        self._case, self._infer, self._run = case, backend.infer, context.run_folder
+        self._case, self._backend, self._run = case, backend, context.run_folder
         self._pipeline = context.open_pipeline(case, self._images)
         self._batches: Iterator[Batch] = iter(self._pipeline)
         self._fixed_batch = files.fixed_batch
@@ -46,7 +47,7 @@ class AccuracyTask:
                 self._ended = True
             else:
                 self._digest.update(np.ascontiguousarray(batch.pixels).data)
-                self._predictions.add(batch.indices, self._logits(batch.pixels))
+                self._predictions.add(batch.indices, self._logits(batch))
         seen = self._predictions.n_images
         return Progress(
             warm=True,
@@ -56,13 +57,16 @@ class AccuracyTask:
             detail=f"{seen} images",
         )
 
-    def _logits(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits of the batch; a graph of fixed batch gets the last, smaller batch filled up with zeros."""
-        n = len(pixels)
+    def _logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits of the batch, handed over as in a timed pass.
+
+        A graph of fixed batch gets the last, smaller batch filled up with zeros.
+        """
+        n, pixels = len(batch.indices), batch.pixels
         if self._fixed_batch is not None and n < self._fixed_batch:
             filling = np.zeros((self._fixed_batch - n, *pixels.shape[1:]), dtype=pixels.dtype)
-            return self._infer(np.concatenate([pixels, filling]))[:n]
-        return self._infer(pixels)
+            return self._backend.infer(np.concatenate([pixels, filling]))[:n]
+        return infer(self._backend, work_for(self._backend, self._case.device, batch))
 
     def finish(self, stop_reason: str) -> Outcome:
         index, top, margin = self._predictions.columns()

@@ -135,15 +135,22 @@ def fallback_sentence(case: Case, pipeline: Pipeline, n_images: int) -> str:
 def write_samples(
     run: RunFolder, case: Case, stage: str | list[str], samples: Samples, images: int | list[int]
 ) -> None:
-    """Writes a Case's samples; ``stage`` is what each timed, ``images`` how many it worked on."""
+    """Writes a Case's samples; ``stage`` is what each timed, ``images`` how many it worked on.
+
+    Where the calls timed further stages, each of those is a sample of its own in the same round, after the others.
+    """
     n = len(samples.latency_ns)
+    copies = 1 + len(samples.stages)
+    stages = [stage] * n if isinstance(stage, str) else list(stage)
+    further = [name for name in samples.stages for _ in range(n)]
+    times = [samples.latency_ns, *samples.stages.values()]
     run.write_samples_part(
         case.case_id,
-        round=np.array(samples.round, dtype=np.int32),
-        stage=stage,
-        images=np.full(n, images, dtype=np.int32)
+        round=np.tile(np.array(samples.round, dtype=np.int32), copies),
+        stage=stages + further if further else stage,
+        images=np.full(n * copies, images, dtype=np.int32)
         if isinstance(images, int)
-        else np.array(images, dtype=np.int32),
-        warmup=np.array(samples.warmup, dtype=bool),
-        latency_ns=np.array(samples.latency_ns, dtype=np.int64),
+        else np.tile(np.array(images, dtype=np.int32), copies),
+        warmup=np.tile(np.array(samples.warmup, dtype=bool), copies),
+        latency_ns=np.concatenate([np.array(values, dtype=np.int64) for values in times]),
     )

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend
+from bench.backends.base import Backend, TimesStages, Unsupported
 from bench.case import Case
-from bench.latency import STAGE, STOPS, LatencySampler
+from bench.latency import STAGE, STOPS, WHOLE, LatencySampler
 from bench.tasks.base import Context, Outcome, Progress, clock_of, write_samples
 
 
 class LatencyTask:
-    """Times one call after another on the first batch of real images, held in memory."""
+    """Times one call after another on the first batch of real images, held in memory.
+
+    On the CPU a sample is the stage ``compute``: the call as its caller sees it. On a GPU ``compute`` is the GPU's
+    work alone, timed by the backend's events, and it is what rows are compared on; ``h2d``, ``d2h`` and
+    ``end_to_end``, the call as its caller sees it, are kept beside. A backend on a GPU that has no such events is
+    timed as ``end_to_end``, and so compared with none that has.
+    """
 
     def __init__(self, case: Case, backend: Backend, context: Context) -> None:
         self._case, self._run = case, context.run_folder
+        flush = l2_flush(case)
         pixels = first_batch(case, context)
         self._input_sha256 = hashlib.sha256(pixels.data).hexdigest()
+        call: Callable[[], object] = lambda: backend.infer(pixels)  # noqa: E731
+        self._stage, headline = STAGE, ""
+        if case.device == "cuda":
+            if isinstance(backend, TimesStages):
+                headline, call = STAGE, _staged(backend, pixels)
+            else:
+                self._stage = WHOLE
         self._sampler = LatencySampler(
-            lambda: backend.infer(pixels), clock_of(backend), stop=STOPS[context.stop]()
+            call, clock_of(backend), stop=STOPS[context.stop](), headline=headline, before=flush
         )
         self._clock = clock_of(backend)
 
@@ -46,9 +62,9 @@ class LatencyTask:
 
     def finish(self, stop_reason: str) -> Outcome:
         images = self._case.batch * self._case.instances
-        write_samples(self._run, self._case, STAGE, self._sampler.samples, images)
+        write_samples(self._run, self._case, self._stage, self._sampler.samples, images)
         return Outcome(
-            stage=STAGE,
+            stage=self._stage,
             metrics={
                 "n_warmup": self._sampler.n_warmup,
                 "warmup_settled": self._sampler.settled,
@@ -64,6 +80,29 @@ class LatencyTask:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _staged(backend: TimesStages, pixels: NDArray[np.float32]) -> Callable[[], Mapping[str, int]]:
+    def call() -> Mapping[str, int]:
+        _, stages = backend.infer_stages(pixels)
+        return stages
+
+    return call
+
+
+def l2_flush(case: Case) -> Callable[[], Any] | None:
+    """What to do before each call, by the option ``l2``; nothing where the cache is left as it is.
+
+    Raises:
+        Unsupported: a Case on the CPU asks for it.
+    """
+    if case.option("l2", "warm") == "warm":
+        return None
+    if case.device != "cuda":
+        raise Unsupported(f"{case.backend}.l2 is about the GPU's cache; leave it out on the CPU")
+    from bench.backends.cuda import L2Flush
+
+    return L2Flush()
 
 
 def first_batch(case: Case, context: Context) -> NDArray[np.float32]:

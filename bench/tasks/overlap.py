@@ -1,4 +1,4 @@
-"""Keeps a backend at work on some batches while the next ones are made."""
+"""Keeps a backend at work on some batches while the next ones are made, and hands them over where they lie."""
 
 from __future__ import annotations
 
@@ -9,35 +9,65 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, Concurrent
-from pipelines.base import Pipeline
+from bench.backends.base import Backend, Concurrent, OnDevice
+from pipelines.base import Batch, Pipeline
+from pipelines.device import DevicePixels
 
 Pixels = NDArray[np.float32]
+
+# What a backend is handed: pixels in the host's memory, or on the device that it computes on.
+Work = Pixels | DevicePixels
 
 # Batches that wait for the backend besides those at work: one, so that it never waits for the caller to hand it the
 # next. tests/benchmarks/end_to_end.py --ahead tries others.
 AHEAD = 1
 
 
+def work_for(backend: Backend, device: str, batch: Batch) -> Work:
+    """The batch's pixels where this backend takes them: on the device if they lie there and it can, else on the host.
+
+    Args:
+        backend: loaded.
+        device: of its Case. Backends for several devices take device pixels on a GPU only.
+        batch: of a pipeline. Asking for pixels on the host copies those that a GPU made.
+    """
+    if batch.on_device is not None and device == "cuda" and isinstance(backend, OnDevice):
+        return batch.on_device
+    return batch.pixels
+
+
+def infer(backend: Backend, work: Work) -> Pixels:
+    """The logits of one batch; what was queued to write its pixels is waited for on the device, not on the host."""
+    if isinstance(work, DevicePixels):
+        assert isinstance(backend, OnDevice)
+        return backend.infer_on_device(work.wait())
+    return backend.infer(work)
+
+
 class Overlap:
     """Infers batches while the caller's thread takes the next ones from a pipeline.
 
     Backends that can work on several batches at the same time (``Concurrent``) are given as many as they have
-    slots; others are called from a thread of their own, one batch after the other.
+    slots; others are called from a thread of their own, one batch after the other. Batches that a pipeline made on a
+    GPU are handed to a backend there without passing through the host, save to several copies of one.
 
     Args:
         backend: loaded.
         ahead: batches that wait, decoded, besides those at work.
+        device: that the backend computes on, ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, backend: Backend, ahead: int = AHEAD) -> None:
+    def __init__(self, backend: Backend, ahead: int = AHEAD, device: str = "cpu") -> None:
         self._thread: ThreadPoolExecutor | None = None
-        self._submit: Callable[[Pixels], Future[Pixels]]
+        self._submit: Callable[[Work], Future[Pixels]]
+        self._work: Callable[[Batch], Work]
         if isinstance(backend, Concurrent) and backend.slots > 1:
-            self._slots, self._submit = backend.slots, backend.submit
+            self._slots, self._submit = backend.slots, _submit_pixels(backend)
+            self._work = lambda batch: batch.pixels
         else:
             self._thread = thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
-            self._slots, self._submit = 1, lambda pixels: thread.submit(backend.infer, pixels)
+            self._slots, self._submit = 1, lambda work: thread.submit(infer, backend, work)
+            self._work = lambda batch: work_for(backend, device, batch)
         self._most = self._slots + ahead
 
     @property
@@ -45,16 +75,20 @@ class Overlap:
         """Batches that the backend works on at the same time."""
         return self._slots
 
-    def infer_all(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+    def work(self, batch: Batch) -> Work:
+        """What the backend is handed of a batch."""
+        return self._work(batch)
+
+    def infer_all(self, batches: Iterable[Work]) -> Iterator[Pixels]:
         """The logits of each batch, in order. Nothing is at work when this ends, be it by an error.
 
         Args:
-            batches: as ``Backend.infer`` takes them; read in the caller's thread.
+            batches: as of ``work``; read in the caller's thread.
         """
         at_work: deque[Future[Pixels]] = deque()
         try:
-            for pixels in batches:
-                at_work.append(self._submit(pixels))
+            for work in batches:
+                at_work.append(self._submit(work))
                 if len(at_work) == self._most:
                     yield at_work.popleft().result()
             while at_work:
@@ -75,16 +109,24 @@ class Overlap:
         """
         indices: deque[NDArray[np.int64]] = deque()
 
-        def pixels() -> Iterator[Pixels]:
+        def works() -> Iterator[Work]:
             for batch in pipeline:
                 if fixed_batch in (None, len(batch.indices)):
                     indices.append(batch.indices)
-                    yield batch.pixels
+                    yield self._work(batch)
 
-        for logits in self.infer_all(pixels()):
+        for logits in self.infer_all(works()):
             yield indices.popleft(), logits
 
     def close(self) -> None:
         """Ends the thread; the backend stays open."""
         if self._thread is not None:
             self._thread.shutdown()
+
+
+def _submit_pixels(backend: Concurrent) -> Callable[[Work], Future[Pixels]]:
+    def submit(work: Work) -> Future[Pixels]:
+        assert not isinstance(work, DevicePixels)
+        return backend.submit(work)
+
+    return submit

@@ -14,8 +14,10 @@ from bench.tasks.base import Context, decode_threads
 from pipelines.base import PipelineUnsupported
 from pipelines.reference import UnreadableImage
 
-# Enough to keep all threads busy; a quarter of a pass, so that a round takes a quarter longer.
+# Enough to keep all threads busy; a quarter of a pass, so that a round takes a quarter longer. Beside a GPU passes are
+# longer and the machine has more cores: a part may be longer too.
 PART_IMAGES = 64
+PART_IMAGES_BESIDE_GPU = 256
 
 Pixels = NDArray[np.float32]
 
@@ -24,8 +26,9 @@ class Parts:
     """Times the steps of a pass one after the other, on the same threads as the pass and on the same images.
 
     Nothing overlaps here, so that the sum of the three is what a pass would take whose parts never ran side by
-    side: the yardstick for what overlap brought. ``decode`` goes from files to pixels, ``preprocess`` from pixels to
-    the network's input, ``compute`` from there to logits.
+    side: the yardstick for what overlap brought. (Where a GPU computes, the slower of reading and computing is.)
+    ``decode`` goes from files to pixels, ``preprocess`` from pixels to the network's input, ``compute`` from there to
+    logits.
 
     Args:
         case: pipeline, batch and threads are used.
@@ -48,7 +51,8 @@ class Parts:
         )
         self._batch, self._infer_all, self._clock = case.batch, infer_all, clock_ns
         at_once = case.batch * slots
-        wanted = max(1, min(PART_IMAGES, context.throughput_images) // at_once) * at_once
+        most = PART_IMAGES if case.device == "cpu" else PART_IMAGES_BESIDE_GPU
+        wanted = max(1, min(most, context.throughput_images) // at_once) * at_once
         paths = (image.path for image in context.images())
         readable = [path for path, _ in zip(filter(self._is_readable, paths), range(wanted), strict=False)]
         # A set smaller than a batch is repeated, as in a pass.

@@ -98,10 +98,22 @@ def test_a_label_names_what_read_the_images_where_it_matters() -> None:
 
 def test_options_reach_only_their_backend() -> None:
     plan = Plan(
-        "m", "demo", ("pytorch", "fake"), options={"pytorch": {"form": "plain"}}, scenarios=("latency",)
+        "m", "demo", ("pytorch", "fake"), options={"pytorch": {"form": ("plain",)}}, scenarios=("latency",)
     )
     options = {case.backend: case.options for case in plan.cases()}
     assert options == {"pytorch": (("form", "plain"),), "fake": ()}
+
+
+def test_values_of_options_are_expanded_and_an_empty_one_is_none_given() -> None:
+    given = {"pytorch": {"form": ("plain", "tuned"), "compile": ("", "default")}}
+    cases = Plan("m", "demo", ("pytorch",), batches=(1,), options=given, scenarios=("latency",)).cases()
+    assert [dict(case.options) for case in cases] == [
+        {"form": "plain"},
+        {"form": "tuned"},
+        {"form": "plain", "compile": "default"},
+        {"form": "tuned", "compile": "default"},
+    ]
+    assert len({case.case_id for case in cases}) == 4
 
 
 def test_names_are_checked_once_each_and_near_ones_suggested() -> None:

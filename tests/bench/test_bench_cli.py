@@ -99,7 +99,7 @@ def test_a_run_ends_with_a_table_its_files_and_latest(
 ) -> None:
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder)
     assert answer.code == 0, answer.err
-    assert "report.md" in answer.out
+    assert "report.html" in answer.out
     latest = Path("results/latest")
     assert latest.is_symlink()
     for name in (
@@ -109,6 +109,7 @@ def test_a_run_ends_with_a_table_its_files_and_latest(
         "predictions.parquet",
         "table.csv",
         "report.md",
+        "report.html",
     ):
         assert (latest / name).stat().st_size > 0, name
     info = json.loads((latest / "run.json").read_text())

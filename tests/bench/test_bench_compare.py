@@ -13,11 +13,11 @@ from report_run import case, end, make_run
 from rich.console import Console
 
 from bench import cli
-from bench.commands.compare import show
+from bench.commands.shared import show_document
 from bench.comparison import compare_named
 from bench.flips import compare
 from bench.predictions import RANDOM_NOTE, ScoredRun
-from bench.report import flips, write_all
+from bench.report import compared, flips, write_all
 from bench.report.frame import DEMO_NOTE
 
 N = 500
@@ -152,7 +152,8 @@ def test_demo_is_marked(command, tmp_path):
 def test_a_narrow_terminal_cuts_nothing(tmp_path):
     folder = make(tmp_path / "run", changed=3)
     stream = io.StringIO()
-    show(compare_named(str(folder.path), None, tmp_path), 2, Console(file=stream, width=30))
+    shown = compared.document(compare_named(str(folder.path), None, tmp_path), 2)
+    show_document(shown, Console(file=stream, width=30))
     header = next(line for line in stream.getvalue().splitlines() if line.startswith("Case"))
     assert header.rstrip().endswith("Top-1 points")
 

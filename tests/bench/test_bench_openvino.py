@@ -287,6 +287,19 @@ def test_importing_openvino_for_a_case_leaves_its_telemetry_out() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, timeout=120)
 
 
+def test_an_array_that_is_given_again_is_read_again(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
+    """It stays bound to the request; what it holds by then counts, and another array in between as well."""
+    backend, held = loaded(case_of(), files), pixels[:4].copy()
+    first = backend.infer(held)
+    assert np.array_equal(backend.infer(held), first)
+    held[:] = held[::-1].copy()
+    assert np.allclose(backend.infer(held), first[::-1], atol=1e-5)
+    assert np.allclose(backend.infer(pixels[:4].copy()), first, atol=1e-5)
+    assert np.allclose(backend.infer(held), first[::-1], atol=1e-5)
+    held.flags.writeable = False
+    assert np.allclose(backend.infer(held), first[::-1], atol=1e-5)
+
+
 def test_signals_still_arrive_after_backends_have_come_and_gone(files: ModelFiles) -> None:
     """Two Cores of one process would break this: see ``core``."""
     check = (

@@ -142,6 +142,7 @@ def test_the_command_prints_and_tells_by_its_exit_code(
         return {"data": "/data", "pipelines": {"dali": found(compared(), reason=reason)}}
 
     monkeypatch.setattr(pipeline_check, "compare", compare)
+    monkeypatch.setattr("pipelines.fast_names", lambda: ("turbo", "dali"))  # as without a GPU
     words = [
         "scarlet-bench",
         "parity",

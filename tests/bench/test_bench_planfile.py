@@ -161,8 +161,8 @@ def test_rules_go_through_a_runs_json(tmp_path: Path) -> None:
         ("budget: .inf", "budget is inf$", "seconds above 0"),
         ("images: 0", "images is 0$", "or all"),
         ("seed: a", "seed is 'a'$", "whole number"),
-        ("options: {pytorch: {form: yes}}", "options.pytorch.form is True$", "quotes"),
-        ("options: {pytorch: {form: }}", "options.pytorch.form is no value$", "quotes"),
+        ("options: {pytorch: {form: yes}}", r"options.pytorch.form\[0\] is True$", "quotes"),
+        ("options: {pytorch: {form: }}", r"options.pytorch.form\[0\] is no value$", "quotes"),
         ("a: b: c", "line 1: mapping values", "YAML"),
         ("seed: 1\nseed: 2", "line 2: the key 'seed' is given twice", "YAML"),
         ("? [a]\n: 3", "line 1: found unhashable key", "YAML"),
@@ -234,7 +234,7 @@ def stored_run(results: Path, name: str, fingerprint: str, seconds: int, latency
         latency_ns=np.array([10**9, *[latency_ns] * (n - 1)]),
     )
     folder.append_case(CaseResult(ACCURACY, Status.OK, **times))
-    folder.append_case(CaseResult(LATENCY, Status.OK, **times))
+    folder.append_case(CaseResult(LATENCY, Status.OK, stage="compute", **times))
     failed = replace(LATENCY, backend="onnxruntime")
     folder.append_case(CaseResult(failed, Status.CRASHED, **times))
     folder.append_case(CaseResult(replace(ACCURACY, backend="onnxruntime"), Status.OK))  # without its times

@@ -65,8 +65,9 @@ def shown(folder, width=80):
 
 def test_write_all_writes_every_format_and_twice_the_same_bytes(folder):
     paths = write_all(folder.path)
-    assert set(paths) == set(FORMATS) == {"csv", "parquet", "markdown"}
-    assert {path.name for path in paths.values()} == {"table.csv", "table.parquet", "report.md"}
+    assert set(paths) == set(FORMATS)
+    names = {"table.csv", "table.parquet", "table.json", "table.tex", "report.md", "report.html"}
+    assert {path.name for path in paths.values()} == names
     before = {path: path.read_bytes() for path in paths.values()}
     folder.merge_parts()
     assert {path: path.read_bytes() for path in write_all(folder.path).values()} == before

@@ -406,3 +406,15 @@ def test_import_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=home
     )
     assert not {"pandas", "pyarrow", "scipy", "torch", "numpy", "onnxruntime"} & set(loaded.stdout.split())
+
+
+def test_what_is_kept_is_read_once_and_only_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    monkeypatch.setattr(tables, "_read", lambda *words: reads.append(words) or len(reads))
+    with tables.kept_reads():
+        assert tables.read(tmp_path, "samples", ["a"]) == 1
+        with tables.kept_reads():
+            assert tables.read(tmp_path, "samples", ["a"]) == 1
+        assert tables.read(tmp_path, "samples", ["a", "b"]) == 2, "another question"
+        assert tables.read(tmp_path, "predictions", ["a"]) == 3
+    assert tables.read(tmp_path, "samples", ["a"]) == 4

@@ -91,7 +91,8 @@ class Published:
     def top1(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         seen = 0
         for images in self._loader:
-            _, predicted = self._module(images).topk(5, 1, True, True)
+            # The values would keep the batch's graph alive beside that of the next: 12 GB instead of 6.
+            predicted = self._module(images).topk(5, 1, True, True)[1]
             yield np.arange(seen, seen + len(images)), predicted[:, 0].numpy()
             seen += len(images)
 

@@ -1,8 +1,8 @@
 """What a run on many images costs in memory and on disk.
 
-    python tests/benchmarks/run_memory.py [--images 5000]
+    python tests/benchmarks/run_memory.py [--images 5000] [--pipelines turbo dali reference]
 
-Makes small JPEGs, scores them with ONNX Runtime through DALI and the reference, once a tenth of them and once all,
+Makes small JPEGs, scores them with ONNX Runtime through each pipeline, once a tenth of them and once all,
 and prints the runner's peak memory, each worker's, and the size of the predictions. Exit code 1 when the runner took
 400 MB or more, the predictions 5 MB or more, or a worker's memory grew by more than 5 % with ten times the images.
 """
@@ -30,13 +30,14 @@ MB = 1e6
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--pipelines", nargs="+", default=["turbo", "dali", "reference"])
     wanted = parser.parse_args()
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_images(folder / "data" / "valid", wanted.images)
         workers: dict[tuple[str, int], float] = {}
-        for pipeline in ("dali", "reference"):
+        for pipeline in wanted.pipelines:
             for count in (wanted.images // 10, wanted.images):
                 settings = Settings(
                     data=str(folder / "data"),
@@ -53,7 +54,7 @@ def main() -> int:
     runner = (peak_rss_bytes() or 0) / MB
     print(f"runner's peak: {runner:.0f} MB; predictions of {wanted.images} images: {predictions:.2f} MB")
     grown = []
-    for pipeline in ("dali", "reference"):
+    for pipeline in wanted.pipelines:
         few, many = workers[pipeline, wanted.images // 10], workers[pipeline, wanted.images]
         grown.append(many / few - 1)
         print(

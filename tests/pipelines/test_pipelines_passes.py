@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import names, open_pipeline
+from pipelines import ON_GPU, names, open_pipeline
 from pipelines.base import Batch, Pipeline, Preprocess
 from pipelines.imagenet import Image
 from pipelines.reference import normalise, reference_pixels
@@ -18,7 +18,8 @@ BAD_REASONS = 12
 NEEDS = {"dali": "nvidia.dali", "turbo": "simplejpeg"}
 
 
-@pytest.fixture(params=names())
+# Those on a GPU: test_pipelines_dali_gpu.py, and tests/gpu.
+@pytest.fixture(params=[name for name in names() if name not in ON_GPU])
 def name(request: pytest.FixtureRequest) -> str:
     if request.param in NEEDS:
         pytest.importorskip(NEEDS[request.param])

@@ -197,7 +197,7 @@ def test_unknown_interpolation_and_counts_below_one_are_refused():
 
 
 def test_pipelines_open_by_name():
-    assert names() == ("reference", "dali", "turbo")
+    assert names() == ("reference", "dali", "turbo", "dali_gpu", "dali_gpu_engine")
     assert open_pipeline("reference", [], 1, 1, DEFAULT).name == "reference"
     with pytest.raises(BenchError) as caught:
         open_pipeline("referense", [], 1, 1, DEFAULT)

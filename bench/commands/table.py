@@ -1,0 +1,120 @@
+"""`table`: several models beside each other, published and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.commands.shared import GOOD, INTERRUPTED, Json, console_for
+from models.errors import BenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.field.rows import FieldRow
+
+MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
+
+
+def table(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="scarlet_a, scarlet_a=ScarletA.pth.tar, timm/<name>, onnx:<file>. Default: the three of SCARLET."
+        ),
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Make the table from these runs, or folders of runs, and measure nothing; may be repeated."
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the models that are only published.")
+    ] = False,
+    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
+    backends: Annotated[str, typer.Option(help="Comma-separated. Default: as of `run`.")] = "",
+    devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
+    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
+    batches: Annotated[str, typer.Option(help="Batch sizes to time, comma-separated.")] = "1",
+    pipeline: Annotated[str, typer.Option(help="What makes the pixels. Default: as of `run`.")] = "",
+    images: Annotated[str, typer.Option(help="How many images to score, or all.")] = "",
+    budget: Annotated[float, typer.Option(help="Seconds for the timed rounds of each model.")] = 20.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that one Case may take.")] = 1800.0,
+    option: Annotated[
+        list[str] | None, typer.Option(help="backend.name=value, as of `run`; may be repeated.")
+    ] = None,
+    caption: Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")] = "",
+    label: Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:field.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for table.md, table.tex, table.csv and the runs. Default: a new one in results/runs; with "
+            "--runs none."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Set models beside each other: cost, published and measured accuracy, latency of each backend."""
+    from bench.commands.shared import draw
+    from bench.field import rows as field
+    from bench.field import run
+    from bench.field import table as text
+    from bench.report.latex_layout import checked_label
+    from bench.results import new_run_path
+    from bench.session import RESULTS
+    from bench.settings import Settings
+
+    console = console_for(as_json)
+    if label:
+        checked_label(label)  # now, and not when everything is measured
+    interrupted = False
+    if runs:
+        if models:
+            raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
+        made = [field.row_of_run(path) for path in field.run_folders(runs)]
+    else:
+        wanted = run.wanted_models(models or MODELS)
+        settings = Settings(
+            data=data,
+            pipeline=pipeline,
+            backends=backends,
+            devices=devices,
+            precisions=precisions,
+            batches=batches,
+            images=images,
+            budget_seconds=budget,
+            timeout_seconds=timeout,
+            options=tuple(option or ()),
+        )
+        out = out or new_run_path(RESULTS, "table")
+        measured = run.measure(wanted, settings, out, console)
+        made, interrupted = list(measured.rows), measured.interrupted
+    if published:
+        made += field.published_rows(row.model for row in made)
+    written = _write(made, out, caption, label) if out else []
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in made], allow_nan=False))
+    else:
+        draw(text.table(made), console)
+        for path in written:
+            console.print(f"table: {path}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(INTERRUPTED if interrupted else GOOD)
+
+
+def _write(made: Sequence[FieldRow], out: Path, caption: str, label: str) -> list[Path]:
+    """Writes the table in every form; gives the files."""
+    from bench.field import forms, latex
+    from bench.files import write_text
+
+    contents = {
+        "table.md": forms.markdown(made),
+        "table.tex": latex.latex(made, caption, label),
+        "table.csv": forms.as_csv(made),
+    }
+    for name, content in contents.items():
+        write_text(out / name, content)
+    return [out / name for name in contents]

@@ -1,0 +1,169 @@
+"""How rows are named and told apart in a chart: a colour for each backend, a shape or dashes for each precision."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.report.charts.chart import Row
+from bench.report.charts.theme import BLUE, GREEN, PALETTE, PURPLE, VERMILLION
+from bench.report.format import BACKEND_NAMES
+from bench.report.sentences import one_line
+
+# Files of a run's folder that the figures come from. Parts that are not merged yet end up in the same.
+SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"
+
+# A legend of more is not read, and no eye tells more lines apart: then they are told apart by backend alone.
+MOST_SERIES = 12
+
+# Characters of a text from outside, and of a whole name.
+MOST_OF_TEXT, MOST_OF_NAME = 28, 56
+
+_COLOURS = {"pytorch": VERMILLION, "onnxruntime": BLUE, "tensorrt": GREEN, "openvino": PURPLE}
+_STYLES = {"fp32": 0, "int8": 1, "fp16": 2, "bf16": 3, "tf32": 4}
+_DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [4, 2])
+# Long enough to show dashes.
+_LINES = {"symbolType": "stroke", "symbolSize": 200}
+_SHAPES = ("circle", "triangle-up", "square", "diamond", "cross")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a name is drawn: colour, dashes of its line, shape of its points."""
+
+    name: str
+    colour: str
+    dash: tuple[int, ...]
+    shape: str
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The names of some rows, in their order, and how each distinct one is drawn.
+
+    Attributes:
+        names: of each row, told apart as far as can be.
+        legend: of each row, what it goes by in the legend.
+        looks: of each entry of the legend.
+    """
+
+    names: tuple[str, ...]
+    legend: tuple[str, ...]
+    looks: tuple[Look, ...]
+
+    @property
+    def by_backend(self) -> bool:
+        """There are too many names for a legend."""
+        return self.names != self.legend
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The legend's."""
+        return tuple(look.name for look in self.looks)
+
+    def colour(self, lines: bool = False) -> dict[str, Any]:
+        """The encoding ``color``, with a legend of lines or of points."""
+        legend = {"legend": _LINES} if lines else {}
+        return {**self._encoding([look.colour for look in self.looks]), **legend}
+
+    def dashes(self) -> dict[str, Any]:
+        """The encoding ``strokeDash``; its legend is the same."""
+        legend = {"legend": _LINES}
+        return {**self._encoding([list(look.dash) for look in self.looks]), **legend}
+
+    def shapes(self) -> dict[str, Any]:
+        """The encoding ``shape``; its legend is the same."""
+        return self._encoding([look.shape for look in self.looks])
+
+    def _encoding(self, values: list[Any]) -> dict[str, Any]:
+        scale = {"domain": list(self.entries), "range": values}
+        return {"field": "legend", "type": "nominal", "title": None, "scale": scale, "sort": None}
+
+
+def clean(text: str, most: int = MOST_OF_TEXT) -> str:
+    """A text from outside on one line, without signs that are not seen; cut to its end, where a path says most."""
+    seen = "".join(sign for sign in one_line(text) if unicodedata.category(sign) not in ("Cf", "Cs"))
+    return seen if len(seen) <= most else f"…{seen[1 - most :]}"
+
+
+def backend_name(row: Row) -> str:
+    """Of the row, for people."""
+    return clean(str(BACKEND_NAMES.get(row["backend"], row["backend"])))
+
+
+def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
+    """What tells each row from the others: backend, precision, and every other field that varies.
+
+    Args:
+        rows: of one chart.
+        without: fields that the chart shows in another way. Rows that differ in nothing else share a name.
+    """
+    words: dict[str, Callable[[Any], str]] = {
+        "device": lambda value: value.upper(),
+        "model": clean,
+        "weights": lambda value: f"{clean(value)} weights",
+        "pipeline": lambda value: f"pixels by {clean(value)}",
+        "options": _options,
+        "batch": lambda value: f"batch {value}",
+        "threads": lambda value: f"{value} thread{'s' * (value != 1)}",
+        "instances": lambda value: f"{value} instance{'s' * (value != 1)}",
+    }
+    varying = [name for name in words if name not in without and len({row[name] for row in rows}) > 1]
+    made: list[str] = []
+    whose: dict[str, set[tuple[Any, ...]]] = {}
+    for row in rows:
+        parts = [backend_name(row), clean(row["precision"]).upper()]
+        parts += [word for name in varying if (word := words[name](row[name]))]
+        made.append(clean(" ".join(parts), MOST_OF_NAME))
+        whose.setdefault(made[-1], set()).add(tuple(row[name] for name in ("backend", "precision", *varying)))
+    # Names that were cut may have become the same.
+    return tuple(
+        f"{name} ({row['case_id']})" if len(whose[name]) > 1 else name
+        for name, row in zip(made, rows, strict=True)
+    )
+
+
+def looks(rows: Sequence[Row], without: Sequence[str] = ()) -> Looks:
+    """The names of the rows and how they are drawn; the same backend and precision look the same in every chart."""
+    own = names(rows, without)
+    first = dict(zip(reversed(own), reversed(rows), strict=True))
+    if len(first) > MOST_SERIES:
+        backends = tuple(map(backend_name, rows))
+        hues = _hues([row["backend"] for row in rows])
+        drawn = dict(zip(backends, (row["backend"] for row in rows), strict=True))
+        found = [Look(name, hues[key], (1, 0), _SHAPES[0]) for name, key in drawn.items()]
+        return Looks(own, backends, tuple(found))
+    order = list(dict.fromkeys(own))
+    hues = _hues([first[name]["backend"] for name in order])
+    taken: dict[tuple[str, int], str] = {}
+    for name in order:
+        wanted = hues[first[name]["backend"]], _STYLES.get(first[name]["precision"], 0)
+        taken[_free(wanted, taken, set(hues.values()))] = name
+    found = [
+        Look(name, colour, tuple(_DASHES[style]), _SHAPES[style]) for (colour, style), name in taken.items()
+    ]
+    return Looks(own, own, tuple(found))
+
+
+def _hues(backends: Sequence[str]) -> dict[str, str]:
+    """A colour for each backend: its own, or one that no known backend has; at the end they begin again."""
+    free = itertools.cycle([colour for colour in PALETTE if colour not in _COLOURS.values()])
+    return {backend: _COLOURS.get(backend) or next(free) for backend in dict.fromkeys(backends)}
+
+
+def _free(wanted: tuple[str, int], taken: dict[tuple[str, int], str], reserved: set[str]) -> tuple[str, int]:
+    """The look that was wanted, or the nearest that is free: in a colour of no backend, then in other dashes."""
+    colour, style = wanted
+    spare = [other for other in PALETTE if other not in reserved]
+    styles = [style, *(other for other in range(len(_SHAPES)) if other != style)]
+    choices = [(hue, way) for way in styles for hue in (colour, *spare)]
+    return next(choice for choice in [*choices, *itertools.product(PALETTE, styles)] if choice not in taken)
+
+
+def _options(text: str) -> str:
+    options = json.loads(text or "{}")
+    return clean(", ".join(f"{name}={value}" for name, value in options.items()))

@@ -1,0 +1,163 @@
+"""``table.json``: the run for other programs, in a published and versioned form.
+
+The form is ``bench/schema/run-1.json``, a JSON Schema made from the classes here (``scarlet-bench schema`` prints it).
+A field that is added later keeps the version; one that changes its meaning or goes makes a new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.files import encodable, plain, write_text
+from bench.report.columns import DESCRIPTIONS, source_of
+from bench.report.frame import COLUMNS, DEMO_NOTE, TEXT_COLUMNS
+from bench.results import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_NAME: str = "table.json"
+VERSION = 1
+SCHEMA_FILE = Path(__file__).parent.parent / "schema" / f"run-{VERSION}.json"
+
+# Of run.json, what tells where the figures come from; the folder of the data is nobody's business elsewhere.
+KEPT = ("created_at", "finished_at", "command", "git", "host", "packages", "warnings")
+KEPT_OF_DATASET = ("layout", "n_images", "fingerprint", "is_demo")
+
+
+def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
+    """Writes the document. See ``bench.report.Format``; proofs are those of the run in the folder of ``path``."""
+    made = document(frame, info, RunFolder.open(path.parent))
+    write_text(path, json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def document(frame: pd.DataFrame, info: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+    """The run as JSON types, valid by ``schema()``.
+
+    Every figure names its raw file: ``sources`` of a Case says for each figure which file of the run's folder it was
+    derived from; the rows of that file with this ``case_id`` are all that went into it.
+    """
+    dataset = info.get("dataset") or {}
+    proofs = {result.case.case_id: plain(result.proof) for result in run.case_results()}
+    return {
+        "schema_version": VERSION,
+        "run": {name: _encodable(info[name]) for name in KEPT if info.get(name) is not None},
+        "dataset": {name: dataset[name] for name in KEPT_OF_DATASET if name in dataset},
+        "demo_note": DEMO_NOTE if frame["note"].str.contains(DEMO_NOTE, regex=False).any() else "",
+        "bad_images": [_encodable(dict(image)) for image in info.get("bad_images") or ()],
+        "cases": [
+            _case(row, proofs) for row in json.loads(frame.to_json(orient="records", double_precision=15))
+        ],
+    }
+
+
+def _case(row: Mapping[str, Any], proofs: Mapping[str, Any]) -> dict[str, Any]:
+    identity = {name: row[name] for name in COLUMNS if name in TEXT_COLUMNS or name in _WHOLE}
+    figures = {name: row[name] for name in COLUMNS if name not in identity and row[name] is not None}
+    return {
+        **{name: value for name, value in identity.items() if value is not None},
+        "options": json.loads(row["options"]) if row["options"] else {},
+        "figures": figures,
+        "sources": {name: source_of(name, row["scenario"]) for name in figures},
+        "proof": _encodable(proofs.get(row["case_id"], {})),
+    }
+
+
+_WHOLE = ("batch", "threads", "instances")
+
+
+def _encodable(value: Any) -> Any:
+    """The value with every text in it fit for UTF-8: names of files may hold bytes that are none."""
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, Mapping):
+        return {encodable(str(key)): _encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(item) for item in value]
+    return value
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the document."""
+    text, whole, number = {"type": "string"}, {"type": "integer"}, {"type": "number"}
+    types = {"string": text, "Int64": whole, "Float64": number}
+    described: dict[str, dict[str, Any]] = {
+        name: {**types[kind], "description": DESCRIPTIONS[name]} for name, kind in COLUMNS.items()
+    }
+    own = {name: described[name] for name in COLUMNS if name in TEXT_COLUMNS or name in _WHOLE}
+    own["options"] = {"type": "object", "additionalProperties": text, "description": DESCRIPTIONS["options"]}
+    figures = {name: described[name] for name in COLUMNS if name not in own}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"A run of scarlet-bench, version {VERSION}",
+        "type": "object",
+        "required": ["schema_version", "run", "dataset", "demo_note", "bad_images", "cases"],
+        "properties": {
+            "schema_version": {"const": VERSION},
+            "run": {
+                "type": "object",
+                "description": "When, by which command, of which revision, on which host, with which packages.",
+                "properties": {
+                    "created_at": {**text, "description": "ISO 8601, UTC."},
+                    "finished_at": {
+                        **text,
+                        "description": "ISO 8601, UTC; absent where the run did not end.",
+                    },
+                    "command": {"type": "array", "items": text},
+                    "git": {"type": "object"},
+                    "host": {"type": "object"},
+                    "packages": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
+                    "warnings": {"type": "array", "items": {"type": "object"}},
+                },
+            },
+            "dataset": {
+                "type": "object",
+                "properties": {
+                    "layout": text,
+                    "n_images": whole,
+                    "fingerprint": {**text, "description": "Of all images and labels; equal for equal sets."},
+                    "is_demo": {"type": "boolean"},
+                },
+            },
+            "demo_note": {
+                **text,
+                "description": "What must be said where demo data or demo weights took part.",
+            },
+            "bad_images": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["image_id", "reason"],
+                    "properties": {"image_id": text, "reason": text},
+                },
+            },
+            "cases": {"type": "array", "items": {"$ref": "#/$defs/case"}},
+        },
+        "$defs": {
+            "case": {
+                "type": "object",
+                "required": ["case_id", "status", "figures", "sources", "proof"],
+                "additionalProperties": False,
+                "properties": {
+                    **own,
+                    "figures": {
+                        "type": "object",
+                        "description": "What was measured; an unknown figure is absent.",
+                        "additionalProperties": False,
+                        "properties": figures,
+                    },
+                    "sources": {
+                        "type": "object",
+                        "description": "For each figure the raw file whose rows of this case_id it was derived from.",
+                        "additionalProperties": {
+                            "enum": ["samples.parquet", "predictions.parquet", "cases.jsonl"]
+                        },
+                    },
+                    "proof": {"type": "object", "description": "What really executed, as the backend tells."},
+                },
+            }
+        },
+    }
