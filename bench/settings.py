@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pipelines
@@ -157,6 +157,14 @@ class Planned:
     notes: tuple[str, ...]
 
 
+def _without_graph_options(case: Case) -> Case:
+    """The Case without what chooses a graph of lower precision, where it runs on the FP32 one."""
+    if case.precision not in ("fp32", "tf32"):
+        return case
+    kept = tuple((name, value) for name, value in case.options if name not in ("dialect", "recipe"))
+    return replace(case, options=kept)
+
+
 def planned(settings: Settings, checked: Checked, weights: str, fixed_batch: int | None = None) -> Planned:
     """Expands the matrix, and leaves out what the plan file excludes.
 
@@ -182,7 +190,7 @@ def planned(settings: Settings, checked: Checked, weights: str, fixed_batch: int
         accuracy_batch=fixed_batch or Plan.accuracy_batch,
         options=checked.options,
     )
-    cases = plan.cases()
+    cases = tuple(dict.fromkeys(map(_without_graph_options, plan.cases())))
     if not settings.backends:
         cases = tuple(case for case in cases if not runs_nowhere(case.backend, case.device))
     kept = planfile.exclude(cases, planfile.rules_from(settings.exclude))

@@ -75,3 +75,19 @@ def test_pairs_that_cannot_be_are_left_out_unless_they_are_named() -> None:
     assert not {("tensorrt", "cpu"), ("openvino", "cuda")} & pairs
     named = Settings(devices="cpu", backends="tensorrt", scenarios="latency", batches="1")
     assert [case.backend for case in planned(named, check(named), "random").cases] == ["tensorrt"]
+
+
+def test_a_recipe_is_of_the_rows_that_have_a_graph_of_it() -> None:
+    settings = Settings(
+        backends="onnxruntime",
+        precisions="fp32,int8",
+        scenarios="latency",
+        batches="1",
+        options=("onnxruntime.dialect=ort,symmetric", "onnxruntime.optimization=none"),
+    )
+    made = planned(settings, check(settings), "random").cases
+    assert [(case.precision, dict(case.options)) for case in made] == [
+        ("fp32", {"optimization": "none"}),
+        ("int8", {"dialect": "ort", "optimization": "none"}),
+        ("int8", {"dialect": "symmetric", "optimization": "none"}),
+    ]
