@@ -36,10 +36,13 @@ def report(
     if form:
         typer.echo(_one(run, form, columns, caption, label))
         return
+    from bench.tables import kept_reads
+
     console = console_for(as_json)
-    show_run(run, console, as_json)
+    with kept_reads():
+        show_run(run, console, as_json)
+        drawn = _figures(run.resolve()) if figures else []
     if figures:
-        drawn = _figures(run.resolve())
         said = f"figures: {len(drawn)} files in {run / 'figures'}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
 

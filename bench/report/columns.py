@@ -87,7 +87,11 @@ FROM_SAMPLES = (
     "sum_of_parts_percent",
     "gflop_per_s",
     "peak_percent",
+    "h2d_ns_p50",
+    "d2h_ns_p50",
+    "end_to_end_ns_p50",
 )
+FROM_ROUNDS = ("n_disturbed_rounds",)
 FROM_PREDICTIONS = (
     "top1_percent",
     "top5_percent",
@@ -104,10 +108,12 @@ def source_of(column: str, scenario: str) -> str:
         scenario: of the row: ``n_images`` of an accuracy Case counts predictions.
 
     Returns:
-        ``samples.parquet``, ``predictions.parquet`` or ``cases.jsonl``.
+        ``samples.parquet``, ``predictions.parquet``, ``rounds.parquet`` or ``cases.jsonl``.
     """
     if column in FROM_PREDICTIONS or (column == "n_images" and scenario == "accuracy"):
         return "predictions.parquet"
+    if column in FROM_ROUNDS:
+        return "rounds.parquet"
     if column in FROM_SAMPLES or column == "n_images":
         return "samples.parquet"
     return "cases.jsonl"

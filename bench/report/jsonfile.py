@@ -153,7 +153,12 @@ def schema() -> dict[str, Any]:
                         "type": "object",
                         "description": "For each figure the raw file whose rows of this case_id it was derived from.",
                         "additionalProperties": {
-                            "enum": ["samples.parquet", "predictions.parquet", "cases.jsonl"]
+                            "enum": [
+                                "samples.parquet",
+                                "predictions.parquet",
+                                "rounds.parquet",
+                                "cases.jsonl",
+                            ]
                         },
                     },
                     "proof": {"type": "object", "description": "What really executed, as the backend tells."},

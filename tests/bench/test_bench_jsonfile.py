@@ -77,6 +77,9 @@ def test_every_column_is_described_and_none_besides() -> None:
     assert list(DESCRIPTIONS) == list(COLUMNS)
     assert {*FROM_SAMPLES, *FROM_PREDICTIONS} <= set(COLUMNS)
     assert source_of("n_images", "latency") == "samples.parquet"
+    assert source_of("n_disturbed_rounds", "latency") == "rounds.parquet"
+    timed = [name for name in COLUMNS if "_ns_" in name or "_per_s" in name or name.startswith("ratio")]
+    assert {source_of(name, "latency") for name in timed} == {"samples.parquet"}, timed
 
 
 def test_the_folder_of_the_data_stays_at_home(written: dict) -> None:
