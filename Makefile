@@ -1,6 +1,6 @@
 # The front door: `make` lists what there is. Every target first makes what it needs in .venv (a second time: nothing).
 # A variable is set on the command line, `make bench MODEL=scarlet_a BATCHES=1,32`, or in the environment.
-# Exit status: make's own, 0 or 2. Where 1 (a Case not ok under --strict), 2 (a mistake in the call) and 130
+# Exit status: make's own, 0 or 2. Where 1 (a Case failed, or none is ok), 2 (a mistake in the call) and 130
 # (interrupted) must be told apart, call .venv/bin/scarlet-bench itself.
 
 ## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>

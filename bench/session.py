@@ -51,6 +51,14 @@ class Ended:
     interrupted: bool
     statuses: tuple[Status, ...]
 
+    def exit_code(self, strict: bool = False) -> int:
+        """130 when interrupted; 1 when a Case failed or crashed, or none is ok, or (``strict``) one is not; else 0."""
+        if self.interrupted:
+            return 130
+        ok = [status is Status.OK for status in self.statuses]
+        broken = {Status.FAILED, Status.CRASHED}.intersection(self.statuses)
+        return int(bool(broken) or not any(ok) or (strict and not all(ok)))
+
 
 def run(settings: Settings, out: Path | None, console: Console) -> Ended:
     """A new run.
@@ -213,13 +221,14 @@ def _carry_out(
             interrupted = True
     info["warnings"] = [*info.get("warnings", ()), *summary(runner.rounds)]
     folder.merge_parts()
-    ended = {"finished_at": None if interrupted else utc_now(), "exit_code": 130 if interrupted else 0}
-    folder.write_run_info({**info, **ended})
-    if link_latest:
-        set_latest(RESULTS, folder.path)
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
-    return Ended(folder.path, interrupted, statuses)
+    ended = Ended(folder.path, interrupted, statuses)
+    finished_at = None if interrupted else utc_now()
+    folder.write_run_info({**info, "finished_at": finished_at, "exit_code": ended.exit_code()})
+    if link_latest:
+        set_latest(RESULTS, folder.path)
+    return ended
 
 
 def _prepare(

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from bench.backends import cuda, onnxruntime_cuda
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
-from bench.backends.onnxruntime_proof import final_layers
+from bench.backends.onnxruntime_proof import (
+    ASSIGNMENT_SINCE,
+    Node,
+    assigned_nodes,
+    final_layers,
+    profiled_nodes,
+    tells_assignment,
+)
 from bench.backends.precision_proof import precision_proof
 from bench.case import Case
 from bench.typed import TypedGraph, graph_for, graph_proof
@@ -79,18 +86,24 @@ class OnnxRuntime:
                 "which installs onnxruntime-gpu"
             )
         if case.device == "cuda":
+            if not tells_assignment(onnxruntime):
+                raise Unavailable(
+                    f"onnxruntime-gpu {onnxruntime.__version__} does not say which nodes run on the GPU; install "
+                    f"{ASSIGNMENT_SINCE} or newer, which needs Python 3.11"
+                )
             cuda.require_cuda()
         if files.fixed_batch not in (None, case.batch):
             raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
         self._optimization = case.option("optimization", "all")
         options = session_options(onnxruntime, case.threads, self._optimization)
         path = self._graph.path if self._graph else files.onnx
+        self._path, self._shape = path, (case.batch, 3, files.input_size, files.input_size)
         self._device, self._threads, self._precision = case.device, case.threads, case.precision
         if case.device == "cuda":
             self._cuda = onnxruntime_cuda.CudaSession(onnxruntime, path, case, options, files.classes)
             self._session = self._cuda.session
             # Algorithms are chosen and graphs captured here, not in a sample.
-            self.infer(np.zeros((case.batch, 3, files.input_size, files.input_size), np.float32))
+            self.infer(np.zeros(self._shape, np.float32))
             return
         self._session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
         self._input = self._session.get_inputs()[0].name
@@ -115,12 +128,12 @@ class OnnxRuntime:
     def proof(self) -> dict[str, Any]:
         import onnxruntime
 
-        nodes: dict[str, Counter[str]] = {}
-        for subgraph in self._session.get_provider_graph_assignment_info():
-            counts = nodes.setdefault(subgraph.ep_name, Counter())
-            counts.update(node.op_type for node in subgraph.get_nodes())
+        nodes, untold = self._nodes(onnxruntime)
+        operations: dict[str, Counter[str]] = {}
+        for node in nodes:
+            operations.setdefault(node.provider, Counter())[node.operation] += 1
         wanted = PROVIDERS[self._device]
-        elsewhere = onnxruntime_cuda.nodes_elsewhere(self._session, wanted)
+        elsewhere = onnxruntime_cuda.nodes_elsewhere(nodes, wanted)
         precision = self._precision_proof()
         of_device = self._cuda.proof() if self._cuda is not None else {}
         sentences = [f"not on {wanted} ran {onnxruntime_cuda.named(elsewhere)}"] if elsewhere else []
@@ -129,8 +142,9 @@ class OnnxRuntime:
             "version": onnxruntime.__version__,
             "providers": self._session.get_providers(),
             "nodes_per_provider": {
-                name: dict(sorted(counts.items())) for name, counts in sorted(nodes.items())
+                name: dict(sorted(counts.items())) for name, counts in sorted(operations.items())
             },
+            **({"nodes_untold": untold} if untold else {}),
             "intra_op_threads": self._threads,
             "inter_op_threads": 1,
             "graph_optimization": self._optimization,
@@ -139,6 +153,19 @@ class OnnxRuntime:
             **precision,
             "fallback": " and ".join(sentences),
         }
+
+    def _nodes(self, onnxruntime: Any) -> tuple[list[Node], str]:
+        """The nodes with their providers, and what this version could not tell of them."""
+        if tells_assignment(onnxruntime):
+            return assigned_nodes(self._session), ""
+        options = session_options(onnxruntime, self._threads, self._optimization)
+        providers = self._session.get_providers()
+        nodes = profiled_nodes(onnxruntime, self._path, options, providers, self._shape)
+        return nodes, (
+            f"ONNX Runtime {onnxruntime.__version__} does not say which provider each node of the timed session was "
+            f"given ({ASSIGNMENT_SINCE} and newer do, with Python 3.11); the nodes are those that ran in one profiled "
+            "pass of a second session with the same settings and providers"
+        )
 
     def _precision_proof(self) -> dict[str, Any]:
         """What each layer of a graph of lower precision computes in; nothing for the FP32 graph."""

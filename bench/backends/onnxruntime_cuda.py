@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.backends import cuda
 from bench.backends.base import Unavailable, Unsupported
+from bench.backends.onnxruntime_proof import Node, assigned_nodes
 from bench.backends.precision_proof import LAYERS_NAMED
 from bench.case import Case
 
@@ -215,17 +216,16 @@ def _refusal(onnxruntime: Any, graph: str, settings: dict[str, str]) -> Unsuppor
     providers = [(PROVIDER, {**settings, "enable_cuda_graph": "0"}), "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     _require_provider(session)
-    elsewhere = nodes_elsewhere(session, PROVIDER)
+    elsewhere = nodes_elsewhere(assigned_nodes(session), PROVIDER)
     return Unsupported(f"ONNX Runtime has no CUDA kernel for {named(elsewhere) or 'some nodes of the graph'}")
 
 
-def nodes_elsewhere(session: Any, provider: str) -> list[str]:
+def nodes_elsewhere(nodes: Sequence[Node], provider: str) -> list[str]:
     """``name (operation on provider)`` of every node that another provider was given."""
     return [
-        f"{node.name or 'a nameless one'} ({node.op_type} on {subgraph.ep_name})"
-        for subgraph in session.get_provider_graph_assignment_info()
-        if subgraph.ep_name != provider
-        for node in subgraph.get_nodes()
+        f"{node.name or 'a nameless one'} ({node.operation} on {node.provider})"
+        for node in nodes
+        if node.provider != provider
     ]
 
 

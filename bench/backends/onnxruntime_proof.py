@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bench.backends.precision_proof import Layer
 
@@ -19,6 +22,59 @@ _FLOAT = (
 )
 # What rewritings add to the name of the layer that they replace.
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+|_nchwc|_nhwc)$")
+
+# The version that first says which provider each node was given; Python 3.10 has none so new.
+ASSIGNMENT_SINCE = "1.24.1"
+
+
+class Node(NamedTuple):
+    """A node of a graph, and the provider that it was given."""
+
+    name: str
+    operation: str
+    provider: str
+
+
+def tells_assignment(onnxruntime: Any) -> bool:
+    """Whether sessions of this version say which provider each node was given."""
+    return hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+
+
+def assigned_nodes(session: Any) -> list[Node]:
+    """Every node of a session's graph, as the session itself says."""
+    return [
+        Node(node.name, node.op_type, subgraph.ep_name)
+        for subgraph in session.get_provider_graph_assignment_info()
+        for node in subgraph.get_nodes()
+    ]
+
+
+def profiled_nodes(
+    onnxruntime: Any, graph: str, options: Any, providers: list[Any], shape: tuple[int, ...]
+) -> list[Node]:
+    """Every node that ran in one profiled pass over zeros, for versions that tell no assignment.
+
+    The pass is a second session's, because profiling costs time that the timed session must not pay. Its nodes are
+    those after all rewritings.
+
+    Args:
+        onnxruntime: the module.
+        graph: path of the graph.
+        options: settings of the timed session; changed here.
+        providers: as of the timed session.
+        shape: of the pixels.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return [
+        Node(event["name"].removesuffix("_kernel_time"), event["args"]["op_name"], event["args"]["provider"])
+        for event in events
+        if event.get("cat") == "Node" and "provider" in event.get("args", {})
+    ]
 
 
 def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[Any]) -> list[Layer]:

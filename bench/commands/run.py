@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from bench.commands.shared import GOOD, INTERRUPTED, NOT_OK, Json, console_for, show_run
-
-if TYPE_CHECKING:
-    from bench.session import Ended
+from bench.commands.shared import Json, console_for, show_run
 
 
 def run(
@@ -86,7 +83,10 @@ def run(
     as_json: Json = False,
     purpose: Annotated[str, typer.Option(hidden=True)] = "run",
 ) -> None:
-    """Measure a model and report."""
+    """Measure a model and report.
+
+    Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
+    """
     from bench import session
     from bench.builds import options as build_options
     from bench.settings import Settings
@@ -131,7 +131,7 @@ def run(
         else session.run(settings, out, console)
     )
     show_run(ended.run, console, as_json)
-    raise typer.Exit(exit_code(ended, strict))
+    raise typer.Exit(ended.exit_code(strict))
 
 
 def _is_explicit(context: typer.Context, setting: str) -> bool:
@@ -154,10 +154,3 @@ def measure_noise(context: typer.Context) -> None:
     """Measure a Case against itself: what difference can this machine resolve today? Takes the options of `run`."""
     defaults = ["--scenarios", "latency", "--batches", "1", "--backends", "onnxruntime"]
     context.find_root().command(["run", *defaults, *context.args, "--purpose", "noise"])
-
-
-def exit_code(ended: Ended, strict: bool) -> int:
-    """130 when interrupted, 1 when ``strict`` and a Case is not ok, else 0."""
-    if ended.interrupted:
-        return INTERRUPTED
-    return NOT_OK if strict and any(status.value != "ok" for status in ended.statuses) else GOOD

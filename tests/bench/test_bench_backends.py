@@ -123,6 +123,24 @@ def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(
     assert proof["graph_optimization"] == "all"
 
 
+def test_onnxruntime_of_the_oldest_pin_proves_by_a_profiled_pass_and_says_so(
+    files: ModelFiles, pixels: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.10 has no version that tells which provider each node was given; where this is newer, it is made so."""
+    import onnxruntime
+
+    new, _ = logits_of(case_of("onnxruntime", threads=2), files, pixels)
+    for class_ in onnxruntime.InferenceSession.__mro__:
+        if "get_provider_graph_assignment_info" in vars(class_):
+            monkeypatch.delattr(class_, "get_provider_graph_assignment_info")
+    logits, proof = logits_of(case_of("onnxruntime", threads=2), files, pixels)
+    assert (logits == new).all()
+    assert (proof["providers"], proof["fallback"]) == (["CPUExecutionProvider"], "")
+    assert set(proof["nodes_per_provider"]) == {"CPUExecutionProvider"}
+    assert proof["nodes_per_provider"]["CPUExecutionProvider"]["Conv"] > 50
+    assert "profiled" in proof["nodes_untold"]
+
+
 def test_onnxruntime_runs_the_graph_as_it_was_exported_where_told(files: ModelFiles, tmp_path: Path) -> None:
     import onnxruntime
 

@@ -14,7 +14,9 @@ import pytest
 from bench_fakes import WNIDS, make_graph
 
 from bench import cli, wire
+from bench.case import Status
 from bench.preparation import PreparationFailed, prepare_files
+from bench.session import Ended
 
 
 class Answer:
@@ -127,14 +129,38 @@ def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tin
     assert not Path("results").exists(), "a run with --out leaves results/latest alone"
 
 
-def test_strict_turns_a_bad_row_into_exit_code_1(
+def test_a_failed_row_is_exit_code_1_and_the_table_is_printed(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path
 ) -> None:
-    fault = ("--option", "fake.fault=raise", "--scenarios", "latency")
-    assert run_tiny(scarlet_bench, tiny_graph, image_folder, *fault).code == 0
-    answer = run_tiny(scarlet_bench, tiny_graph, image_folder, *fault, "--strict")
+    fault = ("--backends", "onnxruntime,fake", "--option", "fake.fault=raise", "--scenarios", "latency")
+    answer = run_tiny(scarlet_bench, tiny_graph, image_folder, *fault, "--out", "here")
     assert answer.code == 1
     assert "failed" in answer.out
+    statuses = {json.loads(line)["status"] for line in Path("here/cases.jsonl").read_text().splitlines()}
+    assert statuses == {"failed", "ok"}
+    assert json.loads(Path("here/run.json").read_text())["exit_code"] == 1
+
+
+OK, GONE = Status.OK, Status.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("statuses", "interrupted", "code", "strict"),
+    [
+        ((OK, OK), False, 0, 0),
+        ((OK, GONE, Status.UNSUPPORTED, Status.FALLBACK, Status.OOM, Status.TIMEOUT), False, 0, 1),
+        ((OK, Status.FAILED), False, 1, 1),
+        ((OK, Status.CRASHED), False, 1, 1),
+        ((GONE, GONE), False, 1, 1),
+        ((), False, 1, 1),
+        ((OK, Status.FAILED), True, 130, 130),
+    ],
+)
+def test_the_exit_code_of_a_run(
+    statuses: tuple[Status, ...], interrupted: bool, code: int, strict: int
+) -> None:
+    ended = Ended(Path("run"), interrupted, statuses)
+    assert (ended.exit_code(), ended.exit_code(strict=True)) == (code, strict)
 
 
 def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(
@@ -241,7 +267,7 @@ def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
     answer = scarlet_bench(
         *words, "--backends", "onnxruntime", "--devices", "cuda", "--batches", "1", "--json"
     )  # type: ignore[operator]
-    assert answer.code == 0
+    assert answer.code == 1, "no row is ok"
     cases = json.loads(answer.out)["cases"]
     assert {case["status"] for case in cases} == {"unavailable"}
     assert all("make" in case["reason"] for case in cases)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from fake_cuda import FakeCuda, faked
@@ -17,7 +18,12 @@ from bench.backends import onnxruntime as backend_module
 from bench.backends import onnxruntime_cuda
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
 from bench.backends.onnxruntime import OnnxRuntime
+from bench.backends.onnxruntime_proof import tells_assignment
 from bench.case import Case
+
+pytestmark = pytest.mark.skipif(
+    not tells_assignment(onnxruntime), reason="GPUs need a newer ONNX Runtime than Python 3.10 has"
+)
 
 CPU = "CPUExecutionProvider"
 
@@ -54,8 +60,6 @@ def pixels_of(n: int, seed: int = 0) -> NDArray[np.float32]:
 
 @pytest.fixture
 def expected(tiny_graph: Path) -> Any:
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(str(tiny_graph), providers=[CPU])
     return lambda pixels: session.run(None, {"input": pixels})[0]
 
@@ -115,6 +119,14 @@ def test_an_option_that_was_not_taken_makes_a_fallback() -> None:
         onnxruntime_cuda.options_sentence(asked, told)
         == "the provider did not take its options: use_tf32 is 1"
     )
+
+
+def test_a_version_that_tells_no_assignment_is_refused_before_anything_is_timed(
+    gpu: FakeCuda, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "tells_assignment", lambda onnxruntime: False)
+    with pytest.raises(Unavailable, match=r"Python 3\.11"):
+        loaded(tiny_graph)
 
 
 class Runtime:
