@@ -166,10 +166,10 @@ demo: ## Make the demo set of labelled images (IMAGES of them, in OUT)
 
 demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 	$(SETUP) run
-	@$(BIN)/python -m pipelines.demo --split train --images $(TRAIN_IMAGES) --out data/demo-train
-	@$(BIN)/python -m pipelines.demo --split tune --images $(TUNE_IMAGES) --out data/demo-tune
+	@$(BIN)/python -m pipelines.demo.make --split train --images $(TRAIN_IMAGES) --out data/demo-train
+	@$(BIN)/python -m pipelines.demo.make --split tune --images $(TUNE_IMAGES) --out data/demo-tune
 	@mkdir -p data/demo-weights
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m models.demo.train --model "$$MODEL" --data data/demo-train \
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m scarlet.demo.train --model "$$MODEL" --data data/demo-train \
 	  --tune data/demo-tune --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
 	@$(BIN)/python tests/benchmarks/demo_card.py --data data/demo-card --only-accuracy \
 	  --weights "$${OUT:-data/demo-weights/$$MODEL.safetensors}" --out data/demo-weights/accuracy.json
@@ -177,9 +177,9 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 # The tests for a GPU are part of it, hence the set-up for developers.
 gpu-check: ## Measure and prove all there is on this machine's GPU, in 8 minutes, into OUT/<gpu>-<date>
 	@if [ -n "$$INTERPRETER" ]; then \
-	  "$$INTERPRETER" -m bench.cli gpu-check $(call option,--out,OUT) $(ARGS); \
+	  "$$INTERPRETER" -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS); \
 	else \
-	  { $(SET_UP) dev; } && $(BIN)/scarlet-bench gpu-check $(call option,--out,OUT) $(ARGS); \
+	  { $(SET_UP) dev; } && $(BIN)/python -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS); \
 	fi
 
 docker-bench: ## Build a container image with the GPU packages, and run bench in it
@@ -190,7 +190,7 @@ test: setup-dev ## Run the tests and check their coverage (at least 90 %)
 	  --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
 
 contracts: setup-dev ## Check our calls against the real onnxruntime-gpu (250 MB to fetch)
-	@SCARLET_BENCH_CONTRACTS=1 $(BIN)/python -m pytest tests/bench/test_bench_cuda_wheel.py $(ARGS)
+	@SCARLET_BENCH_CONTRACTS=1 $(BIN)/python -m pytest tests/bench/backends/onnxruntime/test_cuda_wheel.py $(ARGS)
 
 lint: setup-dev ## Check style, format and types
 	@$(BIN)/ruff check .
@@ -203,4 +203,4 @@ constraints: setup-dev ## Pin the packages anew, after a change in pyproject.tom
 
 clean: ## Remove .venv and caches; data and results stay
 	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
-	@find bench export models pipelines tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find bench export pipelines scarlet tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,7 +18,6 @@ from bench.commands import (
     demo,
     doctor,
     export,
-    gpu_check,
     history,
     models,
     parity,
@@ -30,8 +29,8 @@ from bench.commands import (
     table,
     tune,
 )
-from bench.commands.shared import INTERRUPTED, PASS_ON, USER_ERROR
-from models.errors import BenchError
+from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
+from scarlet.errors import BenchError
 
 app = typer.Typer(
     name="scarlet-bench",
@@ -60,7 +59,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quantize": quantize.quantize,
     "demo": demo.demo,
     "doctor": doctor.doctor,
-    "gpu-check": gpu_check.gpu_check,
     "models": models.models,
     "schema": schema.schema,
 }
@@ -77,11 +75,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130."""
+def main(program: Callable[..., None] | None = None) -> None:
+    """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130.
+
+    Args:
+        program: another command than these to run so, with its own options.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app() if program is None else typer.run(program)
     except BenchError as mistake:
         sys.stderr.write(f"error: {mistake.what}\n       {mistake.do}\n")
         sys.exit(USER_ERROR)

@@ -17,7 +17,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from models.errors import BenchError
+from scarlet.errors import BenchError
 
 INPUT = "input"
 OUTPUT = "logits"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.errors import BenchError
+from scarlet.errors import BenchError
 
 TOLERANCE = 1e-4  # of the logits' spread
 TOP = 5

@@ -12,7 +12,7 @@ from typing import Any
 
 import filelock
 
-from models.errors import BenchError
+from scarlet.errors import BenchError
 
 ROOT_VARIABLE = "SCARLET_BENCH_STORE"
 _CHUNK_BYTES = 1 << 20

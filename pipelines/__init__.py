@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import unknown_name
 from pipelines.driver import usable_gpu_is_there
+from scarlet.errors import unknown_name
 
 if TYPE_CHECKING:
     from pipelines.base import Pipeline, Preprocess, Stages
-    from pipelines.imagenet import Image
+    from pipelines.imagenet.find import Image
 
 # A pipeline is one line in each of these. It is imported when it is opened, not before.
 REGISTRY = {
-    "reference": "pipelines.reference:ReferencePipeline",
-    "dali": "pipelines.dali:DaliPipeline",
-    "turbo": "pipelines.turbo:TurboPipeline",
-    "dali_gpu": "pipelines.dali_gpu:DaliGpuPipeline",
-    "dali_gpu_engine": "pipelines.dali_gpu:DaliGpuEnginePipeline",
+    "reference": "pipelines.reference.pipeline:ReferencePipeline",
+    "dali": "pipelines.dali.cpu:DaliPipeline",
+    "turbo": "pipelines.turbo.pipeline:TurboPipeline",
+    "dali_gpu": "pipelines.dali.gpu:DaliGpuPipeline",
+    "dali_gpu_engine": "pipelines.dali.gpu:DaliGpuEnginePipeline",
 }
 STAGES = {
-    "reference": "pipelines.reference_stages:ReferenceStages",
-    "dali": "pipelines.dali_stages:DaliStages",
-    "turbo": "pipelines.turbo_stages:TurboStages",
-    "dali_gpu": "pipelines.dali_gpu_stages:DaliGpuStages",
-    "dali_gpu_engine": "pipelines.dali_gpu_stages:engine_stages",
+    "reference": "pipelines.reference.stages:ReferenceStages",
+    "dali": "pipelines.dali.stages:DaliStages",
+    "turbo": "pipelines.turbo.stages:TurboStages",
+    "dali_gpu": "pipelines.dali.gpu_stages:DaliGpuStages",
+    "dali_gpu_engine": "pipelines.dali.gpu_stages:engine_stages",
 }
 # Their batches lie on a GPU.
 ON_GPU = ("dali_gpu", "dali_gpu_engine")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.imagenet import Image
+from pipelines.imagenet.find import Image
 
 if TYPE_CHECKING:
     from pipelines.device import DevicePixels
@@ -110,7 +110,7 @@ class Stages(Protocol):
         """All pixels of an encoded file.
 
         Raises:
-            pipelines.reference.UnreadableImage: it cannot be decoded.
+            pipelines.reference.pipeline.UnreadableImage: it cannot be decoded.
             PipelineUnsupported: this pipeline leaves such a file to the reference.
         """
         ...

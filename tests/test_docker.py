@@ -52,7 +52,7 @@ def test_what_is_copied_exists_and_is_sent_to_docker():
     sources = [
         word for line in instructions("COPY") for word in line.split()[:-1] if not word.startswith("--")
     ]
-    assert {"bench", "export", "models", "pipelines", "tests", "constraints"} <= set(sources)
+    assert {"bench", "export", "pipelines", "scarlet", "tests", "constraints"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists(), source
         assert not any(source == name or source.startswith(f"{name}/") for name in ignored), source

@@ -42,7 +42,7 @@ VARIABLES = {
     "BUDGET", "OUT", "RUN", "FIGURES", "WITH", "BASELINE", "AGAINST", "ARGS", "EXTRAS", "PYTHON", "INTERPRETER",
 }
 # fmt: on
-PACKAGES = ("bench", "export", "models", "pipelines")
+PACKAGES = ("bench", "export", "pipelines", "scarlet")
 
 
 # --- make -----------------------------------------------------------------------------------------------------
@@ -217,7 +217,10 @@ def test_a_missing_python_is_named(checkout: Path) -> None:
 
 
 def test_clean_keeps_data_and_results(checkout: Path) -> None:
-    kept, removed = ["data/a", "results/runs/b", "bench/case.py"], [".venv/c", ".mypy_cache/d", ".coverage.1"]
+    kept, removed = (
+        ["data/a", "results/runs/b", "bench/record/case.py"],
+        [".venv/c", ".mypy_cache/d", ".coverage.1"],
+    )
     removed += ["bench/__pycache__/e", "x.egg-info/f"]
     for name in kept + removed:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -751,10 +754,10 @@ def modules(*places: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("models", ()),
-        ("export", ("models",)),
-        ("pipelines", ("models",)),
-        ("bench", ("models", "export", "pipelines")),
+        ("scarlet", ()),
+        ("export", ("scarlet",)),
+        ("pipelines", ("scarlet",)),
+        ("bench", ("scarlet", "export", "pipelines")),
     ],
 )
 def test_imports_go_one_way(package: str, allowed: tuple[str, ...]) -> None:
@@ -774,7 +777,12 @@ def test_nothing_imports_the_command_line() -> None:
 
 
 RUNTIMES = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "tensorrt", "nvidia", "pynvml"}
-READERS = ("bench/stats.py", "bench/case.py", "bench/results.py", "bench/report/*.py")
+READERS = (
+    "bench/analysis/stats/intervals.py",
+    "bench/record/case.py",
+    "bench/record/run_folder.py",
+    "bench/report/**/*.py",
+)
 
 
 def test_reports_need_no_runtime() -> None:

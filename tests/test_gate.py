@@ -18,8 +18,8 @@ sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "benchmarks"
 import planted  # noqa: E402
 from bench_fakes import make_graph  # noqa: E402
 
-from bench.images import DEMO_DATA, DEMO_IMAGES  # noqa: E402
-from pipelines.demo import make_demo  # noqa: E402
+from bench.run.images import DEMO_DATA, DEMO_IMAGES  # noqa: E402
+from pipelines.demo.make import make_demo  # noqa: E402
 
 BASELINE = ROOT / "results" / "baselines" / "scarlet_c-demo.json"
 

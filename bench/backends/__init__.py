@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from bench.backends.base import HARNESS_OPTIONS, Backend, options_fault
-from models.errors import BenchError, unknown_name
+from scarlet.errors import BenchError, unknown_name
 
 REGISTRY: dict[str, str] = {
-    "pytorch": "bench.backends.pytorch:PyTorch",
-    "onnxruntime": "bench.backends.onnxruntime:OnnxRuntime",
-    "openvino": "bench.backends.openvino:OpenVino",
-    "tensorrt": "bench.backends.tensorrt:TensorRt",
+    "pytorch": "bench.backends.pytorch.backend:PyTorch",
+    "onnxruntime": "bench.backends.onnxruntime.backend:OnnxRuntime",
+    "openvino": "bench.backends.openvino.backend:OpenVino",
+    "tensorrt": "bench.backends.tensorrt.backend:TensorRt",
     "fake": "bench.backends.fake:Fake",
 }
 

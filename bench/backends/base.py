@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.case import Case
+from bench.record.case import Case
 from pipelines.base import Preprocess
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ModelFiles:
         parity: figures of the export's check against PyTorch; empty for ``onnx:``.
         parameters: number of parameters, or None where it is not known.
         multiply_adds: multiply-adds of convolutions and linear layers for one image, or None.
-        typed: graphs of lower precision; see ``bench.typed``.
+        typed: graphs of lower precision; see ``bench.backends.graphs``.
     """
 
     model: str

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Unavailable
-from bench.case import Case
+from bench.record.case import Case
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported
-from bench.case import Case
+from bench.record.case import Case
 
 FAULTS = (
     "",

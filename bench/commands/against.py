@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for
-from models.errors import BenchError
+from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for
+from scarlet.errors import BenchError
 
 EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 
@@ -59,10 +59,10 @@ def against(
     import json
     import math
 
-    from bench import against_run
-    from bench.against import BLOCKS, LEAST_BLOCKS, text
     from bench.report import write_all
-    from bench.settings import Settings
+    from bench.run.settings import Settings
+    from bench.studies.against import drive
+    from bench.studies.against.verdict import BLOCKS, LEAST_BLOCKS, text
 
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         raise BenchError(
@@ -93,7 +93,7 @@ def against(
     )
     console = console_for(as_json)
     share = None if tolerance is None else tolerance / 100.0
-    ended = against_run.run(ref, settings, out, console, share, n_blocks)
+    ended = drive.run(ref, settings, out, console, share, n_blocks)
     written = write_all(ended.run)
     if as_json:
         typer.echo(json.dumps(ended.to_dict()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import console_for
+from bench.commands.show import console_for
 
 
 def baseline(
@@ -17,9 +17,9 @@ def baseline(
     ] = None,
 ) -> None:
     """Write a small file with a run's predictions, to be reviewed, committed and checked against."""
-    from bench import baseline as files
-    from bench.results import RunFolder
-    from bench.snapshot import of_run
+    from bench.record.run_folder import RunFolder
+    from bench.studies.check import baseline as files
+    from bench.studies.check.snapshot import of_run
 
     console = console_for(False)
     snapshot = of_run(RunFolder.open(run.resolve()), with_timed=True)

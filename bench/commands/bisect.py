@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.shared import GOOD, NOT_OK, Json, console_for
-from models.errors import BenchError
+from bench.commands.show import GOOD, NOT_OK, Json, console_for
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from bench.bisection import Sides
-    from export.bisect import Bisection, Step
-    from export.differences import Difference, Tolerance
-    from export.layer_weights import WeightDifference
-    from export.layers import Layer
+    from bench.studies.bisect import Sides
+    from export.compare.bisect import Bisection, Step
+    from export.compare.differences import Difference, Tolerance
+    from export.compare.pairing import Layer
+    from export.compare.weights import WeightDifference
 
 
 _ELSEWHERE = 5  # differing weights of other layers that are listed
@@ -54,10 +54,10 @@ def bisect(
     as_json: Json = False,
 ) -> None:
     """Find the first layer where a graph leaves PyTorch, or another graph."""
-    from bench import bisection
-    from export.bisect import bisect as search
-    from export.bisect import error_table
-    from export.differences import RTOL, Tolerance
+    from bench.studies import bisect as bisection
+    from export.compare.bisect import bisect as search
+    from export.compare.bisect import error_table
+    from export.compare.differences import RTOL, Tolerance
 
     if images < 1:
         raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 8.")

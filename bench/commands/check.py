@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, NOT_OK, UNRESOLVED, Json, console_for
-from models.errors import BenchError
+from bench.commands.show import GOOD, NOT_OK, UNRESOLVED, Json, console_for
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.outcome import Report
+    from bench.studies.check.report import Report
 
 EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 
@@ -48,14 +48,14 @@ def check(
     """Compare a run with a baseline, image by image: exit code 0 pass, 1 fail, 3 unresolved."""
     import numpy as np
 
-    from bench import baseline as files
-    from bench.blocks import Scored, score
-    from bench.check import Order, judge, unprepared
-    from bench.preparation import PreparationFailed
-    from bench.results import RunFolder
-    from bench.snapshot import of_run
-    from bench.tolerances import load
-    from models import zoo
+    from bench.record.run_folder import RunFolder
+    from bench.run.model_files import PreparationFailed
+    from bench.studies.check import baseline as files
+    from bench.studies.check.drive import Scored, score
+    from bench.studies.check.rows import Order, judge, unprepared
+    from bench.studies.check.snapshot import of_run
+    from bench.studies.check.tolerances import load
+    from scarlet import zoo
 
     console = console_for(as_json)
     tolerances = load(config)
@@ -86,7 +86,7 @@ def check(
 def _tell(report: Report, run: Path | None, console: Console, as_json: bool) -> None:
     from rich.table import Table
 
-    from bench.report.github import figures
+    from bench.studies.check.ci import figures
 
     if as_json:
         typer.echo(json.dumps({**report.to_dict(), "run": str(run) if run else None}))
@@ -114,14 +114,14 @@ def _tell(report: Report, run: Path | None, console: Console, as_json: bool) -> 
 
 def _write(report: Report, junit: Path | None, summary: Path | None, console: Console) -> None:
     """The files asked for, and what GitHub Actions takes where it is what runs this."""
-    from bench.report import github
-    from bench.report.junit import write
+    from bench.studies.check import ci
+    from bench.studies.check.junit import write
 
     if junit is not None:
         write(report, junit)
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     for path in dict.fromkeys(p for p in (summary, Path(step_summary) if step_summary else None) if p):
-        github.append_summary(report, path)
+        ci.append_summary(report, path)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for command in github.annotation_lines(report):
+        for command in ci.annotation_lines(report):
             console.file.write(f"{command}\n")

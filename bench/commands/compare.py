@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import Json, Out, console_for, show_document
+from bench.commands.show import Json, Out, console_for, show_document
 
 LATEST = Path("results/latest")
 
@@ -29,8 +29,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare predictions image by image: two Cases, two runs, or a run with its reference."""
-    from bench.comparison import compare_named
-    from bench.report import compared, documents
+    from bench.analysis.accuracy.pairing import compare_named
+    from bench.report import document as documents
+    from bench.studies import compare as compared
 
     if out is not None:
         documents.check_target(out)

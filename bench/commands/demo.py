@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import console_for
-from models.errors import BenchError
+from bench.commands.show import console_for
+from scarlet.errors import BenchError
 
 
 def demo(
@@ -16,7 +16,7 @@ def demo(
     images: Annotated[int, typer.Option(help="How many.")] = 512,
 ) -> None:
     """Make the demo images."""
-    from bench.images import make_demo_set
+    from bench.run.images import make_demo_set
 
     if images < 1:
         raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 512.")

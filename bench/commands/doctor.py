@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import Json, console_for
+from bench.commands.show import Json, console_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,8 @@ def doctor(
 
 def _peak(console: Console, as_json: bool) -> None:
     """Measures, stores and shows the peaks of one thread and of all."""
-    from bench import host, roofline
+    from bench import host
+    from bench.host import peaks as roofline
 
     counts = dict.fromkeys((1, host.allowed_cores()))
     peaks = [roofline.measure_peak(threads, tuple(roofline.TYPES)) for threads in counts]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import Json, console_for
+from bench.commands.show import Json, console_for
 
 
 def export(
@@ -51,7 +51,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a model to ONNX and check it against PyTorch; or lower its precision too."""
-    from bench import exporting
+    from bench.studies import export as exporting
 
     console = console_for(as_json)
     in_lower = exporting.lower(precision, dialect, recipe, calibration, pipeline)

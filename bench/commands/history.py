@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import Json, Out, console_for, show_document
+from bench.commands.show import Json, Out, console_for, show_document
 
 
 def history(
@@ -17,15 +17,16 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Follow every Case through all runs of a folder, and mark where its level changed."""
-    from bench.history import load_history, series
-    from bench.report import documents, trends
+    from bench.report import document
+    from bench.studies import trends
+    from bench.studies.history import load_history, series
 
     if out is not None:
-        documents.check_target(out)
+        document.check_target(out)
     table = load_history(folder)
     made = trends.document(table, series(table), f"History of {table['run'].nunique()} runs")
     if out is not None:
-        documents.write(made, out)
+        document.write(made, out)
     if as_json:
         typer.echo(json.dumps(made.data, allow_nan=False))
     else:

@@ -7,12 +7,12 @@ import json
 
 import typer
 
-from bench.commands.shared import Json
+from bench.commands.show import Json
 
 
 def models(as_json: Json = False) -> None:
     """List the models that can be named."""
-    from models import zoo
+    from scarlet import zoo
 
     specs = [zoo.resolve(name) for name in zoo.names()]
     if as_json:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, NOT_OK, Json, console_for
+from bench.commands.show import GOOD, NOT_OK, Json, console_for
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.report.format import Table
+    from bench.report.tables import Table
 
 
 def parity(
@@ -35,13 +35,13 @@ def parity(
     Exit code 0 where all is within tolerance, 1 where it is not.
     """
     import pipelines
-    from bench import pipeline_check
-    from bench.report.stages import stage_table
-    from bench.settings import image_count
+    from bench.run import pixel_gate
+    from bench.run.settings import image_count
+    from bench.studies.parity import stage_table
 
     console = console_for(as_json)
     named = pipeline or ",".join(pipelines.fast_names())
-    found = pipeline_check.compare(data, named, image_count(images), model, checkpoint, console)
+    found = pixel_gate.compare(data, named, image_count(images), model, checkpoint, console)
     if as_json:
         typer.echo(json.dumps(found))
     else:

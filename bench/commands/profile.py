@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import Json, console_for
-from models.errors import BenchError
+from bench.commands.show import Json, console_for
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.profiling.run import Profile
+    from bench.studies.profile.drive import Profile
 
 
 def profile(
@@ -48,8 +48,8 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Time every layer inside of one backend, joined to the model's layer names."""
-    from bench.profiling import run
-    from bench.settings import Settings
+    from bench.run.settings import Settings
+    from bench.studies.profile import drive
 
     if top < 0:
         raise BenchError(f"--top {top} is not a number of 0 or more", "Write for example --top 20.")
@@ -70,9 +70,9 @@ def profile(
         calibration=calibration,
         options=tuple(option or ()),
     )
-    found = run.run(settings, repeats, by, console)
+    found = drive.run(settings, repeats, by, console)
     if out is not None:
-        run.write(found, out)
+        drive.write(found, out)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), allow_nan=False))
         return
@@ -86,7 +86,7 @@ def show(found: Profile, top: int, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bench.profiling.table import HEADER, cells, sentences
+    from bench.studies.profile.document import HEADER, cells, sentences
 
     case = found.case
     title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {case.threads} threads"

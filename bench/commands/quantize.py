@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, INTERRUPTED, NOT_OK, Json, console_for
-from models.errors import BenchError
+from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for
+from scarlet.errors import BenchError
 
 
 def quantize(
@@ -52,7 +52,7 @@ def quantize(
     for name, count in (("images", images), ("confirm", confirm), ("batch", batch), ("threads", threads)):
         if count is not None and count < 1:
             raise BenchError(f"--{name} {count} is not a number above 0", f"Write for example --{name} 8.")
-    from bench.quantize import doctor, outcome, text
+    from bench.studies.quantize import document, drive, outcome
 
     console = console_for(as_json)
     asked = outcome.Asked(
@@ -71,8 +71,8 @@ def quantize(
         timeout_seconds=timeout,
     )
     target = outcome.recipe_target(asked, out)
-    ended = doctor.search(asked, console)
-    text.print_outcome(ended, console)
+    ended = drive.search(asked, console)
+    document.print_outcome(ended, console)
     if ended.chosen is not None:
         outcome.write_chosen(ended, target)
         console.print(f"recipe: {target}", markup=False, highlight=False, soft_wrap=True)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import Json, console_for, show_run
-from models.errors import BenchError
+from bench.commands.show import Json, console_for, show_run
+from scarlet.errors import BenchError
 
 
 def report(
@@ -36,7 +36,7 @@ def report(
     if form:
         typer.echo(_one(run, form, columns, caption, label))
         return
-    from bench.tables import kept_reads
+    from bench.record.raw_tables import kept_reads
 
     console = console_for(as_json)
     with kept_reads():
@@ -49,15 +49,16 @@ def report(
 
 def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
     """Makes one form of a run's report; gives its file."""
-    from bench.case import checked_names
-    from bench.report import FORMATS, latex
-    from bench.report.frame import load_frame, load_info
+    from bench.analysis.table import load_frame, load_info
+    from bench.record.case import checked_names
+    from bench.report import FORMATS
+    from bench.report.latex import table
 
     (form,) = checked_names("format", [form], FORMATS)
     frame, info = load_frame(run), load_info(run)
     path = run / FORMATS[form].FILE_NAME
     if form == "latex":
-        latex.write(frame, info, path, latex.Options(columns, caption, label))
+        table.write(frame, info, path, table.Options(columns, caption, label))
     else:
         FORMATS[form].write(frame, info, path)
     return path
@@ -65,8 +66,8 @@ def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
 
 def _figures(run: Path) -> list[Path]:
     """Draws the charts of a run for papers."""
+    from bench.analysis.table import load_frame, load_info
     from bench.report.charts import charts
-    from bench.report.figures import write_figures
-    from bench.report.frame import load_frame, load_info
+    from bench.report.charts.files import write_figures
 
     return write_figures(charts(run, load_frame(run), load_info(run)), run / "figures")

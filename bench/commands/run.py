@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.shared import Json, console_for, show_run
+from bench.commands.show import Json, console_for, show_run
 
 
 def run(
@@ -87,9 +87,9 @@ def run(
 
     Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
     """
-    from bench import session
-    from bench.builds import options as build_options
-    from bench.settings import Settings
+    from bench.report.differing_builds import options as build_options
+    from bench.run import session
+    from bench.run.settings import Settings
 
     console = console_for(as_json)
     given: dict[str, Any] = {
@@ -113,7 +113,7 @@ def run(
         "options": (*(option or ()), *build_options(builds)),
     }
     if plan_file is not None:
-        from bench import planfile
+        from bench.run import plan_file as planfile
 
         # The file says what the command line does not.
         explicit = {name: value for name, value in given.items() if _is_explicit(context, name)}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, INTERRUPTED, Json, console_for
-from models.errors import BenchError
+from bench.commands.show import GOOD, INTERRUPTED, Json, console_for
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.field.rows import FieldRow
+    from bench.studies.model_table.rows import FieldRow
 
 MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
 
@@ -59,14 +59,14 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Set models beside each other: cost, published and measured accuracy, latency of each backend."""
-    from bench.commands.shared import draw
-    from bench.field import rows as field
-    from bench.field import run
-    from bench.field import table as text
-    from bench.report.latex_layout import checked_label
-    from bench.results import new_run_path
-    from bench.session import RESULTS
-    from bench.settings import Settings
+    from bench.commands.show import draw
+    from bench.record.run_folder import new_run_path
+    from bench.report.latex.layout import checked_label
+    from bench.run.session import RESULTS
+    from bench.run.settings import Settings
+    from bench.studies.model_table import document as text
+    from bench.studies.model_table import drive
+    from bench.studies.model_table import rows as field
 
     console = console_for(as_json)
     if label:
@@ -77,7 +77,7 @@ def table(
             raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
         made = [field.row_of_run(path) for path in field.run_folders(runs)]
     else:
-        wanted = run.wanted_models(models or MODELS)
+        wanted = drive.wanted_models(models or MODELS)
         settings = Settings(
             data=data,
             pipeline=pipeline,
@@ -91,7 +91,7 @@ def table(
             options=tuple(option or ()),
         )
         out = out or new_run_path(RESULTS, "table")
-        measured = run.measure(wanted, settings, out, console)
+        measured = drive.measure(wanted, settings, out, console)
         made, interrupted = list(measured.rows), measured.interrupted
     if published:
         made += field.published_rows(row.model for row in made)
@@ -107,8 +107,8 @@ def table(
 
 def _write(made: Sequence[FieldRow], out: Path, caption: str, label: str) -> list[Path]:
     """Writes the table in every form; gives the files."""
-    from bench.field import forms, latex
-    from bench.files import write_text
+    from bench.record.files import write_text
+    from bench.studies.model_table import forms, latex
 
     contents = {
         "table.md": forms.markdown(made),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import GOOD, NOT_OK, Json, console_for
+from bench.commands.show import GOOD, NOT_OK, Json, console_for
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.report.format import Table
-    from bench.tuning_run import Tuned
+    from bench.report.tables import Table
+    from bench.studies.tune.drive import Tuned
 
 
 def tune(
@@ -44,9 +44,9 @@ def tune(
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""
     from pathlib import Path
 
-    from bench import tuning_run
-    from bench.case import checked_counts
-    from bench.settings import Settings
+    from bench.record.case import checked_counts
+    from bench.run.settings import Settings
+    from bench.studies.tune import drive
 
     console = console_for(as_json)
     settings = Settings(
@@ -63,7 +63,7 @@ def tune(
         options=tuple(option or ()),
     )
     sizes = checked_counts("batches", batches.split(","))
-    found = tuning_run.run(settings, sizes, Path(out) if out else None, console)
+    found = drive.run(settings, sizes, Path(out) if out else None, console)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), allow_nan=False))
     else:
@@ -73,15 +73,15 @@ def tune(
 
 def show(found: Tuned, console: Console) -> None:
     """Prints all candidates and the command that measures the best."""
-    from bench import tuning
-    from bench.report.tuning import tuning_table
+    from bench.studies.tune import search
+    from bench.studies.tune.document import tuning_table
 
     _draw(tuning_table(found.standings), console)
     for note in found.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     if found.best:
         console.print("the fastest, to measure at length, with what bounds it:", highlight=False)
-        console.print(tuning.command(found.best.case), markup=False, highlight=False, soft_wrap=True)
+        console.print(search.command(found.best.case), markup=False, highlight=False, soft_wrap=True)
     console.print(f"stored: {found.run}", markup=False, highlight=False, soft_wrap=True)
 
 

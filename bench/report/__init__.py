@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.report import csv, html, jsonfile, latex, markdown, parquet
+from bench.report import data, jsonfile, markdown, parquet
+from bench.report.html import page
+from bench.report.latex import table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +26,8 @@ class Format(Protocol):
         """Writes the report to ``path``, in one step; the same input gives the same bytes.
 
         Args:
-            frame: as of ``bench.report.frame.load_frame``.
-            info: as of ``bench.report.frame.load_info``.
+            frame: as of ``bench.analysis.table.load_frame``.
+            info: as of ``bench.analysis.table.load_info``.
             path: where to.
 
         Raises:
@@ -35,12 +37,12 @@ class Format(Protocol):
 
 
 FORMATS: dict[str, Format] = {
-    "csv": csv,
+    "csv": data,
     "parquet": parquet,
     "json": jsonfile,
     "markdown": markdown,
-    "html": html,
-    "latex": latex,
+    "html": page,
+    "latex": table,
 }
 
 
@@ -53,8 +55,8 @@ def write_all(run: Path) -> dict[str, Path]:
     Raises:
         BenchError: the folder holds no run, or cannot be written.
     """
-    from bench.report.frame import load_frame, load_info
-    from bench.tables import kept_reads
+    from bench.analysis.table import load_frame, load_info
+    from bench.record.raw_tables import kept_reads
 
     with kept_reads():
         frame, info = load_frame(run), load_info(run)

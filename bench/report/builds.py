@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from bench.builds import OPTION, groups
-from bench.flips import compare
+from bench.analysis.accuracy.flips import compare
+from bench.report.differing_builds import OPTION, groups
 from bench.report.sentences import records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.case import Case
-    from bench.predictions import ScoredRun
+    from bench.analysis.accuracy.predictions import ScoredRun
+    from bench.record.case import Case
 
 
 def lines(frame: pd.DataFrame, run: ScoredRun) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from bench.case import Case
-from bench.flips import Flip, FlipLedger, OneSided
-from bench.paired import Paired
-from bench.report.format import Table
-from bench.report.numbers import percent, whole
+from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
+from bench.analysis.stats.paired import Paired
+from bench.record.case import Case
 from bench.report.sentences import one_line
+from bench.report.tables import Table
+from bench.report.text import percent, whole
 
 # Fields of a Case that are named only where they differ among the Cases shown.
 VARYING = ("model", "weights", "pipeline", "batch", "threads")

@@ -1,6 +1,7 @@
 """``table.json``: the run for other programs, in a published and versioned form.
 
-The form is ``bench/schema/run-1.json``, a JSON Schema made from the classes here (``scarlet-bench schema`` prints it).
+The form is ``bench/report/schema/run-1.json``, a JSON Schema made from the classes here (``scarlet-bench
+schema`` prints it).
 A field that is added later keeps the version; one that changes its meaning or goes makes a new one.
 """
 
@@ -11,17 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import encodable, plain, write_text
-from bench.report.columns import DESCRIPTIONS, source_of
-from bench.report.frame import COLUMNS, DEMO_NOTE, TEXT_COLUMNS
-from bench.results import RunFolder
+from bench.analysis.columns import DESCRIPTIONS, source_of
+from bench.analysis.table import COLUMNS, DEMO_NOTE, TEXT_COLUMNS
+from bench.record.files import encodable, plain, write_text
+from bench.record.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE_NAME: str = "table.json"
 VERSION = 1
-SCHEMA_FILE = Path(__file__).parent.parent / "schema" / f"run-{VERSION}.json"
+SCHEMA_FILE = Path(__file__).parent / "schema" / f"run-{VERSION}.json"
 
 # Of run.json, what tells where the figures come from; the folder of the data is nobody's business elsewhere.
 KEPT = ("created_at", "finished_at", "command", "git", "host", "packages", "warnings")

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.comparison import against_reference
-from bench.files import write_text
-from bench.flips import FlipLedger
-from bench.predictions import ScoredRun
+from bench.analysis.accuracy.flips import FlipLedger
+from bench.analysis.accuracy.pairing import against_reference
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.accuracy.waterfall import steps as waterfall_steps
+from bench.record.files import write_text
 from bench.report import builds, flips, waterfall
-from bench.report.format import Table, tables
 from bench.report.sentences import dataset_line, host_line, one_line, summary, watermarks
-from bench.waterfall import steps as waterfall_steps
-from models.errors import BenchError
+from bench.report.tables import Table, tables
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd

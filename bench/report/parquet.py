@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import atomic_file
+from bench.record.files import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd

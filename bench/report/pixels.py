@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.report.numbers import number, percent, whole
+from bench.report.text import number, percent, whole
 
 
 def pixel_lines(info: Mapping[str, Any]) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def difference(part: Mapping[str, Any]) -> str:
     """How far one stage, or the whole path, is from the reference's.
 
     Args:
-        part: ``pipelines.differences.StageDifference`` as plain JSON types.
+        part: ``pipelines.parity.differences.StageDifference`` as plain JSON types.
     """
     if part["max_level_diff"] is None:
         return part["mismatch"] or "nothing was compared with the reference"

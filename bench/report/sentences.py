@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.report.frame import DEMO_NOTE
-from bench.report.numbers import number, whole
-from bench.report.scores import RANDOM_NOTE
+from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.table import DEMO_NOTE
+from bench.report.text import number, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def comparison_lines(
     compared = [row for row in rows if row["ratio"] is not None]
     if not compared:
         return ()
-    from bench import verdict
+    from bench.analysis.time import verdict
 
     together = f", {n_comparisons} comparisons together" if n_comparisons > 1 else ""
     lines = [
@@ -138,14 +138,14 @@ def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:
     scored = [row for row in rows if row["top1_percent"] is not None and row["n_images"]]
     if not scored:
         return ()
-    from bench import stats
+    from bench.analysis.stats import intervals
 
     n = min(row["n_images"] for row in scored)
     apart = [1.0 - row["agreement_percent"] / 100.0 for row in scored if row["agreement_percent"] is not None]
     # Images on which exactly one is right are among those whose top-1 differs.
     share = max([USUAL_DISCORDANCE, *apart])
     # Of few images so small a share is a handful, and resolves nothing: the smallest share that does is named.
-    while (least := stats.min_detectable_difference(n, share)) is None and share < 0.5:
+    while (least := intervals.min_detectable_difference(n, share)) is None and share < 0.5:
         share *= 1.02
     if least is None:
         return (f"{whole(n)} images are too few to tell two top-1 accuracies apart",)

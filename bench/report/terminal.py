@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.format import Table, tables
 from bench.report.sentences import summary, watermarks
+from bench.report.tables import Table, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console)
     """Prints watermarks, the tables and the summary; a Case that is not ok with its status and reason.
 
     Args:
-        frame: as of ``bench.report.frame.load_frame``.
+        frame: as of ``bench.analysis.table.load_frame``.
         info: the content of ``run.json``.
         console: where to.
     """

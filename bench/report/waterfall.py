@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.files import write_text
-from bench.paired import Paired
+from bench.analysis.accuracy.waterfall import Step
+from bench.analysis.stats.paired import Paired
+from bench.analysis.table import DEMO_NOTE
+from bench.record.files import write_text
 from bench.report.flips import p_text, points, short_names
-from bench.report.format import Table
-from bench.report.frame import DEMO_NOTE
-from bench.report.numbers import percent
-from bench.waterfall import Step
+from bench.report.tables import Table
+from bench.report.text import percent
 
 if TYPE_CHECKING:
     import altair

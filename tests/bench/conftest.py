@@ -12,10 +12,10 @@ import pytest
 from bench_fakes import WNIDS, Recorder, make_graph
 from PIL import Image as PilImage
 
-from bench.case import Case
-from bench.results import RunFolder
-from bench.runner import Runner
-from bench.tasks import Context
+from bench.record.case import Case
+from bench.record.run_folder import RunFolder
+from bench.run.runner import Runner
+from bench.worker.tasks import Context
 
 
 @pytest.fixture(scope="session")

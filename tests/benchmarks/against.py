@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from bench import wire
-from bench.images import choose_images
-from bench.report.frame import load_frame
+from bench.analysis.table import load_frame
+from bench.run.images import choose_images
+from bench.worker import channel
 
-BACKEND = Path("bench/backends/onnxruntime.py")
+BACKEND = Path("bench/backends/onnxruntime/backend.py")
 CALL = "        logits: NDArray[np.float32] = self._session.run("
 
 
@@ -43,7 +43,7 @@ def git(tree: Path, *words: str) -> str:
 
 def copy_of_project(to: Path) -> None:
     """All files that git does not ignore, changed and new ones included, as the first commit of a new repository."""
-    home = wire.own_home()
+    home = channel.own_home()
     for name in git(home, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if name and (home / name).exists():
             (to / name).parent.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,11 @@ from typing import Any, NoReturn
 import numpy as np
 from common import Prepared, prepared
 
-from bench import host, stats, wire
-from bench.case import Case
-from bench.tasks import first_batch
+from bench import host
+from bench.analysis.stats import intervals
+from bench.record.case import Case
+from bench.worker import channel
+from bench.worker.tasks import first_batch
 
 LIMIT = 0.03
 TURN_SECONDS = 0.25
@@ -112,7 +114,7 @@ def one_round(model: Prepared, case: Case, number: int, seconds: float) -> tuple
     context = model.context(run)
     pixels = run.path / "pixels.npy"
     np.save(pixels, first_batch(case, context))
-    worker = wire.LocalWorker(run.log_path(case.case_id), case.threads)
+    worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
     app = None
 
     def ask(message: dict[str, Any]) -> Any:
@@ -167,7 +169,7 @@ def main() -> int:
     with prepared(wanted.model) as model:
         case = model.case("openvino", batch=wanted.batch, threads=wanted.threads, pipeline="reference")
         ours, theirs = compare(model, case, wanted.rounds, wanted.seconds)
-    ratio = stats.ratio_interval(ours, theirs)
+    ratio = intervals.ratio_interval(ours, theirs)
     interval = "too few rounds for an interval"
     if ratio.low is not None and ratio.high is not None:
         interval = f"95 % interval {ratio.low:.4f} to {ratio.high:.4f}"

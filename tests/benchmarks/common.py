@@ -12,13 +12,13 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
-from bench.case import Case
-from bench.images import choose_images
-from bench.preparation import prepare_files, prepare_request
-from bench.progress import PlainListener
-from bench.results import CaseResult, RunFolder
-from bench.runner import Runner
-from bench.tasks import Context
+from bench.record.case import Case
+from bench.record.run_folder import CaseResult, RunFolder
+from bench.run.images import choose_images
+from bench.run.model_files import prepare_files, prepare_request
+from bench.run.progress import PlainListener
+from bench.run.runner import Runner
+from bench.worker.tasks import Context
 
 
 class Quiet(PlainListener):

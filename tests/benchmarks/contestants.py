@@ -2,7 +2,8 @@
 
 ``published`` does what the published evaluation of SCARLET does, ``tuned`` what somebody would who cares about speed
 and stays with PyTorch and its DataLoader. torchvision cannot be imported beside every build of PyTorch: its transform
-is written out here. ``ours`` is a throughput Case, driven as ``bench.tasks.throughput`` drives it, with its parts timed
+is written out here. ``ours`` is a throughput Case, driven as ``bench.worker.tasks.throughput`` drives it, with
+its parts timed
 after each pass.
 """
 
@@ -18,15 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import wire
-from bench.accuracy import top_and_margin
+from bench.analysis.accuracy.top5 import top_and_margin
 from bench.backends import make_backend
 from bench.backends.base import Backend
-from bench.case import Case
-from bench.instances import Instances
-from bench.tasks import Context
-from bench.tasks.overlap import AHEAD, Overlap
-from bench.tasks.parts import Parts
+from bench.backends.instances import Instances
+from bench.record.case import Case
+from bench.worker import channel
+from bench.worker.tasks import Context
+from bench.worker.tasks.overlap import AHEAD, Overlap
+from bench.worker.tasks.parts import Parts
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -79,7 +80,7 @@ class Published:
         from safetensors.torch import load_file
         from torch.utils.data import DataLoader
 
-        from models import zoo
+        from scarlet import zoo
 
         files = context.model_files
         assert files.state is not None
@@ -166,7 +167,7 @@ def one_pass(contestant: Contestant, n_images: int) -> tuple[int, NDArray[np.int
     return time.perf_counter_ns() - started, top1
 
 
-def answer(contestant: Contestant, message: wire.Message, n_images: int) -> wire.Message:
+def answer(contestant: Contestant, message: channel.Message, n_images: int) -> channel.Message:
     """Makes a pass, writes its top-1 to the file asked for, and times the parts."""
     taken, top1 = one_pass(contestant, n_images)
     np.save(message["top1"], top1)
@@ -175,7 +176,7 @@ def answer(contestant: Contestant, message: wire.Message, n_images: int) -> wire
 
 def main() -> None:
     """Reads a message a line until stdin ends, and answers each."""
-    incoming, outgoing = wire.own_channel()
+    incoming, outgoing = channel.own_channel()
     contestant: Contestant | None = None
     n_images = 0
     for line in iter(incoming.readline, b""):
@@ -185,7 +186,7 @@ def main() -> None:
                 context = Context(**message["context"])
                 n_images = len(context.images())
                 contestant = KINDS[message["kind"]](Case.from_dict(message["case"]), context)
-                told: wire.Message = {}
+                told: channel.Message = {}
             else:
                 assert contestant is not None
                 told = answer(contestant, message, n_images)

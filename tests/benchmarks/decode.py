@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rich.console import Console
 
-from bench import stats
-from bench.images import choose_images
+from bench.analysis.stats import intervals
+from bench.run.images import choose_images
 from pipelines import names, open_pipeline
 from pipelines.base import Pipeline, PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.imagenet import Image
-from pipelines.jpeg import plain_size
-from pipelines.reference import normalise, reference_pixels
+from pipelines.imagenet.find import Image
+from pipelines.imagenet.jpeg import plain_size
+from pipelines.reference.pipeline import normalise, reference_pixels
 
 PREPROCESS = Preprocess()
 
@@ -80,13 +80,13 @@ def passes(images: Sequence[Image], batch: int, threads: int, rounds: int) -> No
 
 def words(slow: Sequence[float], fast: Sequence[float]) -> str:
     """The ratio with its 95 % interval."""
-    found = stats.ratio_interval(slow, fast)
+    found = intervals.ratio_interval(slow, fast)
     return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def steps(images: Sequence[Image], rounds: int) -> None:
     """Prints the processor time of each step of turbo, and of what would be in its place, on one thread."""
-    from pipelines.turbo_image import Scratch, TurboImage, rows_needed, shortened
+    from pipelines.turbo.image import Scratch, TurboImage, rows_needed, shortened
 
     turbo, scratch = TurboImage(PREPROCESS), Scratch()
     plain = [image for image in images if plain_size(image.path.read_bytes())]

@@ -1,4 +1,4 @@
-"""Measures the demo weights and writes the figures into models/demo/card.json and MODEL_CARD.md.
+"""Measures the demo weights and writes the figures into scarlet/demo/card.json and MODEL_CARD.md.
 
     python tests/benchmarks/demo_card.py --data data/demo-card
 
@@ -30,16 +30,16 @@ from safetensors.torch import load
 from torch import nn
 
 import pipelines
-from bench.stats import exact_mcnemar, paired_difference_interval
+from bench.analysis.stats.intervals import exact_mcnemar, paired_difference_interval
 from export.onnx import ExportOptions, export_onnx
-from models import demo
-from models.fold import fold_batchnorm
-from models.scarlet import scarlet
 from pipelines.base import Preprocess
-from pipelines.demo import FULL_IMAGES, QUICK_IMAGES, make_demo, print_progress
-from pipelines.imagenet import Image as LabelledImage
-from pipelines.imagenet import find_images
-from pipelines.reference import crop, decode, normalise, resize_size
+from pipelines.demo.make import FULL_IMAGES, QUICK_IMAGES, make_demo, print_progress
+from pipelines.imagenet.find import Image as LabelledImage
+from pipelines.imagenet.find import find_images
+from pipelines.reference.pipeline import crop, decode, normalise, resize_size
+from scarlet import demo
+from scarlet.fold import fold_batchnorm
+from scarlet.networks import scarlet
 
 CALIBRATION_IMAGES = 200
 BATCH = 32

@@ -1,4 +1,4 @@
-"""Makes the standard demo sets and writes pipelines/demo_fingerprints.json: run it when demo.REVISION is raised.
+"""Makes the standard demo sets and writes pipelines/demo/fingerprints.json: run it when demo.REVISION is raised.
 
 python tests/benchmarks/demo_fingerprints.py --data data/demo-standard
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from pipelines import demo
-from pipelines.demo_marker import fingerprint_of
+from pipelines.demo import make
+from pipelines.demo.marker import fingerprint_of
 
 # The largest first: the smaller ones are its beginning.
 STANDARD = {"val": (2000, 512, 10), "train": (16000, 20), "tune": (3000, 5), "calib": (256, 200, 5)}
@@ -27,17 +27,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder for the sets, one subfolder each")
     data = parser.parse_args().data
     found = {"pillow": PIL.__version__, "numpy": np.__version__}
-    if found != demo.PINNED:
-        raise SystemExit(f"found {found}, but the published sets are made with {demo.PINNED}")
+    if found != make.PINNED:
+        raise SystemExit(f"found {found}, but the published sets are made with {make.PINNED}")
     table = {}
     for split, counts in STANDARD.items():
-        demo.make_demo(
-            data / split, counts[0], split, accept_other_bytes=True, on_progress=demo.print_progress
+        make.make_demo(
+            data / split, counts[0], split, accept_other_bytes=True, on_progress=make.print_progress
         )
         for count in sorted(counts):
-            paths = demo.image_paths(split, count)
-            table[demo.fingerprint_key(split, demo.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)
-    path = Path(demo.__file__).with_name("demo_fingerprints.json")
+            paths = make.image_paths(split, count)
+            table[make.fingerprint_key(split, make.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)
+    path = Path(make.__file__).with_name("demo_fingerprints.json")
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(path.read_text("utf-8"))
 

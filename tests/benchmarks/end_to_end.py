@@ -28,14 +28,17 @@ from common import Prepared
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bench import host, schedule, stats, wire
-from bench.case import Case, Status
-from bench.images import choose_images
-from bench.preparation import prepare_files, prepare_request
+from bench import host
+from bench.analysis.stats import intervals
+from bench.analysis.time.quantiles import PARTS, limit_of_parts, threads_of_parts
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, utc_now
 from bench.report.sentences import host_line
-from bench.report.timings import PARTS, limit_of_parts, threads_of_parts
-from bench.results import CaseResult, utc_now
-from bench.tasks.base import decode_threads
+from bench.run import schedule
+from bench.run.images import choose_images
+from bench.run.model_files import prepare_files, prepare_request
+from bench.worker import channel
+from bench.worker.tasks.base import decode_threads
 
 HERE = str(Path(__file__).resolve().parent)
 PROGRAM = f"import sys; sys.path.insert(0, {HERE!r}); from contestants import main; main()"
@@ -102,7 +105,7 @@ def ours_of(model: Prepared, text: str) -> Entry:
     return Entry(text, "ours", case)
 
 
-def ask(worker: wire.LocalWorker, message: wire.Message) -> wire.Message:
+def ask(worker: channel.LocalWorker, message: channel.Message) -> channel.Message:
     answer = worker.call(message, TIMEOUT_SECONDS)
     if not answer["ok"]:
         raise SystemExit(f"{message['do']}: {answer['reason']}")
@@ -113,11 +116,11 @@ def compete(model: Prepared, field: Sequence[Entry], rounds: int, seed: int) -> 
     """Fills in what each contestant did."""
     run = model.folder("end-to-end", [entry.case for entry in field])
     context = dataclasses.asdict(model.context(run))
-    workers: list[wire.LocalWorker] = []
+    workers: list[channel.LocalWorker] = []
     try:
         for place, entry in enumerate(field):
             workers.append(
-                wire.LocalWorker(run.path / "logs" / f"{place}.log", entry.case.threads, program=PROGRAM)
+                channel.LocalWorker(run.path / "logs" / f"{place}.log", entry.case.threads, program=PROGRAM)
             )
             start = {"do": "start", "kind": entry.kind, "case": entry.case.to_dict(), "context": context}
             ask(workers[place], start)
@@ -140,13 +143,15 @@ def compete(model: Prepared, field: Sequence[Entry], rounds: int, seed: int) -> 
             worker.stop()
 
 
-def ratio_words(found: stats.RatioInterval, digits: int = 2) -> str:
+def ratio_words(found: intervals.RatioInterval, digits: int = 2) -> str:
     if found.low is None or found.high is None:
         return f"{found.ratio:.{digits}f}"
     return f"{found.ratio:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
-def share_of_limit(entry: Entry, n_images: int) -> tuple[stats.RatioInterval, dict[str, float], str] | None:
+def share_of_limit(
+    entry: Entry, n_images: int
+) -> tuple[intervals.RatioInterval, dict[str, float], str] | None:
     """The limit's time over the pass's, round by round; images/s of the parts; the part that sets the limit."""
     if not all(entry.parts_ns) or not entry.parts_ns:
         return None
@@ -159,7 +164,7 @@ def share_of_limit(entry: Entry, n_images: int) -> tuple[stats.RatioInterval, di
     )
     medians = {stage: statistics.median(parts[stage] for parts in entry.parts_ns) for stage in PARTS}
     limits = [limit_of_parts(parts, threads, host.allowed_cores())[0] for parts in entry.parts_ns]
-    share = stats.ratio_interval([limit * n_images for limit in limits], entry.pass_ns)
+    share = intervals.ratio_interval([limit * n_images for limit in limits], entry.pass_ns)
     bound = limit_of_parts(medians, threads, host.allowed_cores())[1]
     return share, {stage: 1e9 / taken for stage, taken in medians.items()}, bound
 
@@ -172,7 +177,7 @@ def outcome(model: Prepared, field: Sequence[Entry]) -> dict[str, Any]:
     rows = []
     for entry in field:
         rates = [n_images * 1e9 / taken for taken in entry.pass_ns]
-        interval = stats.sign_test_interval(rates)
+        interval = intervals.sign_test_interval(rates)
         row: dict[str, Any] = {
             "name": entry.name,
             "case": entry.case.to_dict(),
@@ -185,7 +190,7 @@ def outcome(model: Prepared, field: Sequence[Entry]) -> dict[str, Any]:
         }
         for kind, other in by_kind.items():
             if other is not entry:
-                row[f"times_{kind}"] = list(stats.ratio_interval(other.pass_ns, entry.pass_ns))
+                row[f"times_{kind}"] = list(intervals.ratio_interval(other.pass_ns, entry.pass_ns))
         limit = share_of_limit(entry, n_images)
         if limit is not None:
             row["share_of_limit"] = list(limit[0])
@@ -244,11 +249,11 @@ def markdown(found: dict[str, Any]) -> str:
         cells = [row["name"], rate]
         for kind in ("published", "tuned"):
             ratio = row.get(f"times_{kind}")
-            cells.append(ratio_words(stats.RatioInterval(*ratio)) if ratio else "")
+            cells.append(ratio_words(intervals.RatioInterval(*ratio)) if ratio else "")
         cells.append(str(row["top1_different_from_first"]))
         share, low, high = row.get("share_of_limit") or (None, None, None)
         per_cent = [None if end is None else 100 * end for end in (low, high)]
-        cells.append(ratio_words(stats.RatioInterval(100 * share, *per_cent), 1) if share else "")
+        cells.append(ratio_words(intervals.RatioInterval(100 * share, *per_cent), 1) if share else "")
         parts = row.get("parts_images_per_s", {})
         cells += [f"{parts[stage]:.0f}" if parts else "" for stage in PARTS]
         lines.append("| " + " | ".join([*cells, row.get("bound_by", "")]) + " |")

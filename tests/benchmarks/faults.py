@@ -147,7 +147,7 @@ class Bench:
     """Runs commands on the small demo set, in a folder that holds all that they write."""
 
     def __init__(self, folder: Path) -> None:
-        from pipelines.demo import make_demo
+        from pipelines.demo.make import make_demo
 
         self._folder = folder
         self._data = folder / "data"
@@ -252,7 +252,7 @@ def main() -> int:
             if wanted.only and own not in wanted.only and not kept.exists():
                 continue
             if (wanted.only and own in wanted.only) or not kept.exists():
-                found = bench.check(fault)
+                found = bench.studies.check.rows(fault)
                 kept.write_text(json.dumps(asdict(found)))
             stored = json.loads(kept.read_text())
             stored |= {"failed": tuple(map(tuple, stored["failed"])), "stages": tuple(stored["stages"])}

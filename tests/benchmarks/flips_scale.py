@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import Case, Status
-from bench.results import CaseResult, RunFolder
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, RunFolder
 
 CLASSES = 1000
 MOST_SECONDS, MOST_BYTES = 10.0, 1e9
@@ -62,9 +62,9 @@ def make_run(path: Path, n_images: int, n_cases: int) -> None:
 def compare_all(path: Path) -> None:
     """Reads the run and compares every pair; prints figures as JSON."""
     started = time.perf_counter()
-    from bench.flips import compare
+    from bench.analysis.accuracy.flips import compare
+    from bench.analysis.accuracy.predictions import ScoredRun
     from bench.host.memory import peak_rss_bytes
-    from bench.predictions import ScoredRun
 
     run = ScoredRun.open(path)
     read = time.perf_counter()

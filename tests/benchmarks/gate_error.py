@@ -24,11 +24,11 @@ import marks
 import numpy as np
 from scipy import optimize, stats
 
-from bench.bounds import lower
-from bench.gate import Comparison, Verdict, decide
-from bench.sequential import first_crossing
-from bench.stats import paired_difference_interval
-from bench.tolerances import load
+from bench.analysis.stats.bounds import lower
+from bench.analysis.stats.intervals import paired_difference_interval
+from bench.studies.check.rules import Comparison, Verdict, decide
+from bench.studies.check.sequential import first_crossing
+from bench.studies.check.tolerances import load
 
 ALPHA = 0.05
 RESAMPLES = 200

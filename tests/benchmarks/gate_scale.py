@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import Case, Status
-from bench.results import CaseResult, RunFolder
-from pipelines.wnids import wnids
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, RunFolder
+from pipelines.imagenet.wnids import wnids
 
 BACKENDS = ("pytorch", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("fp32", "int8")

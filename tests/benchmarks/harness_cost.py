@@ -20,12 +20,13 @@ import numpy as np
 from common import Prepared, prepared
 from numpy.typing import NDArray
 
-from bench import stats, wire
+from bench.analysis.stats import intervals
 from bench.backends import make_backend
 from bench.backends.base import Backend, ModelFiles
-from bench.case import Status
-from bench.results import CaseResult
-from bench.tasks import first_batch
+from bench.record.case import Status
+from bench.record.run_folder import CaseResult
+from bench.worker import channel
+from bench.worker.tasks import first_batch
 
 LIMIT = 0.03
 SLICE_NS = 50_000_000
@@ -78,7 +79,7 @@ def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
     case = model.case(name, batch=batch)
     run = model.folder(f"{name}-{batch}", [case])
     context = model.context(run)
-    worker = wire.LocalWorker(run.log_path(case.case_id), case.threads)
+    worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
     start = {"do": "start", "case": case.to_dict(), "context": dataclasses.asdict(context)}
     assert worker.call(start, timeout_seconds=120)["ok"]
     backend = make_backend(name)
@@ -105,7 +106,7 @@ def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
     run.append_case(CaseResult(case, Status.OK))
     samples = run.samples()
     ours = samples[~samples["warmup"]].groupby("round")["latency_ns"].median().tolist()
-    ratio = stats.ratio_interval(ours, theirs)
+    ratio = intervals.ratio_interval(ours, theirs)
     print(f"{name}, batch {batch}, {case.threads} threads, {rounds} rounds in turns:", end=" ")
     print(f"harness {np.median(ours) / 1e6:.3f} ms, {what} {np.median(theirs) / 1e6:.3f} ms,", end=" ")
     print(f"ratio {ratio.ratio:.4f} (95 % interval {ratio.low:.4f} to {ratio.high:.4f})", flush=True)

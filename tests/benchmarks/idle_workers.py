@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common import prepared
 
-from bench import wire
+from bench.worker import channel
 
 LIMIT = 0.03
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -44,7 +44,7 @@ def main() -> int:
         context = dataclasses.asdict(model.context(run))
         workers = []
         for case in cases:
-            worker = wire.LocalWorker(run.log_path(case.case_id), case.threads)
+            worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
             assert worker.call({"do": "start", "case": case.to_dict(), "context": context}, 300)["ok"]
             assert worker.call({"do": "turn", "round": -1, "slice_ns": 0}, 300)["ok"]
             workers.append(worker)
@@ -63,7 +63,7 @@ def main() -> int:
     return int(max(waiting, beside) >= LIMIT)
 
 
-def share_of(workers: list[wire.LocalWorker], during: object) -> float:
+def share_of(workers: list[channel.LocalWorker], during: object) -> float:
     """Processor time of the workers over wall time, while ``during`` runs."""
     before, started = sum(cpu_seconds(worker.pid) for worker in workers), time.monotonic()
     during()  # type: ignore[operator]

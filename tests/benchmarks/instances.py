@@ -15,8 +15,10 @@ import sys
 
 from common import Prepared, prepared
 
-from bench import host, stats, verdict
-from bench.case import Case, Status
+from bench import host
+from bench.analysis.stats import intervals
+from bench.analysis.time import verdict
+from bench.record.case import Case, Status
 
 
 def ways(model: Prepared, backend: str, batch: int) -> dict[str, Case]:
@@ -56,7 +58,7 @@ def main() -> int:
                     continue
                 one, other = (times[named[each].case_id] for each in (first, name))
                 rounds = sorted(one.keys() & other.keys())
-                ratio = stats.ratio_interval([one[k] for k in rounds], [other[k] for k in rounds])
+                ratio = intervals.ratio_interval([one[k] for k in rounds], [other[k] for k in rounds])
                 interval = "too few rounds for an interval"
                 if ratio.low is not None and ratio.high is not None:
                     interval = f"{ratio.low:.3f} to {ratio.high:.3f}"

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import Case, Status
-from bench.results import CaseResult, RunFolder
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, RunFolder
 
 LIMIT_SECONDS = 5.0
 LIMIT_PAGE_BYTES = 15_000_000

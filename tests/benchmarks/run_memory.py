@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from bench import session
 from bench.host.memory import peak_rss_bytes
-from bench.results import RunFolder
-from bench.settings import Settings
-from pipelines.wnids import wnids
+from bench.record.run_folder import RunFolder
+from bench.run import session
+from bench.run.settings import Settings
+from pipelines.imagenet.wnids import wnids
 
 MB = 1e6
 

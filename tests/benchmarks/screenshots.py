@@ -3,7 +3,7 @@
     python tests/benchmarks/screenshots.py docs/images [--run results/latest] [--whole]
 
 Writes report-light.png, report-dark.png, report-phone.png and report-print.png. Without --run the run is that of the
-tests (tests/bench/html_run.py), whose figures are made up. Needs playwright and a chromium or google-chrome on PATH.
+tests (tests/fakes/html_run.py), whose figures are made up. Needs playwright and a chromium or google-chrome on PATH.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from bench.predictions import ScoredRun
-from bench.report import html
-from bench.report.frame import load_frame, load_info
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.table import load_frame, load_info
+from bench.report.html import page
 
 # Name, options of the browser's window, medium.
 VIEWS: dict[str, tuple[dict[str, Any], str]] = {
@@ -89,8 +89,8 @@ def main() -> None:
     out = wanted.out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         run = wanted.run or example(Path(folder))
-        page_file = Path(folder) / html.FILE_NAME
-        source = html.page(load_frame(run), load_info(run), ScoredRun.open(run))
+        page_file = Path(folder) / page.FILE_NAME
+        source = page.page(load_frame(run), load_info(run), ScoredRun.open(run))
         page_file.write_text(source, encoding="utf-8")
         take(page_file.resolve(), out, wanted.whole)
 

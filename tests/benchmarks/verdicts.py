@@ -17,7 +17,7 @@ from collections import Counter
 
 from common import Prepared, prepared
 
-from bench.report.frame import load_frame
+from bench.analysis.table import load_frame
 
 
 def burn(share: float, period_seconds: float = 0.1) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("bench", "export", "models", "pipelines")
+PACKAGES = ("bench", "export", "pipelines", "scarlet")
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -32,5 +32,5 @@ def sources() -> dict[str, ast.Module]:
                 name.partition(".")[0] == "tensorrt" for name in imported(tree)
             ):
                 found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = tree
-    assert {"export.tensorrt", "bench.backends.tensorrt"} <= set(found)
+    assert {"export.tensorrt.plan", "bench.backends.tensorrt.backend"} <= set(found)
     return found

@@ -20,8 +20,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.tensorrt_package import make_log
-from models.errors import BenchError
+from export.tensorrt.package import make_log
+from scarlet.errors import BenchError
 
 CLASSES, SIZE = 10, 8
 
@@ -180,12 +180,12 @@ def refusal(
 
 
 def walk_package(module: Any, folder: Path) -> None:
-    """Has ``export.tensorrt_package`` make a logger."""
+    """Has ``export.tensorrt.package`` make a logger."""
     assert isinstance(fake.Builder(module.make_log(fake)), fake.Builder)
 
 
 def walk_export(module: Any, folder: Path) -> None:
-    """Builds plans with ``export.tensorrt``, well and badly."""
+    """Builds plans with ``export.tensorrt.plan``, well and badly."""
     graph, target = small_graph(folder / "g.onnx"), folder / "g.plan"
     timing = folder / "timing" / "t.cache"
     fake.reset()
@@ -235,7 +235,7 @@ def walk_export(module: Any, folder: Path) -> None:
 
 def plan_file(folder: Path, batch: str | int = "batch", **other: Any) -> tuple[Path, Path]:
     """A graph, and a plan of it for batches up to 4, built over the fake."""
-    from export import tensorrt
+    from export.tensorrt import plan as tensorrt
 
     graph, target = small_graph(folder / "graph.onnx", batch), folder / "graph.plan"
     tensorrt.write_plan(spec_of(tensorrt, graph, **other), target, None)
@@ -247,7 +247,7 @@ def engine_on(module: Any, plan: Path, graph: bool = False) -> Any:
 
 
 def walk_engine(module: Any, folder: Path) -> None:
-    """Runs plans with ``bench.backends.tensorrt_engine.Engine``, well and badly."""
+    """Runs plans with ``bench.backends.tensorrt.engine.Engine``, well and badly."""
     fake.reset()
     onnx_path, plan = plan_file(folder)
     engine = engine_on(module, plan)

@@ -50,8 +50,8 @@ PROGRAM = """
 import sys, tensorrt_bindings
 sys.modules["tensorrt"] = tensorrt_bindings
 from pathlib import Path
-from export.tensorrt import PlanSpec, network_flags, write_plan
-from export.tensorrt_package import TensorRtUnavailable, import_tensorrt, make_log
+from export.tensorrt.plan import PlanSpec, network_flags, write_plan
+from export.tensorrt.package import TensorRtUnavailable, import_tensorrt, make_log
 
 trt = import_tensorrt()
 assert network_flags(trt) == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), network_flags(trt)
@@ -254,9 +254,9 @@ def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[st
 @pytest.mark.parametrize(
     ("name", "walk", "calls"),
     [
-        ("export.tensorrt_package", "walk_package", 1),
-        ("export.tensorrt", "walk_export", 20),
-        ("bench.backends.tensorrt_engine", "walk_engine", 12),
+        ("export.tensorrt.package", "walk_package", 1),
+        ("export.tensorrt.plan", "walk_export", 20),
+        ("bench.backends.tensorrt.engine", "walk_engine", 12),
     ],
 )
 def test_every_call_that_is_left_out_is_noticed(

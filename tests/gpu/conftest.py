@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.backends.base import ModelFiles
 from pipelines import open_pipeline
 from pipelines.base import Preprocess
-from pipelines.imagenet import Image
+from pipelines.imagenet.find import Image
 
 IMAGES = 32
 
@@ -20,8 +20,8 @@ IMAGES = 32
 @pytest.fixture(scope="session")
 def demo_images(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
     """Demo images of the classes that the demo weights know."""
-    from pipelines.demo import make_demo
-    from pipelines.imagenet import find_images, subset
+    from pipelines.demo.make import make_demo
+    from pipelines.imagenet.find import find_images, subset
 
     root = tmp_path_factory.mktemp("demo")
     make_demo(root, IMAGES)
@@ -40,7 +40,7 @@ def pixels(demo_images: list[Image]) -> NDArray[np.float32]:
 @pytest.fixture(scope="session")
 def scarlet(demo_images: list[Image], tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """SCARLET-C with demo weights, and its FP16 graph."""
-    from bench.prepare import Request, prepare
+    from bench.worker.prepare import Request, prepare
     from export.store import ROOT_VARIABLE
 
     kept = os.environ.get(ROOT_VARIABLE)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.backends import make_backend
 from bench.backends.base import Backend, ModelFiles, OnDevice, TimesStages, Unavailable, Unsupported
-from bench.case import Case
+from bench.record.case import Case
 
 pytestmark = needs_gpu
 

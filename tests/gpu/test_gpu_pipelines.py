@@ -8,13 +8,13 @@ import torch
 from gpu_here import needs_gpu
 
 from bench.backends import make_backend
-from bench.case import Case
-from bench.tasks.overlap import Overlap
+from bench.record.case import Case
+from bench.worker.tasks.overlap import Overlap
 from pipelines import ON_GPU, open_pipeline
-from pipelines.ablation import check
 from pipelines.base import Preprocess
-from pipelines.differences import WHOLE, tolerances_of
-from pipelines.imagenet import Image
+from pipelines.imagenet.find import Image
+from pipelines.parity.check import check
+from pipelines.parity.differences import WHOLE, tolerances_of
 
 pytestmark = needs_gpu
 pytest.importorskip("nvidia.dali")

@@ -5,7 +5,7 @@ from pathlib import Path
 import odd_images
 import pytest
 
-from pipelines.imagenet import Image
+from pipelines.imagenet.find import Image
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Charts of a run as Vega-Lite specs: for pages, and for papers (``bench.report.figures``).
+"""Charts of a run as Vega-Lite specs: for pages, and for papers (``bench.report.charts.files``).
 
 Specs are plain dictionaries with their data inside; the same run gives the same bytes. Whatever people wrote (names of
 models, options) is data in them, and never part of an expression or of a field's name. Every mark tells by its tooltip
@@ -17,7 +17,7 @@ from bench.report.charts.theme import themed
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.predictions import ScoredRun
+    from bench.analysis.accuracy.predictions import ScoredRun
 
 __all__ = ["Chart", "charts", "themed"]
 
@@ -29,8 +29,8 @@ def charts(
 
     Args:
         run: its folder.
-        frame: as of ``bench.report.frame.load_frame``.
-        info: as of ``bench.report.frame.load_info``.
+        frame: as of ``bench.analysis.table.load_frame``.
+        info: as of ``bench.analysis.table.load_info``.
         scored: the run's predictions, where they are read already; reading them takes longest.
 
     Raises:
@@ -51,10 +51,10 @@ def charts(
 
 
 def _source(run: Path, frame: pd.DataFrame, info: Mapping[str, Any], scored: ScoredRun | None) -> Source:
-    from bench import verdict
-    from bench.report.frame import DEMO_NOTE
+    from bench.analysis.table import DEMO_NOTE
+    from bench.analysis.time import verdict
+    from bench.record.run_folder import RunFolder
     from bench.report.sentences import records, watermarks
-    from bench.results import RunFolder
 
     folder = RunFolder.open(run)
     rows = [row for row in records(frame) if row["status"] == "ok"]
@@ -72,9 +72,9 @@ def _source(run: Path, frame: pd.DataFrame, info: Mapping[str, Any], scored: Sco
 
 def _steps(run: Path, rows: list[dict[str, Any]], scored: ScoredRun | None) -> tuple[Any, ...]:
     """The accuracy waterfall; nothing where no two Cases may be scored, or their predictions do not fit."""
-    from bench.predictions import ScoredRun
-    from bench.waterfall import steps
-    from models.errors import BenchError
+    from bench.analysis.accuracy.predictions import ScoredRun
+    from bench.analysis.accuracy.waterfall import steps
+    from scarlet.errors import BenchError
 
     if sum(row["top1_percent"] is not None for row in rows) < 2:
         return ()

@@ -9,8 +9,8 @@ from bench.report.charts.chart import Chart, Row, Source
 from bench.report.charts.scales import PLAIN, known, positive
 from bench.report.charts.series import PREDICTIONS, SAMPLES, Looks, looks
 from bench.report.charts.theme import AXIS, BY_BACKEND, POINT_AT, specification
-from bench.report.numbers import percent
 from bench.report.sentences import milliseconds
+from bench.report.text import percent
 
 HEIGHT = 300
 

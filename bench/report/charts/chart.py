@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.results import CaseResult
-from bench.waterfall import Step
+from bench.analysis.accuracy.waterfall import Step
+from bench.record.run_folder import CaseResult
 
 if TYPE_CHECKING:
     import pandas as pd

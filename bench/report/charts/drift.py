@@ -98,7 +98,7 @@ def disturbed(rounds: pd.DataFrame, scenario: str, last: float) -> tuple[list[di
 
 
 def _chart(source: Source, scenario: str) -> Chart | None:
-    from bench import verdict
+    from bench.analysis.time import verdict
 
     wanted = {row["case_id"]: row for row in source.of(scenario)}
     if not wanted:

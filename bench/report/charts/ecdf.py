@@ -9,8 +9,8 @@ from bench.report.charts.chart import Chart, Row, Source
 from bench.report.charts.scales import PLAIN, known, positive
 from bench.report.charts.series import SAMPLES, Looks, looks
 from bench.report.charts.theme import BY_BACKEND, POINT_AT, specification
-from bench.report.numbers import whole
 from bench.report.sentences import milliseconds
+from bench.report.text import whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ from bench.report.charts.chart import Chart, Row, Source
 from bench.report.charts.scales import PLAIN, known, logarithmic, short
 from bench.report.charts.series import SAMPLES, backend_name, clean, looks
 from bench.report.charts.theme import BLUE, GREEN, GREY, POINT_AT, VERMILLION, specification
-from bench.report.numbers import number
+from bench.report.text import number
 
 # Verdict, colour, shape: also without colours the shape points to where the row lies.
 WAYS = (

@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.report.charts.chart import Row
 from bench.report.charts.theme import BLUE, GREEN, PALETTE, PURPLE, VERMILLION
-from bench.report.format import BACKEND_NAMES
 from bench.report.sentences import one_line
+from bench.report.tables import BACKEND_NAMES
 
 # Files of a run's folder that the figures come from. Parts that are not merged yet end up in the same.
 SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"

@@ -9,7 +9,7 @@ from bench.report.charts.chart import Chart, Row, Source
 from bench.report.charts.scales import PLAIN, known, positive
 from bench.report.charts.series import SAMPLES, Looks, looks
 from bench.report.charts.theme import BY_BACKEND, POINT_AT, specification
-from bench.report.numbers import number
+from bench.report.text import number
 
 HEIGHT = 260
 

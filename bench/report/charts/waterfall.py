@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.analysis.accuracy.waterfall import Step
 from bench.report.charts import bars
 from bench.report.charts.chart import Chart, Source
 from bench.report.charts.scales import known, linear
 from bench.report.charts.series import MOST_OF_NAME, PREDICTIONS, clean
 from bench.report.charts.theme import BLUE, GREY, INK, POINT_AT, VERMILLION, specification
 from bench.report.flips import points, short_names
-from bench.report.format import BACKEND_NAMES
-from bench.report.numbers import percent
-from bench.waterfall import Step
+from bench.report.tables import BACKEND_NAMES
+from bench.report.text import percent
 
 TITLE = "Where accuracy was lost"
 

@@ -1,0 +1,1 @@
+"""Numbers out of records: what a run's raw files say."""

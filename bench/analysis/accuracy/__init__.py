@@ -1,0 +1,1 @@
+"""What predictions say: accuracy, and which images two rows answer differently."""

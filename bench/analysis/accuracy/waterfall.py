@@ -1,0 +1,114 @@
+"""The accuracy waterfall: from Pillow and PyTorch in FP32 to what is deployed, which step lost what.
+
+Each Case is compared with the Case that it differs from in one thing, as far as the run has it: another pipeline,
+the ONNX graph instead of the module, a runtime's optimisations, a lower precision, another device. A step's loss is
+then that thing's loss, in pairs of the same images; the sum along a path is the loss against the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench.analysis.accuracy.flips import FlipLedger, compare
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.record.case import Case
+
+REFERENCE_PIPELINE = "reference"
+# ONNX Runtime without its graph optimisations runs the graph as it was exported.
+UNOPTIMISED = (("optimization", "none"),)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the waterfall.
+
+    Attributes:
+        case: what the step leads to.
+        parent: what it comes from; None for a start.
+        change: what the step changes, in a few words.
+        depth: steps from the start.
+        ledger: the Case against its parent; None for a start.
+        total: the Case against the start of its path; None for a start.
+    """
+
+    case: Case
+    parent: Case | None
+    change: str
+    depth: int
+    ledger: FlipLedger | None
+    total: FlipLedger | None
+
+
+def parents(case: Case) -> Iterator[tuple[Case, str]]:
+    """What a Case may be a step from, the nearest first, with the words for what the step changes."""
+    if case.precision != "fp32":
+        plain = replace(case, precision="fp32")
+        yield plain, case.precision.upper()
+        yield replace(plain, options=()), case.precision.upper()
+    if case.backend != "pytorch":
+        if case.device != "cpu":
+            yield replace(case, device="cpu"), case.device.upper()
+        if (case.backend, case.options) != ("onnxruntime", UNOPTIMISED):
+            name = replace(case, backend="onnxruntime", device="cpu", options=UNOPTIMISED)
+            yield name, f"{case.backend}'s own graph"
+        yield replace(case, backend="pytorch", device="cpu", options=()), "the ONNX graph"
+    else:
+        if case.options:
+            yield replace(case, options=()), " ".join(f"{name}={value}" for name, value in case.options)
+        if case.device != "cpu":
+            yield replace(case, device="cpu"), case.device.upper()
+    if case.pipeline != REFERENCE_PIPELINE:
+        yield replace(case, pipeline=REFERENCE_PIPELINE), f"pixels by {case.pipeline}"
+
+
+def tree(cases: Sequence[Case]) -> dict[Case, tuple[Case, str] | None]:
+    """Each Case's parent among these and what the step changes; None where it has none.
+
+    Threads and batches do not matter to a step: a parent may have others.
+    """
+    known = {_comparable(case): case for case in reversed(cases)}
+    found: dict[Case, tuple[Case, str] | None] = {}
+    for case in cases:
+        near = ((known.get(_comparable(parent)), change) for parent, change in parents(case))
+        found[case] = next(((parent, change) for parent, change in near if parent not in (None, case)), None)
+    return found
+
+
+def _comparable(case: Case) -> Case:
+    return replace(case, threads=1, batch=1, instances=1)
+
+
+def steps(run: ScoredRun) -> tuple[Step, ...]:
+    """The waterfall of a run's accuracy Cases, each start followed by what leads on from it, depth first."""
+    chosen = tree([predicted.case for predicted in run.predicted.values()])
+    children: dict[Case | None, list[Case]] = {}
+    for case, link in chosen.items():
+        children.setdefault(link[0] if link else None, []).append(case)
+    return tuple(_walk(run, chosen, children, children.get(None, []), (), 0))
+
+
+def _walk(
+    run: ScoredRun,
+    chosen: Mapping[Case, tuple[Case, str] | None],
+    children: Mapping[Case | None, Sequence[Case]],
+    cases: Sequence[Case],
+    path: tuple[Case, ...],
+    depth: int,
+) -> Iterator[Step]:
+    for case in cases:
+        link = chosen[case]
+        own = run.predicted[case.case_id]
+        if link is None:
+            yield Step(case, None, "start", depth, None, None)
+        else:
+            parent, change = link
+            yield Step(
+                case,
+                parent,
+                change,
+                depth,
+                compare(run.predicted[parent.case_id], own),
+                compare(run.predicted[path[0].case_id], own),
+            )
+        yield from _walk(run, chosen, children, children.get(case, ()), (*path, case), depth + 1)

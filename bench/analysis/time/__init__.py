@@ -1,0 +1,1 @@
+"""What timed samples say: quantiles, efficiency, verdicts."""

@@ -1,0 +1,39 @@
+"""How much of the machine a timed Case uses: arithmetic in a second, and its share of the measured peak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.host.peaks import gflop_per_s, peak_percent
+from bench.record.case import Case
+
+
+def efficiency_columns(case: Case, columns: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, float]:
+    """``gflop_per_s`` and ``peak_percent``, where they can be known; see ``frame.load_frame``.
+
+    Args:
+        case: of the row.
+        columns: what was derived for the row so far.
+        info: the content of ``run.json``: ``model_files`` and ``peaks`` are used.
+    """
+    multiply_adds = (info.get("model_files") or {}).get("multiply_adds")
+    images_per_s = _compute_rate(case, columns)
+    if not multiply_adds or not images_per_s:
+        return {}
+    reached = gflop_per_s(multiply_adds, images_per_s)
+    threads = case.threads * case.instances
+    share = (
+        peak_percent(reached, case.precision, threads, info.get("peaks") or ())
+        if case.device == "cpu"
+        else None
+    )
+    return {"gflop_per_s": reached, **({} if share is None else {"peak_percent": share})}
+
+
+def _compute_rate(case: Case, columns: Mapping[str, Any]) -> float | None:
+    """Images in a second while the network alone computes."""
+    if case.scenario == "throughput":
+        return columns.get("compute_images_per_s")
+    median_ns = columns.get("latency_ns_p50")
+    return case.batch * case.instances * 1e9 / median_ns if median_ns else None

@@ -1,0 +1,192 @@
+"""The columns of a timed Case: quantiles, throughput, and its ratio to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.accuracy.scores import MEASURED
+from bench.record.run_folder import CaseResult, RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from bench.analysis.time import verdict
+
+# The stages that a latency Case on a GPU times besides the one that it is compared on.
+BESIDES = ("h2d", "d2h", "end_to_end")
+
+# The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
+PARTS = ("decode", "preprocess", "compute")
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def timing_columns(
+    folder: RunFolder, results: Sequence[CaseResult], info: Mapping[str, Any]
+) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Columns and notes of every timed Case that is ok or fell back, by its id. See ``frame.load_frame``."""
+    from bench.analysis.time import verdict
+
+    samples = folder.samples()
+    parts = {str(case_id): part for case_id, part in samples.groupby("case_id", observed=True, sort=False)}
+    compared = verdict.compare(results, samples, folder.rounds(), verdict.materiality(info))
+    made = {}
+    for result in results:
+        case_id = result.case.case_id
+        if result.status in MEASURED and result.case.scenario != "accuracy":
+            notes: list[str] = []
+            row = _timing(result, parts.get(case_id), notes, info)
+            if case_id in compared:
+                row |= _comparison(compared[case_id], notes)
+            made[case_id] = row, notes
+    return made
+
+
+def _comparison(compared: verdict.Comparison, notes: list[str]) -> dict[str, Any]:
+    if compared.refusal:
+        notes.append(compared.refusal)
+    return {
+        "baseline_case_id": compared.baseline_case_id,
+        "ratio": compared.ratio,
+        "ratio_low": compared.low,
+        "ratio_high": compared.high,
+        "verdict": compared.verdict.value if compared.verdict else "",
+        "n_rounds": compared.n_rounds,
+        "n_disturbed_rounds": compared.n_disturbed_rounds,
+    }
+
+
+def _timing(
+    result: CaseResult, samples: pd.DataFrame | None, notes: list[str], info: Mapping[str, Any]
+) -> dict[str, Any]:
+    from bench.analysis.stats import bootstrap, intervals
+
+    if samples is None:
+        notes.append("its samples are missing from the run's folder")
+        return {}
+    of_stage = samples[samples["stage"] == result.stage] if result.stage else samples
+    timed = of_stage[~of_stage["warmup"]]
+    latency_ns, images = timed["latency_ns"].to_numpy(), timed["images"].to_numpy()
+    row: dict[str, Any] = {"n_samples": len(timed), "n_warmup": len(of_stage) - len(timed)}
+    if not len(timed):
+        notes.append("no sample after warm-up")
+        return row
+    row["n_outliers"] = intervals.modified_z_outliers(latency_ns)
+    total_ns, n_images = int(latency_ns.sum()), int(images.sum())
+    if total_ns:
+        row["throughput_images_per_s"] = n_images * 1e9 / total_ns
+    if result.case.scenario == "latency":
+        return row | _quantiles(latency_ns, notes) | _besides(result, samples)
+    row["n_images"] = n_images
+    if min(latency_ns.min(), images.min()) > 0:
+        interval = bootstrap.throughput_interval(images, latency_ns / 1e9)
+        if interval is not None:
+            row["throughput_images_per_s_low"], row["throughput_images_per_s_high"] = interval
+        elif len(timed) < bootstrap.MIN_PASSES:
+            notes.append(
+                f"the interval of a throughput needs {bootstrap.MIN_PASSES} passes, had {len(timed)}"
+            )
+    return row | _parts(result, samples, row.get("throughput_images_per_s"), info)
+
+
+def _besides(result: CaseResult, samples: pd.DataFrame) -> dict[str, float]:
+    """Medians of the stages that were timed beside the row's own."""
+    timed = samples[~samples["warmup"]]
+    found = {}
+    for stage in BESIDES:
+        part = timed.loc[timed["stage"] == stage, "latency_ns"]
+        if len(part) and stage != result.stage:
+            found[f"{stage}_ns_p50"] = float(part.median())
+    return found
+
+
+def _parts(
+    result: CaseResult, samples: pd.DataFrame, reached: float | None, info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the parts of a pass reach alone, and how the pass compares with what they allow together."""
+    timed = samples[~samples["warmup"]]
+    ns_per_image = {}
+    for stage in PARTS:
+        part = timed[timed["stage"] == stage]
+        if len(part):
+            ns_per_image[stage] = float((part["latency_ns"] / part["images"]).median())
+    # A fake clock stands still while images are decoded: a part that takes no time has no rate.
+    row: dict[str, Any] = {f"{stage}_images_per_s": 1e9 / ns for stage, ns in ns_per_image.items() if ns > 0}
+    # Where a GPU decodes, preprocessing is a part of it.
+    if not {"decode", "compute"} <= ns_per_image.keys() or not any(ns_per_image.values()):
+        return row
+    limit_ns, bound_by = limit_of_parts(ns_per_image, threads_of_parts(result), _cores(result, info))
+    row["sum_of_parts_images_per_s"], row["bound_by"] = 1e9 / limit_ns, bound_by
+    if reached is not None:
+        row["sum_of_parts_percent"] = 100.0 * reached * limit_ns / 1e9
+    return row
+
+
+def threads_of_parts(result: CaseResult) -> dict[str, int]:
+    """Processor threads that each part of the Case keeps busy; none for what a GPU does.
+
+    A GPU that decodes is helped by the CPU. How much of it that takes is not known here: the sides count as hardware of
+    their own, and the limit is then the slower of them, which no pass can beat.
+    """
+    case = result.case
+    readers = int(result.metrics.get("decode_threads") or case.threads)
+    readers = 0 if result.metrics.get("decodes_on_gpu") else readers
+    return {
+        "decode": readers,
+        "preprocess": readers,
+        "compute": case.threads * case.instances if case.device == "cpu" else 0,
+    }
+
+
+def _cores(result: CaseResult, info: Mapping[str, Any]) -> int:
+    """Logical cores that the Case could use; where nobody wrote it down, as many as its busiest part has threads."""
+    known = result.metrics.get("cores") or (info.get("host") or {}).get("logical_cores_allowed")
+    return int(known or max(1, *threads_of_parts(result).values()))
+
+
+def limit_of_parts(
+    ns_per_image: Mapping[str, float], threads: Mapping[str, int], cores: int
+) -> tuple[float, str]:
+    """The least time that a pass can take whose parts run side by side, and the part that sets it.
+
+    Parts that need the same cores take turns on them: together they cannot be faster than all their processor time
+    spread over all cores. With as many threads as cores on either side that is 1 / (1/decode + 1/preprocess +
+    1/compute) images a second. And no pass is faster than its slower side: reading (decode, then preprocess, on
+    the same threads) or compute. Where the two sides have cores, or devices, of their own, that alone counts: the limit
+    is then the smaller of the two rates.
+
+    Args:
+        ns_per_image: of each of ``PARTS``, timed alone with its threads; without ``preprocess`` where ``decode`` has
+            it.
+        threads: of each part.
+        cores: logical cores that there are.
+
+    Returns:
+        nanoseconds an image; and of the parts that set them the one that takes most.
+    """
+    busy = {stage: ns * min(threads[stage], cores) / cores for stage, ns in ns_per_image.items()}
+    reading = {stage: ns for stage, ns in ns_per_image.items() if stage != "compute"}
+    sides = (busy, reading, {"compute": ns_per_image["compute"]})
+    slowest = max(sides, key=lambda side: sum(side.values()))
+    return sum(slowest.values()), max(slowest, key=lambda stage: slowest[stage])
+
+
+def _quantiles(latency_ns: NDArray[np.int64], notes: list[str]) -> dict[str, float]:
+    import numpy as np
+
+    from bench.analysis.stats import intervals
+
+    row = {}
+    for name, q in QUANTILES.items():
+        needed = intervals.min_samples_for_quantile(q)
+        if len(latency_ns) < needed:
+            notes.append(f"{name} needs {needed} samples, had {len(latency_ns)}")
+        else:
+            row[f"latency_ns_{name}"] = float(np.quantile(latency_ns, q))
+    interval = intervals.quantile_interval(latency_ns, 0.5)
+    if interval is not None:
+        row["latency_ns_p50_low"], row["latency_ns_p50_high"] = interval
+    return row

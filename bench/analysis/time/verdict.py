@@ -1,0 +1,306 @@
+"""Is this Case faster than that one? Ratios paired by round, and what may be said of them.
+
+A verdict has three definite values and one that admits not to know. With materiality m (3 % unless the machine
+resolves less) and the interval of the ratio of times, this Case's over the baseline's:
+
+- ``slower``: the whole interval lies above 1 + m; ``faster``: the whole interval lies below 1 / (1 + m);
+- ``same``: the whole interval lies between the two, both ends included;
+- ``unresolved``: anything else, and everything with too few rounds for an interval.
+
+The interval must clear the materiality, not just 1, so that a wrong ``faster``, ``slower`` or ``same`` is no
+likelier than the interval's error wherever the truth lies. Asking only for an interval that excludes 1 and a
+material point estimate would find a true 5 % with fewer rounds, and toss a coin at a true 3 %: two runs, two
+verdicts. Tests against a margin instead of against 1: Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987), for
+sameness; Murphy and Myors, J. Appl. Psychol. 84 (1999), for difference.
+
+The price is a narrow interval: a true 5 % difference needs ends within 1.9 % of the ratio. ``RatioStop`` is the
+rule that goes on until it is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.analysis.stats import intervals
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Under this nobody would change a backend, and layout, alignment and heat alone move a time by as much.
+LEAST_MATERIALITY = 0.03
+
+BASELINE = ("pytorch", "fp32")
+
+
+class Verdict(str, Enum):
+    """What may be said of a Case against its baseline."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A timed Case against its baseline.
+
+    Attributes:
+        case_id: of the Case.
+        baseline_case_id: what it is compared with; its own id where it is the baseline; empty where it is alone.
+        ratio: its time per image over the baseline's, the median over rounds.
+        low: lower end of the ratio's interval.
+        high: upper end.
+        verdict: None where nothing was compared.
+        n_rounds: rounds compared; where nothing was, rounds measured.
+        n_disturbed_rounds: how many of those the host disturbed. They are kept: a disturbance that hits both
+            cancels, and one that does not is what the median is for.
+        refusal: why the two cannot be compared, a sentence; else empty.
+    """
+
+    case_id: str
+    baseline_case_id: str
+    n_rounds: int
+    n_disturbed_rounds: int
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict | None = None
+    refusal: str = ""
+
+
+# --- rules --------------------------------------------------------------------------------------------------
+
+
+def resolution(info: Mapping[str, Any]) -> float | None:
+    """What the machine's A/A run could tell apart, as a share, from ``run.json``; None where there was none."""
+    value = (info.get("noise") or {}).get("resolution")
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 0 else None
+
+
+def materiality(info: Mapping[str, Any]) -> float:
+    """The least difference that counts, as a share: 3 %, or the machine's A/A resolution if that is larger."""
+    return max(LEAST_MATERIALITY, resolution(info) or 0.0)
+
+
+def decide(low: float | None, high: float | None, material: float = LEAST_MATERIALITY) -> Verdict:
+    """The verdict on a ratio of times with this interval. See the top of this module for the rule."""
+    if low is None or high is None:
+        return Verdict.UNRESOLVED
+    if low > 1.0 + material:
+        return Verdict.SLOWER
+    if high < 1.0 / (1.0 + material):
+        return Verdict.FASTER
+    if low >= 1.0 / (1.0 + material) and high <= 1.0 + material:
+        return Verdict.SAME
+    return Verdict.UNRESOLVED
+
+
+@dataclass(frozen=True)
+class RatioStop:
+    """Rounds may stop when the interval of every ratio is narrow enough, wherever it lies.
+
+    A rule that looked at the verdict, or at where the interval lies, would stop at the lucky moment. One that
+    looks only at the width is nearly harmless (Chow and Robbins, Ann. Math. Statist. 36 (1965)), but not quite:
+    looking after every round picks moments at which the interval happens to be short, and cost 2 to 5 points of
+    coverage in simulations. So it looks seldom, at numbers of rounds that grow by a quarter: about 2 at most.
+
+    The aim of a single Case, a narrow interval of its own median, is no substitute: it says nothing of the ratio,
+    ends too early on a quiet machine, and is out of reach on a drifting one, where the ratio is known long since.
+
+    Attributes:
+        half_width: of the interval, as a share of the ratio: a third of the least materiality.
+        min_rounds: fewer are never enough.
+        growth: of the number of rounds from one look to the next.
+    """
+
+    half_width: float = 0.01
+    min_rounds: int = 20
+    growth: float = 1.25
+
+    def looks(self, n_rounds: int) -> bool:
+        """True where the rule looks after so many rounds."""
+        look = self.min_rounds
+        while look < n_rounds:
+            look = max(look + 1, math.ceil(look * self.growth))
+        return look == n_rounds
+
+    def reached(
+        self,
+        rounds: Mapping[str, Mapping[int, float]],
+        baselines: Mapping[str, str],
+        n_rounds: int,
+        comparisons: int = 0,
+    ) -> bool:
+        """True when every comparison is narrow enough after so many rounds; also when there is none.
+
+        Args:
+            rounds: the median time of each Case by round, in any unit.
+            baselines: baseline of each Case, as of ``baselines``; Cases without rounds are passed over.
+            n_rounds: rounds taken.
+            comparisons: of the whole run, where these are not all: the report's intervals hold together.
+        """
+        if not self.looks(n_rounds):
+            return False
+        pairs = [
+            (case_id, baseline)
+            for case_id, baseline in baselines.items()
+            if case_id != baseline and rounds.get(case_id) and rounds.get(baseline)
+        ]
+        for case_id, baseline in pairs:
+            interval = _ratio(rounds[case_id], rounds[baseline], max(comparisons, len(pairs)))
+            if interval is None or interval.low is None or interval.high is None:
+                return False
+            if math.log(interval.high / interval.low) / 2.0 > self.half_width:
+                return False
+        return True
+
+
+# --- who is compared with whom ------------------------------------------------------------------------------
+
+
+def baselines(cases: Iterable[Case]) -> dict[str, str]:
+    """The id of each timed Case's baseline by its own id; a Case that nothing can be compared with has none.
+
+    Cases of the same model, scenario, device, batch, threads, instances and pipeline are compared. The baseline is
+    the first of them on PyTorch in fp32, else the first; it is its own.
+    """
+    groups: dict[tuple[Any, ...], list[Case]] = {}
+    for case in cases:
+        if case.scenario != "accuracy":
+            key = (case.model, case.scenario, case.device, case.batch, case.threads, case.instances)
+            groups.setdefault((*key, case.pipeline), []).append(case)
+    found: dict[str, str] = {}
+    for group in groups.values():
+        if len(group) > 1:
+            usual = [case for case in group if (case.backend, case.precision) == BASELINE]
+            found |= {case.case_id: (usual or group)[0].case_id for case in group}
+    return found
+
+
+def refusal(result: CaseResult, baseline: CaseResult) -> str:
+    """Why two rows cannot be compared, in a sentence; empty where they can."""
+    if result.stage != baseline.stage:
+        return (
+            f"not compared: it timed {result.stage or 'an unnamed stage'} and "
+            f"{baseline.case.backend} timed {baseline.stage or 'an unnamed stage'}"
+        )
+    if not _side_by_side(result, baseline):
+        return (
+            f"not compared: it did not take turns with {baseline.case.backend}, "
+            "because the run was resumed between them; measure both in a new run"
+        )
+    return ""
+
+
+def _side_by_side(first: CaseResult, second: CaseResult) -> bool:
+    """False where one ended before the other began. All Cases that take turns begin before the first one ends."""
+    try:
+        spans = [
+            [datetime.fromisoformat(time) for time in (result.started_at, result.ended_at)]
+            for result in (first, second)
+        ]
+        return max(start for start, _ in spans) <= min(end for _, end in spans)
+    except (ValueError, TypeError):  # times missing, or one with and one without a time zone
+        return True
+
+
+# --- the comparisons of a run -------------------------------------------------------------------------------
+
+
+def compare(
+    results: Sequence[CaseResult],
+    samples: pd.DataFrame,
+    rounds: pd.DataFrame | None = None,
+    material: float = LEAST_MATERIALITY,
+) -> dict[str, Comparison]:
+    """Every timed Case that is ok, with its baseline, by its id.
+
+    The intervals hold together: with k comparisons in the run each has the confidence 1 - 0.05 / k.
+
+    Args:
+        results: how the run's Cases ended, in the order of the run.
+        samples: as of ``RunFolder.samples``.
+        rounds: which rounds were disturbed: columns ``round``, ``disturbed`` and, where rounds of latency and of
+            throughput are numbered apart, ``scenario``.
+        material: the least difference that counts.
+    """
+    ok = {
+        result.case.case_id: result
+        for result in results
+        if result.status is Status.OK and result.case.scenario != "accuracy"
+    }
+    times = round_times(list(ok.values()), samples)
+    chosen = baselines(result.case for case_id, result in ok.items() if times[case_id])
+    refusals = {case_id: refusal(ok[case_id], ok[other]) for case_id, other in chosen.items()}
+    shared = {
+        case_id: times[case_id].keys() & times[other].keys()
+        for case_id, other in chosen.items()
+        if case_id != other and not refusals[case_id]
+    }
+    n_comparisons = sum(1 for common in shared.values() if common)
+    made = {}
+    for case_id, result in ok.items():
+        baseline_id = chosen.get(case_id, "")
+        counted = shared.get(case_id, times[case_id].keys())
+        disturbed = _disturbed(rounds, result.case.scenario)
+        comparison: dict[str, Any] = {"refusal": refusals.get(case_id, "")}
+        if case_id in shared:
+            found = _ratio(times[case_id], times[baseline_id], n_comparisons)
+            if found is None:
+                comparison["refusal"] = "not compared: there is no round in which both have a time above 0"
+            else:
+                comparison |= {"ratio": found.ratio, "low": found.low, "high": found.high}
+                comparison["verdict"] = decide(found.low, found.high, material)
+        made[case_id] = Comparison(
+            case_id, baseline_id, len(counted), len(disturbed & set(counted)), **comparison
+        )
+    return made
+
+
+def round_times(results: Sequence[CaseResult], samples: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """The median time per image of each Case's rounds, in ns, warm-up and other stages left out.
+
+    A round's median, and not its mean: one call that was interrupted does not move it.
+    """
+    stages = {result.case.case_id: result.stage for result in results}
+    measured = samples[~samples["warmup"]]
+    # Plain text: the categories of other Cases would come back as empty groups.
+    case_ids, stage_names = measured["case_id"].astype(str), measured["stage"].astype(str)
+    wanted = case_ids.map(stages)
+    kept = wanted.notna() & ((wanted == "") | (wanted == stage_names))
+    times = (measured["latency_ns"] / measured["images"])[kept]
+    medians = times.groupby([case_ids[kept], measured["round"][kept]]).median().rename("time").reset_index()
+    found: dict[str, dict[int, float]] = {case_id: {} for case_id in stages}
+    for case_id, round_, time in zip(medians["case_id"], medians["round"], medians["time"], strict=True):
+        found[case_id][int(round_)] = float(time)
+    return found
+
+
+def _disturbed(rounds: pd.DataFrame | None, scenario: str) -> set[int]:
+    if rounds is None:
+        return set()
+    marked = rounds[rounds["disturbed"].astype(bool)]
+    if "scenario" in marked:
+        marked = marked[marked["scenario"] == scenario]
+    return {int(round_) for round_ in marked["round"]}
+
+
+def _ratio(
+    times: Mapping[int, float], baseline: Mapping[int, float], comparisons: int
+) -> intervals.RatioInterval | None:
+    """The ratio over common rounds; None where there is no round, or a clock that stood still."""
+    common = sorted(times.keys() & baseline.keys())
+    own, other = (np.array([side[round_] for round_ in common]) for side in (times, baseline))
+    if not common or min(own.min(), other.min()) <= 0:
+        return None
+    return intervals.ratio_interval(own, other, comparisons=max(1, comparisons))

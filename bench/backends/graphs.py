@@ -1,0 +1,142 @@
+"""Which Case runs on which graph: FP32, or one of lower precision that the preparing step made for it.
+
+The prepared graphs are kept by key in ``ModelFiles.typed``. The key says what was asked for: ``fp16``, ``bf16``,
+``int8/ort``, ``int8/symmetric``, ``int8/nncf``, or ``int8@<file>`` for a recipe of the user's. A value is
+``{"path", "sha256", "facts"}``, or ``{"status", "reason"}`` where the graph could not be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.backends.base import Unavailable, Unsupported
+from bench.record.case import Case, Status
+from scarlet.errors import BenchError
+
+# By backend and precision, the dialects whose graphs the backend takes; its own first. A pair that is not here runs on
+# the FP32 graph or module (OpenVINO's and PyTorch's BF16 is a setting of theirs), or not at all.
+TAKES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("onnxruntime", "fp16"): ("",),
+    ("onnxruntime", "int8"): ("ort", "symmetric"),
+    ("openvino", "int8"): ("nncf", "ort", "symmetric"),
+    ("tensorrt", "fp16"): ("",),
+    ("tensorrt", "bf16"): ("",),
+    ("tensorrt", "int8"): ("symmetric",),
+}
+
+
+@dataclass(frozen=True)
+class TypedGraph:
+    """A prepared graph of lower precision.
+
+    Attributes:
+        path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
+        sha256: its digest.
+        facts: see ``export.precision.lower.Typed``; of the ranges only their digest.
+    """
+
+    path: str
+    sha256: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Wanted:
+    """A graph that some Case needs.
+
+    Attributes:
+        key: see above.
+        precision: ``fp16``, ``bf16`` or ``int8``.
+        dialect: of INT8.
+        recipe: the user's file, or empty for the default recipe.
+    """
+
+    key: str
+    precision: str
+    dialect: str = ""
+    recipe: str = ""
+
+
+def wanted_by(case: Case) -> Wanted | None:
+    """The graph that a Case needs besides the FP32 one, or None.
+
+    Options ``dialect`` and ``recipe`` (a file) of the Case are heeded where its backend takes such a graph.
+
+    Raises:
+        Unsupported: the backend does not take the dialect that the Case asks for.
+    """
+    dialects = TAKES.get((case.backend, case.precision))
+    if dialects is None:
+        return None
+    recipe = case.option("recipe")
+    if recipe:
+        return Wanted(f"{case.precision}@{recipe}", case.precision, case.option("dialect"), recipe)
+    dialect = case.option("dialect", dialects[0])
+    if dialect not in dialects:
+        raise Unsupported(
+            f"{case.backend} takes no {case.precision} graph of dialect '{dialect}'; it takes: {', '.join(dialects)}"
+        )
+    key = f"{case.precision}/{dialect}" if dialect else case.precision
+    return Wanted(key, case.precision, dialect)
+
+
+def needed(cases: Iterable[Case]) -> tuple[Wanted, ...]:
+    """Every graph that some of the Cases need, once, in order of the keys."""
+    found = set()
+    for case in cases:
+        try:
+            wanted = wanted_by(case)
+        except Unsupported:  # the Case says so itself when it is run
+            continue
+        if wanted is not None:
+            found.add(wanted)
+    return tuple(sorted(found))
+
+
+def graph_for(case: Case, typed: Mapping[str, Mapping[str, Any]]) -> TypedGraph | None:
+    """The prepared graph of a Case; None where it runs on the FP32 one.
+
+    Args:
+        case: what is to run.
+        typed: ``ModelFiles.typed``.
+
+    Raises:
+        Unavailable: a package was missing when the graph was to be made, or nobody made it.
+        Unsupported: the backend takes no such graph.
+        BenchError: the graph could not be made.
+    """
+    wanted = wanted_by(case)
+    if wanted is None:
+        return None
+    entry = typed.get(wanted.key)
+    if entry is None:
+        raise Unavailable(f"the {wanted.key} graph was not prepared")
+    if "path" in entry:
+        graph = TypedGraph(entry["path"], entry["sha256"], entry["facts"])
+        _check_taken(case, graph)
+        return graph
+    if entry["status"] == Status.UNAVAILABLE.value:
+        raise Unavailable(entry["reason"])
+    raise BenchError(
+        f"the {wanted.key} graph could not be made: {entry['reason']}", entry.get("do", "See its log.")
+    )
+
+
+def graph_proof(graph: TypedGraph | None) -> dict[str, Any]:
+    """What a row's proof says of the graph that it ran: nothing of the FP32 one, whose digest the run has."""
+    return {} if graph is None else {"graph_sha256": graph.sha256, "graph": dict(graph.facts)}
+
+
+def _check_taken(case: Case, graph: TypedGraph) -> None:
+    """A recipe's file decides its dialect, which the backend may not take."""
+    recipe = graph.facts["recipe"]
+    if recipe["precision"] != case.precision:
+        raise Unsupported(f"the recipe {case.option('recipe')} is of precision {recipe['precision']}")
+    dialects = TAKES[case.backend, case.precision]
+    if recipe["dialect"] not in dialects:
+        raise Unsupported(
+            f"{case.backend} takes no {case.precision} graph of dialect '{recipe['dialect']}'; it takes: "
+            f"{', '.join(dialects)}"
+        )

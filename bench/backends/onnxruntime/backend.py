@@ -1,0 +1,235 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backends import cuda
+from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.graphs import TypedGraph, graph_for, graph_proof
+from bench.backends.onnxruntime import cuda as onnxruntime_cuda
+from bench.backends.onnxruntime.proof import (
+    ASSIGNMENT_SINCE,
+    Node,
+    assigned_nodes,
+    final_layers,
+    profiled_nodes,
+    tells_assignment,
+)
+from bench.backends.precision import precision_proof
+from bench.record.case import Case
+
+if TYPE_CHECKING:
+    import torch
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": onnxruntime_cuda.PROVIDER}
+PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
+# What runs on the FP32 graph.
+FP32_GRAPH = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
+# Options that say something about the GPU, with what they are there when left out.
+GPU_OPTIONS = {"graph": "no", "layout": "nchw", "search": "exhaustive"}
+
+
+class OnnxRuntime:
+    """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen.
+
+    On a GPU, tensors are bound there, on a stream of its own, and TF32 is on in precision ``tf32`` alone.
+
+    Options ``dialect`` and ``recipe`` choose the graph of an INT8 Case (``bench.backends.graphs``).
+
+    Option ``optimization``: ``all`` (default), or ``none``, which runs the graph as it is in the file, node by node
+    (operators without a kernel are written out): what the export alone changed shows there, without fusions.
+
+    Options of the GPU: ``graph=yes`` replays a CUDA graph, one for each batch size; ``layout=nhwc`` prefers kernels
+    that take channels last; ``search`` is how cuDNN's algorithms are chosen: ``exhaustive`` (default: all are tried
+    in the warm-up), ``heuristic`` or ``default``.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+    OPTIONS: ClassVar[Mapping[str, Choices]] = {
+        "optimization": ("all", "none"),
+        "dialect": ("ort", "symmetric"),
+        "recipe": "text",
+        "graph": ("no", "yes"),
+        "layout": ("nchw", "nhwc"),
+        "search": ("exhaustive", "heuristic", "default"),
+    }
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._cuda: onnxruntime_cuda.CudaSession | None = None
+        self._device = "cpu"
+        self._graph: TypedGraph | None = None
+
+    def load(self, case: Case, files: ModelFiles) -> None:
+        refuse_bad_options(self, case)
+        if case.device == "cuda":
+            onnxruntime_cuda.import_cuda_libraries()
+        try:
+            import onnxruntime
+        except ImportError as missing:
+            package = PACKAGES[case.device]
+            raise Unavailable(
+                f"the package {package} is not installed; run: pip install {package}"
+            ) from missing
+        _refuse_precision(case)
+        self._graph = graph_for(case, files.typed)
+        provider = PROVIDERS[case.device]
+        if provider not in onnxruntime.get_available_providers():
+            raise Unavailable(
+                f"this ONNX Runtime has no {provider}; on a machine with an NVIDIA GPU run `make clean setup`, "
+                "which installs onnxruntime-gpu"
+            )
+        if case.device == "cuda":
+            if not tells_assignment(onnxruntime):
+                raise Unavailable(
+                    f"onnxruntime-gpu {onnxruntime.__version__} does not say which nodes run on the GPU; install "
+                    f"{ASSIGNMENT_SINCE} or newer, which needs Python 3.11"
+                )
+            cuda.require_cuda()
+        if files.fixed_batch not in (None, case.batch):
+            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
+        self._optimization = case.option("optimization", "all")
+        options = session_options(onnxruntime, case.threads, self._optimization)
+        path = self._graph.path if self._graph else files.onnx
+        self._path, self._shape = path, (case.batch, 3, files.input_size, files.input_size)
+        self._device, self._threads, self._precision = case.device, case.threads, case.precision
+        if case.device == "cuda":
+            self._cuda = onnxruntime_cuda.CudaSession(onnxruntime, path, case, options, files.classes)
+            self._session = self._cuda.session
+            # Algorithms are chosen and graphs captured here, not in a sample.
+            self.infer(np.zeros(self._shape, np.float32))
+            return
+        self._session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [self._session.get_outputs()[0].name]
+
+    def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._cuda is not None:
+            return self._cuda.lane.infer(pixels)
+        logits: NDArray[np.float32] = self._session.run(self._outputs, {self._input: pixels})[0]
+        return logits
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        """See ``TimesStages``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_stages(pixels)
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """See ``OnDevice``; on GPUs only."""
+        assert self._cuda is not None
+        return self._cuda.lane.infer_on_device(pixels)
+
+    def proof(self) -> dict[str, Any]:
+        import onnxruntime
+
+        nodes, untold = self._nodes(onnxruntime)
+        operations: dict[str, Counter[str]] = {}
+        for node in nodes:
+            operations.setdefault(node.provider, Counter())[node.operation] += 1
+        wanted = PROVIDERS[self._device]
+        elsewhere = onnxruntime_cuda.nodes_elsewhere(nodes, wanted)
+        precision = self._precision_proof()
+        of_device = self._cuda.proof() if self._cuda is not None else {}
+        sentences = [f"not on {wanted} ran {onnxruntime_cuda.named(elsewhere)}"] if elsewhere else []
+        sentences += [part["fallback"] for part in (precision, of_device) if part.get("fallback")]
+        return {
+            "version": onnxruntime.__version__,
+            "providers": self._session.get_providers(),
+            "nodes_per_provider": {
+                name: dict(sorted(counts.items())) for name, counts in sorted(operations.items())
+            },
+            **({"nodes_untold": untold} if untold else {}),
+            "intra_op_threads": self._threads,
+            "inter_op_threads": 1,
+            "graph_optimization": self._optimization,
+            **graph_proof(self._graph),
+            **of_device,
+            **precision,
+            "fallback": " and ".join(sentences),
+        }
+
+    def _nodes(self, onnxruntime: Any) -> tuple[list[Node], str]:
+        """The nodes with their providers, and what this version could not tell of them."""
+        if tells_assignment(onnxruntime):
+            return assigned_nodes(self._session), ""
+        options = session_options(onnxruntime, self._threads, self._optimization)
+        providers = self._session.get_providers()
+        nodes = profiled_nodes(onnxruntime, self._path, options, providers, self._shape)
+        return nodes, (
+            f"ONNX Runtime {onnxruntime.__version__} does not say which provider each node of the timed session was "
+            f"given ({ASSIGNMENT_SINCE} and newer do, with Python 3.11); the nodes are those that ran in one profiled "
+            "pass of a second session with the same settings and providers"
+        )
+
+    def _precision_proof(self) -> dict[str, Any]:
+        """What each layer of a graph of lower precision computes in; nothing for the FP32 graph."""
+        if self._graph is None:
+            return {}
+        import onnxruntime
+
+        from export.precision.asked import asked_of_onnx
+
+        provider: Any = PROVIDERS[self._device]
+        if self._cuda is not None:
+            # A second session: no CUDA graph, and its own stream.
+            settings = dict(self._cuda.provider_options) | {"enable_cuda_graph": "0"}
+            del settings["user_compute_stream"]
+            provider = (provider, settings)
+        options = session_options(onnxruntime, self._threads, self._optimization)
+        if self._cuda is not None:
+            onnxruntime_cuda.configure(options, self._precision)
+        try:
+            ran = final_layers(onnxruntime, self._graph.path, options, [provider])
+        except Exception as error:
+            if self._cuda is None:
+                raise
+            # Not every provider lets its graph be written out; what was timed is not lost for that.
+            return {"fallback": f"what its layers computed in could not be read ({error})"}
+        return precision_proof(asked_of_onnx(Path(self._graph.path)), ran)
+
+    def close(self) -> None:
+        if self._cuda is not None:
+            self._cuda.close()
+        self._session = self._cuda = None
+
+
+def _refuse_precision(case: Case) -> None:
+    """Raises ``Unsupported`` for what no graph of this device gives, and for the GPU's options elsewhere."""
+    if case.device == "cpu":
+        asked = [name for name in GPU_OPTIONS if case.option(name, GPU_OPTIONS[name]) != GPU_OPTIONS[name]]
+        if asked:
+            raise Unsupported(f"onnxruntime.{asked[0]} is about GPUs; leave it out on the CPU")
+    if case.device == "cuda" and case.precision == "bf16":
+        raise Unsupported(
+            "ONNX Runtime has no BF16 kernels for pooling, neither in its CUDA provider nor in its CPU's; use fp16, or "
+            "PyTorch or TensorRT for bf16"
+        )
+    if case.precision not in ("fp16", "int8", *FP32_GRAPH[case.device]):
+        raise Unsupported(f"ONNX Runtime runs no {case.precision} graph on the {case.device}")
+
+
+def session_options(onnxruntime: Any, threads: int, optimization: str = "all") -> Any:
+    """The session settings of every row: explicit threads, and no spinning between turns.
+
+    ``optimization`` is ``all`` or ``none``: all of the rewritings of the graph, or none.
+
+    ``force_spinning_stop`` lets the pool's threads spin while a call runs (as by default, it is faster) but sends
+    them to sleep when the call returns, so that a waiting worker leaves the cores to the one whose turn it is.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    level = {"all": "ORT_ENABLE_ALL", "none": "ORT_DISABLE_ALL"}[optimization]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options

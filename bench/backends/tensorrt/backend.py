@@ -1,0 +1,152 @@
+"""TensorRT, on NVIDIA GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.cuda import Lane, gpu_facts, l2_note, require_cuda, supports_bf16, supports_tf32
+from bench.backends.graphs import TypedGraph, graph_for, graph_proof
+from bench.backends.tensorrt.engine import Engine
+from bench.backends.tensorrt.proof import engine_proof
+from bench.record.case import Case
+from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
+from export.tensorrt.plan import DEFAULT_LEVEL, Gpu, Plan, PlanSpec, plan_for
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TensorRt:
+    """TensorRT with a plan for the Case's batch and smaller ones, strongly typed: precision is what the graph says.
+
+    FP32 runs with TF32 cleared, in all precisions but ``tf32``: what a graph leaves in FP32 is computed in FP32.
+
+    Options:
+        graph: ``yes`` launches a captured CUDA graph for batches of the Case's size; ``no`` (default) enqueues every
+            call. Smaller batches are always enqueued.
+        level: the builder's optimisation level, 0 to 5; 3 without it, as by TensorRT's default.
+        build: a plan of its own for each number, its kernels timed anew, to tell the spread between builds. Without
+            it, the plan that is built with this machine's timing cache.
+        dialect, recipe: the graph of an INT8 Case; see ``bench.backends.graphs``.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+    OPTIONS: ClassVar[Mapping[str, Choices]] = {
+        "graph": ("no", "yes"),
+        "level": ("0", "1", "2", "3", "4", "5"),
+        "build": "count",
+        "dialect": ("symmetric",),
+        "recipe": "text",
+    }
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._lane: Lane | None = None
+        self._proof: dict[str, Any] = {}
+
+    def load(self, case: Case, files: ModelFiles) -> None:
+        refuse_bad_options(self, case)
+        if case.device != "cuda":
+            raise Unsupported("TensorRT runs on NVIDIA GPUs only; use --devices cuda")
+        if files.fixed_batch not in (None, case.batch):
+            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
+        require_cuda()
+        import torch
+
+        _refuse_missing_units(case)
+        typed = graph_for(case, files.typed)
+        self._onnx = Path(typed.path if typed else files.onnx)
+        facts = gpu_facts()
+        try:
+            trt = import_tensorrt()
+            plan = _plan(case, files, typed, facts, str(trt.__version__))
+        except TensorRtUnavailable as missing:
+            raise Unavailable(str(missing)) from missing
+        torch.set_num_threads(case.threads)  # they copy pixels to where the GPU fetches them
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        shape = (case.batch, 3, files.input_size, files.input_size)
+        graph = case.option("graph", "no") == "yes"
+        self._engine = Engine(trt, plan.path, stream, shape, files.classes, graph)
+        self._lane = Lane(self._engine.compute, any_address=not graph, stream=stream)
+        self._case = case
+        # What a first call does besides (loading kernels, capturing) belongs to loading.
+        self._lane.infer(np.zeros(shape, np.float32))
+        self._proof = {
+            "version": str(trt.__version__),
+            "gpu": facts,
+            "plan_sha256": plan.sha256,
+            "plan_bytes": plan.path.stat().st_size,
+            "build": {
+                **plan.facts,
+                "level": int(case.option("level", str(DEFAULT_LEVEL))),
+                "number": int(case.option("build", "0")),
+            },
+            "cuda_graph": graph,
+            "l2": l2_note(case),
+            **graph_proof(typed),
+        }
+
+    def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self._lane is not None
+        return self._lane.infer(pixels)
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        assert self._lane is not None
+        return self._lane.infer_stages(pixels)
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        assert self._lane is not None
+        return self._lane.infer_on_device(pixels)
+
+    def proof(self) -> dict[str, Any]:
+        from export.precision.asked import asked_of_onnx
+
+        assert self._engine is not None
+        return {
+            **self._proof,
+            "profile": self._engine.profile,
+            "other_batches": self._engine.other_batches,
+            **engine_proof(self._engine.information(), asked_of_onnx(self._onnx), self._case.precision),
+        }
+
+    def close(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+        self._engine = self._lane = None
+
+
+def _refuse_missing_units(case: Case) -> None:
+    """Raises ``Unsupported`` where the GPU has no units for the Case's precision."""
+    for precision, supported in (("tf32", supports_tf32), ("bf16", supports_bf16)):
+        if case.precision == precision and not supported():
+            raise Unsupported(f"this GPU has no {precision}; it came with compute capability 8.0")
+
+
+def _plan(
+    case: Case, files: ModelFiles, typed: TypedGraph | None, facts: Mapping[str, Any], version: str
+) -> Plan:
+    """The Case's plan, from the store or built."""
+    from export.store import Store
+
+    spec = PlanSpec(
+        onnx=typed.path if typed else files.onnx,
+        onnx_sha256=typed.sha256 if typed else files.onnx_sha256,
+        opt_batch=case.batch,
+        max_batch=case.batch,
+        tf32=case.precision == "tf32",
+        level=int(case.option("level", str(DEFAULT_LEVEL))),
+        build=int(case.option("build", "0")),
+    )
+    gpu = Gpu(
+        name=str(facts["name"]),
+        compute_capability=str(facts["compute_capability"]),
+        multiprocessors=int(facts["multiprocessors"]),
+        driver=str(facts["driver"] or "unknown"),
+    )
+    return plan_for(spec, gpu, version, Store())

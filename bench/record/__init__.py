@@ -1,0 +1,1 @@
+"""What is written down: Cases, run folders, raw tables."""

@@ -1,0 +1,214 @@
+"""A Case is one row of the table; a Plan is the matrix of Cases that one run executes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from scarlet.errors import BenchError, unknown_name
+
+SCENARIOS = ("accuracy", "latency", "throughput")
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+
+ID_LENGTH = 10
+
+
+class Status(str, Enum):
+    """How a Case ended. Every status but ``ok`` comes with a reason that a person can act on."""
+
+    OK = "ok"
+    UNSUPPORTED = "unsupported"  # this combination cannot exist (an ONNX file has no PyTorch module)
+    UNAVAILABLE = "unavailable"  # it could, but something is not installed or not there
+    FAILED = "failed"  # the code raised
+    CRASHED = "crashed"  # the process died
+    OOM = "oom"  # memory ran out
+    TIMEOUT = "timeout"  # it took longer than --timeout
+    FALLBACK = "fallback"  # it ran, but not on what was asked for
+    INVALID = "invalid"  # it ran, but its proof or its input does not hold
+    INTERRUPTED = "interrupted"  # the user stopped the run first
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """Everything that tells one row of the table from another.
+
+    Attributes:
+        model: canonical model name (``scarlet_c``, ``timm/resnet18``, ``onnx:net.onnx``).
+        weights: ``official``, ``user``, ``demo`` or ``random``: whose weights these are.
+        backend: a name in ``bench.backends.REGISTRY``.
+        device: ``cpu`` or ``cuda``.
+        precision: arithmetic asked for, ``fp32`` and so on.
+        pipeline: a name in ``pipelines.REGISTRY``: what made the pixels.
+        batch: images per call of the backend.
+        threads: intra-op threads of the backend, and of the pipeline where the scenario runs one.
+        instances: how many copies of the backend work side by side.
+        scenario: ``accuracy``, ``latency`` or ``throughput``.
+        options: further settings as sorted ``(name, value)`` pairs, all text.
+    """
+
+    model: str
+    weights: str
+    backend: str
+    device: str = "cpu"
+    precision: str = "fp32"
+    pipeline: str = "dali"
+    batch: int = 1
+    threads: int = 1
+    instances: int = 1
+    scenario: str = "latency"
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def case_id(self) -> str:
+        """A short hash of the fields: the same Case has the same id in every run and on every machine.
+
+        Fields at their default values are left out of the hash, so that a field added later, with a default
+        that means "as before", keeps the ids of Cases already measured.
+        """
+        described = {
+            field_.name: getattr(self, field_.name)
+            for field_ in fields(self)
+            if getattr(self, field_.name) != field_.default
+        }
+        text = json.dumps(described, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+    @property
+    def label(self) -> str:
+        """A line for people: what distinguishes this Case, without the model's name."""
+        # Latency is of the backend alone.
+        reader = [] if self.scenario == "latency" else [self.pipeline]
+        parts = [self.scenario, *reader, self.backend, self.device, self.precision, f"batch {self.batch}"]
+        parts += [f"instances {self.instances}"] if self.instances > 1 else []
+        parts += [f"{name}={value}" for name, value in self.options]
+        return " ".join(parts)
+
+    def option(self, name: str, default: str = "") -> str:
+        """The value of one option, or ``default``."""
+        return dict(self.options).get(name, default)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``Case.from_dict`` reads it back."""
+        return {**asdict(self), "options": dict(self.options)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Case:
+        """Reads what ``to_dict`` wrote.
+
+        Raises:
+            TypeError: a field is missing or not known.
+        """
+        return cls(**{**data, "options": tuple(sorted(dict(data.get("options", {})).items()))})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A matrix of settings, which expands into Cases.
+
+    Every list is expanded against every other, save that ``accuracy`` Cases use ``accuracy_batch`` and one instance
+    instead of each of ``batches`` and ``instances`` (the time depends on them; a prediction does not), and that
+    ``latency`` Cases use the first of ``pipelines`` only (their pixels are made before anything is timed). ``options``
+    holds the values of each option of each backend, as of ``option_sets``.
+    """
+
+    model: str
+    weights: str
+    backends: tuple[str, ...]
+    devices: tuple[str, ...] = ("cpu",)
+    precisions: tuple[str, ...] = ("fp32",)
+    pipelines: tuple[str, ...] = ("dali",)
+    batches: tuple[int, ...] = (1, 8)
+    threads: tuple[int, ...] = (1,)
+    instances: tuple[int, ...] = (1,)
+    scenarios: tuple[str, ...] = ("accuracy", "latency")
+    accuracy_batch: int = 32
+    options: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def cases(self) -> tuple[Case, ...]:
+        """Every Case of the matrix, once each, in the order of the lists; the first backend leads."""
+        return tuple(dict.fromkeys(self._expand()))
+
+    def _expand(self) -> Iterator[Case]:
+        for scenario, threads, device, precision in itertools.product(
+            self.scenarios, self.threads, self.devices, self.precisions
+        ):
+            timed = scenario != "accuracy"
+            batches = self.batches if timed else (self.accuracy_batch,)
+            instances = self.instances if timed else (1,)
+            pipelines = self.pipelines[:1] if scenario == "latency" else self.pipelines
+            for batch, copies, pipeline, (backend, options) in itertools.product(
+                batches, instances, pipelines, self._configurations()
+            ):
+                yield Case(
+                    model=self.model,
+                    weights=self.weights,
+                    backend=backend,
+                    device=device,
+                    precision=precision,
+                    pipeline=pipeline,
+                    batch=batch,
+                    threads=threads,
+                    instances=copies,
+                    scenario=scenario,
+                    options=options,
+                )
+
+    def _configurations(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
+        """Every backend with every combination of its options' values."""
+        return [
+            (backend, options)
+            for backend in self.backends
+            for options in option_sets(self.options.get(backend, {}))
+        ]
+
+
+def option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the values of some options, sorted by name as ``Case.options`` wants them.
+
+    Args:
+        values: of each option, the first leads; an empty value stands for the option not being given.
+    """
+    names = sorted(values)
+    return [
+        tuple((name, value) for name, value in zip(names, chosen, strict=True) if value)
+        for chosen in itertools.product(*(values[name] for name in names))
+    ]
+
+
+def checked_names(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The names, once each and in order, or a ``BenchError`` that suggests near ones.
+
+    Raises:
+        BenchError: a name is not in ``known``, or there is none.
+    """
+    choices = tuple(known)
+    wanted = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
+    for name in wanted:
+        if name not in choices:
+            raise unknown_name(kind, name, choices)
+    if not wanted:
+        raise BenchError(f"no {kind} was named", f"Choose from: {', '.join(choices)}.")
+    return wanted
+
+
+def checked_counts(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
+    """Positive whole numbers from text, once each and in order.
+
+    Raises:
+        BenchError: a text is not a whole number of at least 1, or there is none.
+    """
+    wanted = [text.strip() for text in texts if text.strip()]
+    for text in wanted:
+        if not text.isdecimal() or int(text) < 1:
+            raise BenchError(
+                f"{kind} '{text}' is not a whole number of at least 1", f"Write for example --{kind} 1,8."
+            )
+    if not wanted:
+        raise BenchError(f"no {kind} was given", f"Write for example --{kind} 1,8.")
+    return tuple(dict.fromkeys(int(text) for text in wanted))

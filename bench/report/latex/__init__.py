@@ -1,0 +1,1 @@
+"""The LaTeX table of a run."""

@@ -1,0 +1,1 @@
+"""One run: images, model files, Cases, rows."""

@@ -1,0 +1,224 @@
+"""About how long a plan takes: from what earlier runs on this machine measured, or from stated assumptions.
+
+It is a rough figure for a person who decides whether to wait. Timed Cases are bounded by the budget; accuracy Cases
+take as long as their images do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, RunFolder
+from bench.worker.sampling import MIN_SAMPLES_PER_TURN, WarmUpRule
+from scarlet.errors import BenchError
+
+# Assumed where no earlier run says better, for a network of some 300 million multiply-adds on two cores.
+ASSUMED_IMAGES_PER_S = 40.0
+ASSUMED_LATENCY_S = 0.03  # an image
+# A worker imports its libraries and loads the model; preparing exports and checks the graph (nothing, once stored).
+START_SECONDS = 5.0
+PREPARE_SECONDS = 20.0
+# A pipeline's pixels are compared with the reference's on a few dozen images (5 s on two busy cores).
+CHECK_SECONDS = 5.0
+
+# Older runs than these many are not looked into.
+RUNS_READ = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What earlier runs of the same model say.
+
+    Attributes:
+        images_per_s: of an accuracy Case, from its start to its end, by ``_accuracy_key``.
+        latency_s: median of one call, by ``_latency_key``.
+        runs: the newest run that each figure is from, by the same key.
+    """
+
+    images_per_s: Mapping[tuple[Any, ...], float] = field(default_factory=dict)
+    latency_s: Mapping[tuple[Any, ...], float] = field(default_factory=dict)
+    runs: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseEstimate:
+    """How long one Case takes, about.
+
+    Attributes:
+        case: the Case.
+        seconds: from its worker's start to its end, without the time in which it waits for others.
+        basis: what the figure rests on, for people.
+    """
+
+    case: Case
+    seconds: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a plan takes, about.
+
+    Attributes:
+        seconds: of everything.
+        prepare_seconds: of it, before the first Case, for the model.
+        check_seconds: likewise, for comparing pipelines with the reference.
+        cases: each Case's part, in order.
+    """
+
+    seconds: float
+    prepare_seconds: float
+    check_seconds: float
+    cases: tuple[CaseEstimate, ...]
+
+
+def estimate(
+    cases: Sequence[Case], n_images: int, budget_seconds: float, measured: Measured | None = None
+) -> Estimate:
+    """About how long these Cases take together.
+
+    A timed Case gets its equal share of the budget, but at least one round (a slice is never shorter than some calls),
+    and warms up first, for as long as the warm-up rule allows at the most. Rounds end early where all Cases reach
+    their precision before the budget ends: the figure leans to the long side.
+
+    Args:
+        cases: those that would run.
+        n_images: how many images accuracy is judged on.
+        budget_seconds: for the timed rounds of all Cases together.
+        measured: as of ``measured_before``.
+    """
+    known = measured or Measured()
+    n_timed = sum(case.scenario != "accuracy" for case in cases)
+    parts = tuple(
+        _accuracy(case, n_images, known)
+        if case.scenario == "accuracy"
+        else _timed(case, budget_seconds / n_timed, known)
+        for case in cases
+    )
+    checked = {case.pipeline for case in cases if case.scenario == "accuracy"} - {"reference"}
+    check_seconds = CHECK_SECONDS * len(checked)
+    seconds = PREPARE_SECONDS + check_seconds + sum(part.seconds for part in parts)
+    return Estimate(seconds, PREPARE_SECONDS, check_seconds, parts)
+
+
+def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
+    key = _accuracy_key(case)
+    rate = known.images_per_s.get(key, ASSUMED_IMAGES_PER_S)
+    basis = f"{n_images:,} images at {rate:.3g} images/s, {_source(key, known)}"
+    # A measured rate is of the whole Case, its start included.
+    start_seconds = 0.0 if key in known.images_per_s else START_SECONDS
+    return CaseEstimate(case, start_seconds + n_images / rate, basis)
+
+
+def _timed(case: Case, share_seconds: float, known: Measured) -> CaseEstimate:
+    key = _latency_key(case)
+    call_s = known.latency_s.get(key, ASSUMED_LATENCY_S * case.batch)
+    warm_up_seconds = max(WarmUpRule.max_ns / 1e9, MIN_SAMPLES_PER_TURN * call_s)
+    # One call of a turn is warm-up: see LatencySampler.turn.
+    round_seconds = (MIN_SAMPLES_PER_TURN + 1) * call_s
+    seconds = START_SECONDS + warm_up_seconds + max(share_seconds, round_seconds)
+    basis = f"{share_seconds:.3g} s of the budget, a call of {1000 * call_s:.3g} ms {_source(key, known)}"
+    return CaseEstimate(case, seconds, basis)
+
+
+def _source(key: tuple[Any, ...], known: Measured) -> str:
+    return f"measured in {known.runs[key]}" if key in known.runs else "assumed"
+
+
+def _shared_key(case: Case) -> tuple[Any, ...]:
+    return (case.model, case.backend, case.device, case.precision, case.threads, case.instances, case.options)
+
+
+def _accuracy_key(case: Case) -> tuple[Any, ...]:
+    return ("accuracy", *_shared_key(case), case.pipeline)
+
+
+def _latency_key(case: Case) -> tuple[Any, ...]:
+    return ("latency", *_shared_key(case), case.batch)
+
+
+def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -> Measured:
+    """What the newest runs in ``<results_dir>/runs`` measured of a model; a newer run's figure stands.
+
+    Args:
+        results_dir: ``results``.
+        model: canonical name.
+        host_fingerprint: of this host; runs of other hosts are passed over. Empty: any host's will do.
+    """
+    images_per_s: dict[tuple[Any, ...], float] = {}
+    latency_s: dict[tuple[Any, ...], float] = {}
+    runs: dict[tuple[Any, ...], str] = {}
+    folders = sorted((results_dir / "runs").glob("*"), reverse=True)[:RUNS_READ]  # names sort by time
+    for path in folders:
+        try:
+            folder = RunFolder.open(path)
+            info = folder.read_run_info()
+        except BenchError:  # a stray folder, or a run of a newer version
+            continue
+        host = info.get("host") or {}
+        if host_fingerprint and host.get("fingerprint") != host_fingerprint:
+            continue
+        done = [
+            result
+            for result in folder.case_results()
+            if result.status is Status.OK and result.case.model == model
+        ]
+        n_images = int((info.get("dataset") or {}).get("n_images") or 0)
+        for key, figure in _accuracy_rates(done, n_images):
+            if key not in images_per_s:
+                images_per_s[key], runs[key] = figure, path.name
+        for key, figure in _latencies(folder, done, set(latency_s)):
+            latency_s[key], runs[key] = figure, path.name
+    return Measured(images_per_s, latency_s, runs)
+
+
+def _accuracy_rates(done: Iterable[CaseResult], n_images: int) -> Iterable[tuple[tuple[Any, ...], float]]:
+    for result in done:
+        if result.case.scenario != "accuracy":
+            continue
+        try:
+            began, ended = (datetime.fromisoformat(time) for time in (result.started_at, result.ended_at))
+        except ValueError:
+            continue
+        seconds = (ended - began).total_seconds()
+        if seconds > 0 and n_images > 0:
+            yield _accuracy_key(result.case), n_images / seconds
+
+
+def _latencies(
+    folder: RunFolder, done: Iterable[CaseResult], known: set[tuple[Any, ...]]
+) -> Iterable[tuple[tuple[Any, ...], float]]:
+    wanted = {
+        (result.case.case_id, result.stage): key
+        for result in done
+        if result.case.scenario == "latency" and (key := _latency_key(result.case)) not in known
+    }
+    if not wanted:
+        return
+    samples = folder.samples()
+    timed = samples[~samples["warmup"]].groupby(["case_id", "stage"], observed=True)["latency_ns"].median()
+    for case_id, stage, median_ns in timed.reset_index().itertuples(index=False):
+        if (case_id, stage) in wanted:
+            yield wanted[case_id, stage], float(median_ns) / 1e9
+
+
+def text(found: Estimate) -> str:
+    """A line for each Case and one for all, for people."""
+    lines = [f"{duration(part.seconds):>8}  {part.case.label}: {part.basis}" for part in found.cases]
+    lines += [f"{duration(found.prepare_seconds):>8}  preparing the model, assumed (less once it is stored)"]
+    if found.check_seconds:
+        lines += [f"{duration(found.check_seconds):>8}  comparing pixels with the reference's, assumed"]
+    lines += [f"{duration(found.seconds):>8}  about, for {len(found.cases)} Cases"]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that a person can picture: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

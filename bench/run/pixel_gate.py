@@ -1,0 +1,217 @@
+"""May this pipeline stand in for the reference? Asked of a worker, because a pipeline may crash.
+
+``gate`` asks it of every pipeline of a run before accuracy is measured. A pipeline that may not is not stopped: its
+accuracy Cases run, keep their predictions, and end as ``invalid``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import pipelines
+from bench import host
+from bench.backends.base import Unavailable
+from bench.record.case import Case, Status, checked_names
+from bench.record.run_folder import RunFolder
+from bench.run.images import choose_images, working
+from bench.run.model_files import prepare_files, prepare_request
+from bench.worker import channel
+from bench.worker.pixel_parity import Request
+from pipelines.imagenet.find import Image, subset
+from scarlet import zoo
+from scarlet.errors import BenchError
+
+REFERENCE = "reference"
+
+# Together with the probes a few seconds' work. What so few images do not show, the probes are made to show.
+GATE_IMAGES = 32
+GATE_TIMEOUT_SECONDS = 120.0
+PARITY_TIMEOUT_SECONDS = 1800.0
+
+# These are the row's own: it says the same.
+OWN_WORDS = (Status.OK.value, Status.UNAVAILABLE.value, Status.UNSUPPORTED.value)
+
+
+def ask(request: Request, log: Path, timeout_seconds: float = GATE_TIMEOUT_SECONDS) -> dict[str, Any]:
+    """Has a worker check a pipeline.
+
+    Returns:
+        ``status``: ``ok``, ``invalid`` (outside its tolerance), or how the check ended without an answer;
+        ``reason``: why, for every status but ``ok``; and with an answer ``report`` and ``flips``, as of ``answer``.
+
+    Raises:
+        BenchError: the request names what is not known.
+    """
+    worker = channel.LocalWorker(log, request.threads)
+    try:
+        reply = worker.call({"do": "parity", "request": asdict(request)}, timeout_seconds)
+    except channel.WorkerTimeout:
+        return _without(Status.TIMEOUT, f"the check took longer than {timeout_seconds:g} s")
+    except channel.WorkerDied as death:
+        said = f"; its last words: {death.last_words}" if death.last_words else ""
+        return _without(Status.CRASHED, f"the check's worker was {death.cause}{said}")
+    except KeyboardInterrupt:
+        worker.kill()
+        raise
+    worker.stop()
+    if not reply["ok"]:
+        if "do" in reply:
+            raise BenchError(reply["reason"], reply["do"])
+        return _without(Status(reply["status"]), reply["reason"])
+    finding = reply["report"]["finding"]
+    status = Status.INVALID if finding else Status.OK
+    return {"status": status.value, "reason": finding, "report": reply["report"], "flips": reply["flips"]}
+
+
+def _without(status: Status, reason: str) -> dict[str, Any]:
+    return {"status": status.value, "reason": reason}
+
+
+def gate(
+    folder: RunFolder,
+    cases: Sequence[Case],
+    images: Sequence[Image],
+    data: str,
+    preprocess: Mapping[str, Any],
+    seed: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Checks the pipelines by which Cases will read for their accuracy, on a sample of the run's images.
+
+    What an earlier part of the run found stands. The logs go to the run's folder; what is not as it should be is
+    said on the console.
+
+    Args:
+        folder: of the run.
+        cases: all that are planned.
+        images: of the run.
+        data: folder that image ids are relative to.
+        preprocess: the model's, as keywords of ``pipelines.base.Preprocess``.
+        seed: of the sample, which is spread evenly over the classes.
+        console: where to say what is done.
+
+    Returns:
+        what ``ask`` gave, by pipeline, for ``run.json``.
+    """
+    found: dict[str, Any] = dict(folder.read_run_info().get("preprocessing") or {})
+    sample = [(image.image_id, image.label) for image in subset(images, GATE_IMAGES, seed)]
+    for name, threads in _to_check(folder, cases, found).items():
+        request = Request(name, data, sample, preprocess, threads)
+        with working(console, f"comparing the pipeline {name} with the reference, on {len(sample)} images"):
+            found[name] = ask(request, folder.log_path(f"parity-{name}"))
+        status, reason = found[name]["status"], found[name]["reason"]
+        if status == Status.INVALID.value:
+            _say(console, f"{reason}. Accuracy rows of {name} will be invalid.")
+        elif status not in OWN_WORDS:
+            _say(console, f"the pipeline {name} could not be compared with the reference: {reason}")
+    return found
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _to_check(folder: RunFolder, cases: Iterable[Case], found: Mapping[str, Any]) -> dict[str, int]:
+    """The pipelines without a verdict, in order, with their threads: of accuracy Cases still to run."""
+    ended = {
+        result.case.case_id for result in folder.case_results() if result.status is not Status.INTERRUPTED
+    }
+    settled = (Status.OK.value, Status.INVALID.value)
+    return {
+        case.pipeline: case.threads
+        for case in cases
+        if case.scenario == "accuracy"
+        and case.pipeline != REFERENCE
+        and case.case_id not in ended
+        and (found.get(case.pipeline) or {}).get("status") not in settled
+    }
+
+
+def objections(cases: Iterable[Case], checked: Mapping[str, Any]) -> dict[str, str]:
+    """Why Cases cannot be valid whatever they give, by their ids: their pipeline makes other pixels.
+
+    Args:
+        cases: of the run.
+        checked: by pipeline, what ``gate`` gave.
+    """
+    return {
+        case.case_id: found["reason"]
+        for case in cases
+        if case.scenario == "accuracy"
+        and (found := checked.get(case.pipeline) or {}).get("status") == Status.INVALID.value
+    }
+
+
+def compare(
+    data: str | None,
+    pipeline: str,
+    n_images: int | None,
+    model: str,
+    checkpoint: str | None,
+    console: Console,
+    timeout_seconds: float = PARITY_TIMEOUT_SECONDS,
+) -> dict[str, Any]:
+    """Compares pipelines with the reference by their pixels and by a model's predictions: `scarlet-bench parity`.
+
+    Args:
+        data: the user's folder, or None for the demo set.
+        pipeline: names, comma-separated.
+        n_images: how many, evenly over the classes; 0 for all, None for the default of a run.
+        model: its preprocessing is used, and its predictions are counted.
+        checkpoint: as of `scarlet-bench run`.
+        console: where to say what is done.
+        timeout_seconds: for the model's preparation, and for each pipeline.
+
+    Returns:
+        plain JSON types: ``data``, ``model``, ``weights``, and ``pipelines``: by name what ``ask`` gave.
+
+    Raises:
+        BenchError: a name, the data or the checkpoint is at fault, or a pipeline cannot be checked.
+    """
+    names = checked_names("pipeline", pipeline.split(","), pipelines.names())
+    spec = zoo.resolve(model)
+    image_set, images = choose_images(data, n_images, console)
+    root, threads = str(image_set.root.resolve()), host.allowed_cores()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as logs:
+        try:
+            with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
+                files = prepare_files(
+                    prepare_request(spec.name, checkpoint, root, images),
+                    log=Path(logs) / "prepare.log",
+                    threads=threads,
+                    timeout_seconds=timeout_seconds,
+                )
+        except Unavailable as reason:
+            raise BenchError(f"{spec.name} cannot be prepared: {reason}", "Name another --model.") from None
+        for name in names:
+            request = Request(
+                name,
+                root,
+                [(image.image_id, image.label) for image in images],
+                files["preprocess"],
+                threads,
+                files,
+            )
+            with working(
+                console, f"comparing the pipeline {name} with the reference, on {len(images)} images"
+            ):
+                found[name] = ask(request, Path(logs) / f"{name}.log", timeout_seconds)
+            if "report" not in found[name]:
+                what = (
+                    f"the pipeline {name} could not be compared with the reference: {found[name]['reason']}"
+                )
+                raise BenchError(what, "Mend that, or name another --pipeline.")
+    return {
+        "data": root,
+        "is_demo": image_set.is_demo,
+        "model": spec.name,
+        "weights": files["weights"],
+        "pipelines": found,
+    }

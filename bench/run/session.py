@@ -1,0 +1,332 @@
+"""One run from settings to results: finds the images, prepares the model, plans the Cases, drives them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import host
+from bench.backends.base import Unavailable
+from bench.host import peaks
+from bench.host.disturbance import Monitor, open_gpu, summary
+from bench.record.case import Status
+from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
+from bench.run import pixel_gate
+from bench.run.images import DEMO_IMAGES, choose_images, working
+from bench.run.model_files import (
+    PreparationFailed,
+    Requirements,
+    changed,
+    prepare_files,
+    prepare_request,
+    requirements,
+)
+from bench.run.progress import make_listener
+from bench.run.reference_digests import of_reference
+from bench.run.runner import Runner
+from bench.run.settings import Checked, Settings, check, planned
+from bench.studies import noise
+from bench.worker.tasks import Context
+from pipelines.imagenet.find import Image, ImageSet, find_images
+from scarlet import zoo
+from scarlet.errors import BenchError
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        run: its folder.
+        interrupted: the user stopped it; what had finished is kept and reported.
+        statuses: of every planned Case.
+    """
+
+    run: Path
+    interrupted: bool
+    statuses: tuple[Status, ...]
+
+    def exit_code(self, strict: bool = False) -> int:
+        """130 when interrupted; 1 when a Case failed or crashed, or none is ok, or (``strict``) one is not; else 0."""
+        if self.interrupted:
+            return 130
+        ok = [status is Status.OK for status in self.statuses]
+        broken = {Status.FAILED, Status.CRASHED}.intersection(self.statuses)
+        return int(bool(broken) or not any(ok) or (strict and not all(ok)))
+
+
+def run(settings: Settings, out: Path | None, console: Console) -> Ended:
+    """A new run.
+
+    Raises:
+        BenchError: the user's settings, data, checkpoint or output folder are at fault.
+    """
+    checked = check(settings)
+    image_set, images = choose_images(settings.data, checked.n_images, console)
+    settings = replace(settings, data=str(image_set.root.resolve()), pipeline=",".join(checked.pipelines))
+    settings = replace(
+        settings,
+        checkpoint=_absolute(settings.checkpoint),
+        calibration=_absolute(settings.calibration),
+        options=tuple(map(_absolute_recipe, settings.options)),
+    )
+    folder = begin(settings, checked, image_set, images, out or new_run_path(RESULTS, checked.spec.name))
+    try:
+        return _carry_out(folder, settings, checked, images, console, link_latest=out is None)
+    except PreparationFailed:
+        raise  # its log is in the folder
+    except BenchError:
+        if not folder.case_results():
+            shutil.rmtree(folder.path)  # a mistake in the settings leaves no empty run behind
+        raise
+
+
+def _absolute(path: str | None) -> str | None:
+    """The path from the root, where it names something: a run is resumed from other folders too."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def _absolute_graph(model: str) -> str:
+    """As ``_absolute``, for the file in ``onnx:file``: workers start in a folder of their own."""
+    kind, colon, path = model.partition(":")
+    return f"{kind}:{_absolute(path)}" if colon and kind == "onnx" else model
+
+
+def _absolute_recipe(option: str) -> str:
+    """As ``_absolute``, for the file in ``backend.recipe=file``."""
+    name, _, value = option.partition("=")
+    return f"{name}={_absolute(value)}" if name.endswith(".recipe") else option
+
+
+def begin(
+    settings: Settings, checked: Checked, image_set: ImageSet, images: Sequence[Image], path: Path
+) -> RunFolder:
+    """A new run's folder, which knows the settings, the machine and the images.
+
+    Raises:
+        BenchError: the folder is in use, or cannot be written.
+    """
+    # Looked at before the run's own work begins, which would show as load.
+    described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
+    fingerprint, packages = host.fingerprint(described_host), host.package_versions()
+    folder = RunFolder.create(path.resolve())
+    folder.write_run_info(
+        {
+            "created_at": utc_now(),
+            "command": ["scarlet-bench", *sys.argv[1:]],
+            "settings": asdict(settings),
+            "host": {**described_host, "fingerprint": fingerprint},
+            "packages": packages,
+            "noise": noise_info(noise.lookup(fingerprint)),
+            "peaks": peaks.lookup(fingerprint),
+            "git": host.git_revision(Path(__file__).resolve().parent),
+            "dataset": {
+                "root": str(image_set.root.resolve()),
+                "layout": image_set.layout,
+                "fingerprint": image_set.fingerprint,
+                "n_images": len(images),
+                "n_images_in_set": len(image_set.images),
+                "is_demo": image_set.is_demo,
+            },
+            "warnings": host.warnings(described_host, packages, checked.devices, max(checked.threads)),
+        }
+    )
+    folder.write_images((image.image_id, image.label) for image in images)
+    return folder
+
+
+def resume(path: Path, console: Console) -> Ended:
+    """Goes on with an interrupted run, with the settings it began with.
+
+    Raises:
+        BenchError: the folder holds no run, or its data or weights have changed since.
+    """
+    folder = RunFolder.open(path.resolve())
+    info = folder.read_run_info()
+    stored = dict(info["settings"])
+    settings = Settings(
+        **{**stored, "options": tuple(stored.get("options", ())), "exclude": tuple(stored.get("exclude", ()))}
+    )
+    image_set = find_images(Path(info["dataset"]["root"]))
+    if image_set.fingerprint != info["dataset"]["fingerprint"]:
+        raise BenchError(
+            f"the images under {image_set.root} have changed since this run began", "Start a new run."
+        )
+    images = [Image(name, image_set.root / name, label) for name, label in folder.read_images()]
+    return _carry_out(folder, settings, check(settings), images, console, link_latest=False)
+
+
+def _carry_out(
+    folder: RunFolder,
+    settings: Settings,
+    checked: Checked,
+    images: list[Image],
+    console: Console,
+    link_latest: bool,
+) -> Ended:
+    info = folder.read_run_info()
+    root = str(info["dataset"]["root"])
+    files: dict[str, Any] = {}
+    missing = ""
+    foreseen = planned(settings, checked, expected_weights(checked.spec, settings.checkpoint)).cases
+    required = requirements(foreseen, root, images, settings.calibration, console)
+    try:
+        files = _prepare(settings, root, images, folder, console, required)
+    except Unavailable as reason:
+        missing = str(reason)
+    before = info.get("model_files")
+    if before and files and changed(before, files):
+        raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
+    weights = files.get("weights") or expected_weights(checked.spec, settings.checkpoint)
+    plan = planned(settings, checked, weights, files.get("fixed_batch"))
+    cases = plan.cases
+    for note in plan.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    info |= {"model_files": files, "plan": {**asdict(plan.plan), "cases": [case.to_dict() for case in cases]}}
+    folder.write_run_info(info)
+    pixels: dict[str, Any] = {}
+    if not missing:
+        pixels = pixel_gate.gate(folder, cases, images, root, files["preprocess"], settings.seed, console)
+        info |= {"preprocessing": pixels}
+        if any(case.scenario == "accuracy" for case in cases):
+            info |= {"reference": of_reference(images, files["preprocess"])}
+        folder.write_run_info(info)
+    context = Context(run=str(folder.path), data=root, files=files, stop=settings.stop)
+    with (
+        make_listener(console, len(cases)) as listener,
+        Monitor(lambda: runner.pids(), gpu=open_gpu(checked.devices)) as monitor,
+    ):
+        runner = Runner(
+            folder,
+            context,
+            listener,
+            timeout_seconds=settings.timeout_seconds,
+            budget_seconds=settings.budget_seconds,
+            seed=settings.seed,
+            monitor=monitor,
+            objections=pixel_gate.objections(cases, pixels),
+        )
+        interrupted = False
+        try:
+            if missing:
+                runner.give_up(cases, missing)
+            else:
+                runner.execute(cases)
+        except KeyboardInterrupt:
+            interrupted = True
+    info["warnings"] = [*info.get("warnings", ()), *summary(runner.rounds)]
+    folder.merge_parts()
+    results = {result.case.case_id: result.status for result in folder.case_results()}
+    statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
+    ended = Ended(folder.path, interrupted, statuses)
+    finished_at = None if interrupted else utc_now()
+    folder.write_run_info({**info, "finished_at": finished_at, "exit_code": ended.exit_code()})
+    if link_latest:
+        set_latest(RESULTS, folder.path)
+    return ended
+
+
+def _prepare(
+    settings: Settings,
+    root: str,
+    images: Sequence[Image],
+    folder: RunFolder,
+    console: Console,
+    required: Requirements | None = None,
+) -> dict[str, Any]:
+    """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
+    with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
+        return prepare_files(
+            prepare_request(_absolute_graph(settings.model), settings.checkpoint, root, images),
+            log=folder.log_path("prepare"),
+            threads=host.allowed_cores(),
+            timeout_seconds=settings.timeout_seconds,
+            required=required,
+        )
+
+
+def expected_weights(spec: zoo.ModelSpec, checkpoint: str | None) -> str:
+    """The label that the weights will bear, before anything is loaded."""
+    from scarlet import demo
+
+    if checkpoint is None:
+        return "user" if spec.kind == "onnx" else "demo" if demo.available(spec.name) else "random"
+    return checkpoint if checkpoint in ("demo", "random") else "user"
+
+
+def noise_info(known: noise.Known) -> dict[str, Any]:
+    """What a run keeps of the machine's A/A run: ``resolution``, a share, where one is known, and a ``note``."""
+    if known.result is None:
+        return {"note": known.note}
+    resolution = known.result.resolution.interleaved
+    return {"resolution": resolution, "measured_at": known.result.measured_at, "note": known.note}
+
+
+def foretell(settings: Settings, console: Console) -> None:
+    """Prints what a run would do and about how long it would take; measures nothing.
+
+    Raises:
+        BenchError: the settings or the data are at fault.
+    """
+    from bench.run import estimate
+
+    checked = check(settings)
+    n_images = checked.n_images or DEMO_IMAGES
+    if settings.data is not None:
+        n_images = len(choose_images(settings.data, checked.n_images, console)[1])
+    plan = planned(settings, checked, expected_weights(checked.spec, settings.checkpoint))
+    fingerprint = host.fingerprint(host.describe_host())
+    measured = estimate.measured_before(RESULTS, checked.spec.name, fingerprint)
+    found = estimate.estimate(plan.cases, n_images, settings.budget_seconds, measured)
+    for line in (*plan.notes, *estimate.text(found).splitlines()):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def measure_noise(settings: Settings, out: Path | None, console: Console) -> Path:
+    """The A/A run: the first Case of the settings against itself, in turns and one after the other.
+
+    What it finds is printed, and stored under this host's fingerprint for later runs to use.
+
+    Raises:
+        BenchError: the settings are at fault, or the Case cannot be measured.
+    """
+    from bench.studies import noise_run
+
+    checked = check(settings)
+    image_set, images = choose_images(settings.data, checked.n_images, console)
+    path = out or new_run_path(RESULTS, f"noise-{checked.spec.name}")
+    folder = begin(settings, checked, image_set, images, path)
+    info = folder.read_run_info()
+    files = _prepare(settings, info["dataset"]["root"], images, folder, console)
+    base = next(
+        case for case in planned(settings, checked, files["weights"]).cases if case.scenario == "latency"
+    )
+    cases = noise.noise_cases(base)
+    folder.write_run_info(
+        {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
+    )
+    context = Context(run=str(folder.path), data=info["dataset"]["root"], files=files)
+    with working(console, f"{base.label} against itself, for about {settings.budget_seconds:g} s"):
+        result = noise_run.measure(
+            folder,
+            context,
+            cases,
+            info["host"],
+            info["host"]["fingerprint"],
+            budget_seconds=settings.budget_seconds,
+            timeout_seconds=settings.timeout_seconds,
+            seed=settings.seed,
+        )
+    folder.merge_parts()
+    stored = noise.save(result)
+    console.print(noise.text(result), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"stored: {stored}", markup=False, highlight=False, soft_wrap=True)
+    return folder.path

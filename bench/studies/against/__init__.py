@@ -1,0 +1,1 @@
+"""This revision's latency against another's."""

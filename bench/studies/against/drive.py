@@ -1,0 +1,288 @@
+"""Measures this tree against another revision of it, block by block; ``bench.studies.against.verdict`` says
+what the figures mean."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from bench.analysis.time import verdict
+from bench.host.disturbance import Monitor, RoundState, open_gpu, summary
+from bench.record.case import Case, Status
+from bench.record.run_folder import RunFolder, new_run_path, utc_now
+from bench.run import schedule, session
+from bench.run.images import choose_images, working
+from bench.run.model_files import PreparationFailed, prepare_request
+from bench.run.progress import make_listener
+from bench.run.runner import Listener, Runner, WorkerHandle
+from bench.run.settings import Settings, check, planned
+from bench.studies.against import revision_worker
+from bench.studies.against import verdict as against
+from bench.studies.against.revision_worker import RevisionWorker, Side, prepare
+from bench.studies.against.verdict import THIS, Against, Outcome
+from bench.studies.against.worktree import Revision, this_revision, worktree
+from bench.worker import channel
+from bench.worker.tasks import Context
+from scarlet.errors import BenchError
+
+ID_LENGTH = 12  # of a commit in a Case's options
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a comparison of two revisions ended.
+
+    Attributes:
+        run: its folder.
+        found: the verdict on each Case.
+        tolerance: how much slower is still a pass, as a share.
+        revisions: both, for people: this tree and the other.
+        notes: what is to be known of them: the same code, other weights, another graph.
+        interrupted: the user stopped it.
+    """
+
+    run: Path
+    found: tuple[Against, ...]
+    tolerance: float
+    revisions: tuple[str, str]
+    notes: tuple[str, ...]
+    interrupted: bool
+
+    @property
+    def outcome(self) -> Outcome:
+        """Over all Cases."""
+        return against.overall(self.found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "run": str(self.run),
+            "outcome": self.outcome.value,
+            "tolerance": self.tolerance,
+            "revisions": list(self.revisions),
+            "notes": list(self.notes),
+            "cases": [each.to_dict() for each in self.found],
+        }
+
+
+def run(
+    ref: str,
+    settings: Settings,
+    out: Path | None,
+    console: Console,
+    tolerance: float | None = None,
+    blocks: int = against.BLOCKS,
+    home: Path | None = None,
+) -> Ended:
+    """Benchmarks this tree and another revision in turns; leaves a run's folder behind.
+
+    Args:
+        ref: the other revision: a commit, branch or tag.
+        settings: what to measure; its scenario is always latency.
+        out: folder for the run; a new one in ``results/runs`` where None.
+        console: for people.
+        tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
+        blocks: how many, even.
+        home: folder of this tree's packages; those of this process where None.
+
+    Raises:
+        BenchError: the revision, the settings, the data or the output folder are at fault, or the revisions are too
+            far apart to be compared.
+    """
+    if blocks < 2 or blocks % 2:
+        raise BenchError(
+            f"--blocks {blocks} is not an even number", f"Give for example --blocks {against.BLOCKS}."
+        )
+    settings = replace(settings, scenarios="latency")
+    checked = check(settings)
+    this = this_revision(home or channel.own_home())
+    with worktree(this.home, ref) as other:
+        image_set, images = choose_images(settings.data, checked.n_images, console)
+        settings = _absolute(replace(settings, data=str(image_set.root.resolve())))
+        path = out or new_run_path(session.RESULTS, f"against-{checked.spec.name}")
+        folder = session.begin(settings, checked, image_set, images, path)
+        request = prepare_request(settings.model, settings.checkpoint, str(settings.data), images)
+        try:
+            sides = {}
+            for each in (this, other):
+                with working(console, f"preparing the model with the code of {each.label}"):
+                    log = folder.log_path("prepare-this" if each is this else "prepare-other")
+                    sides[each] = prepare(each, request, log, settings.timeout_seconds)
+            return _carry_out(folder, settings, sides[this], sides[other], console, tolerance, blocks)
+        except PreparationFailed:
+            raise  # its log is in the folder
+        except BenchError:
+            if not folder.case_results():
+                shutil.rmtree(folder.path)
+            raise
+
+
+def _absolute(settings: Settings) -> Settings:
+    """Files named by absolute paths: the workers' current folders are those of the revisions."""
+    kind, colon, path = settings.model.partition(":")
+    if kind.lower() == "onnx" and path:
+        settings = replace(settings, model=f"{kind}{colon}{Path(path).expanduser().resolve()}")
+    if settings.checkpoint and Path(settings.checkpoint).exists():
+        settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
+    return settings
+
+
+def _carry_out(
+    folder: RunFolder,
+    settings: Settings,
+    this: Side,
+    other: Side,
+    console: Console,
+    tolerance: float | None,
+    n_blocks: int,
+) -> Ended:
+    info = folder.read_run_info()
+    allowed = verdict.materiality(info) if tolerance is None else tolerance
+    checked = check(settings)
+    plan = planned(settings, checked, str(this.files["weights"]), this.files.get("fixed_batch"))
+    names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
+    order = plan_blocks(plan.cases, list(names), n_blocks, settings.seed)
+    cases = [case for block in order for pair in block for case in pair]
+    info |= {
+        "model_files": dict(this.files),
+        "plan": {"cases": [case.to_dict() for case in cases]},
+        "against": {
+            "revisions": {name: _described(side) for name, side in names.items()},
+            "notes": notes_on(this, other),
+            "tolerance": allowed,
+            "blocks": n_blocks,
+        },
+    }
+    folder.write_run_info(info)
+    context = Context(run=str(folder.path), data=str(info["dataset"]["root"]), files=dict(this.files))
+
+    def make_worker(case: Case) -> WorkerHandle:
+        side = names[case.option(against.REVISION)]
+        return RevisionWorker(
+            side.revision, folder.log_path(case.case_id), case.threads * case.instances, side
+        )
+
+    with make_listener(console, len(cases)) as listener:
+        measured = measure(folder, context, listener, order, settings, make_worker, checked.devices)
+    shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
+    folder.merge_parts()
+    found = against.compare(
+        *(plan.cases, list(names)[1], n_blocks, folder.case_results()),
+        *(folder.samples(), folder.rounds(), allowed),
+    )
+    revisions = (this.revision.label, other.revision.label)
+    ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), measured.interrupted)
+    info["warnings"] = [*info.get("warnings", ()), *summary(measured.rounds)]
+    info["against"] |= {"outcome": ended.outcome.value, "cases": [each.to_dict() for each in found]}
+    stopped = measured.interrupted
+    finished = {"finished_at": None if stopped else utc_now(), "exit_code": 130 if stopped else 0}
+    folder.write_run_info({**info, **finished})
+    return ended
+
+
+def _described(side: Side) -> dict[str, Any]:
+    which: Revision = side.revision
+    files = {name: side.files.get(name) for name in ("weights", "weights_sha256", "onnx_sha256")}
+    return {**asdict(which), "home": str(which.home), "sources_sha256": side.sources_sha256, **files}
+
+
+def notes_on(this: Side, other: Side) -> tuple[str, ...]:
+    """What the two sides have in common that they need not, or do not that they should."""
+    notes = []
+    if this.sources_sha256 == other.sources_sha256:
+        notes.append("the Python files of both are the same")
+    for what, digest in (("weights", "weights_sha256"), ("ONNX graphs", "onnx_sha256")):
+        if this.files.get(digest) != other.files.get(digest):
+            notes.append(f"each measured its own {what}: they differ")
+    return tuple(notes)
+
+
+Pair = tuple[Case, Case]
+
+
+def plan_blocks(
+    bases: Sequence[Case], names: Sequence[str], n_blocks: int, seed: int = 0
+) -> list[list[Pair]]:
+    """The blocks: each holds every Case as a pair of copies, the one that is started first in front.
+
+    Each revision leads in half of the blocks, in the order of ``schedule.rounds``: AB BA or BA AB.
+
+    Args:
+        bases: the latency Cases.
+        names: of the two revisions, as of ``against.copy_of``.
+        n_blocks: how many, even.
+        seed: of the order.
+    """
+    orders = schedule.rounds(list(names), seed)
+    planned_blocks = []
+    for block in range(1, n_blocks + 1):
+        first, second = next(orders)
+        pairs = [
+            (against.copy_of(base, first, block), against.copy_of(base, second, block)) for base in bases
+        ]
+        planned_blocks.append(pairs)
+    return planned_blocks
+
+
+class Measured(NamedTuple):
+    """What disturbed each round of a measurement, and whether the user stopped it."""
+
+    rounds: list[RoundState]
+    interrupted: bool
+
+
+def measure(
+    folder: RunFolder,
+    context: Context,
+    listener: Listener,
+    blocks: Sequence[Sequence[Pair]],
+    settings: Settings,
+    make_worker: Callable[[Case], WorkerHandle],
+    devices: Sequence[str] = ("cpu",),
+) -> Measured:
+    """Measures the blocks, each with fresh workers. A Case that did not end well in one is not tried in the next.
+
+    Args:
+        folder: of the run.
+        context: what the workers need; ``make_worker`` may replace the model's files.
+        listener: hears of progress.
+        blocks: as of ``plan_blocks``.
+        settings: budget, time limit and seed.
+        make_worker: how to start a worker for a copy.
+        devices: that Cases run on.
+    """
+    share = settings.budget_seconds / sum(len(block) for block in blocks)
+    runners: list[Runner] = []
+    broken: dict[int, str] = {}
+    interrupted = False
+    with Monitor(lambda: runners[-1].pids(), gpu=open_gpu(devices)) as monitor:
+        try:
+            for number, block in enumerate(blocks):
+                for place, pair in enumerate(block):
+                    runner = Runner(
+                        folder,
+                        context,
+                        listener,
+                        timeout_seconds=settings.timeout_seconds,
+                        budget_seconds=share,
+                        seed=settings.seed + number,
+                        monitor=monitor,
+                        make_worker=make_worker,
+                    )
+                    if place in broken:
+                        runner.give_up(pair, broken[place])
+                        continue
+                    runners.append(runner)
+                    runner.execute(pair)
+                    ended = {result.case: result for result in folder.case_results()}
+                    bad = [ended[case] for case in pair if ended[case].status is not Status.OK]
+                    if bad:
+                        broken[place] = f"not tried again after block {number + 1}: {bad[0].reason}"
+        except KeyboardInterrupt:
+            interrupted = True
+    return Measured([state for runner in runners for state in runner.rounds], interrupted)

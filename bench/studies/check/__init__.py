@@ -1,0 +1,1 @@
+"""Predictions against a kept baseline: pass, fail or unresolved."""

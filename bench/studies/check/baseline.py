@@ -1,0 +1,256 @@
+"""Baseline files: what a run predicted, small enough to be committed and laid out so that a diff can be read.
+
+JSON with sorted keys. Each accuracy row has a block of its own; its top-1 classes stand under ``predictions``, once
+for all rows that predicted the same, as base64 of little-endian int16, ``PER_LINE`` images a line: a change of one
+prediction changes one line. 512 images take 1.4 kB a set of predictions, 50,000 take 140 kB.
+
+Image ids are kept as a digest only; their order is that of the sorted ids.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.record.case import Case
+from bench.record.files import one_line, plain, write_text
+from bench.run.images import DEMO_DATA
+from bench.run.settings import Settings
+from bench.studies.check.snapshot import Labels, Row, Snapshot, Timed, array_digest
+from pipelines.imagenet.find import DEMO_MARKER
+from scarlet.errors import BenchError
+
+SCHEMA = 1
+FOLDER = Path("results") / "baselines"
+PER_LINE = 48  # 96 bytes, 128 characters
+KEY_LENGTH = 16
+
+DATASET = ("fingerprint", "n_images", "n_images_in_set", "is_demo", "layout")
+
+
+def default_path(model: str, is_demo: bool) -> Path:
+    """``results/baselines/<model>.json``, with ``-demo`` after the model where the images are the demo set's."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:/\\]", model)[-1]).strip("._") or "model"
+    return FOLDER / f"{name}{'-demo' if is_demo else ''}.json"
+
+
+def is_demo(data: str | None) -> bool:
+    """Whether a run on this folder, as of ``Settings.data``, would be one on demo images."""
+    return data is None or (Path(data).expanduser() / DEMO_MARKER).is_file()
+
+
+def write(snapshot: Snapshot, path: Path) -> tuple[Row | Timed, ...]:
+    """Writes a baseline of a run's rows that are ok.
+
+    Returns:
+        the rows left out, because they are not ok.
+
+    Raises:
+        BenchError: no accuracy row is ok, or the file cannot be written.
+    """
+    kept = [row for row in snapshot.rows if row.top1 is not None]
+    if not kept:
+        reasons = "; ".join(f"{row.case.label}: {row.status.value}, {row.reason}" for row in snapshot.rows)
+        what = (
+            f"{snapshot.name} has no accuracy row to make a baseline of{f' ({reasons})' if reasons else ''}"
+        )
+        raise BenchError(what, "Run with --scenarios accuracy, and see that its rows are ok.")
+    timed = [row for row in snapshot.timed if row.ratio is not None and row.reference is not None]
+    left_out = [row for row in snapshot.rows if row.top1 is None]
+    content = {
+        "schema": SCHEMA,
+        "model": snapshot.model,
+        "created_at": snapshot.info.get("created_at") or "",
+        "revision": snapshot.info.get("git") or {},
+        "host": {
+            "cpu_model": (snapshot.info.get("host") or {}).get("cpu_model"),
+            "fingerprint": (snapshot.info.get("host") or {}).get("fingerprint"),
+        },
+        "packages": dict(snapshot.packages),
+        "settings": _settings(snapshot),
+        "dataset": {
+            **{name: snapshot.dataset.get(name) for name in DATASET},
+            "n_images": snapshot.n_images,
+            "ids_sha256": snapshot.ids_sha256,
+            "labels_sha256": array_digest(snapshot.labels),
+        },
+        "weights": dict(snapshot.weights),
+        "reference": dict(snapshot.reference),
+        "accuracy": [_accuracy(row) for row in sorted(kept, key=lambda row: row.case)],
+        "latency": [_latency(row) for row in sorted(timed, key=lambda row: row.case)],
+        "labels": _packed(snapshot.labels),
+        "predictions": {_key(row.top1): _packed(row.top1) for row in kept if row.top1 is not None},
+    }
+    write_text(path, json.dumps(plain(content), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return (*left_out, *(row for row in snapshot.timed if row.ratio is None))
+
+
+def _accuracy(row: Row) -> dict[str, Any]:
+    assert row.top1 is not None
+    return {
+        "case_id": row.case.case_id,
+        "case": row.case.to_dict(),
+        "n_images": row.n_images,
+        "top1_right": row.top1_right,
+        "top5_right": row.top5_right,
+        "top1": _key(row.top1),
+        "predictions_sha256": row.predictions_sha256,
+        "input_sha256": row.input_sha256,
+        "no_accuracy": row.no_accuracy,
+    }
+
+
+def _latency(row: Timed) -> dict[str, Any]:
+    return {
+        "case_id": row.case.case_id,
+        "case": row.case.to_dict(),
+        "reference": row.reference.to_dict() if row.reference else None,
+        "ratio": row.ratio,
+        "ratio_low": row.low,
+        "ratio_high": row.high,
+    }
+
+
+def _settings(snapshot: Snapshot) -> dict[str, Any]:
+    """The run's settings, without paths that mean something on one machine only where that can be helped."""
+    stored = dict(snapshot.info.get("settings") or {})
+    root = snapshot.dataset.get("root")
+    demo_root = DEMO_DATA / str(snapshot.dataset.get("n_images_in_set"))
+    if snapshot.dataset.get("is_demo") and root and Path(str(root)) == demo_root.resolve():
+        stored["data"] = None
+    stored |= {name: _relative(stored.get(name)) for name in ("data", "checkpoint", "calibration")}
+    stored["images"] = str(snapshot.n_images)
+    return stored
+
+
+def _relative(path: Any) -> Any:
+    """A path under the current folder as seen from there; anything else as it is."""
+    if path and Path(str(path)).is_absolute() and Path(str(path)).is_relative_to(Path.cwd()):
+        return Path(str(path)).relative_to(Path.cwd()).as_posix()
+    return path
+
+
+def _key(values: Labels) -> str:
+    return array_digest(values)[:KEY_LENGTH]
+
+
+def _packed(values: Labels) -> list[str]:
+    raw = np.ascontiguousarray(values, dtype="<i2").tobytes()
+    step = 2 * PER_LINE
+    return [base64.b64encode(raw[start : start + step]).decode("ascii") for start in range(0, len(raw), step)]
+
+
+def _unpacked(lines: Sequence[str]) -> Labels:
+    raw = b"".join(base64.b64decode(line, validate=True) for line in lines)
+    return np.frombuffer(raw, dtype="<i2").astype(np.int16)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Snapshot:
+    """Reads a baseline, and checks its digests.
+
+    Raises:
+        BenchError: it is missing, no baseline, of a newer version, or not what was written.
+    """
+    make = "Make one with: scarlet-bench baseline"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchError(f"the baseline {path} cannot be read: {error.strerror}", f"{make}.") from None
+    except ValueError as error:
+        raise BenchError(f"{path} is no baseline: {one_line(error)}", f"{make}.") from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BenchError(
+            f"{path} was written by a newer scarlet-bench", f"Update it, or make a new one ({make[14:]})."
+        )
+    try:
+        return _snapshot(content, path)
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+        what = f"{path} is no baseline, or was edited: {one_line(error)}"
+        raise BenchError(what, f"Restore it, or make it again: {make[15:]}.") from None
+
+
+def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
+    dataset = content["dataset"]
+    labels = _unpacked(content["labels"])
+    if array_digest(labels) != dataset["labels_sha256"] or len(labels) != dataset["n_images"]:
+        raise ValueError("its labels are not those that its digest was made of")
+    known = {key: _unpacked(lines) for key, lines in content["predictions"].items()}
+    for key, top1 in known.items():
+        if _key(top1) != key or len(top1) != len(labels):
+            raise ValueError(f"the predictions {key} are not those that their digest was made of")
+    rows = tuple(
+        Row(
+            Case.from_dict(row["case"]),
+            top1=known[row["top1"]],
+            top1_right=int(row["top1_right"]),
+            top5_right=int(row["top5_right"]),
+            predictions_sha256=row["predictions_sha256"],
+            input_sha256=row["input_sha256"],
+            no_accuracy=row["no_accuracy"],
+        )
+        for row in content["accuracy"]
+    )
+    timed = tuple(
+        Timed(
+            Case.from_dict(row["case"]),
+            Case.from_dict(row["reference"]),
+            float(row["ratio"]),
+            row["ratio_low"],
+            row["ratio_high"],
+        )
+        for row in content["latency"]
+    )
+    info = {"settings": content["settings"], "git": content["revision"], "host": content["host"]}
+    return Snapshot(
+        name=path.name,
+        model=content["model"],
+        dataset=dataset,
+        ids_sha256=dataset["ids_sha256"],
+        labels=labels,
+        weights=content["weights"],
+        rows=rows,
+        timed=timed,
+        packages=content["packages"],
+        info={**info, "created_at": content["created_at"]},
+        reference=dict(content.get("reference") or {}),
+    )
+
+
+def settings_of(
+    baseline: Snapshot, data: str | None = None, checkpoint: str | None = None, latency: bool = False
+) -> Settings:
+    """The settings that repeat the run of a baseline: accuracy, and the timed scenarios it holds where asked for.
+
+    Args:
+        baseline: as read.
+        data: another place of the same images.
+        checkpoint: another place of the same weights.
+        latency: repeat the timed rows too.
+    """
+    stored = {
+        name: value
+        for name, value in baseline.info["settings"].items()
+        if name in Settings.__dataclass_fields__
+    }
+    stored |= {name: tuple(stored.get(name) or ()) for name in ("options", "exclude")}
+    settings = Settings(**stored)
+    timed = dict.fromkeys(row.case.scenario for row in baseline.timed) if latency else {}
+    return replace(
+        settings,
+        scenarios=",".join(["accuracy", *timed]),
+        images=str(baseline.n_images),
+        data=data or settings.data,
+        checkpoint=checkpoint or settings.checkpoint,
+    )

@@ -1,0 +1,179 @@
+"""Scores the images of a baseline for a check: all at once, or in growing blocks that end when the verdict is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from bench.record.case import Case
+from bench.record.run_folder import RunFolder
+from bench.run import session
+from bench.run.images import choose_images
+from bench.run.progress import make_listener
+from bench.run.runner import Runner
+from bench.run.settings import Settings
+from bench.studies.check import rows
+from bench.studies.check.align import aligned
+from bench.studies.check.diagnosis import Pair
+from bench.studies.check.rows import Order
+from bench.studies.check.rules import Verdict, changed_ground, match
+from bench.studies.check.sequential import block_sizes
+from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, ids_digest, of_run
+from bench.studies.check.tolerances import Config
+from bench.worker.tasks import Context
+from pipelines.imagenet.find import Image, ImageSet, subset
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was scored.
+
+    Attributes:
+        current: the rows; without any where the images are not the baseline's, so that nothing was run.
+        order: how a sequential check looks at them; None for all at once.
+        run: the run's folder, None where nothing was run.
+    """
+
+    current: Snapshot
+    order: Order | None = None
+    run: Path | None = None
+
+
+def score(
+    baseline: Snapshot, settings: Settings, config: Config, sequentially: bool, console: Console
+) -> Scored:
+    """Runs what a check of this baseline needs.
+
+    Args:
+        baseline: as read.
+        settings: as of ``baseline.settings_of``.
+        config: the blocks, and when a row is decided.
+        sequentially: in blocks.
+        console: where progress is shown.
+
+    Raises:
+        BenchError: settings, data or checkpoint are at fault.
+        KeyboardInterrupt: the user stopped the run.
+    """
+    image_set, images = choose_images(settings.data, baseline.n_images, console)
+    found = _before_running(baseline, image_set, images)
+    if found.n_images != baseline.n_images or changed_ground(baseline, found):
+        return Scored(found)
+    settings = replace(settings, data=str(image_set.root))
+    sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
+    first = _run(replace(settings, images=str(sizes[0])), console)
+    current = of_run(first, with_timed=settings.scenarios != "accuracy")
+    if len(sizes) == 1:
+        ends = np.array([baseline.n_images])
+        order = Order(np.arange(baseline.n_images), ends) if sequentially else None
+        return Scored(current, order, first.path)
+    return _in_blocks(baseline, aligned(current, baseline), first, images, sizes, config, console)
+
+
+def _before_running(baseline: Snapshot, image_set: ImageSet, images: Sequence[Image]) -> Snapshot:
+    """The images as they are now; weights as in the baseline, since none were loaded yet."""
+    ids = tuple(image.image_id for image in images)
+    return Snapshot(
+        name="",
+        model=baseline.model,
+        dataset={
+            "fingerprint": image_set.fingerprint,
+            "n_images": len(images),
+            "root": str(image_set.root),
+            "is_demo": image_set.is_demo,
+        },
+        ids_sha256=ids_digest(ids),
+        labels=np.array([image.label for image in images], dtype=np.int16),
+        weights=baseline.weights,
+        rows=(),
+        ids=ids,
+    )
+
+
+def _run(settings: Settings, console: Console) -> RunFolder:
+    ended = session.run(settings, None, console)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    return RunFolder.open(ended.run)
+
+
+def _in_blocks(
+    baseline: Snapshot,
+    current: Snapshot,
+    first: RunFolder,
+    images: Sequence[Image],
+    sizes: Sequence[int],
+    config: Config,
+    console: Console,
+) -> Scored:
+    """Goes on with new images only, for the rows that are not decided yet.
+
+    Later blocks are runs of their own in the first one's folder, with its model files; pixels were checked there.
+    """
+    info = first.read_run_info()
+    place = {image.image_id: place for place, image in enumerate(images)}
+    order = [place[image_id] for image_id, _ in first.read_images()]
+    ends = [len(order)]
+    for size in sizes[1:]:
+        cases = _undecided(baseline, current, config, Order(np.array(order), np.array(ends)))
+        if not cases or changed_ground(baseline, current):
+            break
+        seen = set(order)
+        block = [image for image in subset(images, size) if place[image.image_id] not in seen]
+        folder = RunFolder.create(first.path / "blocks" / str(size))
+        folder.write_run_info(
+            {
+                **{name: info.get(name) for name in ("dataset", "model_files", "packages")},
+                "plan": {"model": baseline.model, "cases": [case.to_dict() for case in cases]},
+            }
+        )
+        folder.write_images((image.image_id, image.label) for image in block)
+        context = Context(run=str(folder.path), data=str(info["dataset"]["root"]), files=info["model_files"])
+        with make_listener(console, len(cases)) as listener:
+            Runner(
+                folder, context, listener, timeout_seconds=float(info["settings"]["timeout_seconds"])
+            ).execute(cases)
+        folder.merge_parts()
+        current = _merged(current, aligned(of_run(folder), baseline))
+        order += [place[image.image_id] for image in block]
+        ends.append(len(order))
+    return Scored(current, Order(np.array(order), np.array(ends)), first.path)
+
+
+def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Order) -> list[Case]:
+    """The rows of the run whose verdict is still open."""
+    found = {row.case: row for row in current.rows}
+    known = {row.case: row for row in baseline.rows}
+    partner = match(list(known), list(found))
+    pairs = [
+        Pair(known[case], found[other]) for case, other in partner.items() if found[other].top1 is not None
+    ]
+    return [
+        pair.current.case
+        for pair in pairs
+        if rows.judge_row(pair, current, config, len(pairs), order).verdict is Verdict.UNRESOLVED
+    ]
+
+
+def _merged(current: Snapshot, block: Snapshot) -> Snapshot:
+    """The rows with a further block's predictions; a row that ended otherwise in the block is no longer ok."""
+    new = {row.case: row for row in block.rows}
+    return replace(
+        current, rows=tuple(_with(row, new[row.case]) if row.case in new else row for row in current.rows)
+    )
+
+
+def _with(row: Row, new: Row) -> Row:
+    if row.top1 is None or new.top1 is None or row.margin is None or new.margin is None:
+        return new
+    scored = new.top1 != NOT_SCORED
+    return replace(
+        row,
+        top1=np.where(scored, new.top1, row.top1).astype(np.int16),
+        margin=np.where(scored, new.margin, row.margin).astype(np.float32),
+        top1_right=row.top1_right + new.top1_right,
+    )

@@ -1,0 +1,296 @@
+"""A run against a baseline, row by row: the verdicts, and what is at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.record.case import Case, Status
+from bench.run.reference_digests import first_change
+from bench.studies.check import diagnosis, rules, sequential
+from bench.studies.check.align import aligned, chosen_by_other_labels
+from bench.studies.check.diagnosis import Finding, Pair
+from bench.studies.check.report import Judged, Report
+from bench.studies.check.rules import Verdict
+from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, Timed
+from bench.studies.check.tolerances import Config
+from scarlet.errors import BenchError
+
+# What the reference decodes and resizes with.
+LIBRARY = "pillow"
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order a sequential check looks at the images.
+
+    Attributes:
+        places: of the images in the baseline's order.
+        ends: after how many of them to look; None for each.
+    """
+
+    places: NDArray[np.intp]
+    ends: NDArray[np.intp] | None = None
+
+
+def judge(
+    baseline: Snapshot,
+    current: Snapshot,
+    config: Config,
+    *,
+    latency: bool = False,
+    order: Order | None = None,
+) -> Report:
+    """Compares a run with a baseline.
+
+    Args:
+        baseline: as read.
+        current: the run; it may hold other images, if which they are can be proven.
+        config: the tolerances.
+        latency: judge ratios of times too.
+        order: decide sequentially over images in this order of the baseline's images.
+
+    Raises:
+        BenchError: they are of different models, or it cannot be proven which image is which.
+    """
+    if _kind(baseline.model) != _kind(current.model):
+        what = f"the baseline is of {baseline.model} and the run of {current.model}"
+        raise BenchError(what, "Name the baseline of the same model, or make one.")
+    ground = None
+    if current.n_images != baseline.n_images:
+        if current.dataset.get("fingerprint") != baseline.dataset.get("fingerprint"):
+            ground = (
+                "data",
+                f"the run's {current.n_images:,} images are of another set than the baseline's "
+                f"{baseline.n_images:,}",
+            )
+        else:
+            current = aligned(current, baseline)
+    ground = ground or rules.changed_ground(baseline, current)
+    if ground and ground[0] == "data" and (why := chosen_by_other_labels(current, baseline)):
+        ground = ("labels", why)
+    if ground:
+        return _all_failed(baseline, current, *ground)
+    accuracy, findings = _accuracy(baseline, current, config, order)
+    timed = _timed(baseline, current, config) if latency else []
+    return Report(
+        baseline.name,
+        current.name,
+        baseline.n_images,
+        (*accuracy, *timed),
+        findings,
+        _notes(baseline, current, findings),
+    )
+
+
+def unprepared(baseline: Snapshot, reason: str, stage: str) -> Report:
+    """The outcome where the model's files cannot be made, so that no row can run.
+
+    Args:
+        baseline: as read.
+        reason: a sentence.
+        stage: of ``diagnosis.STAGES``, empty where it is not known.
+    """
+    return _every_row_failed(baseline, "", stage, reason)
+
+
+def _kind(model: str) -> str:
+    return "onnx" if model.startswith("onnx:") else model
+
+
+def _all_failed(baseline: Snapshot, current: Snapshot, stage: str, reason: str) -> Report:
+    same_images = baseline.ids_sha256 == current.ids_sha256
+    if stage == "labels" and same_images and (how := diagnosis.of_labels(baseline.labels, current.labels)):
+        reason = f"{reason}: {how}"
+    return _every_row_failed(baseline, current.name, stage, reason)
+
+
+def _every_row_failed(baseline: Snapshot, current: str, stage: str, reason: str) -> Report:
+    rows = tuple(Judged(row.case, Verdict.FAIL, reason, stage) for row in baseline.rows)
+    finding = Finding(stage, reason, tuple(row.case.case_id for row in baseline.rows))
+    return Report(baseline.name, current, baseline.n_images, rows, (finding,))
+
+
+# --- accuracy -----------------------------------------------------------------------------------------------
+
+
+def _accuracy(
+    baseline: Snapshot, current: Snapshot, config: Config, order: Order | None
+) -> tuple[list[Judged], tuple[Finding, ...]]:
+    found = {row.case: row for row in current.rows}
+    known = {row.case: row for row in baseline.rows}
+    partner = rules.match(list(known), list(found))
+    pairs = {
+        case: Pair(known[case], found[partner[case]])
+        for case in known
+        if case in partner and found[partner[case]].top1 is not None
+    }
+    judged = [
+        judge_row(pairs[case], current, config, len(pairs), order)
+        if case in pairs
+        else _without_predictions(case, found.get(partner.get(case, case)))
+        for case in known
+    ]
+    judged = [_on_other_pixels(row, pairs.get(row.case), baseline, current) for row in judged]
+    findings, stages = _diagnosed(judged, pairs, baseline, current)
+    judged = [replace(row, stage=row.stage or stages.get(row.case, "")) for row in judged]
+    return [*judged, *_new(current.rows, set(partner.values()))], findings
+
+
+def _on_other_pixels(row: Judged, pair: Pair | None, baseline: Snapshot, current: Snapshot) -> Judged:
+    """Fails a row whose pixels changed with the reference's own: what is right was redefined.
+
+    As with other weights, a baseline is no measure of it then, however few predictions changed. Another Pillow may
+    well round otherwise: under another version only a note tells.
+    """
+    changed = first_change(baseline.reference, current.reference)
+    same_library = baseline.packages.get(LIBRARY) == current.packages.get(LIBRARY)
+    if row.verdict is Verdict.FAIL or pair is None or pair.same_pixels or not (changed and same_library):
+        return row
+    reason = f"the reference makes other pixels than when the baseline was made, from the stage {changed} on"
+    return replace(row, verdict=Verdict.FAIL, reason=f"{reason}; {row.reason}")
+
+
+def _without_predictions(case: Case, row: Row | None) -> Judged:
+    if row is None:
+        return Judged(case, Verdict.FAIL, "the run has no such row", status="missing")
+    reason = f"{row.status.value}: {row.reason}"
+    return Judged(case, Verdict.FAIL, reason, row.stage, row.status.value)
+
+
+def _new(rows: Sequence[Row], known: set[Case]) -> list[Judged]:
+    return [
+        Judged(
+            row.case,
+            Verdict.NEW,
+            "not in the baseline"
+            if row.top1 is not None
+            else f"not in the baseline; {row.status.value}: {row.reason}",
+            status=row.status.value,
+        )
+        for row in rows
+        if row.case not in known
+    ]
+
+
+def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order: Order | None) -> Judged:
+    """The verdict on one row that has predictions.
+
+    Args:
+        pair: of the baseline and of the run, in the same order of images.
+        current: the run.
+        config: the tolerances.
+        n_rows: rows judged together.
+        order: decide sequentially in this order; None for all images at once.
+    """
+    before, row = pair.baseline, pair.current
+    assert before.top1 is not None
+    assert row.top1 is not None
+    name, tolerance = config.of(row.case.precision)
+    why_not = before.no_accuracy or row.no_accuracy
+    whole = not bool((row.top1 == NOT_SCORED).any())
+    given: dict[str, Any] = {"name": name, "n_rows": n_rows, "whole": whole, "no_accuracy": why_not}
+    compared = rules.compare_rows(before, row, current.labels)
+    if compared is None:
+        return Judged(before.case, Verdict.FAIL, "no image could be read", "decode")
+    if order is None:
+        decision = rules.decide(compared, tolerance, config, **given)
+    else:
+        seen = sequential.looks(before.top1, row.top1, current.labels, order.places, order.ends)
+        assert seen is not None  # an image was compared
+        margin = tolerance.margin(before.top1_right / max(1, before.n_images))
+        decision, compared = sequential.decide(
+            seen, tolerance, config, margin=margin, n_total=len(before.top1), **given
+        )
+    stage = "decode" if compared.newly_unreadable and decision.verdict is Verdict.FAIL else ""
+    reason = decision.reason
+    if compared.newly_unreadable:
+        reason += f"; {compared.newly_unreadable:,} images that the baseline could read are unreadable"
+    return Judged(before.case, decision.verdict, reason, stage, decision=decision, comparison=compared)
+
+
+def _diagnosed(
+    judged: Sequence[Judged], pairs: Mapping[Case, Pair], baseline: Snapshot, current: Snapshot
+) -> tuple[tuple[Finding, ...], dict[Case, str]]:
+    """What is at fault, and the stage of each row that it explains."""
+    findings: dict[tuple[str, str], list[Case]] = {}
+    failing = [row.case for row in judged if row.verdict is Verdict.FAIL]
+    left = []
+    for row in judged:
+        if row.verdict is not Verdict.FAIL:
+            continue
+        pair = pairs.get(row.case)
+        if row.stage:
+            findings.setdefault((row.stage, row.reason), []).append(row.case)
+        if row.stage or pair is None:
+            continue
+        before, now = pair.baseline.top1, pair.current.top1
+        assert before is not None
+        assert now is not None
+        own = None
+        if not (now == NOT_SCORED).any():
+            own = diagnosis.of_row(before, now, current.labels, row.case.batch)
+        if own:
+            findings.setdefault((own.stage, own.text), []).append(row.case)
+        if not (own and own.stage):
+            left.append(row.case)
+    passing = [pairs[row.case] for row in judged if row.verdict is Verdict.PASS and row.case in pairs]
+    by_id = {pairs[case].current.case.case_id: case for case in left}
+    for found in diagnosis.of_rows(
+        [pairs[case] for case in left], passing, baseline, current, current.info.get("blame")
+    ):
+        findings.setdefault((found.stage, found.text), []).extend(by_id[id_] for id_ in found.case_ids)
+    stages = {case: stage for (stage, _), cases in findings.items() if stage for case in cases}
+    everyone = f"all {len(failing)} rows: " if len(failing) == len(judged) > 1 else ""
+    told = tuple(
+        Finding(
+            stage,
+            f"{everyone if len(set(cases)) == len(judged) else ''}{text}",
+            tuple(case.case_id for case in cases),
+        )
+        for (stage, text), cases in findings.items()
+    )
+    # Where the reference changed, other pipelines may no longer agree with it: that comes of it.
+    return tuple(sorted(told, key=lambda finding: diagnosis.OF_REFERENCE not in finding.text)), stages
+
+
+def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -> tuple[str, ...]:
+    notes = []
+    told = any(finding.stage in ("weights", "export") for finding in findings)
+    if not told and baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]:
+        notes.append("the exported graph is another than the baseline's (same weights)")
+    stage = first_change(baseline.reference, current.reference)
+    if stage and not any(diagnosis.OF_REFERENCE in finding.text for finding in findings):
+        notes.append(
+            f"the reference pipeline, by which the others are judged, makes other pixels of the same files than "
+            f"when the baseline was made, from the stage {stage} on"
+        )
+    return tuple(notes)
+
+
+# --- latency ------------------------------------------------------------------------------------------------
+
+
+def _timed(baseline: Snapshot, current: Snapshot, config: Config) -> list[Judged]:
+    found = {row.case: row for row in current.timed}
+    known = {row.case: row for row in baseline.timed}
+    partner = rules.match(list(known), list(found))
+    return [
+        _judged_ratio(row, found[partner[case]] if case in partner else None, config)
+        for case, row in known.items()
+    ]
+
+
+def _judged_ratio(before: Timed, now: Timed | None, config: Config) -> Judged:
+    if now is None:
+        return Judged(before.case, Verdict.FAIL, "the run has no such row", status="missing")
+    if now.status is not Status.OK:
+        return Judged(before.case, Verdict.FAIL, f"{now.status.value}: {now.reason}", status=now.status.value)
+    decision = rules.decide_ratio(before, now, config)
+    return Judged(
+        before.case, decision.verdict, decision.reason, baseline_ratio=before.ratio, ratio=now.ratio
+    )

@@ -1,0 +1,217 @@
+"""`export`: a model as a file, in FP32 or in lower precision."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import pipelines
+from bench import host
+from bench.backends.base import Unavailable
+from bench.backends.graphs import Wanted
+from bench.record.case import checked_names
+from bench.run.calibration_images import choose_calibration
+from bench.run.images import choose_images, working
+from bench.run.model_files import CHECK_IMAGES, Requirements, prepare_files, prepare_request
+from export.precision.recipe import DIALECTS, PRECISIONS, Recipe, default_recipe, read_recipe
+from scarlet import zoo
+from scarlet.errors import BenchError
+
+TIMEOUT_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Lower:
+    """In what precision below FP32 to export.
+
+    Attributes:
+        recipe: what to make.
+        file: the user's recipe file, or None for the default recipe.
+        calibration: the user's folder of calibration images, or None.
+        pipeline: what makes their pixels.
+    """
+
+    recipe: Recipe
+    file: Path | None = None
+    calibration: str | None = None
+    pipeline: str = "reference"
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the preparing worker is asked for."""
+        recipe = self.recipe
+        return Wanted(
+            self.suffix, recipe.precision, recipe.dialect, str(self.file.resolve()) if self.file else ""
+        )
+
+    @property
+    def suffix(self) -> str:
+        """Tells this file's name from FP32's: ``fp16``, ``int8-ort``."""
+        return "-".join(filter(None, (self.recipe.precision, self.recipe.dialect)))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export left.
+
+    Attributes:
+        out: the file; an ``.xml`` has its ``.bin`` beside it.
+        files: ``bench.backends.base.ModelFiles`` as plain JSON types, without the lower precision.
+        typed: ``sha256`` and ``facts`` of the graph of lower precision; empty for FP32.
+    """
+
+    out: Path
+    files: dict[str, Any]
+    typed: dict[str, Any] = field(default_factory=dict)
+
+
+def lower(
+    precision: str, dialect: str | None, recipe: Path | None, calibration: str | None, pipeline: str
+) -> Lower | None:
+    """What the options of `export` ask for besides FP32; None for FP32.
+
+    Raises:
+        BenchError: options are unknown or do not go together.
+    """
+    (precision,) = checked_names("precision", [precision], ("fp32", *PRECISIONS))
+    if recipe is not None:
+        found = read_recipe(recipe)
+        for name, asked, of in (
+            ("precision", precision, found.precision),
+            ("dialect", dialect, found.dialect),
+        ):
+            if asked not in (None, "fp32", of):
+                raise BenchError(
+                    f"--{name} {asked} was given with the recipe {recipe}, which is of {name} {of or 'none'}",
+                    f"Leave --{name} out.",
+                )
+        return Lower(found, recipe, calibration, pipeline or pipelines.default_name(()))
+    if dialect is not None and precision != "int8":
+        raise BenchError(
+            f"--dialect {dialect} was given with --precision {precision}", "Add --precision int8."
+        )
+    if precision == "fp32":
+        return None
+    if precision == "int8":
+        (dialect,) = checked_names("dialect", [dialect or DIALECTS[0]], DIALECTS)
+    return Lower(
+        default_recipe(precision, dialect or ""), None, calibration, pipeline or pipelines.default_name(())
+    )
+
+
+def export(
+    model: str,
+    checkpoint: str | None,
+    data: str | None,
+    out: Path | None,
+    console: Console,
+    in_lower: Lower | None = None,
+) -> Written:
+    """Exports a model to ``out`` (default: its name, with the precision below FP32, in the current folder).
+
+    Args:
+        model: its name; an ONNX file only for lower precision.
+        checkpoint: a file, ``demo``, ``random`` or None for the default.
+        data: folder of images to check the graph on, or None for the demo set.
+        out: where to write.
+        console: for notes.
+        in_lower: of ``lower``.
+
+    Raises:
+        BenchError: the model, its checkpoint, the images, the recipe or ``out`` is at fault.
+    """
+    spec = zoo.resolve(model)
+    if spec.kind == "onnx" and in_lower is None:
+        raise BenchError(
+            f"{spec.name} is an ONNX graph already",
+            "Run it: scarlet-bench run --model onnx:<file>; or add --precision for a lower one.",
+        )
+    target = (out or _default_out(spec.name, in_lower)).resolve()
+    image_set, images = choose_images(data, CHECK_IMAGES, console)
+    root = image_set.root.resolve()
+    required = _required(in_lower, root, console)
+    with tempfile.TemporaryDirectory() as logs, working(console, f"exporting {spec.name}"):
+        try:
+            files = prepare_files(
+                prepare_request(model, checkpoint, str(root), images),
+                log=Path(logs) / "prepare.log",
+                threads=host.allowed_cores(),
+                timeout_seconds=TIMEOUT_SECONDS,
+                required=required,
+            )
+        except Unavailable as missing:
+            raise BenchError(
+                f"{spec.name} cannot be exported here: {missing}", "Install what is missing."
+            ) from None
+    typed = files.pop("typed", {}).get(in_lower.suffix, {}) if in_lower else {}
+    if in_lower and "path" not in typed:
+        raise BenchError(
+            f"the {in_lower.suffix} graph could not be made: {typed['reason']}",
+            typed.get("do", "Install what is missing, or take another precision."),
+        )
+    source = Path(typed.get("path", files["onnx"]))
+    _copy(source, target)
+    if source.suffix == ".xml":
+        _copy(source.with_suffix(".bin"), target.with_suffix(".bin"))
+    return Written(target, files, typed)
+
+
+def _required(in_lower: Lower | None, root: Path, console: Console) -> Requirements | None:
+    if in_lower is None:
+        return None
+    chosen = None
+    if in_lower.recipe.precision == "int8":
+        # Nothing is scored here: any image of the user's set may serve.
+        chosen = choose_calibration(root, (), in_lower.calibration, console)
+    return Requirements((in_lower.wanted,), chosen, in_lower.pipeline)
+
+
+def _default_out(name: str, in_lower: Lower | None) -> Path:
+    stem = Path(name.removeprefix("onnx:")).stem if name.startswith("onnx:") else name.replace("/", "_")
+    if in_lower is None:
+        return Path(f"{stem}.onnx")
+    return Path(f"{stem}-{in_lower.suffix}{'.xml' if in_lower.recipe.dialect == 'nncf' else '.onnx'}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise BenchError(f"{target} cannot be written: {error.strerror}", "Give another --out.") from None
+
+
+def to_json(written: Written) -> dict[str, Any]:
+    """What `export --json` prints."""
+    return {"out": str(written.out), **written.files, **({"typed": written.typed} if written.typed else {})}
+
+
+def describe(written: Written) -> str:
+    """What `export` says at the end, for people."""
+    files, typed = written.files, written.typed
+    head = f"{written.out}: {files['model']}, {files['weights']} weights"
+    if not typed:
+        parity = files["parity"]
+        return (
+            f"{head}; largest difference of a logit from PyTorch {parity['max_abs_diff']:.2g}, the logits' spread "
+            f"{parity['logits_spread']:.3g}"
+        )
+    facts = typed["facts"]
+    recipe = facts["recipe"]
+    name = " ".join(filter(None, (recipe["precision"], recipe["dialect"])))
+    counts = ", ".join(
+        f"{count} {kind}" for kind, count in facts.get("quantised", facts.get("converted")).items()
+    )
+    line = f"{head}; {name}: {counts}"
+    if facts["left_float"]:
+        line += "; left in float: " + ", ".join(
+            f"{count} {kind}" for kind, count in facts["left_float"].items()
+        )
+    if "calibration" in facts:
+        line += f"; calibrated on {facts['calibration']['images']} images ({facts['calibration']['source']})"
+    return line

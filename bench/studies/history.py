@@ -1,0 +1,253 @@
+"""All runs of a folder as one table, and where a Case's level changed.
+
+Times of different days are not compared: load, clocks and kernels differ. What is followed is the ratio to the
+baseline that took turns with the Case in the same run, on the same machine; and, of accuracy Cases, the predictions'
+figures on the same images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import host
+from bench.analysis.stats.changepoints import ChangePoint, change_points
+from bench.analysis.table import COLUMNS, load_frame
+from bench.analysis.time.verdict import LEAST_MATERIALITY
+from bench.record.case import Case
+from bench.record.run_folder import CASES, RUN_INFO, RunFolder
+from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Of the runs' tables, what is followed; the rest is in each run's own report.
+FOLLOWED = (
+    "case_id",
+    "status",
+    "model",
+    "weights",
+    "backend",
+    "device",
+    "precision",
+    "pipeline",
+    "batch",
+    "threads",
+    "instances",
+    "scenario",
+    "options",
+    "baseline_case_id",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "verdict",
+    "n_images",
+    "top1_percent",
+    "agreement_percent",
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a series.
+
+    Attributes:
+        run: name of the run's folder.
+        created_at: ISO 8601, UTC.
+        commit: git revision that was measured with, or empty.
+        value: the ratio to the baseline, or top-1 in per cent.
+        low: end of the ratio's interval, or None.
+        high: likewise.
+    """
+
+    run: str
+    created_at: str
+    commit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A Case through the runs of one machine, oldest first.
+
+    Attributes:
+        kind: ``ratio`` (time per image over the baseline's) or ``top1_percent``.
+        host: fingerprint of the machine (of the images, for ``top1_percent``).
+        host_name: for people.
+        case: what was measured.
+        baseline_case_id: what a ratio is relative to; empty for ``top1_percent``.
+        points: one for each run.
+        changes: where the level of a ratio changed for good; where ``top1_percent`` differs from the run before.
+    """
+
+    kind: str
+    host: str
+    host_name: str
+    case: Case
+    baseline_case_id: str
+    points: tuple[Point, ...]
+    changes: tuple[ChangePoint, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "kind": self.kind,
+            "host": self.host,
+            "host_name": self.host_name,
+            "case_id": self.case.case_id,
+            "label": self.case.label,
+            "baseline_case_id": self.baseline_case_id,
+            "points": [vars(point) for point in self.points],
+            "changes": [
+                {
+                    "run": self.points[change.index].run,
+                    "commit": self.points[change.index].commit,
+                    "before": change.before,
+                    "after": change.after,
+                    "p_value": change.p_value,
+                }
+                for change in self.changes
+            ],
+        }
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Every run below a folder, oldest first; links are not followed, so that ``latest`` is no second run.
+
+    A run that cannot be read is left out with a ``UserWarning``.
+
+    Raises:
+        BenchError: there is none.
+    """
+    found = [path.parent for path in sorted(Path(folder).rglob(RUN_INFO)) if not path.parent.is_symlink()]
+    if not found:
+        raise BenchError(f"{folder} holds no run", "Name a folder with runs, such as results.")
+    dated = []
+    for path in found:
+        try:
+            created_at = str(RunFolder(path).read_run_info().get("created_at", ""))
+        except BenchError as mistake:
+            warnings.warn(f"{path} is left out: {mistake.what}", stacklevel=2)
+            continue
+        dated.append((created_at, path.name, path))
+    return [path for _, _, path in sorted(dated)]
+
+
+def load_history(folder: Path) -> pd.DataFrame:
+    """A row for each Case of each run below a folder.
+
+    A run's ``table.parquet`` is read where it is newer than what it was made from; else its figures are derived anew.
+
+    Returns:
+        ``run``, ``created_at``, ``commit``, ``host``, ``host_name``, ``dataset`` and the columns of ``FOLLOWED``.
+
+    Raises:
+        BenchError: there is no run.
+    """
+    import pandas as pd
+
+    tables = [
+        _table(path)[list(FOLLOWED)].assign(**_of_run(path, RunFolder(path).read_run_info()))
+        for path in runs_in(folder)
+    ]
+    made = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(FOLLOWED))
+    first = ["run", "created_at", "commit", "host", "host_name", "dataset"]
+    return made.reindex(columns=[*first, *FOLLOWED])
+
+
+def _table(run: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    derived = run / "table.parquet"
+    sources = [path for path in (run / RUN_INFO, run / CASES) if path.exists()]
+    if derived.exists() and all(derived.stat().st_mtime_ns >= path.stat().st_mtime_ns for path in sources):
+        table = pd.read_parquet(derived)
+        if set(FOLLOWED) <= set(table.columns):
+            return table
+    return load_frame(run)
+
+
+def _of_run(path: Path, info: Mapping[str, Any]) -> dict[str, str]:
+    described = info.get("host") or {}
+    git = info.get("git") or {}
+    return {
+        "run": path.name,
+        "created_at": str(info.get("created_at", "")),
+        "commit": str(git.get("commit", ""))[:12] + ("+" if git.get("dirty") else ""),
+        "host": host.fingerprint(described),
+        "host_name": str(described.get("cpu_model") or "unknown processor"),
+        "dataset": str((info.get("dataset") or {}).get("fingerprint", "")),
+    }
+
+
+def series(history: pd.DataFrame) -> list[Series]:
+    """Every Case that was measured more than once, with what changed.
+
+    Args:
+        history: as of ``load_history``.
+    """
+    measured = history[history["status"] == "ok"]
+    timed = measured[measured["ratio"].notna()]
+    scored = measured[measured["top1_percent"].notna()]
+    by_time = ["host", "case_id", "baseline_case_id"]
+    made = [
+        *_series(timed, "ratio", by_time, _levels),
+        *_series(scored, "top1_percent", ["dataset", "case_id"], _differences),
+    ]
+    return [each for each in made if len(each.points) > 1]
+
+
+def _series(table: pd.DataFrame, kind: str, keys: list[str], judge: Any) -> Iterator[Series]:
+    for _, rows in table.groupby(keys, sort=False, dropna=False):
+        first = rows.iloc[0]
+        points = tuple(_points(rows, kind))
+        yield Series(
+            kind=kind,
+            host=str(first[keys[0]]),
+            host_name=str(first["host_name"]),
+            case=_case(first),
+            baseline_case_id=str(first["baseline_case_id"]) if kind == "ratio" else "",
+            points=points,
+            changes=tuple(judge([point.value for point in points])),
+        )
+
+
+def _points(rows: pd.DataFrame, kind: str) -> Iterator[Point]:
+    for row in rows.to_dict("records"):
+        ends = [row[f"ratio_{end}"] for end in ("low", "high")] if kind == "ratio" else [None, None]
+        known = [None if end is None or end != end else float(end) for end in _plain(ends)]
+        yield Point(row["run"], row["created_at"], row["commit"], float(row[kind]), *known)
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    """pandas' missing values as None."""
+    import pandas as pd
+
+    return [None if pd.isna(value) else value for value in values]
+
+
+def _case(row: pd.Series[Any]) -> Case:
+    fields = {name: row[name] for name in COLUMNS if name in Case.__dataclass_fields__ and name != "options"}
+    whole = {name: int(fields[name]) for name in ("batch", "threads", "instances")}
+    options = tuple(sorted(json.loads(row["options"]).items())) if row["options"] else ()
+    return Case(**{**fields, **whole, "options": options})
+
+
+def _levels(ratios: list[float]) -> list[ChangePoint]:
+    return change_points(ratios, LEAST_MATERIALITY)
+
+
+def _differences(values: list[float]) -> list[ChangePoint]:
+    """Every run whose top-1 differs from the one before: the same code on the same images gives the same classes."""
+    return [
+        ChangePoint(place, before, after, 0.0)
+        for place, (before, after) in enumerate(itertools.pairwise(values), start=1)
+        if before != after
+    ]

@@ -1,0 +1,237 @@
+"""The field as a table of text, and the sentences below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.table import DEMO_NOTE
+from bench.report.latex.notes import machine, stages
+from bench.report.sentences import milliseconds, one_line
+from bench.report.tables import BACKEND_NAMES, Table
+from bench.report.text import percent, whole
+from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
+
+# Parts of a setup that are named only where they differ among the columns.
+_VARYING: tuple[tuple[str, Callable[[Setup], str]], ...] = (
+    ("device", lambda setup: setup.device),
+    ("precision", lambda setup: setup.precision),
+    ("options", lambda setup: setup.options),
+    ("batch", lambda setup: f"batch {setup.batch}"),
+    ("threads", lambda setup: f"{setup.threads} threads"),
+    ("instances", lambda setup: f"{setup.instances} instances"),
+)
+AS_PUBLISHED = "as published: the network was not built here"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of a row as text, and whether it is the paper's where another was looked for."""
+
+    text: str = ""
+    is_published: bool = False
+
+
+def setup_names(columns: Sequence[Setup]) -> list[str]:
+    """What to call each column: the backend, and what else tells it from the others."""
+    varying = [part for part in _VARYING if len({getattr(setup, part[0]) for setup in columns}) > 1]
+    return [
+        one_line(
+            " ".join([BACKEND_NAMES.get(setup.backend, setup.backend), *(tell(setup) for _, tell in varying)])
+        )
+        for setup in columns
+    ]
+
+
+def shared_setup(columns: Sequence[Setup]) -> str:
+    """What all columns have in common, in words; empty where there is no column."""
+    same = (
+        [tell(columns[0]) for name, tell in _VARYING if len({getattr(setup, name) for setup in columns}) == 1]
+        if columns
+        else []
+    )
+    return ", ".join(part for part in same if part and part != "1 instances")
+
+
+def parameters(row: FieldRow) -> Figure:
+    """Millions of parameters."""
+    if row.parameters is not None:
+        return Figure(f"{row.parameters / 1e6:.2f}")
+    return (
+        Figure(f"{row.published.parameters_millions:.1f}", row.status != "published")
+        if row.published
+        else Figure()
+    )
+
+
+def multiply_adds(row: FieldRow) -> Figure:
+    """Millions of multiply-adds for one image."""
+    if row.multiply_adds is not None:
+        return Figure(f"{row.multiply_adds / 1e6:.1f}")
+    return (
+        Figure(f"{row.published.multiply_adds_millions:.0f}", row.status != "published")
+        if row.published
+        else Figure()
+    )
+
+
+def published_top1(row: FieldRow) -> str:
+    """In per cent, as printed."""
+    return f"{row.published.top1_percent:.1f}" if row.published else ""
+
+
+def measured_top1(row: FieldRow) -> str:
+    """In per cent, with no digit finer than one image."""
+    return percent(row.top1_percent, row.n_images)
+
+
+def latency(row: Row) -> str:
+    """The median in ms; empty where it was not measured."""
+    return milliseconds(row, "latency_ns_p50")
+
+
+def interval(row: Row) -> tuple[str, str]:
+    """The ends of the median's interval in ms; empty where there is none."""
+    return milliseconds(row, "latency_ns_p50_low"), milliseconds(row, "latency_ns_p50_high")
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def table(made: Sequence[FieldRow]) -> Table:
+    """The field as a table of text."""
+    columns = setups(made)
+    header = ("Model", "Weights", "Params M", "Mult-adds M", "Top-1 % published", "Top-1 % measured")
+    names = tuple(f"{name} ms" for name in setup_names(columns))
+    has_status = any(row.status not in ("ok", "published") for row in made)
+    return Table(
+        title="The field",
+        header=(*header, *names, *(("Status",) if has_status else ())),
+        rows=tuple(
+            (*_cells(row), *(_latency_cell(row.latencies.get(setup)) for setup in columns))
+            + ((row.status,) if has_status else ())
+            for row in made
+        ),
+        numeric=(
+            False,
+            False,
+            *(True,) * (len(header) - 2),
+            *(True,) * len(names),
+            *((False,) if has_status else ()),
+        ),
+        notes=tuple(notes(made)),
+    )
+
+
+def _cells(row: FieldRow) -> tuple[str, ...]:
+    measured = measured_top1(row)
+    return (
+        one_line(row.model),
+        row.weights,
+        _starred(parameters(row)),
+        _starred(multiply_adds(row)),
+        published_top1(row),
+        f"{measured} (demo)" if measured and row.is_demo else measured,
+    )
+
+
+def _starred(figure: Figure) -> str:
+    return f"{figure.text}*" if figure.is_published else figure.text
+
+
+def _latency_cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    value, (low, high) = latency(row), interval(row)
+    if not value:
+        return str(row["status"])
+    text = f"{value} ({low} to {high})" if low and high else value
+    return text if row["status"] == "ok" else f"{text}, {row['status']}"
+
+
+# --- what stands below --------------------------------------------------------------------------------------
+
+
+def watermarks(made: Sequence[FieldRow]) -> list[str]:
+    """Sentences that must not be overlooked, with whom they concern where that is not everybody."""
+    found = []
+    for note, concerned in (
+        (DEMO_NOTE, [row for row in made if row.is_demo and row.status == "ok"]),
+        (RANDOM_NOTE, [row for row in made if row.weights == "random" and row.status == "ok"]),
+    ):
+        if concerned:
+            measured = [row for row in made if row.run is not None]
+            who = "" if len(concerned) == len(measured) else f" ({', '.join(row.model for row in concerned)})"
+            found.append(one_line(f"{note}{who}"))
+    return found
+
+
+def notes(made: Sequence[FieldRow]) -> Iterator[str]:
+    """How the table was made and is to be read, sources, and why a model has no figures."""
+    yield from watermarks(made)
+    yield from failures(made)
+    if any(figure.is_published for row in made for figure in (parameters(row), multiply_adds(row))):
+        yield f"* {AS_PUBLISHED}"
+    yield from how(made)
+    for source, names in sources(made).items():
+        yield one_line(f"published, {', '.join(names)}: {source}")
+
+
+def failures(made: Sequence[FieldRow]) -> Iterator[str]:
+    """Why a model, or a backend of it, has no figures; the same reason once."""
+    columns = setups(made)
+    names = dict(zip(columns, setup_names(columns), strict=True))
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for row in made:
+        if row.status not in ("ok", "published"):
+            reasons.setdefault((row.model, row.status, row.reason), [])
+            continue
+        for setup, its in row.latencies.items():
+            if its["status"] != "ok":
+                reasons.setdefault((row.model, its["status"], its["reason"]), []).append(names[setup])
+    for (model, status, reason), where in reasons.items():
+        who = f"{model}, {', '.join(where)}" if where else model
+        yield one_line(f"{who}: {status}: {reason}")
+
+
+def sources(made: Sequence[FieldRow]) -> dict[str, list[str]]:
+    """Whose published figures are from where: names by source."""
+    found: dict[str, list[str]] = {}
+    for row in made:
+        if row.published:
+            found.setdefault(row.published.source, []).append(row.published.name)
+    return found
+
+
+def how(made: Sequence[FieldRow]) -> Iterator[str]:
+    """What was measured, on what, and what may be compared."""
+    accuracies = [row for row in made if row.top1_percent is not None]
+    if accuracies:
+        counts = [row.n_images or 0 for row in accuracies]
+        yield f"measured top-1: on {_span(counts)} images, of each run's reference row"
+        prints = {str((row.info.get("dataset") or {}).get("fingerprint") or "unknown") for row in accuracies}
+        if len(prints) > 1:
+            yield "measured top-1: the rows were not scored on the same images"
+    if any(row.status == "published" for row in made):
+        yield "rows with no measured figure, of models that were not asked for: all as published"
+    times = [its for row in made for its in row.latencies.values() if its["n_samples"]]
+    if times:
+        shared = shared_setup(setups(made))
+        yield (
+            f"latency: median of single calls after warm-up and its 95 % order-statistic interval, "
+            f"n = {_span([its['n_samples'] for its in times])}{f', {shared}' if shared else ''}; "
+            f"{stages(times)}"
+        )
+        if len({row.run for row in made if row.run}) > 1:
+            yield (
+                "models were measured one after the other and not in turns: a difference between rows may be the "
+                "machine's, and is given no verdict"
+            )
+    said = dict.fromkeys(line for row in made if row.info for line in machine(row.info))
+    yield from said
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = whole(min(counts)), whole(max(counts))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,103 @@
+"""Measures the models of a field, one after the other, each in a run of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.record.case import Status
+from bench.run.settings import Settings, check
+from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run
+from scarlet import zoo
+from scarlet.errors import BenchError
+
+NOT_REACHED = "the command was stopped before this model"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model of the field: its canonical name, the text that it is run by, and its weights as of ``Settings``."""
+
+    name: str
+    model: str
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of the models: a row each, in the order in which they were named, and whether the user stopped."""
+
+    rows: tuple[FieldRow, ...]
+    interrupted: bool = False
+
+
+def wanted_models(texts: Sequence[str]) -> tuple[Wanted, ...]:
+    """The models that a user names: ``scarlet_a``, ``scarlet_a=ScarletA.pth.tar``, ``timm/<name>``, ``onnx:<file>``.
+
+    Raises:
+        BenchError: a name is not known, a model is named twice, or there is none.
+    """
+    found: list[Wanted] = []
+    for text in texts:
+        # A path to a graph may hold a sign of equality; such a file brings its own weights.
+        model, equals, checkpoint = (
+            (text, "", "") if text.lower().startswith("onnx:") else text.partition("=")
+        )
+        if equals and not checkpoint:
+            raise BenchError(f"'{text}' names no weights", f"Write {model}=FILE, or {model} alone.")
+        one = Wanted(zoo.resolve(model).name, model, checkpoint or None)
+        if one.name in [other.name for other in found]:
+            raise BenchError(f"model '{one.name}' is named twice", "Name each model once.")
+        found.append(one)
+    if not found:
+        raise BenchError("no model was named", "Write for example scarlet_a scarlet_b scarlet_c.")
+    return tuple(found)
+
+
+def measure(models: Sequence[Wanted], settings: Settings, out: Path, console: Console) -> Measured:
+    """A run of each model, in a folder of its own in ``out``. A model that fails is a row; the others go on.
+
+    Args:
+        models: to measure.
+        settings: of every run; model and checkpoint are taken from ``models``.
+        out: folder for the runs.
+        console: for progress and notes.
+
+    Raises:
+        BenchError: a setting or the data are at fault, which would spoil every run.
+    """
+    from bench.run import session
+    from bench.run.images import choose_images
+
+    checked = check(replace(settings, model=models[0].model))
+    choose_images(settings.data, checked.n_images, console)
+    rows: list[FieldRow] = []
+    interrupted = False
+    for place, one in enumerate(models, start=1):
+        if interrupted:
+            rows.append(failed_row(one.name, Status.INTERRUPTED, NOT_REACHED))
+            continue
+        console.print(
+            f"model {place} of {len(models)}: {one.name}", markup=False, highlight=False, soft_wrap=True
+        )
+        path = out / f"{place:02d}-{_folder(one.name)}"
+        try:
+            ended = session.run(replace(settings, model=one.model, checkpoint=one.checkpoint), path, console)
+            interrupted = ended.interrupted
+            rows.append(row_of_run(ended.run))
+        except BenchError as mistake:
+            console.print(f"{one.name}: {mistake.what}", markup=False, highlight=False, soft_wrap=True)
+            rows.append(failed_row(one.name, Status.FAILED, mistake.what))
+        except KeyboardInterrupt:  # while the model was prepared
+            interrupted = True
+            rows.append(failed_row(one.name, Status.INTERRUPTED, "the user stopped it"))
+    return Measured(tuple(rows), interrupted)
+
+
+def _folder(name: str) -> str:
+    """The model's name as that of a folder; of a path its end."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:\\]", name)[-1]).strip("._")[-40:] or "model"

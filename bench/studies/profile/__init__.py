@@ -1,0 +1,1 @@
+"""Which layers take the time."""

@@ -1,0 +1,219 @@
+"""`profile` from options to rows: prepares the model, has a worker measure, joins."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import host
+from bench.backends.base import Unavailable
+from bench.backends.profiler import CALLS_PER_TURN, Recording
+from bench.backends.profilers import PROFILERS
+from bench.host import peaks as roofline
+from bench.record.case import Case, checked_names
+from bench.record.files import plain, write_text
+from bench.run.images import choose_images, working
+from bench.run.model_files import CHECK_IMAGES, prepare_files, prepare_request, requirements
+from bench.run.session import expected_weights
+from bench.run.settings import Settings, check
+from bench.studies.profile.document import BY, Ridge, Row, Totals, ridge_of, rows_of, totals_of
+from bench.studies.profile.layers import Joined
+from bench.worker import channel
+from pipelines.imagenet.find import Image
+from scarlet.errors import BenchError
+
+# Each call leaves as many samples as the network has nodes, all of which are held in memory.
+MOST_REPEATS = 5000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was found.
+
+    Attributes:
+        case: what was profiled.
+        rows: by layer or block, in the model's order, the runtime's own last.
+        totals: their sum beside whole calls.
+        ridge: of this machine, or None.
+        recording: what the rows were made from.
+        by: ``layer`` or ``block``.
+    """
+
+    case: Case
+    rows: tuple[Row, ...]
+    totals: Totals
+    ridge: Ridge | None
+    recording: Recording
+    by: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without the samples."""
+        ridge = (
+            None if self.ridge is None else {**asdict(self.ridge), "flop_per_byte": self.ridge.flop_per_byte}
+        )
+        totals = {**asdict(self.totals), "unjoined_percent": self.totals.unjoined_percent}
+        rows = [row.to_dict() for row in self.rows]
+        found: dict[str, Any] = plain(
+            {"case": self.case.to_dict(), "by": self.by, "totals": totals, "ridge": ridge, "rows": rows}
+        )
+        return found
+
+
+def run(settings: Settings, repeats: int, by: str, console: Console) -> Profile:
+    """Profiles one Case.
+
+    Args:
+        settings: of one backend, precision, batch and number of threads.
+        repeats: calls with profiling, and as many without.
+        by: ``layer`` or ``block``.
+        console: for notes.
+
+    Raises:
+        BenchError: settings, data or checkpoint are at fault, or the backend cannot run such a Case.
+    """
+    (by,) = checked_names("grouping", [by], BY)
+    if not CALLS_PER_TURN <= repeats <= MOST_REPEATS:
+        raise BenchError(
+            f"--repeats {repeats} is not from {CALLS_PER_TURN} to {MOST_REPEATS}",
+            "Write for example --repeats 50.",
+        )
+    case = only_case(settings)
+    image_set, images = choose_images(settings.data, CHECK_IMAGES, console)
+    root = image_set.root.resolve()
+    required = requirements((case,), str(root), images, settings.calibration, console)
+    with tempfile.TemporaryDirectory() as logs:
+        log = Path(logs) / "profile.log"
+        with working(console, f"preparing {case.model}"):
+            try:
+                files = prepare_files(
+                    prepare_request(settings.model, settings.checkpoint, str(root), images),
+                    log,
+                    host.allowed_cores(),
+                    settings.timeout_seconds,
+                    required,
+                )
+            except Unavailable as missing:
+                raise BenchError(
+                    f"{case.model} cannot be run here: {missing}", "Install what is missing."
+                ) from None
+        with working(console, f"profiling {case.backend}"):
+            recording = record(case, files, root, images, repeats, log, settings.timeout_seconds)
+    joined = join_recording(case, files, recording)
+    ridge = known_ridge(case)
+    rows = tuple(rows_of(joined, case.batch, ridge, by))
+    return Profile(case, rows, totals_of(recording, rows), ridge, recording, by)
+
+
+def only_case(settings: Settings) -> Case:
+    """The one Case that the settings describe.
+
+    Raises:
+        BenchError: a name or number is at fault, there is more than one of something, or nothing profiles the backend.
+    """
+    checked = check(settings)
+    checked_names("backend to profile", checked.backends, PROFILERS)
+    for kind, values in (
+        ("backend", checked.backends),
+        ("precision", checked.precisions),
+        ("batch", checked.batches),
+        ("threads", checked.threads),
+    ):
+        if len(values) > 1:
+            raise BenchError(f"--{kind} names {len(values)} values", "Profile them one after another.")
+    (backend,) = checked.backends
+    return Case(
+        model=checked.spec.name,
+        weights=expected_weights(checked.spec, settings.checkpoint),
+        backend=backend,
+        precision=checked.precisions[0],
+        pipeline="reference",
+        batch=checked.batches[0],
+        threads=checked.threads[0],
+        options=checked.one_of(backend),
+    )
+
+
+def record(
+    case: Case,
+    files: Mapping[str, Any],
+    root: Path,
+    images: Sequence[Image],
+    repeats: int,
+    log: Path,
+    timeout_seconds: float,
+) -> Recording:
+    """Has a worker of its own measure, while this process waits.
+
+    Raises:
+        BenchError: the backend cannot run the Case, or the worker died or took too long.
+    """
+    from bench.studies.profile.worker import PROGRAM
+
+    worker = channel.LocalWorker(log, case.threads, program=PROGRAM)
+    message = {
+        "case": case.to_dict(),
+        "files": dict(files),
+        "data": str(root),
+        "images": [(image.image_id, image.label) for image in images],
+        "repeats": repeats,
+    }
+    try:
+        answer = worker.call(message, timeout_seconds)
+    except channel.WorkerTimeout:
+        raise BenchError(
+            f"profiling took longer than {timeout_seconds:g} s", "Give a larger --timeout or fewer --repeats."
+        ) from None
+    except channel.WorkerDied as death:
+        what = f"the profiled worker was {death.cause}; its last words: {death.last_words}"
+        raise BenchError(what, "Try a smaller --batch, or another backend.") from None
+    except KeyboardInterrupt:
+        worker.kill()
+        raise
+    worker.stop()
+    if not answer["ok"]:
+        raise BenchError(
+            f"{case.backend} cannot be profiled: {answer['reason']}",
+            answer.get("do", "Change the options or install what is missing."),
+        )
+    return Recording.from_dict(answer["recording"])
+
+
+def join_recording(case: Case, files: Mapping[str, Any], recording: Recording) -> list[Joined]:
+    """The recording's nodes with the layers they belong to. Imports torch: after the measurement, not before."""
+    from bench.backends.base import ModelFiles
+    from bench.studies.profile import layers, model
+
+    found = ModelFiles(**files)
+    if case.backend == "pytorch":
+        return layers.join_modules(recording.nodes, model.modules_of(case, found))
+    return layers.join(recording.nodes, model.nodes_of(found))
+
+
+def known_ridge(case: Case) -> Ridge | None:
+    """The ridge point of this machine for the Case, where its peaks were measured."""
+    peaks = roofline.lookup(host.fingerprint(host.describe_host()))
+    return ridge_of(peaks, case.precision, case.threads)
+
+
+def write(profile: Profile, out: Path) -> None:
+    """Writes ``profile.json`` (with every sample) and ``profile.csv`` (the rows) into a folder.
+
+    Raises:
+        BenchError: the folder cannot be written.
+    """
+    recording = plain(profile.recording.to_dict())
+    write_text(out / "profile.json", json.dumps({**profile.to_dict(), "recording": recording}) + "\n")
+    rows = [{**row.to_dict(), "ops": "; ".join(row.ops)} for row in profile.rows]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(out / "profile.csv", stream.getvalue())

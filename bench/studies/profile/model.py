@@ -1,0 +1,131 @@
+"""The model's side of a profile: its nodes or modules, the layers they belong to, and what these cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.backends.base import ModelFiles
+from bench.backends.profiler import node_names
+from bench.record.case import Case
+from bench.studies.profile.layers import NETWORK, ModelNode
+from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.compare.onnx_values import OnnxValues
+
+
+def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
+    """The modules of the network in the form in which the Case runs it, by name. Needs torch."""
+    from bench.backends.pytorch.backend import shaped
+    from scarlet.cost import measure_cost
+
+    module, _ = shaped(network(files), case.option("form", "tuned"))
+    costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, files.input_size).layers}
+    return {
+        name: ModelNode(name, type(part).__name__, name or NETWORK, multiply_adds=costs.get(name, 0))
+        for name, part in module.named_modules()
+    }
+
+
+def nodes_of(files: ModelFiles) -> list[ModelNode]:
+    """The nodes of the FP32 graph with their layers. Needs torch where the model is a network of ours.
+
+    A graph of lower precision is made from this one and keeps its names.
+    """
+    from export.compare.onnx_values import OnnxValues
+
+    graph = OnnxValues.load(Path(files.onnx))
+    if files.state is None:
+        return graph_nodes(graph, {}, graph_multiply_adds(graph))
+    return network_nodes(network(files), graph, files.input_size)
+
+
+def network(files: ModelFiles) -> nn.Module:
+    """The network with its weights, in eval mode."""
+    from safetensors.torch import load_file
+
+    from scarlet import zoo
+
+    assert files.state is not None
+    module = zoo.untrained(zoo.resolve(files.model))
+    module.load_state_dict(load_file(files.state), strict=True)
+    return module.eval()
+
+
+def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list[ModelNode]:
+    """A graph's nodes with the layers of the network that it was exported from, and their multiply-adds."""
+    import numpy as np
+
+    from export.compare.pairing import pair_module
+    from export.compare.torch_values import TorchValues
+    from scarlet.cost import measure_cost
+
+    calls = TorchValues(module).calls(np.zeros((1, 3, input_size, input_size), np.float32))
+    try:
+        paired = pair_module(module, graph, calls).layers
+    except BenchError:  # a graph whose nodes cannot be told: rows bear the nodes' names
+        return graph_nodes(graph, {}, graph_multiply_adds(graph))
+    times = Counter(call.name for call in calls)
+    costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, input_size).layers}
+    layers, multiply_adds = {}, {}
+    for layer in paired:
+        layers[layer.other] = layer.name
+        names = [part.partition(":")[0] for part in layer.name.split(" + ")]
+        multiply_adds[layer.other] = sum(costs.get(name, 0) // times[name] for name in names if name in times)
+    return graph_nodes(graph, layers, multiply_adds)
+
+
+def graph_nodes(
+    graph: OnnxValues, layers: Mapping[str, str], multiply_adds: Mapping[str, int | None]
+) -> list[ModelNode]:
+    """A graph's nodes, in its order.
+
+    Args:
+        graph: of the model.
+        layers: by value. A node whose value is not there bears its own name.
+        multiply_adds: for one image, by value; 0 where it is not there.
+    """
+    nodes = graph.model.graph.node
+    return [
+        ModelNode(
+            name=name,
+            op=node.op_type,
+            layer=layers.get(node.output[0], name),
+            inputs=tuple(filter(None, node.input)),
+            outputs=tuple(filter(None, node.output)),
+            multiply_adds=multiply_adds.get(node.output[0], 0),
+        )
+        for node, name in zip(nodes, node_names(nodes), strict=True)
+    ]
+
+
+def graph_multiply_adds(graph: OnnxValues) -> dict[str, int | None]:
+    """Multiply-adds for one image of each Conv, Gemm and MatMul with constant weights, by the value it computes.
+
+    For graphs without a network; of others ``scarlet.cost`` tells. None where a shape is not known.
+    """
+    found: dict[str, int | None] = {}
+    for node in graph.model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in graph.constants:
+            continue
+        weight = list(graph.constants[node.input[1]].dims)
+        shape = graph.shapes.get(node.output[0])
+        if shape is None or any(length is None for length in shape[1:]):
+            found[node.output[0]] = None
+            continue
+        found[node.output[0]] = prod(filter(None, shape[1:])) * _terms(node, weight)
+    return found
+
+
+def _terms(node: Any, weight: Sequence[int]) -> int:
+    """How many products make one number of the output."""
+    if node.op_type == "Conv":
+        return prod(weight[1:])
+    transposed = any(item.name == "transB" and item.i for item in node.attribute)
+    return int(weight[-1] if transposed else weight[-2])

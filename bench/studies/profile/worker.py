@@ -1,0 +1,103 @@
+"""Profiles one Case. Runs in a process of its own, where nothing else works while it measures."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import traceback
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pipelines
+from bench.backends import make_backend
+from bench.backends.base import ModelFiles, Unsupported
+from bench.backends.profiler import Pixels, Profiler, Recording, measure
+from bench.backends.profilers import PROFILERS
+from bench.record.case import Case
+from bench.worker import channel
+from pipelines.imagenet.find import Image
+from scarlet.errors import BenchError
+
+PROGRAM = "from bench.studies.profile.worker import main; main()"
+# Some spare files stand in for unreadable ones.
+SPARE_IMAGES = 16
+
+
+def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int) -> Recording:
+    """Loads the backend and its profiler and times both on one batch of real images.
+
+    Raises:
+        Unavailable, Unsupported: as of ``Backend.load``.
+        BenchError: none of the images can be read, or the runtime's profile is not whole.
+    """
+    if case.device != "cpu":
+        # Hooks and counters of the host would time how long kernels take to be launched.
+        raise Unsupported("layers are profiled on the CPU only; on a GPU use the vendor's profiler")
+    pixels = _pixels(case, files, images)
+    backend = make_backend(case.backend)
+    backend.load(case, files)
+    profiler = make_profiler(case, files, backend)
+    try:
+        return measure(backend, profiler, pixels, repeats)
+    finally:
+        profiler.close()
+        backend.close()
+
+
+def make_profiler(case: Case, files: ModelFiles, backend: Any) -> Profiler:
+    """The profiler of a Case's backend."""
+    module, _, name = PROFILERS[case.backend].partition(":")
+    profiler: Profiler = getattr(importlib.import_module(module), name)(case, files, backend)
+    return profiler
+
+
+def _pixels(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixels:
+    """The first ``case.batch`` readable images; repeated where there are fewer."""
+    wanted = images[: case.batch + SPARE_IMAGES]
+    with closing(
+        pipelines.open_pipeline(case.pipeline, wanted, case.batch, case.threads, files.preprocessing)
+    ) as pipeline:
+        batch = next(iter(pipeline), None)
+    if batch is None:
+        raise BenchError("none of the first images could be read", "Name another folder with --data.")
+    repeats = -(-case.batch // len(batch.pixels))
+    tiled = np.concatenate([batch.pixels] * repeats)[: case.batch]
+    return np.ascontiguousarray(tiled, dtype=np.float32)
+
+
+def answer(message: channel.Message) -> channel.Message:
+    """``{"ok": True, "recording": ...}``, or a status and a reason."""
+    from bench.worker.serve import classify
+
+    try:
+        root = Path(message["data"])
+        images = [Image(image_id, root / image_id, label) for image_id, label in message["images"]]
+        recording = record(
+            Case.from_dict(message["case"]), ModelFiles(**message["files"]), images, message["repeats"]
+        )
+        return {"ok": True, "recording": recording.to_dict()}
+    except BenchError as mistake:
+        return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do}
+    except Exception as error:  # whatever a runtime raises is told in one line; its traceback is in the log
+        traceback.print_exc()
+        status, reason = classify(error)
+        return {"ok": False, "status": status.value, "reason": reason}
+
+
+def main() -> None:
+    """Reads requests until stdin ends."""
+    incoming, outgoing = channel.own_channel()
+    for line in iter(incoming.readline, b""):
+        outgoing.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+        outgoing.flush()
+    # As in bench.worker.serve: runtimes sometimes hang while the interpreter takes itself apart.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

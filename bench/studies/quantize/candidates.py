@@ -1,0 +1,64 @@
+"""The settings that a search tries before it leaves anything in float."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from export.precision.recipe import Recipe
+from scarlet.errors import unknown_name
+
+BACKENDS = ("onnxruntime", "openvino")
+
+# ONNX Runtime fuses a layer on x86 into one of integers where its data is uint8; with int8, its default, it leaves
+# every layer behind a sum or a product in float (the proof of such a row names them).
+_BEST_GUESS = Recipe(
+    "int8", "ort", activation_type="uint8", per_channel=True, calibration="percentile", percentile=99.99
+)
+_ORT = (
+    _BEST_GUESS,
+    replace(_BEST_GUESS, calibration="minmax", percentile=99.999),
+    replace(_BEST_GUESS, per_channel=False, calibration="minmax", percentile=99.999),
+    replace(_BEST_GUESS, per_channel=False),
+)
+# These read every activation of every calibration image once more, which takes minutes.
+_SLOW = (
+    replace(_BEST_GUESS, percentile=99.9),
+    replace(_BEST_GUESS, calibration="entropy", percentile=99.999),
+)
+_DEFAULT = Recipe("int8", "ort")
+_NNCF = (Recipe("int8", "nncf"), Recipe("int8", "nncf", preset="mixed"))
+
+
+def settings_to_try(backend: str) -> tuple[Recipe, ...]:
+    """Recipes that quantise all they can, the most promising and the cheap ones first.
+
+    Raises:
+        BenchError: the backend has no INT8 recipes to search.
+    """
+    if backend not in BACKENDS:
+        raise unknown_name("backend to search a recipe for", backend, BACKENDS)
+    if backend == "onnxruntime":
+        return (_BEST_GUESS, _DEFAULT, *_ORT[1:], *_SLOW)
+    return (_BEST_GUESS, _NNCF[0], *_ORT[1:], _NNCF[1], *_SLOW)
+
+
+def default_of(backend: str) -> Recipe:
+    """What the runtime's own quantiser does when it is not told anything."""
+    return _DEFAULT if backend == "onnxruntime" else _NNCF[0]
+
+
+def variants_of(best: Recipe) -> tuple[Recipe, ...]:
+    """Settings that only make sense on top of the best ones: weights in 7 bits."""
+    return (replace(best, reduce_range=True),) if best.dialect == "ort" and not best.reduce_range else ()
+
+
+def described(recipe: Recipe) -> str:
+    """The settings of a recipe in a few words, without what it leaves in float."""
+    if recipe.dialect == "nncf":
+        return f"NNCF, {recipe.preset}"
+    words = [
+        f"{recipe.activation_type} data",
+        "per channel" if recipe.per_channel else "per tensor",
+        f"percentile {recipe.percentile:g}" if recipe.calibration == "percentile" else recipe.calibration,
+    ]
+    return ", ".join([*words, *(["weights in 7 bits"] if recipe.reduce_range else [])])

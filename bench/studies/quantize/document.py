@@ -1,0 +1,126 @@
+"""What a search says at its end, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
+from bench.studies.quantize.outcome import Outcome, Row
+from bench.studies.quantize.timing import Speed
+
+HOLDS = {BOUND: "yes", ESTIMATE: "by estimate", "": "no"}
+_COLUMNS = (
+    ("In INT8", True),
+    ("Top-1 %", True),
+    ("Points to FP32 (95 %)", False),
+    ("Changed", True),
+    ("Won", True),
+    ("Lost", True),
+    ("p50 ms", True),
+    ("Time over FP32", False),
+    ("Within margin", False),
+)
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """Prints the frontier and the sentences below it."""
+    if outcome.rows:
+        console.print(_table(outcome.rows))
+    for line in lines(outcome):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    n = rows[0].measured.n
+    table = Table(title=f"Recipes on {n:,} search images, the closest to FP32 first", title_justify="left")
+    table.add_column("Recipe", overflow="fold")
+    for header, numeric in _COLUMNS:
+        table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        one = row.measured
+        table.add_row(
+            one.label,
+            f"{one.asked - len(one.not_as_asked)}/{one.layers}",
+            f"{one.top1_percent:.2f}",
+            points(one),
+            *(str(count) for count in (one.changed, one.wins, one.losses)),
+            "" if row.speed.median_ms is None else f"{row.speed.median_ms:.3g}",
+            ratio(row.speed),
+            HOLDS[row.holds],
+        )
+    return table
+
+
+def points(one: Measured) -> str:
+    """The difference from FP32 in points of top-1, with its interval."""
+    difference, low, high = (100.0 * value for value in one.difference)
+    return f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def ratio(speed: Speed) -> str:
+    """Time over FP32's, with its interval and the verdict."""
+    if speed.ratio is None:
+        return speed.reason
+    ends = "" if speed.low is None or speed.high is None else f" ({speed.low:.3f} to {speed.high:.3f})"
+    return f"{speed.ratio:.3f}{ends} {speed.verdict}"
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """The sentences: what is in float though asked for in INT8, what was confirmed, what speed there is."""
+    asked, one = outcome.asked, outcome.chosen
+    said = []
+    for row in outcome.rows:
+        if row.measured.not_as_asked:
+            said.append(
+                f"{row.measured.label}: {len(row.measured.not_as_asked)} of {row.measured.asked} layers that it "
+                f"quantises ran in float ({', '.join(row.measured.not_as_asked[:3])} ...)"
+            )
+    for confirmed in outcome.confirmed:
+        holds = HOLDS[confirmed.holds(asked.margin_percent)]
+        said.append(
+            f"confirmed on {confirmed.n:,} other images: {confirmed.label}: top-1 {confirmed.top1_percent:.2f} %, "
+            f"FP32 {confirmed.fp32_top1_percent:.2f} %, {points(confirmed)} points, {confirmed.changed} predictions "
+            f"changed; within {asked.margin_percent:g} % of FP32's top-1: {holds}"
+        )
+    said += outcome.notes
+    if outcome.rows:
+        said.append(
+            "within margin: 'yes' where the lower end of the 95 % interval is, 'by estimate' where only the difference "
+            "itself is"
+        )
+    said.append(speed_sentence(outcome))
+    if one is None:
+        said.append(f"no recipe: {outcome.why}")
+    elif outcome.within:
+        said.append(f"recipe: {one.label}; {outcome.why}")
+    else:
+        said.append(
+            f"no recipe within {asked.margin_percent:g} % of FP32's top-1: {outcome.why}; the closest: {one.label}"
+        )
+    return said
+
+
+def speed_sentence(outcome: Outcome) -> str:
+    """Whether INT8 gains speed on this backend, of what keeps within the margin."""
+    backend, margin = outcome.asked.backend, f"{outcome.asked.margin_percent:g} %"
+    timed = [row for row in outcome.rows if row.speed.ratio is not None]
+    if not timed:
+        return f"nothing was timed: whether INT8 gains speed on {backend} is open"
+    held = [row for row in timed if row.holds]
+    if any(row.speed.verdict == "faster" for row in held):
+        best = min(
+            (row for row in held if row.speed.verdict == "faster"), key=lambda row: row.speed.ratio or 0.0
+        )
+        return f"INT8 within {margin} is faster than FP32 on {backend}: {ratio(best.speed)}"
+    which = held or timed
+    best = min(which, key=lambda row: row.speed.ratio or 0.0)
+    what = f"within {margin}" if held else "of any of these recipes"
+    if any(row.speed.verdict == "unresolved" for row in which):
+        return (
+            f"whether INT8 {what} gains speed on {backend} is unresolved: at best {ratio(best.speed)}; a larger "
+            "--budget or a quieter machine settles it"
+        )
+    return f"INT8 {what} gains no speed on {backend}: at best {ratio(best.speed)}"

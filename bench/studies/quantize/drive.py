@@ -1,0 +1,259 @@
+"""`quantize --search` from settings to a recipe: images, model, search, latency, confirmation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from bench import host
+from bench.analysis.accuracy import predictions
+from bench.analysis.time import verdict
+from bench.backends.base import Unavailable
+from bench.record.case import Case
+from bench.record.files import plain, write_text
+from bench.record.run_folder import RunFolder, new_run_path
+from bench.run.images import working
+from bench.run.model_files import prepare_files, prepare_request
+from bench.run.progress import make_listener
+from bench.run.session import RESULTS, begin
+from bench.run.settings import Settings, check
+from bench.studies.quantize import timing
+from bench.studies.quantize.candidates import default_of, settings_to_try
+from bench.studies.quantize.evaluator import Evaluator
+from bench.studies.quantize.images import Sets, choose_sets
+from bench.studies.quantize.measured import Measured
+from bench.studies.quantize.outcome import Asked, Outcome, Row, decided, finalists_of, to_dict
+from bench.studies.quantize.search import Found, Search
+from bench.studies.quantize.worker import PROGRAM
+from bench.worker import channel
+from export.precision.recipe import Recipe, write_recipe
+from scarlet.errors import BenchError
+
+# Of the budget, so much is kept for the rounds of latency.
+LATENCY_SHARE = 0.25
+# So many recipes are confirmed before the search is given up.
+CONFIRMED = 3
+# A recipe that was begun may take so much longer than the search's time.
+GRACE_SECONDS = 30.0
+BATCH = 16
+
+
+def search(asked: Asked, console: Console) -> Outcome:
+    """Searches a recipe.
+
+    Raises:
+        BenchError: the settings, the images or the model are at fault.
+    """
+    say = _printer(console)
+    settings_to_try(asked.backend)  # a wrong name is told before anything slow begins
+    settings, checked = _settings(asked)
+    asked = replace(asked, pipeline=checked.pipelines[0])
+    sets = choose_sets(asked.data, asked.calibration, asked.images, asked.confirm, console)
+    data = str(sets.image_set.root.resolve())
+    settings = replace(settings, data=data, pipeline=asked.pipeline)
+    path = new_run_path(RESULTS, f"quantize-{checked.spec.name}")
+    folder = begin(settings, checked, sets.image_set, sets.confirm.images, path)
+    say(
+        f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
+        f"confirm on, {len(sets.calibration.images)} to calibrate on ({sets.calibration.source}); log: {folder.path}"
+    )
+    return _Doctor(asked, folder, sets, console, say).run()
+
+
+def _settings(asked: Asked) -> tuple[Settings, Any]:
+    settings = Settings(
+        model=asked.model,
+        checkpoint=asked.checkpoint,
+        data=asked.data,
+        pipeline=asked.pipeline,
+        backends=asked.backend,
+        precisions="fp32,int8",
+        batches=str(asked.batch),
+        threads=str(asked.threads or ""),
+        scenarios="latency",
+        budget_seconds=asked.budget_seconds,
+        timeout_seconds=asked.timeout_seconds,
+        calibration=asked.calibration,
+    )
+    if not 0 < asked.margin_percent < 100:
+        raise BenchError(
+            f"--margin {asked.margin_percent:g} is not a share of the accuracy in per cent",
+            "Write for example --margin 1.",
+        )
+    return settings, check(settings)
+
+
+class _Doctor:
+    """One search at work; its state outlives a Ctrl-C."""
+
+    def __init__(
+        self, asked: Asked, folder: RunFolder, sets: Sets, console: Console, say: Callable[[str], None]
+    ) -> None:
+        self._asked, self._folder, self._sets, self._console, self._say = asked, folder, sets, console, say
+        self._threads = asked.threads or host.allowed_cores()
+        self._found = Found()
+        self._rows: list[Row] = []
+        self._confirmed: list[Measured] = []
+
+    def run(self) -> Outcome:
+        files = self._prepare()
+        pixels = self._folder.path / "pixels"
+        pixels.mkdir()
+        sets = {"search": self._sets.search, "confirm": self._sets.confirm}
+        request = {
+            "files": files,
+            "backend": self._asked.backend,
+            "threads": self._threads,
+            "batch": BATCH,
+            "pipeline": self._asked.pipeline,
+            "calibration": self._sets.calibration.to_dict(),
+            "sets": {
+                name: {"images": chosen.to_dict(), "pixels": str(pixels / f"{name}.npy")}
+                for name, chosen in sets.items()
+            },
+        }
+        log = self._folder.log_path("quantize")
+        evaluator = Evaluator(
+            request,
+            lambda: channel.LocalWorker(log, self._threads, program=PROGRAM),
+            self._asked.timeout_seconds,
+            self._say,
+        )
+        interrupted = False
+        try:
+            self._look(evaluator)
+            self._time(files)
+            self._confirm(evaluator)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            evaluator.close()
+            for file in pixels.iterdir():
+                file.unlink()
+            pixels.rmdir()
+        return self._outcome(interrupted, evaluator.opened.get("images", {}))
+
+    def _prepare(self) -> dict[str, Any]:
+        """The FP32 files.
+
+        Raises:
+            BenchError: the model is at fault, or its weights have no accuracy to keep.
+        """
+        asked, root = self._asked, str(self._sets.confirm.root)
+        try:
+            with working(self._console, "preparing the model"):
+                files = prepare_files(
+                    prepare_request(asked.model, asked.checkpoint, root, self._sets.confirm.images),
+                    self._folder.log_path("prepare"),
+                    host.allowed_cores(),
+                    asked.timeout_seconds,
+                )
+        except Unavailable as missing:
+            raise BenchError(
+                f"{asked.model} cannot be loaded here: {missing}", "Install what is missing."
+            ) from None
+        case = Case(files["model"], files["weights"], asked.backend)
+        if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
+            raise BenchError(
+                f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint."
+            )
+        return files
+
+    def _look(self, evaluator: Evaluator) -> None:
+        with working(self._console, "decoding the images"):
+            nodes = evaluator.open()
+        seconds = self._asked.budget_seconds * (1.0 - LATENCY_SHARE)
+        started = time.monotonic()
+
+        def remaining_seconds() -> float:
+            return seconds - (time.monotonic() - started)
+
+        def evaluate(label: str, recipe: Recipe) -> Measured | None:
+            return evaluator.measure(
+                label, recipe, limit_seconds=max(0.0, remaining_seconds()) + GRACE_SECONDS
+            )
+
+        looking = Search(nodes, evaluate, self._asked.margin_percent, remaining_seconds, seconds, self._say)
+        self._found = looking.found
+        looking.run(settings_to_try(self._asked.backend))
+
+    def _time(self, files: dict[str, Any]) -> None:
+        finalists = finalists_of(self._found, default_of(self._asked.backend), self._asked.margin_percent)
+        if not finalists:
+            return
+        recipes = self._folder.path / "recipes"
+        recipes.mkdir()
+        paths = [recipes / f"{place}.yaml" for place in range(len(finalists))]
+        for path, one in zip(paths, finalists, strict=True):
+            write_recipe(path, one.recipe, {"settings": one.label})
+        base = Case(
+            files["model"],
+            files["weights"],
+            self._asked.backend,
+            pipeline=self._asked.pipeline,
+            batch=files.get("fixed_batch") or self._asked.batch,
+            threads=self._threads,
+        )
+        setup = timing.Setup(
+            folder=self._folder,
+            files=files,
+            base=base,
+            calibration=self._sets.calibration,
+            data=str(self._sets.confirm.root),
+            threads=host.allowed_cores(),
+            budget_seconds=self._asked.budget_seconds * LATENCY_SHARE,
+            timeout_seconds=self._asked.timeout_seconds,
+            material=verdict.materiality(self._folder.read_run_info()),
+        )
+        self._say(f"timing FP32 and {len(finalists)} recipes in turns")
+        with make_listener(self._console, len(finalists) + 1) as listener:
+            speeds = timing.time_recipes(setup, paths, listener)
+        margin = self._asked.margin_percent
+        self._rows = [
+            Row(one, speed, one.holds(margin)) for one, speed in zip(finalists, speeds, strict=True)
+        ]
+
+    def _confirm(self, evaluator: Evaluator) -> None:
+        margin = self._asked.margin_percent
+        ordered = timing.best_of([(row.measured, row.speed) for row in self._rows], margin)
+        for one in ordered[:CONFIRMED]:
+            found = evaluator.measure(one.label, one.recipe, "confirm")
+            if found is None:
+                continue
+            self._confirmed.append(found)
+            if found.holds(margin):
+                return
+
+    def _outcome(self, interrupted: bool, images: dict[str, int]) -> Outcome:
+        margin, found = self._asked.margin_percent, self._found
+        chosen, within, why = decided(found, self._confirmed, margin, interrupted)
+        speed = next(
+            (row.speed for row in self._rows if chosen and row.measured.recipe == chosen.recipe),
+            timing.Speed(reason="not timed"),
+        )
+        outcome = Outcome(
+            run=self._folder.path,
+            asked=self._asked,
+            rows=tuple(sorted(self._rows, key=lambda row: row.measured.order, reverse=True)),
+            chosen=chosen,
+            confirmed=tuple(self._confirmed),
+            within=within,
+            why=why,
+            speed=speed,
+            interrupted=interrupted,
+            notes=tuple(found.notes),
+            alone={name: (one.changed, one.margin_shift) for name, one in found.alone.items()},
+            images=images,
+        )
+        kept = json.dumps(plain(to_dict(outcome, found)), indent=1)
+        write_text(self._folder.path / "search.json", kept)
+        return outcome
+
+
+def _printer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

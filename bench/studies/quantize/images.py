@@ -1,0 +1,87 @@
+"""Three sets of images that share none: to calibrate on, to search on, and to confirm on what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.run.calibration_images import IMAGES, CalibrationImages, choose_calibration, without_copies
+from bench.run.images import DEMO_DATA, choose_images, working
+from pipelines.imagenet.find import ImageSet, find_images, subset
+from scarlet.errors import BenchError
+
+# Another than that of the images to score and of those to calibrate on.
+SEED = 7
+# Fewer tell nothing about a per cent.
+FEWEST = 50
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The images of a search.
+
+    Attributes:
+        image_set: where those to confirm on come from.
+        calibration: for the ranges.
+        search: recipes are compared on these.
+        confirm: what was found is confirmed on these, which nothing was chosen on. They are those that a run of as
+            many images scores.
+    """
+
+    image_set: ImageSet
+    calibration: CalibrationImages
+    search: CalibrationImages
+    confirm: CalibrationImages
+
+
+def choose_sets(
+    data: str | None, calibration: str | None, n_search: int, n_confirm: int | None, console: Console
+) -> Sets:
+    """Chooses the three sets, seeded and even over the classes.
+
+    Of a demo set, search images come from its split for calibration, from behind those to calibrate on.
+
+    Args:
+        data: the user's folder, or None for the demo set.
+        calibration: the user's folder of calibration images, or None.
+        n_search: how many to search on.
+        n_confirm: how many to confirm on; None for as many as a run scores by default.
+        console: for notes.
+
+    Raises:
+        BenchError: there are too few images for three sets.
+    """
+    image_set, scored = choose_images(data, n_confirm, console)
+    root = image_set.root.resolve()
+    confirm = CalibrationImages(root, tuple(scored), "images that a run scores")
+    calibrating = choose_calibration(root, scored, calibration, console)
+    if image_set.is_demo:
+        root, source = _demo_split(n_search, console).resolve(), "the demo set's calibration split"
+        used = {image.image_id for image in find_images(_demo_split(0, console)).images}
+    else:
+        source = "images of the set that are neither scored nor calibrated on"
+        used = {image.image_id for image in scored}
+        if calibrating.root == root:
+            used |= {image.image_id for image in calibrating.images}
+    candidates = [image for image in find_images(root).images if image.image_id not in used]
+    chosen = subset(candidates, n_search, SEED) if candidates else ()
+    searching = without_copies(chosen, (*confirm.images, *calibrating.images))
+    if len(searching) < min(FEWEST, n_search):
+        raise BenchError(
+            f"{len(searching)} images are left to search on, beside {len(confirm.images)} to confirm on and "
+            f"{len(calibrating.images)} to calibrate on",
+            "Give more images, or fewer --confirm.",
+        )
+    return Sets(image_set, calibrating, CalibrationImages(root, searching, source), confirm)
+
+
+def _demo_split(n_more: int, console: Console) -> Path:
+    """The demo set's split for calibration: what runs calibrate on, and so many images behind it."""
+    from pipelines.demo.make import make_demo
+
+    out = DEMO_DATA / f"calib-{IMAGES + n_more}"
+    with working(console, f"making sure of {IMAGES + n_more} demo images in {out}"):
+        make_demo(out, IMAGES + n_more, "calib")
+    return out

@@ -1,0 +1,1 @@
+"""How cores are split best."""

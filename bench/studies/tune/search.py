@@ -1,0 +1,261 @@
+"""Finds a good split of the cores between decoding and inference, by a short search on whole passes.
+
+Successive halving: all candidates take turns in a few interleaved rounds, the slower half leaves, and those that stay
+take as many rounds again, with the time that the others left to them (Karnin, Koren and Somekh, "Almost optimal
+exploration in multi-armed bandits", ICML 2013). What the candidates of a round have in common (drift) cancels:
+candidates are ranked by the median over rounds of their time relative to the round's geometric mean.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.analysis.stats import intervals
+from bench.record.case import Case
+
+# Rounds of the first stage. Two, in opposite places of the order, tell a half from the other half; the last stage
+# tells the best from the second best.
+FIRST_ROUNDS = 2
+# The last stage has so many candidates at most, and takes what is left of the time.
+FINALISTS = 4
+
+BATCHES = (8, 16, 32)
+
+
+def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tuple[Case, ...]:
+    """What is tried: ways of sharing the cores, times batches.
+
+    Args:
+        base: model, backend, precision, pipeline and options that stay as they are.
+        cores: logical cores that may be used.
+        batches: images a batch.
+
+    Returns:
+        Throughput Cases, once each.
+    """
+    return tuple(dict.fromkeys(replace(way, batch=batch) for batch in batches for way in ways(base, cores)))
+
+
+def ways(base: Case, cores: int) -> list[Case]:
+    """Ways of sharing the cores.
+
+    - Inference and decoding both on all cores, which then change sides as needed: one copy, two, or one a core.
+    - The same copies with half as many threads that decode.
+    - Cores of their own: half of them, or an eighth, decode; each of the others has a copy.
+    """
+    all_cores = [
+        (copies, cores // copies) for copies in sorted({1, min(2, cores), cores}) if not cores % copies
+    ]
+    made = [_way(base, copies, threads, cores) for copies, threads in all_cores]
+    made += [_way(base, copies, threads, max(1, cores // 2)) for copies, threads in all_cores if copies > 1]
+    if cores > 1:
+        made += [_way(base, cores - own, 1, own) for own in (cores // 2, max(1, cores // 8))]
+    return list(dict.fromkeys(made))
+
+
+def _way(base: Case, copies: int, threads: int, decoders: int) -> Case:
+    """Some copies with some threads each, and threads that decode.
+
+    OpenVINO's streams are copies on one compiled model, which share the Case's threads.
+    """
+    options = dict(base.options)
+    if base.backend == "openvino":
+        options.pop("streams", None)
+        options["hint"] = "throughput" if copies > 1 else "latency"
+        if copies > 1:
+            options["streams"] = str(copies)
+        copies, threads = 1, copies * threads
+    if decoders != threads:
+        options["decode_threads"] = str(decoders)
+    return replace(
+        base,
+        scenario="throughput",
+        instances=copies,
+        threads=threads,
+        options=tuple(sorted(options.items())),
+    )
+
+
+# --- the search ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a candidate did.
+
+    Attributes:
+        case: the candidate.
+        images_per_s: median over its rounds.
+        low, high: the sign-test interval of that; None under six rounds.
+        n_rounds: passes it made.
+        ratio: of its images/s to the best's, median over common rounds; 1 for the best.
+        ratio_low, ratio_high: the sign-test interval of that; None under six common rounds, and for the best.
+        why_not: why it has no figures; else empty.
+    """
+
+    case: Case
+    images_per_s: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_rounds: int = 0
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    why_not: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "case"}
+        return {"case_id": self.case.case_id, "case": self.case.to_dict(), **values}
+
+
+Times = dict[str, dict[int, float]]
+
+
+def search(
+    cases: Sequence[Case],
+    one_pass: Callable[[Case, int], tuple[float, float] | None],
+    order: Callable[[Sequence[Case]], Iterable[Sequence[Case]]],
+    budget_seconds: float,
+    dropped: Callable[[Case], None] = lambda case: None,
+    say: Callable[[float, str], None] = lambda fraction, detail: None,
+) -> Times:
+    """Takes rounds of passes, and drops the slower half after each stage.
+
+    Args:
+        cases: the candidates, warm.
+        one_pass: given a candidate and the round's number: nanoseconds an image of its pass, and seconds that its turn
+            took; None where it failed and is out.
+        order: orders of some candidates, round after round, without end; see ``bench.run.schedule.rounds``.
+        budget_seconds: for all turns. The first stage is made whatever it takes.
+        dropped: hears who has left.
+        say: hears how far it is, 0..1, and some words.
+
+    Returns:
+        Nanoseconds an image of each candidate's rounds, by its id.
+    """
+    times: Times = {case.case_id: {} for case in cases}
+    alive, spent, round_, stage = list(cases), 0.0, 0, 1
+    while alive:
+        last = len(alive) <= FINALISTS
+        turns = iter(order(alive))
+        began = round_
+        while alive:
+            of_stage = round_ - began
+            over = spent >= budget_seconds and round_ >= FIRST_ROUNDS
+            if over or (of_stage >= FIRST_ROUNDS * stage and not last):
+                break
+            for case in next(turns):
+                if case not in alive:
+                    continue
+                found = one_pass(case, round_)
+                if found is None:
+                    alive.remove(case)
+                    continue
+                times[case.case_id][round_] = found[0]
+                spent += found[1]
+                say(
+                    min(1.0, spent / budget_seconds),
+                    f"{len(alive)} left, {case.label}: {1e9 / found[0]:.3g} images/s",
+                )
+            round_ += 1
+        if last or spent >= budget_seconds:
+            break
+        ranked = ranking(alive, times)
+        keep = max(min(FINALISTS, len(ranked)), math.ceil(len(ranked) / 2))
+        for case in ranked[keep:]:
+            alive.remove(case)
+            dropped(case)
+        stage += 1
+    return times
+
+
+def ranking(alive: Sequence[Case], times: Times) -> list[Case]:
+    """Those that are left, the fastest first, by the rounds that all of them took.
+
+    The time of each round is taken relative to the geometric mean of that round.
+    """
+    if not alive:
+        return []
+    common = set.intersection(*(set(times[case.case_id]) for case in alive))
+    score: dict[Case, float] = {}
+    means = {
+        round_: statistics.geometric_mean(times[case.case_id][round_] for case in alive) for round_ in common
+    }
+    for case in alive:
+        relative = [times[case.case_id][round_] / means[round_] for round_ in sorted(common)]
+        score[case] = statistics.median(relative) if relative else math.inf
+    return sorted(alive, key=lambda case: score[case])
+
+
+def standings(cases: Sequence[Case], times: Times, failed: Mapping[str, str]) -> list[Standing]:
+    """Every candidate, the best first: those that stayed longest, and among them the fastest.
+
+    Args:
+        cases: all candidates.
+        times: as of ``search``.
+        failed: why candidates could not be measured, by their ids.
+    """
+    able = [case for case in cases if case.case_id not in failed and times.get(case.case_id)]
+    ordered: list[Case] = []
+    # Those who left together are ranked on the rounds that they took together.
+    for last_round in sorted({max(times[case.case_id]) for case in able}, reverse=True):
+        ordered += ranking([case for case in able if max(times[case.case_id]) == last_round], times)
+    made = [_standing(case, ordered[0], times) for case in ordered]
+    for case in cases:
+        if case not in ordered:
+            made.append(Standing(case, why_not=failed.get(case.case_id, "it was not measured")))
+    return made
+
+
+def _standing(case: Case, best: Case, times: Times) -> Standing:
+    own, other = times[case.case_id], times[best.case_id]
+    rates = [1e9 / time for time in own.values()]
+    interval = intervals.sign_test_interval(rates)
+    common = sorted(own.keys() & other.keys())
+    against = intervals.ratio_interval(
+        [other[round_] for round_ in common], [own[round_] for round_ in common]
+    )
+    return Standing(
+        case,
+        statistics.median(rates),
+        interval.low if interval else None,
+        interval.high if interval else None,
+        len(rates),
+        against.ratio,
+        *((None, None) if case is best else (against.low, against.high)),
+    )
+
+
+def unsettled(found: Sequence[Standing]) -> str:
+    """A sentence where the rounds do not tell the first from the second; else nothing."""
+    able = [standing for standing in found if not standing.why_not]
+    if len(able) < 2:
+        return ""
+    second = able[1]
+    if second.ratio_high is None:
+        return (
+            f"not settled: {second.n_rounds} rounds are too few to tell the first from the second; "
+            "give a larger --budget"
+        )
+    if second.ratio_high >= 1.0:
+        return "not settled: the first and the second are as fast as each other as far as these rounds tell"
+    return ""
+
+
+def command(case: Case) -> str:
+    """The command that measures a Case, to copy."""
+    words = [
+        "scarlet-bench run --scenarios throughput",
+        f"--model {case.model}",
+        f"--backends {case.backend}",
+    ]
+    words += [f"--precisions {case.precision}"] if case.precision != "fp32" else []
+    words += [f"--pipeline {case.pipeline}", f"--batches {case.batch}", f"--threads {case.threads}"]
+    words += [f"--instances {case.instances}"] if case.instances > 1 else []
+    words += [f"--option {case.backend}.{name}={value}" for name, value in case.options]
+    return " ".join(words)

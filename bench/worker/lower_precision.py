@@ -1,0 +1,170 @@
+"""Makes the graphs of lower precision that a run's Cases need. Runs in a process of its own, one graph a message."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.util
+import json
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipelines
+from bench.backends.base import ModelFiles, Unavailable
+from bench.backends.graphs import TypedGraph, Wanted
+from bench.run.calibration_images import CalibrationImages
+from bench.worker import channel
+from export.precision.calibration import Batches, CalibrationSet
+from export.precision.recipe import Recipe, default_recipe, read_recipe
+from pipelines.base import Pipeline, Preprocess
+from scarlet.errors import BenchError
+
+PROGRAM = "from bench.worker.lower_precision import main; main()"
+BATCH = 32
+
+# What each kind of graph is made with: the module to look for, and the extra or package that brings it.
+_NEEDS = {
+    "fp16": (("onnxconverter_common", "onnxconverter-common"), ("onnxruntime", "onnxruntime")),
+    "bf16": (),
+    "ort": (("onnxruntime", "onnxruntime"),),
+    "symmetric": (("onnxruntime", "onnxruntime"),),
+    "nncf": (("openvino", "openvino"), ("nncf", "nncf")),
+}
+
+
+def prepare_typed(
+    onnx: str, onnx_sha256: str, recipe: Recipe, calibration: CalibrationSet | None, fixed_batch: int | None
+) -> TypedGraph:
+    """Makes one graph in the default store, or finds it there.
+
+    Raises:
+        Unavailable: a package is missing.
+        BenchError: the graph cannot be made so.
+    """
+    for module, package in _NEEDS[recipe.kind]:
+        if importlib.util.find_spec(module) is None:
+            raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
+    from export.precision.lower import make_typed
+    from export.store import Store
+
+    made = make_typed(Path(onnx), onnx_sha256, recipe, Store(), calibration, fixed_batch)
+    return TypedGraph(str(made.path), made.sha256, brief(made.facts))
+
+
+def brief(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with their ranges, one for each tensor, replaced by number and digest; the file has them all."""
+    ranges = facts.get("ranges")
+    if ranges is None:
+        return dict(facts)
+    digest = hashlib.sha256(json.dumps(ranges, sort_keys=True).encode()).hexdigest()
+    return {**facts, "ranges": {"tensors": len(ranges), "sha256": digest}}
+
+
+def recipe_of(wanted: Wanted) -> Recipe:
+    """The user's recipe, or the default one.
+
+    Raises:
+        BenchError: the file cannot be read, or is of another precision or dialect than was asked for.
+    """
+    if not wanted.recipe:
+        return default_recipe(wanted.precision, wanted.dialect)
+    recipe = read_recipe(Path(wanted.recipe).expanduser())
+    for field, asked in (("precision", wanted.precision), ("dialect", wanted.dialect)):
+        found = getattr(recipe, field)
+        if asked and found != asked:
+            raise BenchError(
+                f"the recipe {wanted.recipe} is of {field} {found or 'none'}, and {asked} was asked for",
+                f"Leave the {field} out, or give a recipe of {asked}.",
+            )
+    return recipe
+
+
+class PipelineBatches:
+    """The pixels of a pipeline's batches; each iteration is a new pass."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (batch.pixels for batch in self._pipeline)
+
+
+def calibration_batches(
+    chosen: CalibrationImages, pipeline: str, threads: int, preprocess: Preprocess
+) -> Batches:
+    """Batches of the calibration images, as the pipeline of the Cases makes them.
+
+    Raises:
+        PipelineUnavailable: the pipeline lacks a package.
+    """
+    return PipelineBatches(pipelines.open_pipeline(pipeline, chosen.images, BATCH, threads, preprocess))
+
+
+class TypedWorker:
+    """Answers requests, one for each graph; reads the calibration images once for all of them."""
+
+    def __init__(self) -> None:
+        self._calibration: tuple[str, CalibrationSet] | None = None
+
+    def answer(self, message: channel.Message) -> channel.Message:
+        """``{"ok": True, "typed": ...}``, or a status and a reason."""
+        from bench.worker.serve import classify
+
+        try:
+            return {"ok": True, "typed": self._make(message)}
+        except BenchError as mistake:
+            return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do}
+        except (
+            Exception
+        ) as error:  # whatever a library raises is that precision's result; its traceback is in the log
+            traceback.print_exc()
+            status, reason = classify(error)
+            return {"ok": False, "status": status.value, "reason": reason}
+        finally:
+            gc.collect()
+
+    def _make(self, message: channel.Message) -> dict[str, Any]:
+        files = ModelFiles(**{name: value for name, value in message["files"].items() if name != "typed"})
+        recipe = recipe_of(Wanted(**message["wanted"]))
+        calibration = self._calibrated(message, files) if recipe.precision == "int8" else None
+        made = prepare_typed(files.onnx, files.onnx_sha256, recipe, calibration, files.fixed_batch)
+        return {"path": made.path, "sha256": made.sha256, "facts": self._with_source(made, message)}
+
+    def _calibrated(self, message: channel.Message, files: ModelFiles) -> CalibrationSet:
+        asked = json.dumps([message["calibration"], message["pipeline"]], sort_keys=True)
+        if self._calibration is None or self._calibration[0] != asked:
+            chosen = CalibrationImages.from_dict(message["calibration"])
+            batches = calibration_batches(
+                chosen, message["pipeline"], message["threads"], files.preprocessing
+            )
+            self._calibration = asked, CalibrationSet.of(batches)
+        return self._calibration[1]
+
+    @staticmethod
+    def _with_source(made: TypedGraph, message: channel.Message) -> dict[str, Any]:
+        facts = dict(made.facts)
+        if "calibration" in facts:
+            source = {"source": message["calibration"]["source"], "pipeline": message["pipeline"]}
+            facts["calibration"] = {**facts["calibration"], **source}
+        return facts
+
+
+def main() -> None:
+    """Reads requests until stdin ends: the runner closed it, or is gone."""
+    incoming, outgoing = channel.own_channel()
+    worker = TypedWorker()
+    for line in iter(incoming.readline, b""):
+        outgoing.write(json.dumps(worker.answer(json.loads(line))).encode() + b"\n")
+        outgoing.flush()
+    # As in bench.worker.serve: runtimes sometimes hang while the interpreter takes itself apart.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Which predictions change with a pipeline, and by which of its stages. Runs in a worker's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.record.case import Case
+from pipelines.imagenet.find import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bench.backends.base import Backend, ModelFiles
+    from pipelines.base import Preprocess
+
+    Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+BATCH = 16
+
+# Either will do: what the pixels change is the same for both. The first that is there predicts.
+BACKENDS = ("onnxruntime", "pytorch")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to check.
+
+    Attributes:
+        pipeline: a name in ``pipelines.REGISTRY``.
+        data: folder that image ids are relative to.
+        images: ``(image_id, label)`` of those to compare on.
+        preprocess: keywords of ``pipelines.base.Preprocess``.
+        threads: of the decoding, and of the network.
+        files: ``ModelFiles`` as plain JSON types, to count changed predictions with; None to compare pixels only.
+    """
+
+    pipeline: str
+    data: str
+    images: Sequence[tuple[str, int]]
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    files: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How many top-1 predictions a pipeline's stages change.
+
+    Attributes:
+        n_images: images predicted.
+        by_stage: changed by each stage alone, and by the whole path (``pipelines.parity.differences.WHOLE``);
+        None where the
+            pixels do not fit the network.
+        backend: what predicted.
+    """
+
+    n_images: int
+    by_stage: Mapping[str, int | None]
+    backend: str = ""
+
+
+def answer(request: Request) -> dict[str, Any]:
+    """Checks a pipeline, and counts flips where the request names a model. Plain JSON types.
+
+    Raises:
+        PipelineUnavailable, PipelineUnsupported: the pipeline cannot be opened.
+        Unavailable: no backend can run the model.
+    """
+    from bench.backends.base import ModelFiles
+    from pipelines.base import Preprocess
+    from pipelines.parity.check import check
+
+    root = Path(request.data)
+    images = [Image(image_id, root / image_id, label) for image_id, label in request.images]
+    numbers: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in request.preprocess.items()
+    }
+    preprocess = Preprocess(**numbers)
+    report = check(images, request.pipeline, preprocess, request.threads).to_dict()
+    if request.files is None:
+        return {"report": report, "flips": None}
+    with predictor(ModelFiles(**request.files), request.threads) as (backend, predict):
+        counted = count_flips(images, request.pipeline, preprocess, predict, request.threads)
+    return {"report": report, "flips": asdict(counted) | {"backend": backend}}
+
+
+def count_flips(
+    images: Sequence[Image],
+    pipeline: str,
+    preprocess: Preprocess,
+    predict: Predict,
+    threads: int = 1,
+    batch: int = BATCH,
+) -> Flips:
+    """How many top-1 predictions change when one stage of the reference is swapped for the pipeline's.
+
+    The batches are made up alike every time, and equal batches are not predicted twice: what changes is due to the
+    pixels alone.
+
+    Args:
+        images: what to predict.
+        pipeline: a name in ``pipelines.REGISTRY``.
+        preprocess: the same for both.
+        predict: logits, float32 ``(n, classes)``, of pixels, float32 ``(n, 3, crop, crop)``.
+        threads: decoding threads of the whole path.
+        batch: images that are predicted at a time.
+
+    Raises:
+        what ``pipelines.open_pipeline`` raises.
+    """
+    import pipelines
+    from pipelines.parity.check import swapped
+    from pipelines.parity.differences import STAGES, WHOLE
+
+    right: dict[int, int] = {}
+    changed: dict[str, int | None] = dict.fromkeys((*STAGES, WHOLE), 0)
+    for some in _batches(swapped(images, pipeline, preprocess), batch):
+        top = _top1(predict, [item.reference for item in some])
+        right |= {item.index: best for item, best in zip(some, top, strict=True)}
+        for stage in STAGES:
+            planes = [item.by_stage[stage] for item in some]
+            fitting = [own for own in planes if own is not None]
+            before = changed[stage]
+            if before is None or len(fitting) < len(planes):
+                changed[stage] = None
+            elif any(item.by_stage[stage] is not item.reference for item in some):
+                changed[stage] = before + sum(map(int.__ne__, _top1(predict, fitting), top))
+    with closing(pipelines.open_pipeline(pipeline, images, batch, threads, preprocess)) as opened:
+        for read in opened:
+            before = changed[WHOLE]
+            if before is None or read.pixels.shape[1:] != (3, preprocess.crop, preprocess.crop):
+                changed[WHOLE] = None
+                break
+            pairs = zip(read.indices.tolist(), _top1(predict, list(read.pixels)), strict=True)
+            changed[WHOLE] = before + sum(best != right[index] for index, best in pairs if index in right)
+    return Flips(len(right), changed)
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    some: list[Any] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _top1(predict: Predict, planes: Sequence[NDArray[np.float32]]) -> list[int]:
+    import numpy as np
+
+    from bench.analysis.accuracy.top5 import top_and_margin
+
+    top, _ = top_and_margin(predict(np.ascontiguousarray(np.stack(planes), dtype=np.float32)))
+    best: list[int] = top[:, 0].tolist()
+    return best
+
+
+@contextmanager
+def predictor(files: ModelFiles, threads: int) -> Iterator[tuple[str, Predict]]:
+    """A backend that is there, by name, and its logits for any number of images.
+
+    Raises:
+        Unavailable: none is there.
+    """
+    name, backend = _first_backend(files, threads)
+    with closing(backend):
+        yield name, lambda pixels: _logits(backend, pixels, files.fixed_batch)
+
+
+def _first_backend(files: ModelFiles, threads: int) -> tuple[str, Backend]:
+    from bench.backends import make_backend
+    from bench.backends.base import Unavailable, Unsupported
+
+    missing: list[str] = []
+    for name in BACKENDS:
+        batch = files.fixed_batch or BATCH
+        backend = make_backend(name)
+        try:
+            backend.load(
+                Case(files.model, files.weights, name, batch=batch, threads=threads, scenario="accuracy"),
+                files,
+            )
+        except (Unavailable, Unsupported) as reason:
+            missing.append(str(reason))
+        else:
+            return name, backend
+    raise Unavailable("; ".join(missing))
+
+
+def _logits(backend: Backend, pixels: NDArray[np.float32], fixed_batch: int | None) -> NDArray[np.float32]:
+    """Logits of any number of images; a graph of fixed batch gets them in such batches, the last filled with zeros."""
+    import numpy as np
+
+    if fixed_batch is None:
+        return backend.infer(pixels)
+    n = len(pixels)
+    filling = np.zeros((-n % fixed_batch, *pixels.shape[1:]), dtype=pixels.dtype)
+    filled = np.concatenate([pixels, filling])
+    parts = [
+        backend.infer(filled[first : first + fixed_batch]) for first in range(0, len(filled), fixed_batch)
+    ]
+    return np.concatenate(parts)[:n]

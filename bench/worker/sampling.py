@@ -1,0 +1,237 @@
+"""Warm-up, sampling and the stop rule of a latency Case.
+
+A sampler takes turns. How long a turn is, and when the run ends, the runner decides from what the sampler reports,
+so that all Cases of a run are treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis.stats import intervals
+
+STAGE = "compute"
+# A call as its caller sees it: with the copies to the device and back, and the host's own work.
+WHOLE = "end_to_end"
+
+# A turn takes at least so many samples, however slow they are: the median of a round needs a few.
+MIN_SAMPLES_PER_TURN = 5
+
+
+@dataclass(frozen=True)
+class WarmUpRule:
+    """Warm-up ends when two adjacent windows of samples agree.
+
+    pyperf calibrates so: the first and third quartiles of two adjacent samples of 20 values within 5 %, and their
+    median absolute deviations within 10 %. A cold cache or a rising clock shows as a shift of the quartiles.
+
+    Attributes:
+        window: samples in each of the two windows.
+        quartile_tolerance: largest relative difference of the first and third quartiles.
+        mad_tolerance: largest difference of the median absolute deviations, relative to the median. pyperf
+            relates it to the deviation itself, which never settles where the deviation is near zero.
+        max_ns: give up waiting after this much time; the Case then says that it did not settle.
+    """
+
+    window: int = 20
+    quartile_tolerance: float = 0.05
+    mad_tolerance: float = 0.10
+    max_ns: int = 3_000_000_000
+
+    def settled(self, latency_ns: NDArray[np.int64]) -> bool:
+        """True when the last two windows agree."""
+        if len(latency_ns) < 2 * self.window:
+            return False
+        before, after = latency_ns[-2 * self.window : -self.window], latency_ns[-self.window :]
+        quartiles_before, quartiles_after = (
+            np.percentile(before, [25, 50, 75]),
+            np.percentile(after, [25, 50, 75]),
+        )
+        shift = np.abs(quartiles_after - quartiles_before) / quartiles_before
+        mads = [float(np.median(np.abs(part - np.median(part)))) for part in (before, after)]
+        return bool(
+            max(shift[0], shift[2]) <= self.quartile_tolerance
+            and abs(mads[1] - mads[0]) <= self.mad_tolerance * quartiles_before[1]
+        )
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Sampling has reached its aim when the median's interval is narrow enough, and there is enough to say so.
+
+    Attributes:
+        relative_half_width: half the width of the median's 95 % order-statistic interval, over the median.
+        min_samples: fewer are never enough, however close together they lie.
+        min_rounds: the paired interval of a ratio needs at least six rounds at 95 % (2 * 0.5**6 < 0.05); ten
+            leave room for two rounds that fall the other way.
+        max_samples: more are never needed; bounds memory.
+    """
+
+    relative_half_width: float = 0.01
+    min_samples: int = 30
+    min_rounds: int = 10
+    max_samples: int = 200_000
+
+    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str:
+        """Why sampling may stop, or an empty string while it should go on."""
+        if len(latency_ns) >= self.max_samples:
+            return "samples"
+        if len(latency_ns) < self.min_samples or rounds < self.min_rounds:
+            return ""
+        half_width = intervals.relative_half_width(latency_ns)
+        return "precision" if half_width is not None and half_width <= self.relative_half_width else ""
+
+
+@dataclass
+class NoisePlateau:
+    """Sampling has reached its aim when the noise itself has stopped changing.
+
+    nvbench's criterion ``stdrel`` ends so where its target is out of reach: the relative standard deviation, looked at
+    again and again, lies on a plateau, so that more samples will not make it smaller. It is about one Case alone and
+    says nothing of how well a ratio is known, so it is a choice (``--stop plateau``) and not the default.
+
+    Attributes:
+        tolerance: largest change of the noise over the plateau, as a share of it.
+        length: rounds that a plateau spans.
+        min_samples: fewer are never enough (nvbench: 10; quartiles need more).
+        min_rounds: rounds before the first look; as many as a ratio's interval needs at least.
+        max_samples: more are never needed; bounds memory.
+    """
+
+    tolerance: float = 0.05
+    length: int = 10
+    min_samples: int = 30
+    min_rounds: int = 20
+    max_samples: int = 200_000
+    _noise: list[float] = field(default_factory=list)
+
+    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str:
+        """Why sampling may stop, or an empty string while it should go on. To be asked once a round."""
+        if len(latency_ns) >= self.max_samples:
+            return "samples"
+        self._noise.append(float(np.std(latency_ns)) / max(float(np.mean(latency_ns)), 1.0))
+        if len(latency_ns) < self.min_samples or rounds < self.min_rounds:
+            return ""
+        plateau = self._noise[-self.length :]
+        level = max(plateau)
+        return "plateau" if max(plateau) - min(plateau) <= self.tolerance * level else ""
+
+
+class Stop(Protocol):
+    """When a Case's own samples are enough."""
+
+    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str: ...
+
+
+STOPS: dict[str, Callable[[], Stop]] = {"precision": StopRule, "plateau": NoisePlateau}
+
+
+@dataclass
+class Samples:
+    """Columns of every timed sample, warm-up included.
+
+    Attributes:
+        round, warmup: when it was taken, and whether it counts.
+        latency_ns: what the stop rule and verdicts look at.
+        stages: of a call that times its stages, the time of each but that one, by the stage's name.
+    """
+
+    round: list[int] = field(default_factory=list)
+    warmup: list[bool] = field(default_factory=list)
+    latency_ns: list[int] = field(default_factory=list)
+    stages: dict[str, list[int]] = field(default_factory=dict)
+
+
+class LatencySampler:
+    """Times single calls, turn by turn.
+
+    Args:
+        call: runs the thing once; it is complete when ``call`` returns.
+        clock_ns: a monotonic clock in nanoseconds.
+        headline: empty where the clock times the call. Else the name of the stage whose time is a sample's: the call
+            then returns nanoseconds by stage, and what the clock says of the whole call is the stage ``WHOLE``.
+        before: done before each call, outside of what is timed.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], object],
+        clock_ns: Callable[[], int],
+        warm_up: WarmUpRule | None = None,
+        stop: Stop | None = None,
+        min_samples_per_turn: int = MIN_SAMPLES_PER_TURN,
+        headline: str = "",
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        self._call = call
+        self._headline, self._before = headline, before
+        self._clock_ns = clock_ns
+        self._warm_up = warm_up or WarmUpRule()
+        self._stop: Stop = stop or StopRule()
+        self._min_samples_per_turn = min_samples_per_turn
+        self.samples = Samples()
+        self._warm_up_ns: list[int] = []
+        self._warming_ns = 0
+        self._measured_ns: list[int] = []
+        self._rounds = 0
+        self.settled = False
+        self.warm = False
+        self.stop_reason = ""
+        self.turn_median_ns = 0.0
+
+    @property
+    def n_warmup(self) -> int:
+        return len(self.samples.latency_ns) - len(self._measured_ns)
+
+    def warm_up_turn(self, slice_ns: int) -> None:
+        """One slice of warm-up. ``warm`` turns True when it settled or took too long."""
+        self._warm_up_ns += self._take(-1, True, slice_ns)
+        self.settled = self._warm_up.settled(np.asarray(self._warm_up_ns, dtype=np.int64))
+        self.warm = self.settled or self._warming_ns >= self._warm_up.max_ns
+
+    def turn(self, round_: int, slice_ns: int) -> None:
+        """One slice of measurement. ``stop_reason`` is not empty once the aim is reached.
+
+        The first call of a turn finds the caches as another worker left them: it is kept as a warm-up sample.
+        """
+        self._record(round_, warmup=True)
+        taken = self._take(round_, False, slice_ns)
+        self.turn_median_ns = float(np.median(taken))
+        self._measured_ns += taken
+        self._rounds += 1
+        if not self.stop_reason:
+            self.stop_reason = self._stop.reason(np.asarray(self._measured_ns, dtype=np.int64), self._rounds)
+
+    def _take(self, round_: int, warmup: bool, slice_ns: int) -> list[int]:
+        started = self._clock_ns()
+        taken: list[int] = []
+        while len(taken) < self._min_samples_per_turn or self._clock_ns() - started < slice_ns:
+            taken.append(self._record(round_, warmup))
+        return taken
+
+    def _record(self, round_: int, warmup: bool) -> int:
+        if self._before is not None:
+            self._before()
+        before = self._clock_ns()
+        result = self._call()
+        latency_ns = self._clock_ns() - before
+        if round_ < 0:
+            self._warming_ns += latency_ns
+        if self._headline:
+            latency_ns = self._record_stages(dict(cast("Mapping[str, int]", result)), latency_ns)
+        self.samples.round.append(round_)
+        self.samples.warmup.append(warmup)
+        self.samples.latency_ns.append(latency_ns)
+        return latency_ns
+
+    def _record_stages(self, stages: dict[str, int], whole_ns: int) -> int:
+        """Keeps the other stages of a call, and gives the headline's time."""
+        headline_ns = stages.pop(self._headline)
+        for name, stage_ns in {**stages, WHOLE: whole_ns}.items():
+            self.samples.stages.setdefault(name, []).append(stage_ns)
+        return headline_ns

@@ -1,0 +1,68 @@
+"""What the two sides of a pass take alone, where a pipeline makes its batches on a GPU."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from bench.worker.tasks.overlap import Overlap, Work
+from pipelines.base import Pipeline
+from pipelines.device import DevicePixels
+
+# Images of the batches that are kept for timing the backend alone: they are inferred over and over. At 224 x 224 they
+# take 0.3 GB of the GPU's memory.
+RESIDENT_IMAGES = 512
+
+
+class DeviceParts:
+    """Times the two sides of a pass one after the other, each over as many images as the pass.
+
+    ``decode`` is the pipeline by itself, from files to the network's input where the backend takes it: decoding,
+    resizing and normalising are one graph on the GPU, which runs ahead of itself, so that its stages have no times of
+    their own. ``compute`` goes from there to logits. A pass whose sides overlap perfectly takes as long as the slower
+    one.
+
+    Both are taken as in the pass: with the same queues, from empty ones, so that what a pass loses at its ends the
+    sides lose too.
+
+    Args:
+        pipeline: of the pass; each measurement is a pass of its own over its images.
+        overlap: of the pass.
+        clock_ns: a monotonic clock in nanoseconds.
+    """
+
+    def __init__(self, pipeline: Pipeline, overlap: Overlap, clock_ns: Callable[[], int]) -> None:
+        self._pipeline, self._overlap, self._clock = pipeline, overlap, clock_ns
+        self.n_images = 0
+
+    def measure(self) -> dict[str, int]:
+        """Nanoseconds for all images of each side, by the stage's name; empty where there are no images."""
+        resident: list[Work] = []
+        sizes: list[int] = []
+        kept = 0
+        last: Work | None = None
+        started = self._clock()
+        for batch in self._pipeline:
+            last = self._overlap.work(batch)
+            sizes.append(len(batch.indices))
+            if kept < RESIDENT_IMAGES and sizes[-1] == sizes[0]:
+                resident.append(last)
+                kept += sizes[-1]
+        if isinstance(last, DevicePixels):
+            last.synchronize()  # one stream writes all batches, in order
+        decode_ns = self._clock() - started
+        self.n_images = sum(sizes)
+        if not resident:
+            return {}
+        started = self._clock()
+        for _ in self._overlap.infer_all(_cycled(resident, len(sizes))):
+            pass
+        return {"decode": decode_ns, "compute": self._clock() - started}
+
+    def close(self) -> None:
+        """Nothing is held open: the pipeline is the pass's."""
+
+
+def _cycled(resident: list[Work], n_batches: int) -> Iterator[Work]:
+    """The batches in turn, as many as the pass had; whole ones stand in for a smaller last one."""
+    return itertools.islice(itertools.cycle(resident), n_batches)

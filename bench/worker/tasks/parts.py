@@ -1,0 +1,93 @@
+"""What the parts of a throughput Case take, each alone: decode, preprocess, compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pipelines
+from bench.record.case import Case
+from bench.worker.tasks.base import Context, decode_threads
+from pipelines.base import PipelineUnsupported
+from pipelines.reference.pipeline import UnreadableImage
+
+# Enough to keep all threads busy; a quarter of a pass, so that a round takes a quarter longer. Beside a GPU passes are
+# longer and the machine has more cores: a part may be longer too.
+PART_IMAGES = 64
+PART_IMAGES_BESIDE_GPU = 256
+
+Pixels = NDArray[np.float32]
+
+
+class Parts:
+    """Times the steps of a pass one after the other, on the same threads as the pass and on the same images.
+
+    Nothing overlaps here, so that the sum of the three is what a pass would take whose parts never ran side by
+    side: the yardstick for what overlap brought. (Where a GPU computes, the slower of reading and computing is.)
+    ``decode`` goes from files to pixels, ``preprocess`` from pixels to the network's input, ``compute`` from there to
+    logits.
+
+    Args:
+        case: pipeline, batch and threads are used.
+        context: of the run.
+        infer_all: logits of each batch, with ``slots`` of them at work.
+        slots: batches that the backend works on at the same time: all get something to do.
+        clock_ns: a monotonic clock in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        context: Context,
+        infer_all: Callable[[Iterable[Pixels]], Iterator[Pixels]],
+        slots: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._stages = pipelines.open_stages(
+            case.pipeline, context.model_files.preprocessing, decode_threads(case)
+        )
+        self._batch, self._infer_all, self._clock = case.batch, infer_all, clock_ns
+        at_once = case.batch * slots
+        most = PART_IMAGES if case.device == "cpu" else PART_IMAGES_BESIDE_GPU
+        wanted = max(1, min(most, context.throughput_images) // at_once) * at_once
+        paths = (image.path for image in context.images())
+        readable = [path for path, _ in zip(filter(self._is_readable, paths), range(wanted), strict=False)]
+        # A set smaller than a batch is repeated, as in a pass.
+        self._paths = [readable[place % len(readable)] for place in range(wanted)] if readable else []
+
+    def _is_readable(self, path: Path) -> bool:
+        """Whether this pipeline's own decoder takes the file."""
+        try:
+            self._stages.decode(path.read_bytes())
+        except (OSError, UnreadableImage, PipelineUnsupported):
+            return False
+        return True
+
+    @property
+    def n_images(self) -> int:
+        """Images of one measurement; 0 where the pipeline's decoder takes none."""
+        return len(self._paths)
+
+    def measure(self) -> dict[str, int]:
+        """Nanoseconds for all images of each part, by the stage's name; empty where there are no images."""
+        if not self._paths:
+            return {}
+        started = self._clock()
+        decoded = self._stages.decode_all([path.read_bytes() for path in self._paths])
+        after_decode = self._clock()
+        pixels = self._stages.preprocess_all(decoded)
+        after_preprocess = self._clock()
+        batches = (pixels[first : first + self._batch] for first in range(0, len(pixels), self._batch))
+        for _ in self._infer_all(batches):
+            pass
+        return {
+            "decode": after_decode - started,
+            "preprocess": after_preprocess - after_decode,
+            "compute": self._clock() - after_preprocess,
+        }
+
+    def close(self) -> None:
+        self._stages.close()

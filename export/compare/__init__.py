@@ -1,0 +1,1 @@
+"""Where a graph differs from its network: layer by layer."""

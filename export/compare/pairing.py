@@ -1,0 +1,219 @@
+"""Which value of an ONNX graph is which module's output; which values two graphs have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from export.compare.onnx_values import OnnxValues
+from export.compare.torch_values import Call, has_weights
+from export.compare.weight_matching import match_by_weights
+from scarlet.errors import BenchError
+
+_NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # written by PyTorch's exporter on each node
+
+BY_NAMES = "names of nodes"
+BY_WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A value that both sides compute.
+
+    Attributes:
+        name: the module's name; with the BatchNorm folded into it, ``conv2 + bn2``; of two graphs, the value's name.
+        kind: the module's class, or the node's operator in the reference graph.
+        reference: the value's name on the reference side.
+        other: the value's name in the graph under test.
+        node: name of the node that computes it there.
+        op: that node's operator.
+        feeds: places, in the list of all layers, of the nearest values that this one is computed from.
+    """
+
+    name: str
+    kind: str
+    reference: str
+    other: str
+    node: str
+    op: str
+    feeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The layers in the order in which the graph computes them, and what told which is which."""
+
+    layers: tuple[Layer, ...]
+    told_by: str
+
+
+def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> Paired:
+    """Finds the values of a graph that are outputs of a module's layers.
+
+    By the names of nodes (``stem.1/Conv``, the exporter's metadata, or the scopes of the legacy exporter): a
+    module's output is the one value that its nodes compute and that nodes of others read. A module called n times
+    must have n such values. Where names say nothing, layers with weights are told by these: by the
+    initializers' names, by their values, and what is left by order and shape.
+
+    A convolution whose BatchNorm the exporter folded into it is compared behind the BatchNorm: the value before
+    it exists in PyTorch alone.
+
+    Args:
+        module: the network.
+        graph: the graph of it.
+        calls: of ``TorchValues.calls``.
+
+    Raises:
+        BenchError: the graph cannot be matched with the network.
+    """
+    found = _by_names(module, graph, calls)
+    told_by = BY_NAMES
+    if all(value in graph.outputs for value in found):  # with the logits alone there is nothing to search
+        found, told_by = match_by_weights(module, graph, calls), BY_WEIGHTS
+    if calls[-1].name == "" and len(graph.outputs) == 1:
+        found.setdefault(graph.outputs[0], calls[-1])  # whatever its shape: that is a difference too
+    modules = dict(module.named_modules())
+    layers = []
+    for value, call in found.items():
+        name, kind = call.key, type(modules[call.name]).__name__
+        if call.folds and graph.producers[value].op_type != "BatchNormalization":
+            kind = f"{type(modules[call.folds.partition(':')[0]]).__name__} + {kind}"
+            name = f"{call.folds} + {name}"
+        node = graph.producers[value]
+        layers.append(Layer(name or "output", kind, call.key, value, node.name, node.op_type))
+    return Paired(_with_feeds(graph, layers), told_by)
+
+
+def pair_graphs(reference: OnnxValues, other: OnnxValues) -> Paired:
+    """The floating-point values that two graphs compute under the same name, in the reference's order, and the outputs.
+
+    Graphs made from one another (FP16, quantised, optimised) keep most names. Where the other graph quantises
+    a value and turns it back, the value turned back is compared, which is what the next layer reads: quantisers
+    drop a ReLU or Clip whose work the quantised range does, and keep its name for the value before it.
+
+    Raises:
+        BenchError: there are none.
+    """
+    of_both = reference.shapes.keys() & other.producers.keys() & other.shapes.keys()
+    same = {value: value for value in reference.producers if value in of_both}
+    if not same:
+        raise BenchError(
+            "the two graphs have no floating-point value of the same name in common",
+            "Make one of the graphs from the other, with a tool that keeps names.",
+        )
+    if len(reference.outputs) == len(other.outputs) == 1:
+        same.setdefault(reference.outputs[0], other.outputs[0])
+    layers = [
+        Layer(
+            name=value,
+            kind=reference.producers[value].op_type,
+            reference=value,
+            other=_turned_back(other, its_other),
+            node=other.producers[its_other].name,
+            op=other.producers[its_other].op_type,
+        )
+        for value, its_other in same.items()
+    ]
+    return Paired(_with_feeds(other, layers), "names of values")
+
+
+def _turned_back(graph: OnnxValues, value: str) -> str:
+    """The output of the DequantizeLinear behind a value that is read through QuantizeLinear alone, or the value."""
+    quantise = graph.only_reader(value)
+    if quantise is None or quantise.op_type != "QuantizeLinear":
+        return value
+    places = graph.readers.get(quantise.output[0], [])
+    back = [graph.model.graph.node[place] for place in places if place >= 0]
+    outputs = [node.output[0] for node in back if node.op_type == "DequantizeLinear"]
+    return str(outputs[0]) if outputs else value
+
+
+def _with_feeds(graph: OnnxValues, layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    places = {layer.other: place for place, layer in enumerate(layers)}
+    return tuple(replace(layer, feeds=tuple(sorted(_feeds(graph, layer.other, places)))) for layer in layers)
+
+
+def _feeds(graph: OnnxValues, value: str, places: dict[str, int]) -> set[int]:
+    """The paired values nearest above a value, through any nodes without a partner."""
+    found: set[int] = set()
+    waiting, seen = list(graph.producers[value].input), {value}
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in places:
+            found.add(places[name])
+        elif name in graph.producers:
+            waiting.extend(graph.producers[name].input)
+    return found
+
+
+def _by_names(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> dict[str, Call]:
+    """Value -> the first call whose output it is (the innermost: it ends before those around it)."""
+    modules = dict(module.named_modules())
+    nodes = list(graph.model.graph.node)
+    scopes = [_scope(node) for node in nodes]
+    calls_of: dict[str, list[Call]] = {}
+    for call in calls:
+        calls_of.setdefault(call.name, []).append(call)
+    found: dict[str, Call] = {}
+    for name, own_calls in calls_of.items():
+        inside = {place for place, scope in enumerate(scopes) if _within(scope, name)}
+        exits = [
+            value
+            for place in sorted(inside)
+            for value in nodes[place].output
+            if any(reader not in inside for reader in graph.readers.get(value, ()))
+        ]
+        if len(exits) != len(own_calls):
+            continue
+        for value, call in zip(exits, own_calls, strict=True):
+            behind = _behind_batch_norm(call, calls, scopes, modules)
+            if graph.shape_fits(value, behind.shape):
+                found.setdefault(value, behind)
+    order = {name: place for place, name in enumerate(graph.producers)}
+    return {value: found[value] for value in sorted(found, key=order.__getitem__)}
+
+
+def _behind_batch_norm(
+    call: Call, calls: Sequence[Call], scopes: Sequence[str], modules: dict[str, nn.Module]
+) -> Call:
+    """The call of the BatchNorm that was folded into this layer, or the call itself.
+
+    PyTorch's legacy exporter keeps the convolution's name on the folded node, the dynamo exporter gives it the
+    BatchNorm's.
+    """
+    if not has_weights(modules[call.name]):
+        return call
+    norm = next((later for later in calls if later.folds == call.key), None)
+    return norm if norm is not None and not any(_within(scope, norm.name) for scope in scopes) else call
+
+
+def _within(scope: str, name: str) -> bool:
+    return not name or scope == name or scope.startswith(f"{name}.")
+
+
+def _scope(node: Any) -> str:
+    """The dotted name of the module that a node comes from, or "" where nothing says it."""
+    for entry in node.metadata_props:
+        if entry.key == _NAME_SCOPES:
+            try:
+                scopes = json.loads(entry.value.replace("'", '"'))
+            except ValueError:
+                break
+            return str(scopes[-2]) if len(scopes) > 1 else ""
+    path, _, _ = node.name.rpartition("/")
+    if not path.startswith("/"):
+        return str(path)
+    # The legacy exporter: /layer1/layer1.0/conv1/Conv, where a part may repeat the one before it.
+    parts: list[str] = []
+    for part in path.strip("/").split("/"):
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts.pop()
+        parts.append(part)
+    return ".".join(parts)

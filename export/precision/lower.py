@@ -1,0 +1,246 @@
+"""The stored FP32 graph -> one of lower precision, made once, kept in the store, described by its facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from export.precision import audit, calibration, float16, int8, openvino
+from export.precision.calibration import CalibrationSet
+from export.precision.recipe import Recipe
+from export.store import Store, file_sha256, recorded_sha256
+from scarlet.errors import BenchError
+
+FACTS = ".facts.json"
+_FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+
+# What decides the bytes of each kind of graph besides its inputs: code of ours, packages.
+_CODE: dict[str, tuple[ModuleType, ...]] = {
+    "fp16": (float16, int8, audit),
+    "bf16": (float16, int8, audit),
+    "ort": (int8, audit),
+    "symmetric": (int8, audit),
+    "nncf": (openvino, int8, audit),
+}
+_PACKAGES = {
+    "fp16": ("onnx", "onnxconverter-common"),
+    "bf16": ("onnx", "ml_dtypes"),
+    "ort": ("onnx", "onnxruntime"),
+    "symmetric": ("onnx", "onnxruntime"),
+    "nncf": ("onnx", "openvino", "nncf"),
+}
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A graph of lower precision. Its files lie in the store.
+
+    Attributes:
+        path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
+        sha256: digest of the ``.onnx`` file; for ``.xml``, of the digests of both files.
+        facts: ``recipe``, ``source_sha256``, ``versions``, ``calibration`` (``sha256`` and ``images``) for INT8, and
+            the counts and ranges of ``export.precision.audit``.
+    """
+
+    path: Path
+    sha256: str
+    facts: dict[str, Any]
+
+
+def make_typed(
+    onnx_path: Path,
+    onnx_sha256: str,
+    recipe: Recipe,
+    store: Store,
+    calibration_set: CalibrationSet | None = None,
+    fixed_batch: int | None = None,
+) -> Typed:
+    """Makes the graph that a recipe describes, or finds it in the store. Equal inputs give equal bytes.
+
+    Args:
+        onnx_path: the FP32 graph; one float32 image input, one output.
+        onnx_sha256: its digest.
+        recipe: what to make.
+        store: where it is kept, as are the ranges that INT8 recipes share.
+        calibration_set: images, for INT8.
+        fixed_batch: the only batch that the graph takes, or None.
+
+    Raises:
+        BenchError: the recipe does not fit the graph, nothing would be converted, or the result does not run.
+        ImportError: a package that this kind of graph needs is not installed.
+        ValueError: an INT8 recipe without a calibration set.
+    """
+    if recipe.precision == "int8" and calibration_set is None:
+        raise ValueError("an INT8 recipe needs calibration images")
+    key_parts = _key_parts(onnx_sha256, recipe)
+    facts: dict[str, Any] = {
+        "recipe": recipe.to_dict(),
+        "source_sha256": onnx_sha256,
+        "versions": json.loads(key_parts["versions"]),
+    }
+    if recipe.precision != "int8":
+        return _get(store, key_parts, ".onnx", _float_maker(onnx_path, recipe, facts))
+    assert calibration_set is not None
+    facts["calibration"] = {"sha256": calibration_set.sha256, "images": calibration_set.n_images}
+    key_parts["calibration"] = calibration_set.sha256
+    if recipe.dialect == "nncf":
+        make = _nncf_maker(onnx_path, recipe, facts, calibration_set, fixed_batch)
+        return _get(store, key_parts, ".xml", make)
+    ranges = stored_ranges(onnx_path, onnx_sha256, recipe, store, calibration_set, fixed_batch)
+    key_parts["ranges"] = recorded_sha256(ranges)
+    return _get(store, key_parts, ".onnx", _qdq_maker(onnx_path, recipe, facts, ranges))
+
+
+def stored_ranges(
+    onnx_path: Path,
+    onnx_sha256: str,
+    recipe: Recipe,
+    store: Store,
+    calibration_set: CalibrationSet,
+    fixed_batch: int | None = None,
+) -> Path:
+    """The file of ``export.precision.calibration.save_ranges`` for this graph, these images and the recipe's method.
+
+    Every recipe of one calibration method shares it: a search over the other settings runs the images once.
+
+    Raises:
+        BenchError: see ``prepare_graph`` and ``tensor_ranges``.
+    """
+    method = {name: recipe.to_dict().get(name) for name in ("calibration", "percentile")}
+
+    def make(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            graph = Path(folder) / "graph.onnx"
+            int8.prepare_graph(onnx_path, graph)
+            found = calibration.tensor_ranges(
+                graph, calibration_set.batches, recipe.calibration, recipe.percentile, fixed_batch
+            )
+        calibration.save_ranges(path, found)
+
+    return store.get_or_make(
+        {
+            "artefact": "ranges",
+            "source": onnx_sha256,
+            "calibration": calibration_set.sha256,
+            "method": json.dumps(method, sort_keys=True),
+            "code": _code_sha256(calibration, int8),
+            "versions": json.dumps(_versions("onnx", "onnxruntime"), sort_keys=True),
+        },
+        ".ranges.json",
+        make,
+    )
+
+
+def _key_parts(onnx_sha256: str, recipe: Recipe) -> dict[str, str]:
+    return {
+        "artefact": "typed",
+        "source": onnx_sha256,
+        "recipe": recipe.key,
+        "code": _code_sha256(*_CODE[recipe.kind]),
+        "versions": json.dumps(_versions(*_PACKAGES[recipe.kind]), sort_keys=True),
+    }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    # onnxruntime and onnxruntime-gpu are the same module under two names.
+    def of(package: str) -> str:
+        if package == "onnxruntime":
+            import onnxruntime
+
+            return str(onnxruntime.__version__)
+        return version(package)
+
+    return {package: of(package) for package in packages}
+
+
+def _code_sha256(*modules: ModuleType) -> str:
+    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
+
+
+def _get(store: Store, key_parts: dict[str, str], suffix: str, make: Callable[[Path], None]) -> Typed:
+    companions = (FACTS, ".bin") if suffix == ".xml" else (FACTS,)
+    path = store.get_or_make(key_parts, suffix, make, companions)
+    sha256 = recorded_sha256(path)
+    if suffix == ".xml":
+        sha256 = hashlib.sha256(f"{sha256}{file_sha256(path.with_suffix('.bin'))}".encode()).hexdigest()
+    return Typed(path, sha256, json.loads(path.with_suffix(FACTS).read_text(encoding="utf-8")))
+
+
+def _float_maker(onnx_path: Path, recipe: Recipe, facts: dict[str, Any]) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        convert = float16.to_float16 if recipe.precision == "fp16" else float16.to_bfloat16
+        model = convert(onnx.load(onnx_path), recipe.exclude)
+        found = audit.audit_float(model, _FLOATS[recipe.precision])
+        _refuse_nothing(found["heavy_converted"], recipe)
+        _write(path, model, {**facts, **found})
+        if recipe.precision == "fp16":  # ONNX Runtime has no BF16 convolution on the CPU
+            float16.check_runs(path)
+
+    return make
+
+
+def _qdq_maker(
+    onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path
+) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            graph = Path(folder) / "graph.onnx"
+            prepared = int8.prepare_graph(onnx_path, graph)
+            model = int8.quantised(graph, calibration.load_ranges(ranges), recipe)
+        found = audit.audit_qdq(model)
+        _refuse_nothing(found["heavy_quantised"], recipe)
+        _write(path, model, {**facts, "prepared": prepared, **found})
+        float16.check_runs(path)
+
+    return make
+
+
+def _nncf_maker(
+    onnx_path: Path,
+    recipe: Recipe,
+    facts: dict[str, Any],
+    calibration_set: CalibrationSet,
+    fixed_batch: int | None,
+) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        openvino.quantise_openvino(onnx_path, path, recipe, calibration_set, fixed_batch)
+        found = audit.audit_openvino(path)
+        _refuse_nothing(found["heavy_quantised"], recipe)
+        _write_facts(path, {**facts, **found})
+
+    return make
+
+
+def _refuse_nothing(heavy: int, recipe: Recipe) -> None:
+    if not heavy:
+        raise BenchError(
+            f"the recipe of {recipe.kind} changes no convolution and no matrix product of the graph",
+            "Exclude fewer nodes, name other op_types, or measure fp32.",
+        )
+
+
+def _write(path: Path, model: Any, facts: dict[str, Any]) -> None:
+    """Writes a checked graph that says in its metadata what it was made of, and its facts beside it."""
+    own = {"recipe": json.dumps(facts["recipe"], sort_keys=True), "source_sha256": facts["source_sha256"]}
+    if "calibration" in facts:
+        own |= {f"calibration_{name}": str(value) for name, value in facts["calibration"].items()}
+    entries = {entry.key: entry.value for entry in model.metadata_props} | own
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(sorted(entries.items())))
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _write_facts(path, facts)
+
+
+def _write_facts(path: Path, facts: dict[str, Any]) -> None:
+    path.with_suffix(FACTS).write_text(json.dumps(facts, sort_keys=True, indent=1), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""DALI on CPUs and CUDA."""

@@ -1,0 +1,215 @@
+"""What DALI's pipelines share: files read in chunks, sorted by who can decode them, and chunks driven through a graph.
+
+A look at each file's markers (``pipelines.imagenet.jpeg``) settles who decodes it: only whole 8-bit grayscale or
+three-component JPEGs go to DALI. Should DALI fail on a file all the same, its graph is dead: the images of that run are
+then decoded one by one, and the graph is built anew for the rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipelines.base import PipelineUnsupported, Preprocess
+from pipelines.dali.graph import Fed, Pixels, Region, Source, region
+from pipelines.imagenet.find import Image
+from pipelines.imagenet.jpeg import plain_size
+from pipelines.reference.pipeline import interpolation_filter, reference_pixels, within_limits
+
+# Pixels that resizing must leave outside of the crop, on both sides together. At the border DALI weighs the pixels that
+# the filter finds otherwise than Pillow: up to 3 grey levels on demo images and 14 on noise, where nothing is cropped.
+BORDER = 8
+
+# Files that one task of a thread reads: a task of its own for each would cost about as much as the reading.
+FILES_PER_TASK = 8
+
+Encoded = tuple[Pixels, Region]
+Taken = TypeVar("Taken")
+
+
+@dataclass
+class Chunk:
+    """Consecutive images: some for DALI, the others handed to the reference at once.
+
+    Attributes:
+        indices: places in the pipeline's list of images.
+        encoded: by index, for DALI: the file's bytes and the region that becomes the crop.
+        by_reference: by index, for the reference: the pixels to come.
+    """
+
+    indices: range
+    encoded: dict[int, Encoded] = field(default_factory=dict)
+    by_reference: dict[int, Future[Pixels]] = field(default_factory=dict)
+
+    def fed(self) -> Fed:
+        """What a run of the graph takes."""
+        files, regions = zip(*self.encoded.values(), strict=True)
+        return Fed(list(files), list(regions))
+
+    def singly(self) -> Iterator[Chunk]:
+        """Each image for DALI in a chunk of its own."""
+        for index, item in self.encoded.items():
+            yield Chunk(range(index, index + 1), {index: item})
+
+
+def refuse_unmatched(preprocess: Preprocess) -> None:
+    """Refuses what DALI's filters do otherwise than the reference.
+
+    Raises:
+        BenchError: the interpolation is not known.
+        PipelineUnsupported: DALI would give other pixels.
+    """
+    interpolation_filter(preprocess)
+    if preprocess.interpolation != "bilinear":
+        raise PipelineUnsupported(
+            f"DALI's {preprocess.interpolation} filter is up to 2 grey levels off the reference's; "
+            "use the pipeline 'reference'"
+        )
+    if preprocess.resize - preprocess.crop < BORDER:
+        raise PipelineUnsupported(
+            f"a crop of {preprocess.crop} from a short side of {preprocess.resize} reaches the image's border, "
+            "where DALI's filter differs from the reference's; use the pipeline 'turbo' or 'reference'"
+        )
+
+
+def read(image: Image, preprocess: Preprocess) -> Encoded | None:
+    """The file and its region, for DALI; None where the reference has to decide.
+
+    A file that cannot be read is the reference's too: it finds the same, and words the reason.
+    """
+    try:
+        data = image.path.read_bytes()
+    except OSError:
+        return None
+    size = plain_size(data)
+    if size is None or not within_limits(*size, preprocess):
+        return None
+    return np.frombuffer(data, np.uint8), region(*size, preprocess)
+
+
+def read_chunks(
+    images: Sequence[Image], size: int, preprocess: Preprocess, pool: ThreadPoolExecutor, ahead: int = 0
+) -> Iterator[Chunk]:
+    """Reads the files, ``size`` of them at a time, and settles who decodes each.
+
+    Args:
+        images: what to read, in this order.
+        size: images a chunk.
+        preprocess: resize and crop are used.
+        pool: decodes what the reference has to, and reads where ``ahead`` is above 0.
+        ahead: chunks that the pool reads before they are asked for; with 0 the caller's thread reads.
+    """
+    n = len(images)
+    starts = range(0, n, size)
+
+    def part(start: int, end: int) -> list[Image]:
+        return [images[index] for index in range(start, min(end, n))]
+
+    if not ahead:
+        for start in starts:
+            some = part(start, start + size)
+            yield _sorted_out(some, start, [read(image, preprocess) for image in some], preprocess, pool)
+        return
+
+    def read_some(some: Sequence[Image]) -> list[Encoded | None]:
+        return [read(image, preprocess) for image in some]
+
+    waiting: deque[tuple[int, list[Future[list[Encoded | None]]]]] = deque()
+    for start in (*starts, *[None] * ahead):
+        if start is not None:
+            end = min(start + size, n)
+            tasks = [
+                pool.submit(read_some, part(place, min(place + FILES_PER_TASK, end)))
+                for place in range(start, end, FILES_PER_TASK)
+            ]
+            waiting.append((start, tasks))
+        if waiting and (start is None or len(waiting) > ahead):
+            first, reading = waiting.popleft()
+            found = [item for task in reading for item in task.result()]
+            yield _sorted_out(part(first, first + size), first, found, preprocess, pool)
+
+
+def _sorted_out(
+    some: Sequence[Image],
+    start: int,
+    found: Sequence[Encoded | None],
+    preprocess: Preprocess,
+    pool: ThreadPoolExecutor,
+) -> Chunk:
+    chunk = Chunk(range(start, start + len(some)))
+    for index, image, item in zip(chunk.indices, some, found, strict=True):
+        if item is not None:
+            chunk.encoded[index] = item
+        else:
+            chunk.by_reference[index] = pool.submit(reference_pixels, image.path, preprocess)
+    return chunk
+
+
+def driven(
+    unread: Iterator[Chunk],
+    build: Callable[[Source], Any],
+    run: Callable[[Any], Any],
+    take: Callable[[Chunk, Any], Taken],
+    one_by_one: Callable[[Chunk], Taken],
+) -> Generator[tuple[Chunk, Taken], None, None]:
+    """Drives chunks through a graph that is always a few of them ahead, and gives each with what came of it.
+
+    Args:
+        unread: the chunks, in order.
+        build: builds the graph on a source; called again after a failure.
+        run: one run of the graph: its result, for the oldest chunk fed that has anything for DALI.
+        take: what DALI made of a chunk, from a run's result (None where the chunk has nothing for DALI).
+        one_by_one: the same of a chunk in which DALI fails on some file, without that.
+    """
+    again: deque[Chunk] = deque()  # were on their way through a graph that died
+    waiting: deque[Chunk] = deque()  # handed to DALI, or to be passed on in their turn
+
+    def source() -> Fed:
+        while True:
+            chunk = again.popleft() if again else next(unread)
+            waiting.append(chunk)
+            if chunk.encoded:
+                return chunk.fed()
+
+    graph = build(source)
+    try:
+        while True:
+            result: Any = None
+            ended = failed = False
+            try:
+                result = run(graph)
+            except StopIteration:
+                ended = True
+            except RuntimeError:
+                # Which run failed is not told reliably; the oldest is taken apart, the others go again.
+                if not any(chunk.encoded for chunk in waiting):
+                    raise
+                failed = True
+            while waiting:
+                chunk = waiting.popleft()
+                yield chunk, one_by_one(chunk) if failed else take(chunk, result)
+                if chunk.encoded:
+                    break
+            if ended:
+                return
+            if failed:
+                again.extendleft(reversed(waiting))
+                waiting.clear()
+                graph = build(source)
+    finally:
+        del graph
+
+
+def once(fed: Fed) -> Callable[[], Fed]:
+    """A source with a single run. A real function: DALI reads the signature of what it is given."""
+    runs = iter([fed])
+
+    def source() -> Fed:
+        return next(runs)
+
+    return source

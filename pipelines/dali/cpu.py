@@ -1,0 +1,118 @@
+"""NVIDIA DALI on the CPU, set up to give the reference's pixels (``pipelines.dali.graph`` says how)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipelines.base import BadImage, Batch, PipelineReport, Preprocess
+from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
+from pipelines.dali.graph import Fed, Pixels, build_graph, import_dali
+from pipelines.imagenet.find import Image
+from pipelines.reference.pipeline import Sample, UnreadableImage, check_counts, collate, reference_pixels
+
+# Images in one run of the graph. Independent of the batch: small runs stay in the processor's cache and bound
+# the memory that decoded photographs take; DALI spreads the images of a run over its threads.
+CHUNK_MIN = 8
+CHUNK_PER_THREAD = 4
+
+
+class DaliPipeline:
+    """DALI for ordinary JPEGs, the reference for whatever else a data set holds (``pipelines.dali.chunks``).
+
+    What DALI does not take, CMYK and PNG among it, is decoded by the reference and listed in ``report.fallbacks``, or
+    in ``report.bad`` where it cannot either, so that both pipelines agree on what is bad. Building DALI anew after a
+    file on which it failed takes a few milliseconds.
+    """
+
+    name: ClassVar[str] = "dali"
+
+    def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
+        check_counts(batch, threads)
+        refuse_unmatched(preprocess)
+        import_dali()
+        self.report = PipelineReport()
+        self._images = images
+        self._batch = batch
+        self._threads = threads
+        self._preprocess = preprocess
+        self._chunk = max(CHUNK_MIN, CHUNK_PER_THREAD * threads)
+        self._pass: Iterator[Batch] = iter(())
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.close()
+        self.report = PipelineReport()
+        self._pass = collate(self._samples(self.report), self._batch, self._preprocess)
+        return self._pass
+
+    def close(self) -> None:
+        """Ends the pass that is running, if any, and frees DALI's threads and memory."""
+        if isinstance(self._pass, Generator):
+            self._pass.close()
+        self._pass = iter(())
+
+    def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="fallback")
+        chunks = read_chunks(self._images, self._chunk, self._preprocess, pool)
+        decoding = driven(chunks, self._build, _run, _on_host, self._one_by_one)
+        try:
+            for chunk, pixels in decoding:
+                yield from self._in_order(chunk, pixels, report)
+        finally:
+            decoding.close()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _build(self, source: Callable[[], Fed]) -> Any:
+        return build_graph(source, self._chunk, self._threads)
+
+    def _one_by_one(self, chunk: Chunk) -> dict[int, Pixels]:
+        """DALI's pixels for each image that it can decode by itself."""
+        pixels: dict[int, Pixels] = {}
+        for alone in chunk.singly():
+            graph = build_graph(once(alone.fed()), 1, 1)
+            try:
+                decoded = _run(graph)
+            except RuntimeError:
+                continue
+            pixels |= {index: np.array(made) for index, made in _on_host(alone, decoded).items()}
+        return pixels
+
+    def _in_order(self, chunk: Chunk, pixels: dict[int, Pixels], report: PipelineReport) -> Iterator[Sample]:
+        for index in chunk.indices:
+            if index in pixels:
+                yield index, pixels[index]
+                continue
+            made = from_reference(chunk, index, self._images[index], self._preprocess, report)
+            if made is not None:
+                yield index, made
+
+
+def from_reference(
+    chunk: Chunk, index: int, image: Image, preprocess: Preprocess, report: PipelineReport
+) -> Pixels | None:
+    """The reference's pixels of an image that DALI did not decode, noted in ``report``; None where it is bad."""
+    try:
+        if index in chunk.by_reference:
+            pixels = chunk.by_reference[index].result()
+        else:
+            pixels = reference_pixels(image.path, preprocess)
+    except UnreadableImage as error:
+        report.bad.append(BadImage(image.image_id, str(error)))
+        return None
+    report.fallbacks.append(image.image_id)
+    return pixels
+
+
+def _run(graph: Any) -> Any:
+    (decoded,) = graph.run()
+    return decoded
+
+
+def _on_host(chunk: Chunk, decoded: Any) -> dict[int, Pixels]:
+    """DALI's pixels by index. They lie in DALI's memory: copy before the graph runs again."""
+    if not chunk.encoded:
+        return {}
+    return dict(zip(chunk.encoded, decoded.as_array(), strict=True))

@@ -1,0 +1,108 @@
+"""The DALI pipeline's steps, one at a time, from the operators of its full graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.base import PipelineUnsupported, Preprocess
+from pipelines.dali.graph import Fed, Pixels, build_decoder, build_resizer, region, whole
+from pipelines.imagenet.jpeg import plain_size
+from pipelines.reference.pipeline import UnreadableImage, normalise
+
+# As in the full pipeline: small runs stay in the processor's cache.
+CHUNK_PER_THREAD = 4
+
+
+class DaliStages:
+    """DALI's steps; see ``pipelines.base.Stages``.
+
+    Each step is a graph that answers what it was fed, with no prefetching. The full graph resizes and crops in one
+    step, through the region of interest; ``crop`` here is that step on an image that has its final size already.
+    """
+
+    def __init__(self, preprocess: Preprocess, threads: int = 1) -> None:
+        self._preprocess = preprocess
+        self._chunk = CHUNK_PER_THREAD * threads
+        self._decoder = Graph(lambda source: build_decoder(source, self._chunk, threads))
+        self._resizer = Graph(lambda source: build_resizer(source, self._chunk, threads))
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        return self.decode_all([data])[0]
+
+    def decode_all(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+        for data in files:
+            if not plain_size(data):
+                raise PipelineUnsupported("DALI leaves files that are no plain JPEG to the reference")
+        decoded = []
+        for some in self._chunks(files):
+            encoded = [np.frombuffer(data, np.uint8) for data in some]
+            try:
+                found = self._decoder.run(Fed(encoded, []))
+                decoded += [np.array(found.at(place)) for place in range(len(encoded))]
+            except RuntimeError as error:
+                raise UnreadableImage(" ".join(str(error).split())) from error
+        return decoded
+
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        fed = Fed([pixels], [whole(pixels.shape[0], pixels.shape[1], self._preprocess)])
+        return np.array(self._resizer.run(fed).at(0))
+
+    def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        cropped: Pixels = self._cropped([pixels])[0]
+        return cropped
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return normalise(pixels, self._preprocess)
+
+    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        side = self._preprocess.crop
+        planes = np.empty((len(images), 3, side, side), np.float32)
+        for first, some in enumerate(self._chunks(images)):
+            for place, pixels in enumerate(self._cropped(some), first * self._chunk):
+                normalise(pixels, self._preprocess, out=planes[place])
+        return planes
+
+    def _cropped(self, images: Sequence[Pixels]) -> Pixels:
+        """uint8, ``(n, crop, crop, 3)``, of at most a chunk of images."""
+        regions = [region(pixels.shape[0], pixels.shape[1], self._preprocess) for pixels in images]
+        return np.array(self._resizer.run(Fed(list(images), regions)).as_array())
+
+    def _chunks(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        for first in range(0, len(items), self._chunk):
+            yield items[first : first + self._chunk]
+
+    def close(self) -> None:
+        self._decoder.close()
+        self._resizer.close()
+
+
+class Graph:
+    """A DALI graph that is run by calls. It is built with the first, and built anew after one that failed."""
+
+    def __init__(self, build: Callable[[Callable[[], Fed]], Any]) -> None:
+        self._build = build
+        self._graph: Any = None
+        self._fed: list[Fed] = []
+
+    def run(self, fed: Fed) -> Any:
+        """DALI's result on the host, which lies in DALI's own memory until the next run.
+
+        Raises:
+            RuntimeError: DALI cannot.
+        """
+        self._fed = [fed]
+        if self._graph is None:
+            self._graph = self._build(lambda: self._fed.pop())
+        try:
+            (result,) = self._graph.run()
+        except RuntimeError:
+            self.close()
+            raise
+        return result.as_cpu()
+
+    def close(self) -> None:
+        self._graph = None

@@ -1,0 +1,1 @@
+"""The demo set of labelled images."""

@@ -1,0 +1,282 @@
+"""A small, procedural, labelled ImageNet-layout set, for machines without ImageNet.
+
+A class is a shape, a ground's pattern and a hue: class ``100 * shape + 10 * texture + hue`` has the wnid of
+that place among the 1000 sorted wnids. Images are made by seed and never committed. The same bytes come out
+on every machine with the pinned Pillow and NumPy; fingerprints of the standard sets are in
+``fingerprints.json``, and ``make_demo`` checks them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL
+from filelock import FileLock
+
+from pipelines.demo.file import SPLITS, class_of, relative_path, write_image
+from pipelines.demo.marker import (
+    MARKER,
+    UNFINISHED,
+    DemoSet,
+    fingerprint_of,
+    read_marker,
+    read_set,
+    write_set,
+)
+from pipelines.imagenet.wnids import wnids
+from scarlet.errors import BenchError, unknown_name
+
+REVISION = 1  # of the generator: raised whenever the bytes it makes change
+PINNED = {"pillow": "13.0.0", "numpy": "2.4.6"}  # what the published fingerprints were made with
+QUICK_IMAGES = 512
+FULL_IMAGES = 2000
+DEFAULT_SEED = 2026
+CHUNK = 16  # images per task of a worker process
+
+LOCK = ".scarlet-demo.lock"
+IMAGES = "valid"
+
+
+def make_demo(
+    out: Path,
+    images: int = QUICK_IMAGES,
+    split: str = "val",
+    seed: int = DEFAULT_SEED,
+    *,
+    processes: int | None = None,
+    accept_other_bytes: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DemoSet:
+    """Makes ``out`` hold exactly this set; a complete one is left alone, an unfinished one is finished.
+
+    Image number i depends on the seed, the split and i alone, so a smaller set is the beginning of a larger
+    one, and the number of processes does not matter. The marker file is written last.
+
+    Args:
+        out: the folder; images go to ``out/valid/<wnid>/``. It must be empty, absent or a demo set.
+        images: how many, at least 1. Each run of 1000 holds every class once.
+        split: one of ``SPLITS``; no image is in two splits.
+        seed: at least 0.
+        processes: worker processes; None for the number of cores allowed.
+        accept_other_bytes: keep a set whose bytes differ from the published ones, and say so in its marker.
+        on_progress: called with (images done, images) as the files are written.
+
+    Raises:
+        BenchError: an argument is out of range, the folder holds something else or cannot be written, or the
+            bytes made here are not the published ones.
+    """
+    _check_arguments(images, split, seed)
+    wanted = DemoSet(REVISION, split, seed, images, "", "", PIL.__version__, np.__version__)
+    with _as_bench_error(out):
+        _check_folder(out)
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / LOCK):
+            present = _complete(out, wanted, accept_other_bytes)
+            if present is None:
+                present = _make(out, wanted, processes or _cores(), accept_other_bytes, on_progress)
+    return present
+
+
+def published_fingerprint(split: str, seed: int, images: int) -> str | None:
+    """The fingerprint committed for a set of this revision, or None if there is none."""
+    table: dict[str, str] = json.loads(Path(__file__).with_name("fingerprints.json").read_text("utf-8"))
+    return table.get(fingerprint_key(split, seed, images))
+
+
+def fingerprint_key(split: str, seed: int, images: int) -> str:
+    """A set's name in the table of published fingerprints."""
+    return f"revision {REVISION}, {split}, seed {seed}, {images} images"
+
+
+def image_paths(split: str, images: int) -> list[str]:
+    """Where the first images of a split lie under the set's folder, in the order of making."""
+    return [relative_path(wnids()[class_of(index)], split, index) for index in range(images)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_arguments(images: int, split: str, seed: int) -> None:
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if images < 1:
+        raise BenchError(f"a demo set of {images} images was asked for", "Ask for at least 1.")
+    if seed < 0:
+        raise BenchError(f"the demo set's seed is {seed}", "Use 0 or more.")
+
+
+def _check_folder(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BenchError(f"{out} is not a folder", "Name another place for the demo set.")
+    names = {path.name for path in out.iterdir()}
+    if names and not names & {MARKER, UNFINISHED, LOCK}:
+        raise BenchError(
+            f"{out} holds something that is not a demo set", "Name an empty or a new folder for the demo set."
+        )
+
+
+@contextmanager
+def _as_bench_error(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BenchError(
+            f"the demo set cannot be written to {out}: {error.strerror or error}",
+            "Free some space (512 images take about 60 MB) or name a folder that can be written.",
+        ) from error
+
+
+def _complete(out: Path, wanted: DemoSet, accept_other_bytes: bool) -> DemoSet | None:
+    """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
+    found = read_marker(out)
+    if found is None:
+        return None
+    verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
+    same = (found.revision, found.split, found.seed, found.images) == (
+        wanted.revision,
+        wanted.split,
+        wanted.seed,
+        wanted.images,
+    )
+    paths = image_paths(wanted.split, wanted.images)
+    if not same or (verdict == "differs" and not accept_other_bytes):
+        return None
+    if set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
+        return None
+    return replace(found, verdict=verdict)
+
+
+def _verdict(demo_set: DemoSet, fingerprint: str) -> str:
+    published = published_fingerprint(demo_set.split, demo_set.seed, demo_set.images)
+    if published is None:
+        return "not published"
+    return "as published" if fingerprint == published else "differs"
+
+
+def _present(out: Path) -> list[str]:
+    return [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("*/*.JPEG")]
+
+
+def _make(
+    out: Path,
+    wanted: DemoSet,
+    processes: int,
+    accept_other_bytes: bool,
+    on_progress: Callable[[int, int], None] | None,
+) -> DemoSet:
+    paths = image_paths(wanted.split, wanted.images)
+    (out / MARKER).unlink(missing_ok=True)
+    # Files are written whole, so those of an unfinished set can be trusted if the same versions made them.
+    keep = set(paths) if read_set(out / UNFINISHED) == wanted else set()
+    for path in _present(out):
+        if path not in keep:
+            (out / path).unlink()
+    write_set(out / UNFINISHED, wanted)
+    _draw_missing(out, wanted, paths, processes, on_progress)
+
+    fingerprint = fingerprint_of(out, paths)
+    verdict = _verdict(wanted, fingerprint)
+    if verdict == "differs" and not accept_other_bytes:
+        # The next call is to trust nothing that lies here.
+        (out / UNFINISHED).write_text("{}\n", encoding="utf-8")
+        raise BenchError(
+            f"the demo images made here differ from the published ones (found Pillow {wanted.pillow} and "
+            f"NumPy {wanted.numpy}, published with {PINNED['pillow']} and {PINNED['numpy']})",
+            "Install the pinned versions, or accept other bytes (accuracy is then not the model card's).",
+        )
+    made = replace(wanted, fingerprint=fingerprint, verdict=verdict)
+    write_set(out / MARKER, made)
+    (out / UNFINISHED).unlink()
+    return made
+
+
+def _draw_missing(
+    out: Path,
+    wanted: DemoSet,
+    paths: list[str],
+    processes: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    report = on_progress or (lambda done, total: None)
+    missing = [index for index, path in enumerate(paths) if not (out / path).exists()]
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+    done = len(paths) - len(missing)
+    report(done, len(paths))
+    if processes == 1 or len(chunks) < 2:
+        for chunk in chunks:
+            done += _draw_chunk(out, wanted, [paths[i] for i in chunk], chunk)
+            report(done, len(paths))
+        return
+    # Not fork: the caller may have torch's threads running, which a forked child would wait for for ever.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=spawn) as pool:
+        jobs = [pool.submit(_draw_chunk, out, wanted, [paths[i] for i in chunk], chunk) for chunk in chunks]
+        try:
+            for job in as_completed(jobs):
+                done += job.result()
+                report(done, len(paths))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _draw_chunk(out: Path, wanted: DemoSet, paths: Sequence[str], indices: Sequence[int]) -> int:
+    """Writes some images; returns how many. Runs in a worker process."""
+    for path, index in zip(paths, indices, strict=True):
+        write_image(out, path, wanted.split, wanted.seed, index)
+    return len(indices)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of ``python -m pipelines.demo.make``; returns the exit code (2 for a user's mistake)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.demo.make", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=QUICK_IMAGES)
+    parser.add_argument("--split", default="val", help="val, train, tune or calib")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--processes", type=int, default=None)
+    parser.add_argument("--accept-other-bytes", action="store_true")
+    chosen = parser.parse_args(arguments)
+    try:
+        made = make_demo(
+            chosen.out,
+            chosen.images,
+            chosen.split,
+            chosen.seed,
+            processes=chosen.processes,
+            accept_other_bytes=chosen.accept_other_bytes,
+            on_progress=print_progress,
+        )
+    except BenchError as error:
+        print(f"error: {error.what}\n{error.do}", file=sys.stderr)
+        return 2
+    print(
+        f"{made.images} {made.split} images in {chosen.out}, "
+        f"fingerprint {made.fingerprint[:16]} ({made.verdict})"
+    )
+    return 0
+
+
+def print_progress(done: int, total: int) -> None:
+    """A line at each tenth of the way."""
+    if done == total or done * 10 // total != max(0, done - CHUNK) * 10 // total:
+        print(f"{done} of {total} images", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""ImageNet's validation images on disk, and their labels."""

@@ -1,0 +1,228 @@
+"""Finds and labels the images of an ImageNet-layout validation set."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.imagenet.wnids import first_few, wnids
+from scarlet.errors import BenchError
+
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+# Where the images may be under the data folder; the first of these that holds any is taken. The last but one
+# are the official archive's and Kaggle's.
+PLACES = ("valid", "val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val", "")
+
+# Written by pipelines.demo.make into the folder of a set that it made.
+DEMO_MARKER = ".scarlet-demo.json"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One validation image.
+
+    Attributes:
+        image_id: path relative to the data folder, with forward slashes; stable across machines.
+        path: where the file is.
+        label: class index 0..999: the wnid's place among all 1000 sorted wnids.
+    """
+
+    image_id: str
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images found under a data folder.
+
+    Attributes:
+        root: the folder the ids are relative to.
+        images: in order of ``image_id``.
+        layout: ``folders``, ``val.txt`` or ``devkit``.
+        fingerprint: hex SHA-256 over ids, labels and file sizes; equal sets have equal fingerprints. Contents
+            are not read: that would take minutes for 50,000 files.
+        is_demo: the set was made by ``pipelines.demo.make``.
+    """
+
+    root: Path
+    images: tuple[Image, ...]
+    layout: str
+    fingerprint: str
+    is_demo: bool = False
+
+
+@dataclass
+class _Found:
+    """What one folder holds: file sizes in bytes by name, directly inside and by class folder."""
+
+    folder: Path
+    flat: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+def find_images(data: Path) -> ImageSet:
+    """Finds the validation images under ``data`` and labels them.
+
+    Looks in ``valid``, ``val``, the folders of the official and of Kaggle's archive, then in ``data`` itself,
+    and takes the first that holds images, in one of three layouts:
+
+    - class folders named by wnid, any number of the 1000; the label never depends on which are there;
+    - files without folders, and ``val.txt`` beside or above them with a line ``name label`` for each
+      (labels 0..999, as Caffe's ``val.txt``);
+    - files named ``ILSVRC2012_val_00000001.JPEG`` and so on, and the official development kit in ``data``.
+
+    Files are images by their suffix (jpeg, jpg, png in any case); hidden ones are ignored. One ``stat`` a
+    file is made, and no file is opened: whether it can be decoded shows when it is.
+
+    Raises:
+        BenchError: there is no such folder, no image, no label for an image, or a folder cannot be read.
+    """
+    root = Path(os.path.abspath(Path(data).expanduser()))
+    if not root.exists():
+        raise BenchError(f"there is no folder {root}", "Give the folder that holds the validation images.")
+    if not root.is_dir():
+        raise BenchError(f"{root} is not a folder", "Give the folder that holds the validation images.")
+    for place in PLACES:
+        folder = root / place
+        if not folder.is_dir():
+            continue
+        found = _scan(folder)
+        if found.unknown:
+            raise _unknown_folders(found)
+        if found.classes and found.flat:
+            raise BenchError(
+                f"{len(found.flat)} images lie beside the class folders of {folder}, and so have no class: "
+                f"{first_few(sorted(found.flat))}",
+                "Move them into class folders or out of the data folder.",
+            )
+        if found.classes or found.flat:
+            return _image_set(root, found)
+    raise BenchError(
+        f"{root} holds no images (*{', *'.join(IMAGE_SUFFIXES)})",
+        "Expected are class folders such as n01440764, in this folder or in valid/ or val/ inside it.",
+    )
+
+
+def _scan(folder: Path) -> _Found:
+    found = _Found(folder)
+    known = frozenset(wnids())
+    places = {place.split("/")[0] for place in PLACES}
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if entry.name in known:
+                images = dict(_image_sizes(Path(entry.path)))
+                if images:
+                    found.classes[entry.name] = images
+            elif entry.name not in places and next(_image_sizes(Path(entry.path)), None):
+                found.unknown.append(entry.name)
+        elif _is_image(entry):
+            found.flat[entry.name] = _size_bytes(entry)
+    return found
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, without hidden entries."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise BenchError(
+            f"cannot read the folder {folder}: {error.strerror}", "Check its permissions and the disk."
+        ) from error
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _image_sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    for entry in _entries(folder):
+        if _is_image(entry) and not entry.is_dir():
+            yield entry.name, _size_bytes(entry)
+
+
+def _size_bytes(entry: os.DirEntry[str]) -> int:
+    """The file's size, -1 for a dangling link: it stays in the set, and is listed as bad when it is read."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return -1
+
+
+def _unknown_folders(found: _Found) -> BenchError:
+    count = len(found.unknown)
+    folders = "a folder" if count == 1 else f"{count} folders"
+    return BenchError(
+        f"{found.folder} holds {folders} of images that no ImageNet class is named by: "
+        f"{first_few(sorted(found.unknown))}",
+        "Class folders are named by one of the 1000 wnids of ILSVRC2012, n and eight digits, such as n01440764.",
+    )
+
+
+def _image_set(root: Path, found: _Found) -> ImageSet:
+    if found.classes:
+        layout = "folders"
+        place = {wnid: label for label, wnid in enumerate(wnids())}
+        files = [
+            (f"{wnid}/{name}", place[wnid], size)
+            for wnid, sizes in found.classes.items()
+            for name, size in sizes.items()
+        ]
+    else:
+        from pipelines.imagenet.labels import flat_labels  # only this layout reads label files
+
+        layout, labels = flat_labels(root, found.folder, sorted(found.flat))
+        files = [(name, labels[name], size) for name, size in found.flat.items()]
+    below = found.folder.relative_to(root).as_posix()
+    prefix = "" if below == "." else f"{below}/"
+    files.sort()
+    digest = hashlib.sha256()
+    images = []
+    for name, label, size in files:
+        image_id = prefix + name
+        try:
+            digest.update(f"{image_id}\0{label}\0{size}\n".encode())
+        except UnicodeEncodeError as error:
+            raise BenchError(f"the file name {image_id!r} is not valid UTF-8", "Rename the file.") from error
+        images.append(Image(image_id, found.folder / name, label))
+    is_demo = (root / DEMO_MARKER).is_file()
+    return ImageSet(root, tuple(images), layout, digest.hexdigest(), is_demo)
+
+
+def subset(images: Sequence[Image], n: int, seed: int = 0) -> tuple[Image, ...]:
+    """``n`` of the images, as evenly over the classes as they allow, in order of their ids.
+
+    Every class gives one image before any gives a second. The order within and among classes comes from
+    hashes of the seed with ids and labels: the same on every machine, and a larger subset contains a smaller.
+
+    Args:
+        images: what to choose from.
+        n: how many; all of them where there are not so many.
+        seed: another seed, another choice.
+
+    Raises:
+        ValueError: ``n`` is below one.
+    """
+    if n < 1:
+        raise ValueError(f"a subset needs at least one image, not {n}")
+    by_class: dict[int, list[Image]] = defaultdict(list)
+    for image in images:
+        by_class[image.label].append(image)
+    turns = []
+    for label, members in by_class.items():
+        members.sort(key=lambda image: _rank(seed, image.image_id))
+        class_rank = _rank(seed, str(label))
+        turns += [(turn, class_rank, image) for turn, image in enumerate(members)]
+    turns.sort(key=lambda item: item[:2])
+    return tuple(sorted((image for _, _, image in turns[:n]), key=lambda image: image.image_id))
+
+
+def _rank(seed: int, text: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{text}".encode()).digest()

@@ -1,0 +1,1 @@
+"""How far a pipeline's pixels are from the reference's."""

@@ -1,0 +1,1 @@
+"""The fast pipeline on a CPU: libjpeg-turbo."""

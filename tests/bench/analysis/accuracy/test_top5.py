@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.analysis.accuracy.top5 import Predictions, top_and_margin
+
+
+def test_top_five_are_in_order_and_the_margin_is_of_probabilities() -> None:
+    logits = np.log(np.array([[0.05, 0.4, 0.1, 0.25, 0.15, 0.05]], dtype=np.float32))
+    top, margin = top_and_margin(logits)
+    assert top.tolist() == [[1, 3, 4, 2, 0]]
+    assert margin[0] == pytest.approx(0.4 - 0.25, abs=1e-6)
+
+
+def test_equal_logits_are_ordered_by_class() -> None:
+    top, margin = top_and_margin(np.zeros((2, 7), dtype=np.float32))
+    assert top.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert margin.tolist() == [0.0, 0.0]
+
+
+def test_large_logits_do_not_overflow() -> None:
+    top, margin = top_and_margin(np.array([[3e38, 1.0, 0.0, 0.0, 0.0, 0.0]], dtype=np.float32))
+    assert top[0, 0] == 0
+    assert margin[0] == 1.0
+
+
+def test_fewer_classes_than_five_are_filled_with_minus_one() -> None:
+    top, margin = top_and_margin(np.array([[0.0, 1.0]], dtype=np.float32))
+    assert top.tolist() == [[1, 0, -1, -1, -1]]
+    top, margin = top_and_margin(np.array([[0.0]], dtype=np.float32))
+    assert top.tolist() == [[0, -1, -1, -1, -1]]
+    assert margin.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_not_finite_is_refused(poison: float) -> None:
+    logits = np.zeros((3, 10), dtype=np.float32)
+    logits[1, 4] = poison
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        top_and_margin(logits)
+
+
+def test_predictions_add_up_over_batches() -> None:
+    source = np.random.default_rng(0)
+    logits = source.standard_normal((10, 20)).astype(np.float32)
+    whole, parts = Predictions(), Predictions()
+    whole.add(np.arange(10), logits)
+    for start in (0, 4, 8):
+        parts.add(np.arange(10)[start : start + 4], logits[start : start + 4])
+    assert parts.n_images == 10
+    for one, other in zip(whole.columns(), parts.columns(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_images_make_empty_columns() -> None:
+    index, top, margin = Predictions().columns()
+    assert (index.shape, top.shape, margin.shape) == ((0,), (0, 5), (0,))
+
+
+def test_a_row_too_few_is_noticed() -> None:
+    with pytest.raises(ValueError, match="3 images went in and 2 rows"):
+        Predictions().add(np.arange(3), np.zeros((2, 5), dtype=np.float32))

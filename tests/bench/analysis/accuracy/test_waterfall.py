@@ -1,0 +1,150 @@
+"""The waterfall: which Case a step comes from, and what the step lost, on predictions made for it."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_run import case, end, make_run
+
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.accuracy.waterfall import UNOPTIMISED, steps, tree
+from bench.record.case import Case
+from bench.report import waterfall as shown
+from bench.report import write_all
+
+N = 200
+START = case(scenario="accuracy", pipeline="reference", batch=32)
+DALI = replace(START, pipeline="dali")
+GRAPH = replace(DALI, backend="onnxruntime", options=UNOPTIMISED)
+ORT = replace(DALI, backend="onnxruntime")
+INT8 = replace(ORT, precision="int8", options=(("dialect", "ort"),))
+OPENVINO = replace(DALI, backend="openvino")
+CASES = (START, DALI, GRAPH, ORT, INT8, OPENVINO)
+
+
+def run_with(path: Path, wrong: dict[Case, int], planned: tuple[Case, ...] = CASES) -> ScoredRun:
+    """A run in which each Case is wrong on its first so many images."""
+    folder = make_run(path, planned)
+    ids = [f"{place:04}" for place in range(N)]
+    for each in planned:
+        top = np.tile(np.arange(5, dtype=np.int16), (N, 1))
+        top[: wrong.get(each, 0), 0] = 7
+        folder.write_predictions_part(
+            each.case_id,
+            image_id=ids,
+            label=np.zeros(N, np.int16),
+            top=top,
+            margin=np.full(N, 0.5, np.float32),
+        )
+        end(folder, each)
+    return ScoredRun.open(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("present", "child", "parent", "change"),
+    [
+        (CASES, DALI, START, "pixels by dali"),
+        (CASES, GRAPH, DALI, "the ONNX graph"),
+        (CASES, ORT, GRAPH, "onnxruntime's own graph"),
+        (CASES, OPENVINO, GRAPH, "openvino's own graph"),
+        (CASES, INT8, ORT, "INT8"),
+        ((START, DALI, ORT, INT8), ORT, DALI, "the ONNX graph"),
+        ((START, ORT), ORT, None, None),
+        ((ORT, INT8), INT8, ORT, "INT8"),
+        (
+            (DALI, replace(DALI, options=(("form", "plain"),))),
+            replace(DALI, options=(("form", "plain"),)),
+            DALI,
+            "form=plain",
+        ),
+        ((DALI, replace(DALI, device="cuda")), replace(DALI, device="cuda"), DALI, "CUDA"),
+        ((ORT, replace(ORT, device="cuda")), replace(ORT, device="cuda"), ORT, "CUDA"),
+        ((DALI, replace(DALI, precision="bf16")), replace(DALI, precision="bf16"), DALI, "BF16"),
+        (
+            (START, replace(DALI, batch=7, threads=3)),
+            replace(DALI, batch=7, threads=3),
+            START,
+            "pixels by dali",
+        ),
+    ],
+)
+def test_a_case_comes_from_the_one_it_differs_from_in_one_thing(
+    present: tuple[Case, ...], child: Case, parent: Case | None, change: str | None
+) -> None:
+    link = tree(present)[child]
+    assert link == (None if parent is None else (parent, change))
+
+
+def test_each_step_has_its_own_loss_and_the_sum(tmp_path: Path) -> None:
+    found = steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2}))
+    assert [step.case for step in found] == [START, DALI, GRAPH, ORT, INT8, OPENVINO]
+    assert [step.depth for step in found] == [0, 1, 2, 3, 4, 3]
+    by_case = {step.case: step for step in found}
+    assert by_case[START].ledger is None
+    losses = {
+        step.case: step.ledger.top1.difference_points for step in found if step.ledger and step.ledger.top1
+    }
+    assert losses == pytest.approx({DALI: -1.0, GRAPH: 0.0, ORT: 0.0, INT8: -9.0, OPENVINO: 0.0})
+    total = by_case[INT8].total
+    assert total is not None
+    assert total.top1 is not None
+    assert total.top1.difference_points == pytest.approx(-10.0)
+
+
+def test_the_table_tells_each_step(tmp_path: Path) -> None:
+    table = shown.table(steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})))
+    assert table is not None
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert len(rows) == 6
+    int8 = next(cells for name, cells in rows.items() if "int8" in name)
+    assert int8[0] == "INT8"
+    assert int8[1] == "90.0"
+    assert int8[2].startswith("-9.0 (")
+    assert int8[4] == "18"
+    assert int8[5].startswith("-10.0 (")
+
+
+def test_random_weights_give_flips_and_no_loss(tmp_path: Path) -> None:
+    random = tuple(replace(each, weights="random") for each in (START, DALI))
+    found = steps(run_with(tmp_path / "run", {random[1]: 3}, random))
+    table = shown.table(found)
+    assert table is not None
+    assert table.rows[1][2:] == ("", "", "", "3", "")
+    assert shown.chart(found, is_demo=False) is None
+    assert shown.write_figure(tmp_path / "run", found, is_demo=False) is None
+
+
+def test_one_case_is_no_waterfall(tmp_path: Path) -> None:
+    assert shown.table(steps(run_with(tmp_path / "run", {}, (START,)))) is None
+
+
+def test_the_figure_is_drawn_from_the_same_numbers(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})
+    path = shown.write_figure(run.path, steps(run), is_demo=True)
+    assert path == run.path / "figures" / "accuracy-waterfall.svg"
+    first = path.read_bytes()
+    text = "".join(ElementTree.fromstring(first).itertext())
+    for word in ("INT8", "lost", "not resolved", "demo data: not ImageNet accuracy"):
+        assert word in text
+    shown.write_figure(run.path, steps(run), is_demo=True)
+    assert path.read_bytes() == first
+    drawn = shown.chart(steps(run), is_demo=False)
+    assert drawn is not None
+    bars = {bar["step"].split(":")[0]: bar for bar in drawn.to_dict()["data"]["values"]}
+    assert (bars["INT8"]["from"], bars["INT8"]["to"]) == pytest.approx((99.0, 90.0))
+    assert bars["INT8"]["effect"] == "lost"
+    assert bars["pixels by dali"]["effect"] == "not resolved"
+
+
+def test_the_report_shows_the_waterfall_where_there_are_several_steps(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", {INT8: 20})
+    report = write_all(run.path)["markdown"].read_text()
+    assert "## Where accuracy was lost" in report
+    assert "(figures/accuracy-waterfall.svg)" in report
+    assert (run.path / "figures" / "accuracy-waterfall.svg").exists()
+    short = run_with(tmp_path / "short", {DALI: 3}, (START, DALI))
+    assert "## Where accuracy was lost" not in write_all(short.path)["markdown"].read_text()

@@ -1,0 +1,389 @@
+"""The three runtimes tell of their nodes: recorded pieces, and a tiny network in each of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from bench.backends.base import ModelFiles, Unsupported
+from bench.backends.onnxruntime.profiler import nodes_of as onnxruntime_nodes
+from bench.backends.openvino.profiler import last_call
+from bench.backends.openvino.profiler import nodes_of as openvino_nodes
+from bench.backends.profiler import CALLS_PER_TURN, DROPPED_CALLS, FIRST_DROPPED_CALLS, measure, node_names
+from bench.backends.pytorch.profiler import PyTorchProfiler
+from bench.record.case import Case
+from bench.studies.profile import model, worker
+from bench.studies.profile.layers import NETWORK, join, join_modules, short_name
+from export.compare.onnx_values import OnnxValues
+from pipelines.imagenet.find import Image, find_images
+from scarlet.cost import measure_cost
+from scarlet.errors import BenchError
+
+# --- recorded pieces ------------------------------------------------------------------------------------------
+
+
+def event(name: str, op: str, dur: int, index: str, **sizes: str) -> dict[str, Any]:
+    args = {"op_name": op, "node_index": index, "output_type_shape": [{"float": [1, 1000]}], **sizes}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "dur": dur, "ts": 0, "args": args}
+
+
+def run_of(*durations: int) -> list[dict[str, Any]]:
+    sizes = {"activation_size": "5120", "output_size": "4000", "parameter_size": "4000"}
+    return [
+        event("classifier/Gemm", "Gemm", durations[0], "177", **sizes),
+        {"cat": "Node", "name": "classifier/Gemm_fence_after", "dur": 1, "ts": 0, "args": {}},
+        event("Mul_670", "Mul", durations[1], "670"),
+        {"cat": "Session", "name": "SequentialExecutor::Execute", "dur": 99, "ts": 0},
+        {"cat": "Session", "name": "model_run", "dur": 100, "ts": 0, "args": {}},
+    ]
+
+
+GRAPH = [
+    SimpleNamespace(
+        name="classifier/Gemm", op_type="Gemm", input=["flat", "weight", "bias"], output=["scores"]
+    ),
+    SimpleNamespace(name="", op_type="Mul", input=["scores"], output=["logits"]),
+]
+EVENTS = [{"cat": "Session", "name": "session_initialization", "dur": 5, "ts": 0, "args": {}}]
+EVENTS += run_of(9000, 900) + run_of(400, 20) + run_of(410, 21)
+
+
+def test_onnx_runtimes_events_become_nodes_of_the_runs_that_count() -> None:
+    constants = {"weight": 1280 * 1000 * 4, "bias": 4000}
+    gemm, mul = onnxruntime_nodes(EVENTS, GRAPH, constants, [False, True, True])
+    assert gemm.samples_ns == (400_000.0, 410_000.0)
+    assert (gemm.name, gemm.op, gemm.kernel, gemm.originals) == (
+        "classifier/Gemm",
+        "Gemm",
+        "float",
+        ("classifier/Gemm",),
+    )
+    # The profile itself leaves out weights that were packed beforehand.
+    assert gemm.bytes_moved == 5120 + 4000 + 1280 * 1000 * 4 + 4000
+    assert mul.inputs == ("scores",)
+    assert mul.bytes_moved is None
+
+
+def test_a_graph_that_does_not_go_with_the_events_tells_nothing() -> None:
+    gemm, mul = onnxruntime_nodes(EVENTS, GRAPH[::-1], {"weight": 1}, [False, False, True])
+    assert (gemm.inputs, mul.inputs) == ((), ())
+    assert gemm.bytes_moved == 5120 + 4000 + 4000
+
+
+def test_a_profile_that_was_cut_off_is_refused() -> None:
+    with pytest.raises(BenchError, match="holds 3 of 4 calls"):
+        onnxruntime_nodes(EVENTS, GRAPH, {}, [True] * 4)
+
+
+def test_openvinos_running_means_become_times_of_calls() -> None:
+    # 4 calls of 10 us, then one of 60: the mean goes from 10 to 20.
+    assert last_call({"a": 10_000.0}, {"a": 20_000.0, "new": 3_000.0}, 5) == {"a": 60_000.0, "new": 15_000.0}
+
+
+def test_openvinos_counters_meet_the_execution_graph() -> None:
+    described = [
+        {"name": "input", "op": "Input", "kernel": "", "originals": ["input"], "tensors": []},
+        {
+            "name": "a/Conv/WithoutBiases",
+            "op": "Convolution",
+            "kernel": "brgconv_avx512_1x1_I8",
+            "originals": ["a/Conv"],
+            "tensors": [(8, [1, 3, 4, 4]), (8, [16, 3, 1, 1]), (32, [16]), (8, [1, 16, 4, 4])],
+        },
+    ]
+    empty = {"kernel": "", "tensors": []}
+    described += [
+        {"name": "a/Pool", "op": "Reduce", "originals": ["a/Pool"], **empty},
+        {"name": "a/Pool_abcd_acdb_b", "op": "Reorder", "originals": [], **empty},
+    ]
+    nothing = dict.fromkeys(("input", "a/Pool", "a/Pool_abcd_acdb_b"), 0.0)
+    samples = [{"a/Conv/WithoutBiases": 5.0, "stranger": 1.0, **nothing}, {"a/Conv/WithoutBiases": 6.0}]
+    conv, pool, stranger = openvino_nodes(described, samples)
+    assert (pool.name, pool.samples_ns) == ("a/Pool", (0.0, 0.0)), (
+        "too fast for the clock, yet not fused away"
+    )
+    assert (conv.samples_ns, conv.originals) == ((5.0, 6.0), ("a/Conv",))
+    assert conv.bytes_moved == 48 + 48 + 64 + 256
+    assert (stranger.name, stranger.samples_ns) == ("stranger", (1.0, 0.0)), "its time is shown all the same"
+
+
+def test_turns_alternate_and_their_first_calls_are_dropped() -> None:
+    said: list[str] = []
+    profiler = SimpleNamespace(
+        resolution_ns=7,
+        turn=lambda pixels, dropped, calls: said.append(f"profiled {dropped}+{calls}") or [2] * calls,
+        nodes=list,
+    )
+    backend: Any = SimpleNamespace(infer=lambda pixels: said.append("plain"))
+    ticks, cpu_ticks = iter(range(1000)), iter(range(0, 3000, 3))
+    clocks: Any = [lambda: next(ticks), lambda: next(cpu_ticks)]
+    recording = measure(backend, cast(Any, profiler), np.zeros(1, np.float32), CALLS_PER_TURN + 1, *clocks)
+    first = ["plain"] * (FIRST_DROPPED_CALLS + CALLS_PER_TURN) + [f"profiled {FIRST_DROPPED_CALLS}+5"]
+    second = ["plain"] * (DROPPED_CALLS + CALLS_PER_TURN) + [f"profiled {DROPPED_CALLS}+5"]
+    assert said == first + second
+    assert recording.plain_ns == ((1,) * CALLS_PER_TURN,) * 2
+    assert recording.plain_cpu_ns == ((3,) * CALLS_PER_TURN,) * 2
+    assert recording.resolution_ns == 7
+
+
+# --- the runtimes themselves ----------------------------------------------------------------------------------
+
+
+class Gate(nn.Module):
+    """Computes something in its own ``forward``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.pool(x)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 7, 16, bias=False), nn.BatchNorm2d(4), nn.ReLU6())
+        self.gate = Gate()
+        self.same = nn.Identity()
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.same(self.gate(self.stem(x))).mean((2, 3)))
+        return logits
+
+
+@pytest.fixture(scope="module")
+def small() -> Small:
+    return Small().eval()
+
+
+@pytest.fixture(scope="module")
+def small_files(small: Small, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    from export.onnx import ExportOptions, export_onnx
+
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    export_onnx(small, path, ExportOptions(64), {})
+    return ModelFiles("small", "user", "", str(path), "", input_size=64, preprocess=preprocess(64))
+
+
+def preprocess(size: int) -> dict[str, Any]:
+    return {"resize": size, "crop": size, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.fixture(scope="module")
+def images(image_folder: Path) -> list[Image]:
+    return list(find_images(image_folder).images)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_graph_in_a_runtime_is_joined_whole(
+    runtime: str, small: Small, small_files: ModelFiles, images: list[Image]
+) -> None:
+    pytest.importorskip(runtime)
+    case = Case("small", "user", runtime, pipeline="reference", batch=2)
+    recording = worker.record(case, small_files, images, 5)
+    assert np.array(recording.plain_ns).shape == np.array(recording.profiled_ns).shape == (1, 5)
+    nodes = model.network_nodes(small, OnnxValues.load(Path(small_files.onnx)), 64)
+    rows = join(recording.nodes, nodes)
+    assert sum(len(row.nodes) for row in rows) == len(recording.nodes)
+    joined = {short_name(row): row for row in rows if row.is_joined}
+    conv = joined["stem.0 + .1 + .2"]
+    assert joined.keys() >= {"head"}
+    # Every layer is in some row, whatever was fused into what.
+    assert {member.name for row in rows for member in row.members} == {node.name for node in nodes}
+    total = measure_cost(small, 64).multiply_adds
+    assert sum(row.multiply_adds or 0 for row in rows) == total
+    weights = 4 * 3 * 7 * 7  # and biases, where the runtime has not found them to be zero
+    (node,) = conv.nodes
+    assert node.bytes_moved is not None
+    # ONNX Runtime's blocked layout rounds the 4 channels up to 8 or 16.
+    assert 4 * (2 * 3 * 64 * 64 + weights + 2 * 4 * 4 * 4) <= node.bytes_moved <= 2 * 4 * (2 * 3 * 64 * 64)
+    if runtime == "onnxruntime":
+        assert all(min(node.samples_ns) >= 0 for node in recording.nodes)
+    else:
+        assert any("Convolution" in node.op for node in recording.nodes)
+
+
+def test_a_graph_whose_nodes_have_no_names_gets_some(tiny_graph: Path, images: list[Image]) -> None:
+    pytest.importorskip("onnxruntime")
+    files = ModelFiles(
+        f"onnx:{tiny_graph}", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224)
+    )
+    case = Case(
+        files.model, "user", "onnxruntime", pipeline="reference", batch=9
+    )  # more than there are images
+    recording = worker.record(case, files, images, 5)
+    rows = join(recording.nodes, model.nodes_of(files))
+    assert [short_name(row) for row in rows] == ["pooled", "flat", "logits"]
+    assert [row.multiply_adds for row in rows] == [0, 0, 3000]
+
+
+def test_names_for_nodes_without_or_with_the_same() -> None:
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], [output], name=name)
+        for name, output in (("a", "1"), ("", "2"), ("b", "3"), ("b", "4"))
+    ]
+    assert node_names(nodes) == ["a", "2", "3", "4"]
+
+
+def test_multiply_adds_of_a_graph_without_a_network(small: Small, small_files: ModelFiles) -> None:
+    graph = OnnxValues.load(Path(small_files.onnx))
+    known = model.graph_multiply_adds(graph)
+    assert sum(filter(None, known.values())) == measure_cost(small, 64).multiply_adds
+    for value in graph.shapes:
+        graph.shapes[value] = (None, None, None, None)
+    assert set(model.graph_multiply_adds(graph).values()) == {None}
+
+
+def test_a_graph_of_another_network_keeps_its_own_names(small: Small, tiny_graph: Path) -> None:
+    nodes = model.network_nodes(small, OnnxValues.load(tiny_graph), 64)
+    assert [node.layer for node in nodes] == ["pooled", "flat", "logits"]
+
+
+def profiled(network: nn.Module, pixels: Any, calls: int = 2) -> Any:
+    """A profiler after one turn, on a backend that only calls the network."""
+
+    def infer(pixels: Any) -> Any:
+        with torch.inference_mode():
+            return network(torch.from_numpy(pixels)).numpy()
+
+    backend: Any = SimpleNamespace(infer=infer)
+    profiler = PyTorchProfiler(Case("small", "user", "pytorch"), ModelFiles("small", "", "", "", ""), backend)
+    assert len(profiler.turn(pixels, 1, calls)) == calls
+    return profiler
+
+
+def test_pytorchs_modules_with_times_of_their_own(small: Small) -> None:
+    profiler = profiled(small, np.ones((1, 3, 64, 64), np.float32))
+    nodes = {node.name: node for node in profiler.nodes()}
+    assert nodes.keys() == {"", "stem", "stem.0", "stem.1", "stem.2", "gate", "gate.pool", "same", "head"}
+    assert all(len(node.samples_ns) == 2 and min(node.samples_ns) >= 0 for node in nodes.values())
+    costs = {layer.name: layer.bytes_moved for layer in measure_cost(small, 64).layers}
+    for name in ("stem.0", "stem.1", "stem.2", "gate.pool", "head"):
+        assert nodes[name].bytes_moved == costs[name]
+    assert nodes["same"].bytes_moved == 0, "an identity moves nothing"
+    assert nodes["gate"].bytes_moved is None, "nobody sees what a forward of its own reads"
+    assert not torch.nn.modules.module._global_forward_hooks
+    profiler.close()
+
+
+def test_own_times_leave_out_what_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that only modules move: the pool takes 100, the gate 10 before and after it.
+    now = [0]
+    monkeypatch.setattr("bench.backends.pytorch.profiler.time.perf_counter_ns", lambda: now[0])
+
+    class Slow(nn.Module):
+        def __init__(self, takes: int, inner: nn.Module | None = None) -> None:
+            super().__init__()
+            self.takes, self.inner = takes, inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            now[0] += self.takes
+            if self.inner is not None:
+                x = self.inner(self.inner(x))
+                now[0] += self.takes
+            return x
+
+    profiler = profiled(Slow(10, Slow(100)), np.zeros((1, 1), np.float32))
+    assert [(node.name, node.samples_ns) for node in profiler.nodes()] == [
+        ("inner", (200.0, 200.0)),
+        ("", (20.0, 20.0)),
+    ]
+
+
+def test_hooks_go_even_when_the_network_fails() -> None:
+    with pytest.raises(RuntimeError):
+        profiled(nn.Linear(3, 3), np.zeros((1, 2), np.float32))
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_a_compiled_network_cannot_be_watched() -> None:
+    case = Case("small", "user", "pytorch", options=(("compile", "default"),))
+    with pytest.raises(Unsupported, match=r"pytorch\.compile"):
+        PyTorchProfiler(case, ModelFiles("small", "", "", "", ""), SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_pytorch_from_its_backend_to_rows(
+    small: Small, tmp_path: Path, images: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    from scarlet import zoo
+
+    save_file(small.state_dict(), tmp_path / "state.safetensors")
+    monkeypatch.setattr(zoo, "resolve", lambda name: name)
+    monkeypatch.setattr(zoo, "untrained", lambda spec: Small())
+    threads = torch.get_num_threads()
+    files = ModelFiles(
+        "small",
+        "user",
+        "",
+        "",
+        "",
+        state=str(tmp_path / "state.safetensors"),
+        input_size=64,
+        preprocess=preprocess(64),
+    )
+    case = Case("small", "user", "pytorch", pipeline="reference")
+    try:
+        recording = worker.record(case, files, images, 5)
+    finally:
+        torch.set_num_threads(threads)
+    rows = join_modules(recording.nodes, model.modules_of(case, files))
+    assert sum(row.multiply_adds or 0 for row in rows) == measure_cost(small, 64).multiply_adds
+    names = [short_name(row) for row in rows]
+    assert {"stem.0", "stem.1", "gate", "head", NETWORK, "(runtime) Sequential"} <= set(names)
+
+
+# --- the worker's messages ------------------------------------------------------------------------------------
+
+
+def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.JPEG").write_bytes(b"no picture")
+    files = ModelFiles(
+        "onnx:tiny.onnx", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224)
+    )
+    case = Case("onnx:tiny.onnx", "user", "onnxruntime", pipeline="reference")
+    message = {
+        "case": case.to_dict(),
+        "files": files.to_dict(),
+        "data": str(tmp_path),
+        "images": [("no.JPEG", 0)],
+        "repeats": 5,
+    }
+    told = worker.answer(message)
+    assert (told["ok"], told["reason"]) == (False, "none of the first images could be read")
+    image = next(image_folder.rglob("*.JPEG")).relative_to(image_folder)
+    refused = worker.answer(
+        {**message, "data": str(image_folder), "images": [(str(image), 0)], "case": pytorch_case().to_dict()}
+    )
+    assert refused == {
+        "ok": False,
+        "status": "unsupported",
+        "reason": "an ONNX file has no PyTorch module; use another backend",
+    }
+
+
+def pytorch_case() -> Case:
+    return Case("onnx:tiny.onnx", "user", "pytorch", pipeline="reference")
+
+
+def test_the_workers_loop_ends_with_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    outgoing, ended = io.BytesIO(), list[int]()
+    monkeypatch.setattr(worker.wire, "own_channel", lambda: (io.BytesIO(b"{}\n"), outgoing))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    worker.main()
+    assert ended == [0]
+    assert b'"ok": false' in outgoing.getvalue()

@@ -1,0 +1,59 @@
+"""Peaks are measured, and shares of them computed, by the textbook."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+
+from bench.host import peaks as roofline
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_shortest_call_counts_and_there_are_three_at_least() -> None:
+    took = iter([30, 10, 20])
+    now = [0]
+
+    def call() -> None:
+        now[0] += next(took)
+
+    assert roofline.shortest_ns(call, 0.0, lambda: now[0]) == 10
+    assert roofline.shortest_ns(lambda: None, 0.0, lambda: 0) == 1, (
+        "a clock that stands still divides nothing by zero"
+    )
+
+
+def test_a_peak_is_operations_over_time() -> None:
+    # This clock moves by one microsecond each time it is read: a call lasts one.
+    ticks = itertools.count(step=1000)
+    peak = roofline.measure_peak(1, ["fp32", "bf16", "fp32"], seconds=0.0, clock_ns=lambda: next(ticks))
+    assert torch.get_num_threads() == 1
+    assert peak.gflop_per_s["fp32"] == pytest.approx(2 * 1024**3 / 1000)
+    assert peak.copy_gbyte_per_s == pytest.approx(2 * roofline.COPY_BYTES / 1000)
+    assert json.loads(json.dumps(peak.to_dict()))["threads"] == 1
+
+
+def test_a_type_that_cannot_be_multiplied_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("not implemented for 'Char'")
+
+    monkeypatch.setattr(torch, "_int_mm", refuse)
+    assert "int8" not in roofline.measure_peak(1, ["int8"], seconds=0.0).gflop_per_s
+
+
+def test_shares_of_the_peak() -> None:
+    # SCARLET-C: 280,082,912 multiply-adds; 100 images a second are 56 GFLOP/s.
+    reached = roofline.gflop_per_s(280_082_912, 100.0)
+    assert reached == pytest.approx(56.0165824)
+    peaks = [{"threads": 2, "gflop_per_s": {"fp32": 112.0331648}, "copy_gbyte_per_s": 10.0}]
+    assert roofline.peak_percent(reached, "fp32", 2, peaks) == pytest.approx(50.0)
+    assert roofline.peak_percent(reached, "fp32", 1, peaks) is None
+    assert roofline.peak_percent(reached, "int8", 2, peaks) is None

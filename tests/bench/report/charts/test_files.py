@@ -1,0 +1,135 @@
+"""Charts as PDF, SVG and PNG: the right size, no links or dates, the same bytes twice, and nothing from users run."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from charts_run import add_times, drawn, fixed_run
+from PIL import Image
+from report_run import case, make_run
+
+from bench.record.run_folder import RunFolder
+from bench.report.charts import Chart
+from bench.report.charts.files import FORMATS, WIDTHS_INCH, in_order, write_figures
+from scarlet.errors import BenchError
+
+HOSTILE = "</svg><script>alert(1)</script><a href='javascript:1'>&amp;"
+
+
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> list[Chart]:
+    return list(drawn(fixed_run(tmp_path_factory.mktemp("figures") / "run")).values())
+
+
+def test_every_chart_in_every_width_and_format(charts: list[Chart], tmp_path: Path) -> None:
+    chosen = [chart for chart in charts if chart.name in ("latency_ecdf", "waterfall")]
+    paths = write_figures(chosen, tmp_path / "figures")
+    assert [path.name for path in paths] == [
+        f"{name}-{width}.{kind}"
+        for name in ("latency_ecdf", "waterfall")
+        for width in WIDTHS_INCH
+        for kind in FORMATS
+    ]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        path.name for path in paths
+    )
+    for path in paths:
+        wide = WIDTHS_INCH["single" if "-single" in path.name else "double"]
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert image.width == pytest.approx(300 * wide, rel=0.01)
+                assert image.info["dpi"] == pytest.approx((300, 300), rel=0.01)
+        elif path.suffix == ".svg":
+            root = ElementTree.parse(path).getroot()
+            assert root.attrib["width"].endswith("pt")
+            assert float(root.attrib["width"][:-2]) == pytest.approx(72 * wide, rel=0.01)
+        else:
+            assert path.read_bytes().startswith(b"%PDF")
+            box = path.read_bytes().split(b"/MediaBox [", 1)[1].split(b"]")[0].split()
+            assert float(box[2]) == pytest.approx(72 * wide, rel=0.01)
+
+
+def test_the_same_charts_give_the_same_bytes(charts: list[Chart], tmp_path: Path) -> None:
+    chosen = [chart for chart in charts if chart.name == "accuracy_latency"]
+    first = [path.read_bytes() for path in write_figures(chosen, tmp_path / "first", ["single"])]
+    assert [path.read_bytes() for path in write_figures(chosen, tmp_path / "again", ["single"])] == first
+    assert all(b"Date" not in data for data in first)
+
+
+def test_a_pdf_put_in_order_is_still_a_pdf(charts: list[Chart], tmp_path: Path) -> None:
+    (path,) = write_figures([charts[-1]], tmp_path, ["single"], ["pdf"])
+    data = path.read_bytes()
+    start = int(data.rsplit(b"startxref\n", 1)[1].split()[0])
+    n = int(data[start:].split()[2])
+    entries = data[start:].split(b"\n")[2:][:n]
+    assert data[start:].startswith(b"xref\n0 ")
+    for number, entry in enumerate(entries[1:], start=1):
+        offset = int(entry.split()[0])
+        assert data[offset:].startswith(b"%d 0 obj\n" % number)
+    named = {int(number) for number in re.findall(rb"(\d+) 0 R\b", data)}
+    assert named <= set(range(1, n))
+    assert b"/Size %d" % n in data[start:]
+    assert in_order(data) == data
+    assert in_order(b"%PDF-1.7\nsomething else") == b"%PDF-1.7\nsomething else"
+
+
+def test_letters_are_in_the_font_that_comes_along(charts: list[Chart], tmp_path: Path) -> None:
+    chosen = [chart for chart in charts if chart.name == "latency_ecdf"]
+    (path,) = write_figures(chosen, tmp_path, ["single"], ["pdf"])
+    data = path.read_bytes()
+    assert b"LiberationSans" in data
+    assert b"/FontFile" in data
+
+
+def test_a_figure_on_paper_has_no_tooltips_and_no_hidden_points(charts: list[Chart], tmp_path: Path) -> None:
+    chosen = [chart for chart in charts if chart.name == "latency_ecdf"]
+    (path,) = write_figures(chosen, tmp_path, ["double"], ["svg"])
+    text = path.read_text()
+    assert "PyTorch FP32" in text
+    assert chosen[0].case_ids[0] not in text
+    assert len(text) < 60_000
+    assert 'fill="white"' in text
+    first = list(ElementTree.fromstring(text))[:2]
+    assert [part.text for part in first] == [chosen[0].title, chosen[0].alt]
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    planned = [case(model=f"onnx:{HOSTILE}{place}") for place in range(2)]
+    folder = make_run(tmp_path / "run", planned)
+    for seed, one in enumerate(planned):
+        add_times(folder, one, 5.0, seed)
+    paths = write_figures(list(drawn(folder).values()), tmp_path / "figures", ["double"], ["svg", "png"])
+    for path in paths:
+        if path.suffix == ".svg":
+            root = ElementTree.parse(path).getroot()
+            tags = {element.tag.split("}")[-1] for element in root.iter()}
+            assert not tags & {"script", "a", "image", "foreignObject"}
+        else:
+            with Image.open(io.BytesIO(path.read_bytes())) as image:
+                image.verify()
+
+
+def test_nothing_to_draw_writes_nothing(tmp_path: Path) -> None:
+    assert write_figures([], tmp_path / "figures") == []
+    assert not (tmp_path / "figures").exists()
+
+
+def test_mistakes_are_told(charts: list[Chart], tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="unknown width of figures 'tripple'"):
+        write_figures(charts, tmp_path, ["tripple"])
+    with pytest.raises(BenchError, match="unknown format of figures 'gif'"):
+        write_figures(charts, tmp_path, ["single"], ["gif"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match="cannot write"):
+        write_figures(charts[:1], tmp_path / "file", ["single"], ["svg"])
+
+
+def test_a_run_folder_is_not_touched(charts: list[Chart], tmp_path: Path) -> None:
+    folder: RunFolder = make_run(tmp_path / "run", [case()])
+    before = sorted(folder.path.rglob("*"))
+    assert drawn(folder) == {}
+    assert sorted(folder.path.rglob("*")) == before

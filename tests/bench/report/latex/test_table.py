@@ -1,0 +1,548 @@
+"""table.tex: what stands in it, what is bold, what is escaped."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import GOLDEN
+from latex_run import HOSTILE, paper_run
+from report_run import add_predictions, add_samples, case, end, make_run
+
+from bench import cli
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.best import fastest, groups_of_run, most_accurate
+from bench.analysis.table import DEMO_NOTE, load_frame, load_info
+from bench.record.case import Status
+from bench.record.run_folder import RunFolder
+from bench.report.latex import table as latex
+from bench.report.latex.columns import Marks, chosen
+from bench.report.latex.escape import escaped, shortened
+from bench.report.latex.layout import Cell, Column, Span, TexTable, checked_label, mark_of, source
+from scarlet.errors import BenchError
+
+LATEX = GOLDEN / "latex"
+
+
+def made(folder: RunFolder, **options: str) -> str:
+    path = folder.path / "table.tex"
+    latex.write(load_frame(folder.path), load_info(folder.path), path, latex.Options(**options))
+    return path.read_text(encoding="utf-8")
+
+
+def body(text: str) -> list[list[str]]:
+    """The cells of the rows between the rules, as they are written."""
+    between = text.partition("\\midrule\n")[2].partition("\\bottomrule")[0]
+    return [
+        [cell.strip() for cell in line.removesuffix(r" \\").split(" & ")]
+        for line in between.splitlines()
+        if line.endswith(r"\\")
+    ]
+
+
+def header(text: str) -> list[str]:
+    line = text.partition("\\toprule\n")[2].splitlines()[0]
+    return [cell.strip().strip("{}") for cell in line.removesuffix(r" \\").split(" & ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return paper_run(tmp_path_factory.mktemp("paper") / "run")
+
+
+@pytest.fixture(scope="module")
+def text(folder: RunFolder) -> str:
+    return made(folder)
+
+
+# --- the whole ----------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_the_golden_one(text: str) -> None:
+    assert text == (LATEX / "table.tex").read_text(encoding="utf-8")
+
+
+def test_it_is_one_of_the_formats_and_the_same_twice(folder: RunFolder) -> None:
+    from bench.report import FORMATS
+
+    assert FORMATS["latex"] is latex
+    assert made(folder) == made(folder)
+
+
+def test_only_ascii_comes_out(text: str) -> None:
+    assert text.isascii()
+    assert "/secret/folder" not in text, "where a user keeps the images is nothing for a paper"
+
+
+def test_the_default_columns_are_those_that_say_something(text: str) -> None:
+    assert header(text) == [
+        *(
+            "Backend",
+            "Batch",
+            r"Top-1 (\%)",
+            r"Same top-1 (\%)",
+            "Latency (ms)",
+            r"95\,\% interval",
+            "Time / PyTorch",
+        ),
+    ]
+    rows = body(text)
+    batches = [(row[0], row[1]) for row in rows]
+    backends = ("PyTorch", "ONNX Runtime", "OpenVINO")
+    assert batches == [
+        *((name, "1") for name in (*backends, "TensorRT")),
+        *((name, "8") for name in backends),
+    ]
+
+
+def test_an_accuracy_stands_in_every_row_of_its_backend(text: str) -> None:
+    top1 = {(row[0], row[1]): row[2] for row in body(text)}
+    assert top1["PyTorch", "1"] == top1["PyTorch", "8"] == "76.0"
+    assert top1["OpenVINO", "1"] == "75.8"
+    assert top1["TensorRT", "1"] == "{--}"
+
+
+def test_digits_are_limited_by_the_interval(text: str) -> None:
+    for row in body(text):
+        if row[0] == "TensorRT":
+            continue
+        low, high = row[5].split("--")
+        value = row[4].removeprefix(r"\bfseries ")
+        places = {len(number.partition(".")[2]) for number in (low, high, value)}
+        assert len(places) == 1, row
+        assert float(low) <= float(value) <= float(high)
+        assert places.pop() <= 2, "an interval of one per cent leaves no more"
+
+
+def test_no_digit_of_an_accuracy_is_finer_than_an_image(tmp_path: Path) -> None:
+    one = case(scenario="accuracy", batch=32)
+    folder = make_run(tmp_path / "run", [one])
+    add_predictions(folder, one, {f"i{place}": (1, [1 if place else 2]) for place in range(3)})
+    end(folder, one)
+    assert body(made(folder)) == [["PyTorch", "67"]]
+
+
+def test_a_failure_is_a_row_with_its_status_and_its_reason_below(text: str) -> None:
+    (row,) = [row for row in body(text) if row[0] == "TensorRT"]
+    assert row[4] == r"{unavailable\textsuperscript{a}}"
+    (note,) = [line for line in text.splitlines() if line.startswith(r"\item[a]")]
+    assert note.startswith(r"\item[a] unavailable: a\_")
+
+
+def test_notes_tell_what_a_reader_must_know(text: str) -> None:
+    notes = [
+        line.removeprefix(r"\item ").replace(r"\allowbreak{}", "")
+        for line in text.splitlines()
+        if "\\item" in line
+    ]
+    assert notes[0] == rf"\textbf{{{DEMO_NOTE}}}"
+    joined = "\n".join(notes)
+    for said in (
+        r"All rows: scarlet\_c, demo weights, cpu, fp32, pipeline turbo, 2 threads.",
+        "Measured on Test CPU, 2 of 4 logical cores, torch 2.9.0, revision 0123456789ab with changes.",
+        "CPU governor performance, turbo off.",
+        "Accuracy on 1,000 images (fingerprint feedfeedfeed).",
+        r"n = 40 a row, with the 95\,\% order-statistic interval",
+        "stage compute (from a batch in host memory to its logits in host memory)",
+        "median ratio of times over rounds",
+        "no A/A run of this machine is known",
+    ):
+        assert said.lower() in joined.lower(), f"{said}\n{joined}"
+
+
+def test_a_machine_that_tells_nothing_of_its_clocks_is_said_to(tmp_path: Path) -> None:
+    one = case()
+    folder = make_run(tmp_path / "run", [one])
+    add_samples(folder, one, [1_000_000] * 30)
+    end(folder, one, stage="compute")
+    assert "The machine does not tell its governor and clocks" in made(folder)
+
+
+def test_gpu_rows_say_that_copies_are_in(tmp_path: Path) -> None:
+    one = case(device="cuda")
+    gpu = {"name": "GPU X", "sm_clock_max_mhz": 1980, "sm_clock_set_mhz": 1500}
+    host = {"cpu_model": "C", "nvidia": {"gpus": [gpu], "driver": "580.1"}}
+    folder = make_run(tmp_path / "run", [one], {"host": host})
+    add_samples(folder, one, [1_000_000] * 30)
+    end(folder, one, stage="compute")
+    text = made(folder).replace(r"\allowbreak{}", "")
+    assert "GPU X, driver 580.1" in text
+    assert "GPU clock up to 1980 MHz, set to 1500 MHz" in text
+    assert "copies to it and back are left out" in text
+    assert "copies to a device and back included" not in text
+
+
+def test_a_gpus_copies_have_columns_of_their_own(tmp_path: Path) -> None:
+    one, other = case(device="cuda"), case(device="cuda", backend="onnxruntime")
+    folder = make_run(tmp_path / "run", [one, other])
+    stages = {"compute": 1_000_000, "h2d": 200_000, "d2h": 30_000, "end_to_end": 1_400_000}
+    n = 30 * len(stages)
+    folder.write_samples_part(
+        one.case_id,
+        round=np.tile(np.arange(30), len(stages)),
+        stage=[stage for stage in stages for _ in range(30)],
+        images=np.ones(n, dtype=np.int64),
+        warmup=np.zeros(n, dtype=bool),
+        latency_ns=np.repeat(list(stages.values()), 30),
+    )
+    add_samples(folder, other, [2_000_000] * 30, stage="end_to_end")
+    end(folder, one, stage="compute")
+    end(folder, other, stage="end_to_end")
+    text = made(folder, columns="backend,latency,h2d,d2h,call")
+    assert body(text) == [
+        ["PyTorch", "1.000", "0.200", "0.0300", "1.40"],
+        ["ONNX Runtime", "2.000", *["{--}"] * 3],
+    ]
+    said = text.replace(r"\allowbreak{}", "")
+    assert r"stage compute (the work of the GPU alone" in said
+    assert r"stage end\_to\_end (the call as its caller sees it" in said
+
+
+# --- what is bold -------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_resolved_is_not_bold(text: str) -> None:
+    assert r"\bfseries" not in text, "ONNX Runtime and OpenVINO are the same, and so are the accuracies"
+    assert "Nothing is bold" in text
+
+
+def test_the_resolved_best_of_each_batch_is_bold(tmp_path: Path) -> None:
+    folder = paper_run(tmp_path / "run", {"pytorch": 1.0, "onnxruntime": 0.8, "openvino": 0.5})
+    bold = [(row[0], row[1]) for row in body(made(folder)) if row[4].startswith(r"\bfseries")]
+    assert bold == [("OpenVINO", "1"), ("OpenVINO", "8")]
+    assert "Bold: better than every other row" in made(folder).replace(r"\allowbreak{}", "")
+
+
+def test_few_rounds_resolve_nothing(tmp_path: Path) -> None:
+    folder = paper_run(tmp_path / "run", {"pytorch": 1.0, "onnxruntime": 0.1}, rounds=5)
+    assert r"\bfseries" not in made(folder)
+
+
+def test_a_difference_that_does_not_count_is_not_bold(tmp_path: Path) -> None:
+    folder = paper_run(tmp_path / "run", {"pytorch": 1.0, "onnxruntime": 0.5, "openvino": 0.43}, rounds=200)
+    ids = load_frame(folder.path)["case_id"].tolist()
+    assert len(fastest(folder, ids, 0.03).case_ids) == 2
+    assert fastest(folder, ids, 0.2).case_ids == frozenset()
+
+
+def test_rows_that_did_not_take_turns_are_not_compared(tmp_path: Path) -> None:
+    timed = [case(backend=name) for name in ("pytorch", "onnxruntime")]
+    folder = make_run(tmp_path / "run", timed)
+    for number, one in enumerate(timed):
+        add_samples(folder, one, [20_000_000 // (1 + number)] * 40)
+        hour = {
+            "started_at": f"2026-01-01T0{number}:00:00+00:00",
+            "ended_at": f"2026-01-01T0{number}:10:00+00:00",
+        }
+        end(folder, one, stage="compute", **hour)
+    assert not fastest(folder, [one.case_id for one in timed], 0.03).case_ids
+
+
+def scored_run(path: Path, right: dict[str, int]) -> RunFolder:
+    """Accuracy Cases that are right on the first so many of 1,000 images."""
+    scored = [case(backend=name, scenario="accuracy", batch=32) for name in right]
+    folder = make_run(path, scored)
+    for one in scored:
+        hits = {f"i{place:04d}": (1, [1 if place < right[one.backend] else 2]) for place in range(1000)}
+        add_predictions(folder, one, hits)
+        end(folder, one)
+    return folder
+
+
+def test_an_accuracy_is_bold_where_the_paired_interval_says_so(tmp_path: Path) -> None:
+    folder = scored_run(tmp_path / "one", {"pytorch": 700, "onnxruntime": 760, "openvino": 690})
+    bold = [row[0] for row in body(made(folder)) if r"\bfseries" in row[1]]
+    assert bold == ["ONNX Runtime"]
+    close = scored_run(tmp_path / "two", {"pytorch": 758, "onnxruntime": 760})
+    assert r"\bfseries" not in made(close)
+    ids = load_frame(close.path)["case_id"].tolist()
+    assert most_accurate(groups_of_run(ScoredRun.open(close.path), ids)).n_pairs == 1
+
+
+def test_all_pairs_count_as_comparisons(tmp_path: Path) -> None:
+    """A difference that two rows alone resolve, and that is lost among the 45 pairs of ten."""
+    two = {"a": 742, "b": 750}
+    alone = scored_run(tmp_path / "one", two)
+    many = scored_run(tmp_path / "two", {**two, **{f"x{number}": 742 for number in range(8)}})
+    found = []
+    for folder in (alone, many):
+        scored = ScoredRun.open(folder.path)
+        found.append(most_accurate(groups_of_run(scored, list(scored.predicted))))
+    assert [best.n_pairs for best in found] == [1, 45]
+    assert [len(best.case_ids) for best in found] == [1, 0]
+
+
+def test_accuracies_of_two_runs_are_paired_by_image_name(tmp_path: Path) -> None:
+    one = scored_run(tmp_path / "one", {"pytorch": 700})
+    two = scored_run(tmp_path / "two", {"onnxruntime": 760})
+    elsewhere = scored_run(tmp_path / "three", {"openvino": 780})
+    other_images = {f"j{place}": (1, [1]) for place in range(100)}
+    apart = case(scenario="accuracy", batch=32, backend="tensorrt")
+    alone = make_run(tmp_path / "four", [apart])
+    add_predictions(alone, apart, other_images)
+    end(alone, apart)
+
+    def best(*folders: RunFolder) -> list[str]:
+        group = [predicted for run in folders for predicted in ScoredRun.open(run.path).predicted.values()]
+        found = most_accurate([group])
+        return [predicted.case.backend for predicted in group if predicted.case.case_id in found.case_ids]
+
+    assert best(one, two) == ["onnxruntime"]
+    assert best(one, two, elsewhere) == ["openvino"]
+    assert best(one, alone) == [], "there is no image that both have"
+
+
+# --- columns ------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_chosen_by_a_short_spec(folder: RunFolder) -> None:
+    text = made(folder, columns="backend, Precision,batch,top1,latency,ratio")
+    assert header(text) == ["Backend", "Precision", "Batch", r"Top-1 (\%)", "Latency (ms)", "Time / PyTorch"]
+
+
+def test_every_column_can_be_made(folder: RunFolder) -> None:
+    from bench.report.latex.columns import SPECS
+
+    text = made(folder, columns=",".join(SPECS))
+    assert len(header(text)) == len(SPECS)
+    assert {len(row) for row in body(text)} == {len(SPECS)}
+
+
+def test_columns_of_one_scenario_leave_the_others_rows_out(folder: RunFolder) -> None:
+    assert len(body(made(folder, columns="backend,top1"))) == 3
+    assert len(body(made(folder, columns="backend,batch,latency"))) == 7
+    assert len(body(made(folder, columns="backend,batch,status"))) == 7
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [("latncy", ["unknown column 'latncy'", "latency"]), ("batch,batch", ["'batch' is named twice"])],
+)
+def test_a_wrong_column_is_a_users_mistake(columns: str, words: list[str]) -> None:
+    with pytest.raises(BenchError) as raised:
+        chosen(columns)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_unresolved_ratios_bear_a_mark(tmp_path: Path) -> None:
+    folder = paper_run(tmp_path / "run", {"pytorch": 1.0, "onnxruntime": 0.97})
+    ratios = [row[-1] for row in body(made(folder)) if row[0] == "ONNX Runtime"]
+    assert all(re.fullmatch(r"0\.9\d+\{\\textsuperscript\{a\}\}", ratio) for ratio in ratios), ratios
+    assert r"\item[a] unresolved" in made(folder)
+
+
+def test_throughput_and_latency_of_one_setting_are_one_row(tmp_path: Path) -> None:
+    both = [case(scenario=name, pipeline="turbo") for name in ("latency", "throughput")]
+    other = case(scenario="throughput", pipeline="dali")
+    folder = make_run(tmp_path / "run", [*both, other])
+    for one in (*both, other):
+        stage = "compute" if one.scenario == "latency" else "end_to_end"
+        add_samples(folder, one, [2_000_000] * 30, stage=stage)
+        end(folder, one, stage=stage)
+    rows = body(made(folder))
+    assert header(made(folder)) == ["Backend", "Pipeline", "Latency (ms)", r"95\,\% interval", "Images/s"]
+    assert rows == [
+        ["PyTorch", "turbo", "2.000", "2.000--2.000", "500.0"],
+        ["PyTorch", "dali", "{--}", "", "500.0"],
+    ]
+    assert "Images/s: over n = 30 passes a row; stage end" in made(folder)
+
+
+def test_what_ran_elsewhere_keeps_its_figures_with_a_mark(tmp_path: Path) -> None:
+    one = case(precision="int8", options=(("form", "plain"),))
+    folder = make_run(tmp_path / "run", [one])
+    add_samples(folder, one, [2_000_000] * 30)
+    end(folder, one, Status.FALLBACK, reason="it ran in fp32", stage="compute")
+    (row,) = body(made(folder))
+    assert row[:3] == ["PyTorch", "form=plain", r"2.000{\textsuperscript{a}}"]
+
+
+def test_a_path_is_named_by_its_file(tmp_path: Path) -> None:
+    nets = [case(model=f"onnx:/home/me/secret/{name}.onnx", weights="user") for name in ("a", "b" * 60)]
+    folder = make_run(tmp_path / "run", nets)
+    for one in nets:
+        add_samples(folder, one, [2_000_000] * 30)
+        end(folder, one, stage="compute")
+    text = made(folder)
+    names = [row[0] for row in body(text)]
+    assert names[0] == "a.onnx"
+    assert len(names[1]) == 32
+    assert "..." in names[1]
+    assert "secret" not in "".join(line for line in text.splitlines() if not line.startswith("%"))
+
+
+def test_a_run_with_nothing_in_it_is_still_a_table(tmp_path: Path) -> None:
+    folder = make_run(
+        tmp_path / "run", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []}
+    )
+    text = made(folder)
+    assert "no Case was planned" in text
+    assert r"\label{tab:no-case}" in text
+
+
+def test_a_run_in_which_all_failed_says_why(tmp_path: Path) -> None:
+    both = [case(backend=name) for name in ("pytorch", "onnxruntime")]
+    folder = make_run(tmp_path / "run", both)
+    for one in both:
+        end(folder, one, Status.UNAVAILABLE, reason="timm is not installed")
+    text = made(folder)
+    assert header(text) == ["Backend", "Latency (ms)"]
+    assert [row[1] for row in body(text)] == [r"unavailable\textsuperscript{a}"] * 2
+    assert text.count("timm is not installed") == 1
+
+
+# --- text from outside --------------------------------------------------------------------------------------
+
+
+def test_nothing_hostile_survives() -> None:
+    text = escaped(HOSTILE)
+    assert text.isascii()
+    assert "\n" not in text
+    assert "\x1b" not in text
+    assert r"\input" not in text
+    # Without the commands that we wrote nothing of TeX's own is left.
+    words = "textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|char34|l"
+    ours = rf"\\(?:{words})\{{\}}|\\'\{{e\}}|\\[{{}}$&#%_]"
+    rest = re.sub(ours, "", text).replace("{}", "").replace("{[}", "").replace("{]}", "").replace("{*}", "")
+    assert not set(rest) & set('\\{}$&#%_~^<>|"[]*'), rest
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("scarlet_c 12.5 %", r"scarlet\_c 12.5\,\%"),
+        ("a--b", "a-{}-b"),
+        ("``x''", "`{}`x'{}'"),
+        ("Ångström café", r"\r{A}ngstr\"{o}m caf\'{e}"),
+        ("cafe\u0301", r"caf\'{e}"),
+        ("5 × 3 µs – ½", r"5 \ensuremath{\times} 3 \ensuremath{\mu}s -- {[}U+00BD{]}"),
+        ("中", "{[}U+4E2D{]}"),
+        ("＄ﬁ", r"\$fi"),
+        ("\udc80", "{[}U+DC80{]}"),
+        ("a\u2028b", "a b"),
+        ("", ""),
+    ],
+)
+def test_escaping(text: str, expected: str) -> None:
+    assert escaped(text) == expected
+
+
+def test_running_text_may_be_broken() -> None:
+    assert (
+        escaped("a_long/path.c", breakable=True) == r"a\_\allowbreak{}long/\allowbreak{}path.\allowbreak{}c"
+    )
+    assert escaped("a/b.c 1,000,000,000.5", breakable=True) == "a/b.c 1,000,000,000.5"
+    assert escaped("x" * 30, breakable=True).count(r"\allowbreak{}") == 2
+    assert r"\allowbreak" not in escaped("x" * 30)
+    assert "\ue000" not in escaped("\ue000\ue001", breakable=True)
+
+
+def test_what_is_long_keeps_both_ends() -> None:
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghijk", 10) == "abcd...ijk"
+    assert shortened("a\nb", 10) == "a b"
+
+
+def test_captions_and_labels_are_the_users(folder: RunFolder) -> None:
+    text = made(folder, caption="100 % of $5_000", label="tab:my_results")
+    assert r"\caption{100\,\% of \$5\_000}" in text
+    assert r"\label{tab:my_results}" in text
+    assert "% Made again, in the run's folder, by: scarlet-bench report . --format latex --caption" in text
+
+
+@pytest.mark.parametrize("label", ["", "a b", "tab:{x}", "x\\y", "a%b", "ä"])
+def test_a_label_that_is_none_is_a_users_mistake(label: str) -> None:
+    with pytest.raises(BenchError, match="label"):
+        checked_label(label)
+
+
+def test_a_newline_in_the_command_does_not_leave_the_comment(tmp_path: Path) -> None:
+    one = case()
+    folder = make_run(tmp_path / "run", [one], {"command": ["scarlet-bench", "run", "x\n\\input{y}"]})
+    end(folder, one, Status.FAILED, reason="r")
+    assert all(line.startswith("%") for line in made(folder).splitlines() if r"\input{y}" in line)
+
+
+# --- layout -------------------------------------------------------------------------------------------------
+
+
+def test_marks_go_on_after_z() -> None:
+    assert [mark_of(place) for place in (0, 25, 26, 27, 51, 52, 701, 702)] == [
+        *("a", "z", "aa", "ab", "az", "ba", "zz", "aaa")
+    ]
+    marks = Marks()
+    assert [marks.of(text) for text in ("x", "y", "x")] == ["a", "b", "a"]
+    assert marks.notes() == (("a", "x"), ("b", "y"))
+
+
+def test_numbers_are_aligned_and_texts_among_them_braced() -> None:
+    column = Column("n", (Cell("12.5", True, True), Cell("1.25", True, mark="a"), Cell("failed"), Cell()))
+    text = source(TexTable((Column("who", tuple(Cell(letter) for letter in "abcd")), column), "c", "l"))
+    assert r"\begin{tabular}{@{}l S[table-format=2.2{\textsuperscript{a}}]@{}}" in text
+    assert [row[1] for row in body(text)] == [
+        r"\bfseries 12.5",
+        r"1.25{\textsuperscript{a}}",
+        "{failed}",
+        "{--}",
+    ]
+
+
+def test_headings_over_several_columns() -> None:
+    columns = tuple(Column(f"h{place}", (Cell("x"),)) for place in range(5))
+    text = source(TexTable(columns, "c", "l", spans=(Span("S", 1, 2), Span("T", 3, 3))))
+    assert r" & \multicolumn{2}{c}{S} & \multicolumn{1}{c}{T} &  \\" in text
+    assert r"\cmidrule(lr){2-3}" in text
+    assert r"{4-4}" not in text, "over one column a rule says nothing"
+
+
+def test_wide_tables_take_both_columns_and_long_ones_go_on() -> None:
+    def of(rows: int, columns: int) -> str:
+        return source(
+            TexTable(
+                (Column("header", (Cell("some text"),) * rows),) * columns, "c", "l", ("note",), (("a", "m"),)
+            )
+        )
+
+    assert r"\begin{table}" in of(3, 3)
+    assert r"\begin{table*}" in of(3, 12)
+    long = of(60, 3)
+    assert r"\begin{longtable}" in long
+    assert r"\usepackage{booktabs,siunitx,longtable}" in long
+    assert r"\textsuperscript{a} m" in long
+    assert len(re.findall(r"^some text", long, re.MULTILINE)) == 60
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_the_command_makes_one_format(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "report", str(folder.path), *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    assert (
+        call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C") == 0
+    )
+    assert capsys.readouterr().out.strip() == str(folder.path / "table.tex")
+    text = (folder.path / "table.tex").read_text()
+    assert header(text) == ["Backend", "Latency (ms)"]
+    assert r"\label{tab:x}" in text
+    assert call("--format", "csv") == 0
+    assert "case_id" in (folder.path / "table.csv").read_text()
+    capsys.readouterr()
+    assert call("--columns", "backend") == 2
+    assert "Add --format latex." in capsys.readouterr().err
+    assert call("--format", "latx") == 2
+    assert "latex" in capsys.readouterr().err
+    assert call("--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["cases"]) == 10
+    assert header((folder.path / "table.tex").read_text())[0] == "Backend"

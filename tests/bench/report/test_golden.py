@@ -1,0 +1,52 @@
+"""The plain forms of a fixed run, as they were reviewed: CSV, Markdown and JSON; Parquet holds the same as the frame.
+
+UPDATE_GOLDEN=1 writes them anew, to be looked at before they are committed. HTML, LaTeX and charts have theirs in
+tests of their own. Numbers are compared to nine digits: the last ones depend on the processor's instructions.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from folders import GOLDEN
+from html_run import make
+
+from bench.analysis.table import load_frame, load_info
+from bench.report import FORMATS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("golden")
+    return make(folder / "run", folder / "data").path
+
+
+@pytest.mark.parametrize("name", ["csv", "markdown", "json"])
+def test_a_form_is_as_reviewed(run: Path, name: str) -> None:
+    form = FORMATS[name]
+    form.write(load_frame(run), load_info(run), run / form.FILE_NAME)
+    made = (run / form.FILE_NAME).read_text().replace(str(run.parent), "/somewhere")
+    kept = GOLDEN / name / form.FILE_NAME
+    if os.environ.get("UPDATE_GOLDEN"):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(made)
+    texts, numbers = _parted(made)
+    kept_texts, kept_numbers = _parted(kept.read_text())
+    assert texts == kept_texts
+    assert numbers == pytest.approx(kept_numbers, rel=1e-9)
+
+
+def _parted(text: str) -> tuple[list[str], list[float]]:
+    """The text around numbers with a fraction, and those numbers."""
+    found = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?(?![\w.])")
+    return found.split(text), [float(number) for number in found.findall(text)]
+
+
+def test_parquet_holds_the_frame(run: Path) -> None:
+    frame = load_frame(run)
+    FORMATS["parquet"].write(frame, load_info(run), run / "table.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(run / "table.parquet"), frame)

@@ -1,0 +1,702 @@
+"""This tree against another revision: the figures, the blocks on a fake clock, and real worktrees with real workers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from bench_fakes import WNIDS, Recorder, fake_case
+from rich.console import Console
+
+from bench import cli
+from bench.analysis.stats import intervals
+from bench.record.case import Case, Status
+from bench.record.run_folder import CaseResult, RunFolder
+from bench.run.settings import Settings
+from bench.studies.against import drive, introduction, verdict
+from bench.studies.against import revision_worker as revision
+from bench.studies.against.revision_worker import RevisionWorker, Side
+from bench.studies.against.verdict import THIS, Against, Outcome
+from bench.studies.against.worktree import Revision, this_revision, worktree
+from bench.worker import channel
+from bench.worker.serve import Worker
+from bench.worker.tasks import Context
+from scarlet.errors import BenchError
+
+OTHER = "0123456789ab"
+BASE = fake_case(latency_ns="20000000")
+
+# --- figures and verdicts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [
+        (0.5, 0.6, "pass"),
+        (0.99, 1.03, "pass"),
+        (0.99, 1.0301, "unresolved"),
+        (1.03, 1.2, "unresolved"),
+        (1.0301, 1.2, "fail"),
+        (None, None, "unresolved"),
+    ],
+)
+def test_the_whole_interval_decides(low: float | None, high: float | None, outcome: str) -> None:
+    assert verdict.decide(low, high, 0.03).value == outcome
+
+
+def test_the_interval_is_students_over_blocks() -> None:
+    # t with 3 degrees of freedom: 3.182446 at 97.5 %, 4.176535 at 98.75 % (any table).
+    logs = np.array([0.01, 0.03, 0.02, 0.04])
+    for comparisons, t in ((1, 3.182446), (2, 4.176535)):
+        found = verdict.interval(np.exp(logs).tolist(), comparisons)
+        half = t * logs.std(ddof=1) / 2
+        assert found == pytest.approx((math.exp(0.025 - half), math.exp(0.025 + half)), rel=1e-6)
+    assert verdict.interval([1.1]) is None
+
+
+def test_one_failure_fails_and_one_doubt_leaves_the_whole_in_doubt() -> None:
+    each = {outcome: Against("case", outcome) for outcome in Outcome}
+    assert verdict.overall([]) is Outcome.UNRESOLVED
+    assert verdict.overall([each[Outcome.PASS]]) is Outcome.PASS
+    assert verdict.overall([each[Outcome.PASS], each[Outcome.UNRESOLVED]]) is Outcome.UNRESOLVED
+    assert verdict.overall(list(each.values())) is Outcome.FAIL
+
+
+# --- processes that differ, simulated -------------------------------------------------------------------------------
+
+SEEDS = 400
+ROUNDS = 30
+ROUND_NOISE = 0.02
+
+
+def simulated(seed: int, ratio: float, of_process: float, first: float = 1.0, blocks: int = 6) -> list[Any]:
+    """Log ratios of the rounds of each block: fixed for a pair of processes, and noisy besides.
+
+    Args:
+        ratio: the true one.
+        of_process: standard deviation of what a process is slower by for as long as it lives.
+        first: what the process that was started first is slower by.
+    """
+    source = np.random.default_rng(seed)
+    plan = drive.plan_blocks([BASE], [THIS, OTHER], blocks, seed)
+    made = []
+    for ((leader, _),) in plan:
+        fixed = source.normal(0, of_process) - source.normal(0, of_process)
+        fixed += math.log(first) * (1 if leader.option(verdict.REVISION) == THIS else -1)
+        made.append(math.log(ratio) + fixed + source.standard_t(3, ROUNDS) * ROUND_NOISE)
+    return made
+
+
+def by_blocks(rounds: list[Any]) -> tuple[float, float]:
+    found = verdict.interval([math.exp(float(np.median(block))) for block in rounds])
+    assert found is not None
+    return found
+
+
+def test_the_interval_over_blocks_holds_what_it_promises_and_the_one_over_rounds_does_not() -> None:
+    held, pooled, seeds = 0, 0, 5 * SEEDS
+    for seed in range(seeds):
+        rounds = simulated(seed, 1.0, of_process=0.015)
+        low, high = by_blocks(rounds)
+        held += low <= 1.0 <= high
+        interval = intervals.sign_test_interval(np.concatenate(rounds))
+        assert interval is not None
+        pooled += interval.low <= 0.0 <= interval.high
+    assert held / seeds >= 0.935, "95 % but for three standard errors"
+    assert pooled / seeds <= 0.60
+
+
+@pytest.mark.parametrize("of_process", [0.0, 0.01, 0.02])
+@pytest.mark.parametrize("first", [1.0, 1.02])
+def test_an_equal_revision_never_fails_and_ten_per_cent_does(of_process: float, first: float) -> None:
+    equal: Counter[Outcome] = Counter()
+    slower: Counter[Outcome] = Counter()
+    for seed in range(SEEDS):
+        for found, ratio in ((equal, 1.0), (slower, 1.1)):
+            found[verdict.decide(*by_blocks(simulated(seed, ratio, of_process, first)), 0.03)] += 1
+    assert equal[Outcome.FAIL] == 0
+    assert slower[Outcome.PASS] == 0
+    assert slower[Outcome.FAIL] >= (0.99 if of_process <= 0.01 else 0.93) * SEEDS
+    if of_process <= 0.01 and first == 1.0:
+        assert equal[Outcome.PASS] >= 0.90 * SEEDS
+
+
+def test_what_favours_the_first_process_cancels_because_sides_are_swapped() -> None:
+    plain = simulated(3, 1.0, of_process=0.0)
+    biased = simulated(3, 1.0, of_process=0.0, first=1.05)
+    means = [np.mean([np.median(block) for block in rounds]) for rounds in (plain, biased)]
+    assert means[1] == pytest.approx(means[0], abs=1e-12)
+
+
+# --- blocks on a fake clock -----------------------------------------------------------------------------------------
+
+
+class HereWorker:
+    """A worker without a process of its own, slower by a factor for as long as it lives."""
+
+    pid = 1
+
+    def __init__(self, factor: float) -> None:
+        self.worker, self.factor = Worker(), factor
+
+    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
+        if message["do"] == "start":
+            # Only the backend is told another time: rows and samples keep the Case's id.
+            real = Worker._start
+
+            case = Case.from_dict(message["case"])
+            answer: dict[str, Any] = {"ok": True, **real(self.worker, message)}
+            backend: Any = self.worker._backend
+            backend._latency_ns = float(case.option("latency_ns")) * self.factor
+            return answer
+        sent: dict[str, Any] = json.loads(json.dumps(self.worker.answer(message)))
+        return sent
+
+    def stop(self) -> None:
+        """Nothing is left."""
+
+    kill = stop
+
+
+@pytest.fixture
+def run_folder(
+    tmp_path: Path, image_folder: Path, tiny_graph: Path
+) -> Callable[[str], tuple[RunFolder, Context]]:
+    def make(name: str) -> tuple[RunFolder, Context]:
+        folder = RunFolder.create(tmp_path / name)
+        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
+        folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
+        files = {"model": "onnx:tiny.onnx", "weights": "user", "weights_sha256": "0" * 64}
+        files |= {"onnx": str(tiny_graph), "onnx_sha256": "0" * 64}
+        return folder, Context(run=str(folder.path), data=str(image_folder), files=files)
+
+    return make
+
+
+def measured(
+    made: tuple[RunFolder, Context], base: Case, ratio: float, seed: int, of_process: float, blocks: int = 6
+) -> tuple[Against, RunFolder]:
+    """One Case, whose processes all differ by something of their own; this tree's are slower by ``ratio`` besides."""
+    folder, context = made
+    source = np.random.default_rng(seed)
+
+    def make_worker(case: Case) -> HereWorker:
+        own = ratio if case.option(verdict.REVISION) == THIS else 1.0
+        return HereWorker(own * math.exp(source.normal(0, of_process)))
+
+    settings = Settings(budget_seconds=18.0, seed=seed)
+    plan = drive.plan_blocks([base], [THIS, OTHER], blocks, seed)
+    done = drive.measure(folder, context, Recorder(), plan, settings, make_worker)
+    folder.merge_parts()
+    assert len(done.rounds) == len(folder.rounds())
+    rows = folder.case_results(), folder.samples(), folder.rounds()
+    (found,) = verdict.compare([base], OTHER, blocks, *rows, 0.03)
+    return found, folder
+
+
+def test_the_driver_measures_blocks_of_fresh_workers_and_the_verdicts_hold(run_folder: Any) -> None:
+    noisy = fake_case(latency_ns="20000000", noise="0.01")
+    equal, folder = measured(run_folder("equal"), noisy, 1.0, 0, of_process=0.01)
+    assert equal.outcome is not Outcome.FAIL
+    slow, _ = measured(run_folder("slow"), noisy, 1.1, 1, of_process=0.01)
+    assert slow.outcome is Outcome.FAIL
+    assert slow.ratio == pytest.approx(1.1, rel=0.02)
+    assert len(slow.blocks) == 6
+    assert len(set(slow.blocks)) == 6, "every block drew its processes anew"
+    planned = [result.case for result in folder.case_results()]
+    assert Counter(case.option(verdict.BLOCK) for case in planned) == {str(block): 2 for block in range(1, 7)}
+    numbers = [set(part["round"]) - {-1} for _, part in folder.samples().groupby("case_id", observed=True)]
+    assert sum(len(each) for each in numbers) == 2 * len(set().union(*numbers)), "two copies a round, no more"
+    assert equal.n_rounds == len(set().union(*numbers))
+
+
+def test_each_revision_is_started_first_in_half_of_the_blocks() -> None:
+    second = fake_case(batch=8)
+    for seed in range(5):
+        plan = drive.plan_blocks([BASE, second], [THIS, OTHER], 6, seed)
+        leaders = [[pair[0].option(verdict.REVISION) for pair in block] for block in plan]
+        assert all(len(set(block)) == 1 for block in leaders)
+        assert Counter(block[0] for block in leaders) == {THIS: 3, OTHER: 3}
+        cases = {case for block in plan for pair in block for case in pair}
+        assert len({case.case_id for case in cases}) == 24
+        assert {replace(case, options=()) for case in cases} == {
+            replace(BASE, options=()),
+            replace(second, options=()),
+        }
+
+
+def test_a_budget_too_small_for_rounds_is_unresolved_and_says_so(run_folder: Any) -> None:
+    slow = fake_case(latency_ns="500000000")
+    found, _ = measured(run_folder("short"), slow, 1.0, 0, of_process=0.0, blocks=4)
+    assert found.outcome is Outcome.UNRESOLVED
+    assert "4 of 4 blocks had fewer than 6 rounds" in found.reason
+    assert "--budget" in verdict.text([found], 0.03)
+
+
+def test_a_case_that_breaks_is_not_tried_again(run_folder: Any) -> None:
+    broken = fake_case(latency_ns="20000000", fault="raise")
+    found, folder = measured(run_folder("broken"), broken, 1.0, 0, of_process=0.0, blocks=4)
+    assert found.outcome is Outcome.UNRESOLVED, "the other revision cannot run it either"
+    assert "told to raise" in found.reason
+    assert Counter(result.status for result in folder.case_results()) == {
+        Status.FAILED: 2,
+        Status.UNAVAILABLE: 6,
+    }
+    assert "not tried again after block 1" in folder.case_results()[-1].reason
+
+
+def empty() -> tuple[pd.DataFrame, pd.DataFrame]:
+    samples = pd.DataFrame(
+        {"case_id": [], "round": [], "stage": [], "images": [], "warmup": [], "latency_ns": []}
+    )
+    return samples.astype({"warmup": bool}), pd.DataFrame({"round": [], "disturbed": []})
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "outcome", "words"),
+    [
+        (Status.CRASHED, Status.OK, "fail", "this tree did not: crashed, why"),
+        (Status.TIMEOUT, Status.OK, "fail", "timeout"),
+        (Status.OK, Status.FAILED, "unresolved", f"{OTHER} has no time: failed, why"),
+        (Status.CRASHED, Status.CRASHED, "unresolved", "crashed"),
+        (Status.CRASHED, Status.INTERRUPTED, "unresolved", "stopped"),
+        (None, Status.OK, "unresolved", "stopped"),
+    ],
+)
+def test_what_cannot_be_compared(mine: Status | None, theirs: Status, outcome: str, words: str) -> None:
+    results = [
+        CaseResult(verdict.copy_of(BASE, name, 1), status, "why", stage="compute")
+        for name, status in ((THIS, mine), (OTHER, theirs))
+        if status
+    ]
+    (found,) = verdict.compare([BASE], OTHER, 4, results, *empty(), 0.03)
+    assert (found.outcome.value, found.ratio) == (outcome, None)
+    assert words in found.reason
+    assert words in verdict.text([found], 0.03)
+
+
+def test_the_text_gives_the_figures() -> None:
+    found = Against("latency x", Outcome.FAIL, 1.1, 1.05, 1.15, (1.1,) * 6, 240, 3)
+    assert verdict.text([found], 0.03) == (
+        "fail: latency x: 1.100 times as long (1.050 to 1.150), up to 1.03 passes; 6 blocks, 240 rounds, "
+        "3 of them disturbed"
+    )
+    assert json.loads(json.dumps(found.to_dict()))["outcome"] == "fail"
+
+
+def test_other_weights_and_equal_code_are_told() -> None:
+    revision = Revision("x", "0" * 40, False, Path())
+    side = Side(revision, {"weights_sha256": "a", "onnx_sha256": "b"}, "c")
+    assert drive.notes_on(side, side) == ("the Python files of both are the same",)
+    other = replace(side, files={"weights_sha256": "d", "onnx_sha256": "e"}, sources_sha256="f")
+    assert len(drive.notes_on(side, other)) == 2
+
+
+# --- workers of another revision ------------------------------------------------------------------------------------
+
+OBEDIENT = """
+import json, os, sys
+def main():
+    for line in sys.stdin:
+        do = json.loads(line)["do"]
+        print(json.dumps(ANSWERS.get(do, {"ok": False, "status": "failed", "reason": "KeyError"})), flush=True)
+"""
+ANSWERS = {"finish": {"ok": True, "stage": "compute", "metrics": {}, "proof": {"own": 1}, "bad_images": []}}
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Callable[..., RevisionWorker]:
+    """Starts a worker of a made-up revision."""
+
+    def start(
+        worker: str | None = OBEDIENT,
+        answers: dict[str, Any] | None = None,
+        wire_text: str = "",
+        sources_sha256: str | None = None,
+        without: str = "",
+    ) -> RevisionWorker:
+        home = tmp_path / "strange"
+        for name in set(introduction.PACKAGES) - {without}:
+            (home / name).mkdir(parents=True)
+            (home / name / "__init__.py").touch()
+        (home / "bench" / "wire.py").write_text(wire_text)
+        if worker is not None:
+            (home / "bench" / "worker.py").write_text(worker + f"\nANSWERS = {answers or ANSWERS!r}\n")
+        revision = Revision("old", "f" * 40, False, home)
+        side = None if sources_sha256 is None else Side(revision, {"onnx": "theirs"}, sources_sha256)
+        return RevisionWorker(revision, tmp_path / "log", 1, side, handshake_seconds=20.0)
+
+    return start
+
+
+def test_a_worker_says_whose_code_it_runs(stranger: Any, tmp_path: Path) -> None:
+    worker = stranger()
+    try:
+        code = worker.call({"do": "finish"}, 20.0)["proof"]
+    finally:
+        worker.stop()
+    home = tmp_path / "strange"
+    assert code["own"] == 1
+    assert code["code"]["packages"] == {name: [str(home / name)] for name in introduction.PACKAGES}
+    assert (code["code"]["revision"], code["code"]["commit"], code["code"]["protocol"]) == (
+        "old",
+        "f" * 40,
+        1,
+    )
+    folders = [str(home / name) for name in introduction.PACKAGES]
+    assert code["code"]["sources_sha256"] == introduction.sources_sha256(folders)
+    (home / "scarlet" / "__init__.py").write_text("changed = True\n")
+    assert code["code"]["sources_sha256"] != introduction.sources_sha256(folders)
+
+
+HANGS = "import time\ndef main():\n    time.sleep(60)\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"worker": None}, "ended with exit code 1: .*No module named 'bench.worker.serve'"),
+        ({"worker": "def main(): raise SystemExit(3)\n"}, "ended with exit code 3"),
+        ({"worker": "print('hello')\n" + OBEDIENT}, "does not say who it is"),
+        ({"without": "export"}, "no package 'export' in it"),
+        ({"wire_text": "PROTOCOL = 999\n"}, "it speaks protocol 999, and this tree speaks 1"),
+    ],
+)
+def test_a_worker_that_cannot_be_talked_to_is_one_clear_error(
+    stranger: Any, how: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(BenchError, match=said) as broken:
+        stranger(**how)
+    assert "\n" not in broken.value.what
+    assert "old (ffffffff)" in broken.value.what
+
+
+def test_a_worker_that_never_answers_is_not_waited_for(
+    stranger: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = RevisionWorker._introduced
+    monkeypatch.setattr(RevisionWorker, "_introduced", lambda self, seconds: real(self, 1.0))
+    with pytest.raises(BenchError, match="said nothing for 1 s"):
+        stranger(worker=HANGS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"ok": True, "warm": True}, "'turn' lacks busy_ns"),
+        ({"ok": False, "status": "failed"}, "lacks reason"),
+        ({"ok": False, "status": "molten", "reason": "x"}, "status 'molten'"),
+        ({"answer": 42}, "lacks"),
+        ([], "no message"),
+    ],
+)
+def test_an_answer_the_runner_would_stumble_over_is_a_clear_error(
+    stranger: Any, answer: Any, said: str
+) -> None:
+    worker = stranger(answers={"turn": answer})
+    try:
+        with pytest.raises(BenchError, match=said):
+            worker.call({"do": "turn", "round": 0, "slice_ns": 1}, 20.0)
+    finally:
+        worker.kill()
+
+
+def test_code_that_changes_while_it_is_measured_is_noticed(stranger: Any) -> None:
+    with pytest.raises(BenchError, match="changed while it was measured"):
+        stranger(sources_sha256="another")
+
+
+ECHO = """
+import json, sys
+def main():
+    for line in sys.stdin:
+        print(json.dumps({"ok": True, "sent": json.loads(line)}), flush=True)
+"""
+
+
+def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
+    stranger: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(RevisionWorker, "_introduced", lambda self, seconds: self._worker.read(seconds))
+    worker = stranger(worker=ECHO, sources_sha256="any")
+    run = RunFolder.create(tmp_path / "run")
+    run.write_images([("a.jpg", 3)])
+    context = Context(run=str(run.path), data="/data", files={"onnx": "ours"})
+    case = verdict.copy_of(BASE, THIS, 1)
+    message = {"do": "start", "case": case.to_dict(), "context": vars(context)}
+    try:
+        sent = worker.call(message, 20.0)["sent"]
+    finally:
+        worker.stop()
+    own = run.path / revision.WORKERS / case.case_id
+    assert sent["context"] == {"run": str(own), "data": "/data", "files": {"onnx": "theirs"}}
+    assert RunFolder.open(own).read_images() == [("a.jpg", 3)]
+    assert sent["case"].keys() == {"model", "weights", "backend", "pipeline", "options"}
+    assert Case.from_dict(sent["case"]) == BASE, "no label that a strict backend could refuse"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            {"ok": False, "status": "failed", "reason": "bad file", "do": "Mend it."},
+            "prepare the model: bad file",
+        ),
+        ({"ok": False, "status": "failed", "reason": "TypeError: x"}, "prepare the model: TypeError: x"),
+    ],
+)
+def test_a_revision_that_cannot_prepare_says_why(
+    stranger: Any, tmp_path: Path, answer: dict[str, Any], said: str
+) -> None:
+    stranger(answers={"prepare": answer}).stop()
+    home = Revision("old", "f" * 40, False, tmp_path / "strange")
+    with pytest.raises(BenchError, match=said) as broken:
+        revision.prepare(home, {"threads": 1}, tmp_path / "log", 20.0)
+    assert broken.value.do == answer.get("do", f"The whole log is {tmp_path / 'log'}.")
+
+
+@pytest.mark.parametrize(
+    ("main", "seconds", "said"),
+    [
+        ("os._exit(9)", 20.0, "ended with exit code 9"),
+        ("import time; time.sleep(60)", 0.5, "took longer than 0.5 s"),
+    ],
+)
+def test_a_revision_that_dies_or_hangs_while_it_prepares(
+    stranger: Any, tmp_path: Path, main: str, seconds: float, said: str
+) -> None:
+    spoilt = OBEDIENT.replace('["do"]\n', f'["do"]\n        if do == "prepare": {main}\n')
+    stranger(worker=spoilt).stop()
+    home = Revision("old", "f" * 40, False, tmp_path / "strange")
+    with pytest.raises(BenchError, match=said):
+        revision.prepare(home, {"threads": 1}, tmp_path / "log", seconds)
+
+
+# --- real repositories ----------------------------------------------------------------------------------------------
+
+
+def git(tree: Path, *words: str) -> str:
+    somebody = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    done = subprocess.run(
+        ["git", "-C", str(tree), *somebody, *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(tree: Path, message: str) -> None:
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--no-verify", "--message", message)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with this project's packages, below its top; the second commit changes a document only."""
+    top = tmp_path / "somewhere"
+    tree = top / "project"
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    for name in introduction.PACKAGES:
+        shutil.copytree(channel.own_home() / name, tree / name, ignore=ignored)
+    git(top, "init", "--quiet")
+    (tree / ".gitignore").write_text("__pycache__/\n")
+    commit(top, "first")
+    (tree / "README.md").write_text("A document.\n")
+    commit(top, "second")
+    return tree
+
+
+def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> Settings:
+    return Settings(
+        model=f"onnx:{tiny_graph}",
+        data=str(image_folder),
+        pipeline="reference",
+        backends="fake",
+        batches="1",
+        threads="1",
+        budget_seconds=20.0,
+        timeout_seconds=60.0,
+        options=("fake.latency_ns=20000000", *options),
+    )
+
+
+def worktrees(tree: Path) -> list[str]:
+    return git(tree, "worktree", "list").splitlines()
+
+
+def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Path, tiny_graph: Path) -> None:
+    settings, out = settings_for(image_folder, tiny_graph), project.parent.parent / "run"
+    console = Console(record=True, width=200)
+    ended = drive.run("HEAD~1", settings, out, console, blocks=2, home=project)
+    (found,) = ended.found
+    assert (ended.outcome, ended.tolerance, ended.interrupted) == (Outcome.PASS, 0.03, False)
+    assert (found.ratio, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert ended.notes == ("the Python files of both are the same",)
+    assert len(worktrees(project)) == 1, "the worktree is gone"
+    folder = RunFolder.open(out)
+    assert not (out / revision.WORKERS).exists()
+    assert set(folder.samples()["case_id"]) == {row.case.case_id for row in folder.case_results()}
+    code = {row.case.option(verdict.REVISION): row.proof["code"] for row in folder.case_results()}
+    before = git(project, "rev-parse", "HEAD~1")
+    assert code.keys() == {THIS, before[:12]}
+    assert code[before[:12]]["commit"] == before
+    assert code[THIS]["packages"]["bench"] == [str(project / "bench")]
+    (other,) = code[before[:12]]["packages"]["bench"]
+    assert other.endswith("/tree/project/bench")
+    assert not Path(other).exists()
+    kept = folder.read_run_info()["against"]
+    assert (kept["outcome"], kept["revisions"][THIS]["name"]) == ("pass", "this tree")
+    assert (
+        kept["revisions"][before[:12]] | {"name": "HEAD~1", "commit": before}
+        == kept["revisions"][before[:12]]
+    )
+
+
+def test_a_slow_down_in_the_tree_as_it_is_fails(
+    project: Path,
+    image_folder: Path,
+    tiny_graph: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    fake = project / "bench" / "backends" / "fake.py"
+    slow = fake.read_text().replace("round(base * warm", "round(1.1 * base * warm")
+    assert slow != fake.read_text()
+    fake.write_text(slow)  # not committed
+    monkeypatch.setattr(channel, "own_home", lambda: project)
+    monkeypatch.setattr(verdict, "LEAST_BLOCKS", 2)  # a fake clock has no noise
+    monkeypatch.chdir(project.parent.parent)
+    words = ["HEAD", "--model", f"onnx:{os.path.relpath(tiny_graph)}", "--data", str(image_folder)]
+    words += [
+        "--pipeline",
+        "reference",
+        "--backends",
+        "fake",
+        "--threads",
+        "1",
+        "--budget",
+        "20",
+        "--blocks",
+        "2",
+    ]
+    words += ["--option", "fake.latency_ns=20000000", "--tolerance", "5", "--json", "--out", "run"]
+    monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    captured = capfd.readouterr()
+    assert ended.value.code == 1, captured.err
+    said = json.loads(captured.out)
+    assert (said["outcome"], said["tolerance"], said["notes"]) == ("fail", 0.05, [])
+    assert said["cases"][0]["ratio"] == pytest.approx(1.1)
+    assert "this tree (" in said["revisions"][0]
+    assert ", changed)" in said["revisions"][0]
+    assert "1.100 times as long (1.100 to 1.100), up to 1.05 passes; 2 blocks" in captured.err
+    assert Path("run/report.md").exists()
+    assert len(worktrees(project)) == 1
+
+
+def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
+    project: Path, image_folder: Path, tiny_graph: Path
+) -> None:
+    settings = settings_for(image_folder, tiny_graph, "fake.fault=interrupt")
+    out = project.parent.parent / "run"
+    ended = drive.run("HEAD~1", settings, out, Console(record=True), blocks=2, home=project)
+    assert ended.interrupted
+    assert ended.outcome is Outcome.UNRESOLVED
+    assert len(worktrees(project)) == 1
+    assert {row.status for row in RunFolder.open(out).case_results()} == {Status.INTERRUPTED}
+    assert RunFolder.open(out).read_run_info()["exit_code"] == 130
+
+
+def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
+    project: Path, image_folder: Path, tiny_graph: Path
+) -> None:
+    (project / "bench" / "worker.py").rename(project / "bench" / "labourer.py")
+    commit(project, "third")
+    git(project, "mv", "bench/labourer.py", "bench/worker/serve.py")
+    commit(project, "fourth")
+    out = project.parent.parent / "run"
+    settings = settings_for(image_folder, tiny_graph)
+    with pytest.raises(BenchError, match=r"HEAD~1 .* cannot be talked to: .*bench.worker.serve"):
+        drive.run("HEAD~1", settings, out, Console(record=True), blocks=2, home=project)
+    assert not out.exists()
+    assert len(worktrees(project)) == 1
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "--detach", "", "HEAD:README.md"])
+def test_an_unknown_revision_is_a_clear_error(project: Path, ref: str) -> None:
+    with pytest.raises(BenchError, match="is no revision") as broken, worktree(project, ref):
+        pass
+    assert "git fetch --unshallow" in broken.value.do
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), BenchError("a", "b")])
+def test_a_worktree_goes_whatever_happens_in_it(project: Path, error: BaseException) -> None:
+    homes = []
+
+    def use() -> None:
+        with worktree(project, "HEAD~1") as other:
+            homes.append(other.home)
+            assert not (other.home / "README.md").exists()
+            assert (other.home / "bench" / "wire.py").exists()
+            assert len(worktrees(project)) == 2
+            raise error
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(type(error)):
+        use()
+    assert len(worktrees(project)) == 1
+    assert not homes[0].parent.parent.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_worktree_that_cannot_be_made_is_a_clear_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.parent.parent / "temporary"
+    (folder / "tree" / "full").mkdir(parents=True)
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(folder))
+    with (
+        pytest.raises(BenchError, match=r"cannot make a worktree of 'HEAD~1': .*exists"),
+        worktree(project, "HEAD~1"),
+    ):
+        pass
+    assert not folder.exists()
+
+
+def test_what_is_no_checkout_has_no_other_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bench").mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(BenchError, match="no git checkout"):
+        this_revision(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--blocks", "3"], "--blocks 3"),
+        (["--blocks", "2"], "--blocks 2"),
+        (["--tolerance", "0"], "--tolerance 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", "HEAD~1", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert said in capfd.readouterr().err.splitlines()[0]
+    with pytest.raises(BenchError, match="--blocks 5"):
+        drive.run("HEAD~1", Settings(), None, Console(), blocks=5)

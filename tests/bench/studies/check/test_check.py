@@ -1,0 +1,436 @@
+"""Checks from end to end: what is judged, what is at fault, what the reports say, and the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_run import case
+from rich.console import Console
+from snapshots import accuracy_case, row, snapshot
+
+from bench import cli
+from bench.record.case import Status
+from bench.record.run_folder import RunFolder
+from bench.run import session
+from bench.run.model_files import PreparationFailed
+from bench.studies.check import baseline, ci, drive, junit
+from bench.studies.check.report import Report
+from bench.studies.check.rows import Order, judge
+from bench.studies.check.rules import Verdict
+from bench.studies.check.snapshot import UNREADABLE, Row, Snapshot, Timed
+from bench.studies.check.tolerances import load
+from pipelines.imagenet.find import Image, find_images, subset
+from pipelines.imagenet.wnids import wnids
+from scarlet.errors import BenchError
+
+CONFIG = load()
+N = 320
+LABELS = np.sort(np.random.default_rng(0).choice(1000, N, replace=False)).astype(np.int16)
+TOP1 = np.where(np.arange(N) % 10 == 0, 3, LABELS).astype(np.int16)
+WORSE = np.where(np.arange(N) % 4 == 1, 999, TOP1).astype(np.int16)
+
+
+def known(*rows: Row, **more: Any) -> Snapshot:
+    return snapshot(LABELS, rows or [row(TOP1, LABELS), row(TOP1, LABELS, "onnxruntime")], **more)
+
+
+def verdicts(report: Report) -> dict[str, tuple[str, str]]:
+    return {judged.case.backend: (judged.verdict.value, judged.stage) for judged in report.rows}
+
+
+# --- judging ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_predictions_pass() -> None:
+    report = judge(known(), known(), CONFIG)
+    assert report.verdict is Verdict.PASS
+    assert report.headline == "pass: 2 pass against some"
+    assert report.findings == ()
+
+
+def test_a_lost_row_a_failed_row_and_a_new_row() -> None:
+    failed = Row(accuracy_case("onnxruntime"), Status.FALLBACK, "it ran on the CPU")
+    new = row(TOP1, LABELS, "openvino")
+    report = judge(known(), known(failed, new), CONFIG)
+    rows = {judged.case.backend: judged for judged in report.rows}
+    assert (rows["pytorch"].verdict, rows["pytorch"].status) == (Verdict.FAIL, "missing")
+    assert rows["onnxruntime"].reason == "fallback: it ran on the CPU"
+    assert rows["openvino"].verdict is Verdict.NEW
+    assert report.verdict is Verdict.FAIL
+    broken = Row(accuracy_case("openvino"), Status.FAILED, "it broke")
+    assert (
+        "failed: it broke"
+        in judge(known(row(TOP1, LABELS)), known(row(TOP1, LABELS), broken), CONFIG).rows[1].reason
+    )
+
+
+def test_the_stage_of_an_invalid_row_is_the_preprocessing_gates() -> None:
+    invalid = Row(accuracy_case(), Status.INVALID, "the pipeline dali crops otherwise", "crop")
+    report = judge(known(row(TOP1, LABELS)), known(invalid), CONFIG)
+    assert verdicts(report) == {"pytorch": ("fail", "crop")}
+
+
+def test_shuffled_predictions_are_named_as_such_for_all_rows() -> None:
+    shuffled = np.random.default_rng(1).permutation(TOP1)
+    report = judge(known(), known(row(shuffled, LABELS), row(shuffled, LABELS, "onnxruntime")), CONFIG)
+    assert verdicts(report) == {"pytorch": ("fail", "order"), "onnxruntime": ("fail", "order")}
+    (finding,) = report.findings
+    assert finding.text.startswith("all 2 rows: ")
+
+
+def test_a_backend_alone_is_named() -> None:
+    report = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
+    assert verdicts(report) == {"pytorch": ("pass", ""), "onnxruntime": ("fail", "backend")}
+
+
+def test_a_changed_graph_is_named() -> None:
+    weights = {"label": "official", "sha256": "w" * 64, "onnx_sha256": "n" * 64}
+    now = known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime"), weights=weights)
+    report = judge(known(), now, CONFIG)
+    assert verdicts(report)["onnxruntime"] == ("fail", "export")
+    assert "whose digest is not the baseline's" in report.findings[0].text
+    assert report.notes == ()
+    (note,) = judge(known(), known(weights=weights), CONFIG).notes
+    assert "the exported graph is another" in note
+
+
+def test_newly_unreadable_images_are_decodings_fault() -> None:
+    torn = TOP1.copy()
+    torn[:5] = UNREADABLE
+    report = judge(known(row(TOP1, LABELS)), known(row(torn, LABELS)), CONFIG)
+    assert verdicts(report) == {"pytorch": ("fail", "decode")}
+    assert "5 images that the baseline could read are unreadable" in report.rows[0].reason
+    (finding,) = [finding for finding in report.findings if finding.stage == "decode"]
+    assert finding.case_ids == (accuracy_case().case_id,)
+
+
+def test_nothing_readable_on_either_side_fails() -> None:
+    blind = np.full(N, UNREADABLE, dtype=np.int16)
+    report = judge(known(row(blind, LABELS)), known(row(blind, LABELS)), CONFIG)
+    assert verdicts(report) == {"pytorch": ("fail", "decode")}
+
+
+def test_changed_ground_fails_every_row_before_any_statistics() -> None:
+    rank = np.arange(N).astype(np.int16)
+    relabelled = snapshot(rank, [row(TOP1, rank), row(TOP1, rank, "onnxruntime")])
+    report = judge(known(), relabelled, CONFIG)
+    assert set(verdicts(report).values()) == {("fail", "labels")}
+    assert "rank of its folder" in report.findings[0].text
+    fewer = snapshot(LABELS[:9], [], dataset={"fingerprint": "g"})
+    assert set(verdicts(judge(known(), fewer, CONFIG)).values()) == {("fail", "data")}
+
+
+def test_a_changed_reference_fails_even_where_no_prediction_changed() -> None:
+    before = {"probes": {"files": "f", "decode": "d", "resize": "r", "crop": "c", "normalise": "n"}}
+    cut = {"probes": {**before["probes"], "crop": "x", "normalise": "y"}}
+    # A run of other images, or in blocks, has no digest of its pixels to compare.
+    for pixels in ("q", ""):
+        now = known(row(TOP1, LABELS, pixels=pixels), row(TOP1, LABELS, "onnxruntime"), reference=cut)
+        report = judge(known(reference=before), now, CONFIG)
+        assert verdicts(report) == {"pytorch": ("fail", "crop"), "onnxruntime": ("pass", "")}
+        assert "from the stage crop on; none of 320 predictions changed" in report.rows[0].reason
+        assert "from the stage crop on" in report.findings[0].text
+        assert report.notes == ()
+    updated = known(row(TOP1, LABELS, pixels="q"), reference=cut, packages={"pillow": "99"})
+    report = judge(known(row(TOP1, LABELS), reference=before), updated, CONFIG)
+    assert verdicts(report) == {"pytorch": ("pass", "")}
+    assert "from the stage crop on" in report.notes[0]
+
+
+def test_labels_that_led_to_other_images_are_the_labels_fault(tmp_path: Path) -> None:
+    folders = [wnids()[place] for place in range(0, 1000, 25)]
+    for wnid in folders:
+        (tmp_path / wnid).mkdir()
+        for number in range(2):
+            (tmp_path / wnid / f"{number}.JPEG").write_bytes(b"not opened")
+    images = find_images(tmp_path).images
+    ranked = [replace(image, label=folders.index(image.path.parent.name)) for image in images]
+
+    def chosen(labelled: Sequence[Image]) -> Snapshot:
+        some = subset(labelled, 20)
+        labels = np.array([image.label for image in some], dtype=np.int16)
+        dataset = {"root": str(tmp_path), "fingerprint": str(labels.sum())}
+        ids = tuple(image.image_id for image in some)
+        return snapshot(labels, [row(labels, labels)], ids=ids, dataset=dataset)
+
+    report = judge(chosen(images), chosen(ranked), CONFIG)
+    assert verdicts(report) == {"pytorch": ("fail", "labels")}
+    # The first folder's rank is its class.
+    assert "19 of 20 images have another label than the class of their folder" in report.findings[0].text
+    assert "closer together" in report.findings[0].text
+    other = replace(chosen(images), ids_sha256="0" * 64)
+    assert verdicts(judge(other, chosen(ranked), CONFIG)) == {"pytorch": ("fail", "data")}
+
+
+def test_another_model_is_the_users_mistake() -> None:
+    with pytest.raises(BenchError, match="scarlet_c and the run of scarlet_a"):
+        judge(known(), known(model="scarlet_a"), CONFIG)
+
+
+def test_unresolved_rows_make_the_check_unresolved() -> None:
+    changed = TOP1.copy()
+    changed[1] = 999
+    rows = [row(TOP1, LABELS, precision="fp16")], [row(changed, LABELS, precision="fp16")]
+    report = judge(known(*rows[0]), known(*rows[1]), CONFIG)
+    assert report.verdict is Verdict.UNRESOLVED
+    order = Order(np.random.default_rng(0).permutation(N))
+    assert judge(known(*rows[0]), known(*rows[1]), CONFIG, order=order).verdict is Verdict.UNRESOLVED
+
+
+def test_sequentially_a_plain_fault_is_found_after_some_of_the_images() -> None:
+    order = Order(np.random.default_rng(0).permutation(N))
+    report = judge(known(), known(row(WORSE, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG, order=order)
+    assert report.verdict is Verdict.FAIL
+    assert all(judged.comparison and judged.comparison.n < 60 for judged in report.rows)
+
+
+def test_latency_is_judged_only_when_asked_and_by_its_ratio() -> None:
+    slow, fast = case(batch=8), case(backend="onnxruntime", batch=8)
+    before = known(
+        timed=(Timed(fast, slow, 0.5, 0.49, 0.51), Timed(case(backend="openvino"), slow, 0.3, 0.2, 0.4))
+    )
+    now = known(
+        timed=(
+            Timed(fast, slow, 0.7, 0.69, 0.71),
+            Timed(case(backend="openvino"), status=Status.OOM, reason="memory"),
+        )
+    )
+    assert judge(before, now, CONFIG).verdict is Verdict.PASS
+    report = judge(before, now, CONFIG, latency=True)
+    timed = [judged for judged in report.rows if judged.case.scenario == "latency"]
+    assert [judged.verdict for judged in timed] == [Verdict.FAIL, Verdict.FAIL]
+    assert timed[1].reason == "oom: memory"
+    assert (timed[0].baseline_ratio, timed[0].ratio) == (0.5, 0.7)
+    lost = judge(before, known(), CONFIG, latency=True).rows[-1]
+    assert lost.status == "missing"
+    assert "0.5 → 0.7" in ci.summary(report)
+
+
+# --- reports ------------------------------------------------------------------------------------------------
+
+
+def mixed() -> Report:
+    """A row of each kind, with text that every format has to escape."""
+    changed = TOP1.copy()
+    changed[1] = 999
+    before = known(row(TOP1, LABELS), row(TOP1, LABELS, "onnxruntime"), row(TOP1, LABELS, precision="fp16"))
+    now = known(
+        row(TOP1, LABELS),
+        Row(accuracy_case("onnxruntime"), Status.CRASHED, "100 %: <b>|\x00 killed,\nend"),
+        row(changed, LABELS, precision="fp16"),
+        row(TOP1, LABELS, "openvino"),
+    )
+    return judge(before, now, CONFIG)
+
+
+def test_junit_has_a_test_case_a_row(tmp_path: Path) -> None:
+    junit.write(mixed(), tmp_path / "out" / "junit.xml")
+    root = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "0", "1", "2"]
+    error = suite.find(".//error")
+    assert error is not None
+    assert "100 %: <b>|\ufffd killed," in (error.get("message") or "")
+    failing = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
+    junit.write(failing, tmp_path / "fail.xml")
+    failure = ElementTree.parse(tmp_path / "fail.xml").getroot().find(".//failure")
+    assert failure is not None
+    assert failure.get("type") == "backend"
+    assert ElementTree.parse(tmp_path / "fail.xml").getroot().find(".//property[@name='finding']") is not None
+
+
+def test_the_summary_is_appended_as_markdown(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    ci.append_summary(mixed(), path)
+    text = path.read_text()
+    assert text.startswith("before\n## scarlet-bench check: fail: 1 pass, 1 fail, 1 unresolved, 1 new")
+    assert "&lt;b&gt;\\|" in text
+    table = [line for line in text.splitlines() if line.startswith("| accuracy")]
+    assert len(table) == 4
+    failing = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
+    assert "- **backend**: " in ci.summary(failing)
+
+
+def test_annotations_are_escaped_as_github_wants() -> None:
+    error, warning = ci.annotation_lines(mixed())
+    assert error.startswith("::error title=accuracy ")
+    assert "%3A fail::" in error.replace(",", "")
+    assert "100 %25: <b>|" in error
+    assert "\n" not in error
+    assert warning.startswith("::warning title=")
+
+
+def test_no_more_annotations_than_github_shows() -> None:
+    many = replace(mixed(), rows=tuple([mixed().rows[1]] * 25))
+    lines = ci.annotation_lines(many)
+    assert len(lines) == 10
+    assert "16 more rows" in lines[-1]
+
+
+def test_the_report_as_plain_data_is_json() -> None:
+    data = json.loads(json.dumps(mixed().to_dict()))
+    assert data["verdict"] == "fail"
+    unresolved = next(each for each in data["rows"] if each["verdict"] == "unresolved")
+    assert unresolved["losses"] == 1
+    assert unresolved["margin_points"] == pytest.approx(0.1)
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Runs the command in this process, in an empty folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scarlet-bench", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capfd.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_a_baseline_is_made_checked_and_broken(
+    command: Command, image_folder: Path, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
+    code, _, err = command("run", *words, "--backends", "fake", "--scenarios", "accuracy")
+    assert code == 0, err
+    code, out, err = command("baseline", "--out", "b.json")
+    assert code == 0, err
+    assert "8 images" in out
+
+    code, out, err = command("check", "--baseline", "b.json", "--current", "results/latest", "--sequential")
+    assert code == 0, err
+    assert "none of 8 predictions changed" in out
+
+    # In blocks of 3, 6 and 8 images, each with new images only.
+    Path("tight.yaml").write_text("sequential: {first_block: 3}\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    code, out, err = command(
+        "check",
+        "--baseline",
+        "b.json",
+        "--sequential",
+        "--config",
+        "tight.yaml",
+        "--json",
+        "--junit",
+        "j.xml",
+    )
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["rows"][0]["n_images"] == 8
+    run = Path(answer["run"])
+    sizes = [len(RunFolder.open(each).read_images()) for each in (run, run / "blocks/6", run / "blocks/8")]
+    assert sizes == [3, 3, 2]
+    assert "scarlet-bench check: pass" in (tmp_path / "step.md").read_text()
+    assert Path("j.xml").exists()
+
+    # Other images are named before anything runs.
+    moved = tmp_path / "moved"
+    (moved / "valid" / "n01440764").mkdir(parents=True)
+    for place, source in enumerate(sorted(image_folder.rglob("*.JPEG"))):
+        (moved / "valid" / "n01440764" / f"{place}.JPEG").write_bytes(source.read_bytes())
+    code, out, err = command("check", "--baseline", "b.json", "--data", str(moved), "--json")
+    assert code == 1
+    assert json.loads(out)["rows"][0]["stage"] == "data"
+    assert json.loads(out)["run"] is None
+    assert "::error title=" in err
+
+    code, _, err = command("check", "--baseline", "nothing.json")
+    assert code == 2
+    assert "scarlet-bench baseline" in err
+
+
+def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(command: Command, tmp_path: Path) -> None:
+    from test_bench_baseline import ORT, PYTORCH, made_run
+
+    made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
+    made_run(tmp_path / "now", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [9, 1, 2, 3, 4, 5]})
+    code, out, _ = command("baseline", "--run", str(tmp_path / "before"))
+    assert "results/baselines/scarlet_c.json" in out
+    code, out, _ = command(
+        "check", "--baseline", "results/baselines/scarlet_c.json", "--current", str(tmp_path / "now")
+    )
+    assert code == 1
+    assert "1 of 6 predictions changed" in out
+    assert "at fault: backend" in out
+    Path("wide.yaml").write_text("classes: {identity: {margin_points: 50}}\nunchanged_passes: false\n")
+    code, out, _ = command(
+        "check",
+        "--baseline",
+        "results/baselines/scarlet_c.json",
+        "--current",
+        str(tmp_path / "now"),
+        "--config",
+        "wide.yaml",
+    )
+    assert code == 3
+    assert "unresolved: 1 pass, 1 unresolved" in out
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "said"),
+    [
+        (
+            BenchError("the ONNX graph differs from PyTorch: by up to 3", "Look.", stage="export"),
+            1,
+            "at fault: export",
+        ),
+        (PreparationFailed("preparing the model failed: oops", "See log."), 1, "oops. See log."),
+        (BenchError("there is no folder data", "Give one."), 2, "error: there is no folder data"),
+    ],
+)
+def test_a_model_that_the_change_broke_fails_the_check(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: BenchError,
+    code: int,
+    said: str,
+) -> None:
+    from test_bench_baseline import ORT, PYTORCH, made_run
+
+    made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
+    command("baseline", "--run", str(tmp_path / "before"), "--out", "b.json")
+
+    def score(*_: object) -> None:
+        raise broken
+
+    monkeypatch.setattr(drive, "score", score)
+    found, out, err = command("check", "--baseline", "b.json", "--junit", "j.xml")
+    assert found == code
+    assert said in out + err
+    assert Path("j.xml").exists() == (code == 1)
+    if code == 1:
+        assert "fail: 2 fail against b.json" in out
+
+
+def test_an_interrupted_run_interrupts_the_check(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image_folder: Path, tiny_graph: Path
+) -> None:
+    ended = session.Ended(tmp_path, True, ())
+    monkeypatch.setattr(session, "run", lambda *_: ended)
+    with pytest.raises(KeyboardInterrupt):
+        drive._run(baseline.Settings(), Console())

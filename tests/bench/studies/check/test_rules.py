@@ -1,0 +1,277 @@
+"""Verdicts on accuracy and on ratios, and that nothing unchanged fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from report_run import case
+from snapshots import accuracy_case, row, snapshot
+
+from bench.analysis.stats.bounds import lower
+from bench.studies.check import rules
+from bench.studies.check.rules import (
+    Comparison,
+    Verdict,
+    changed_ground,
+    compare,
+    compare_rows,
+    decide,
+    decide_ratio,
+    match,
+)
+from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Timed
+from bench.studies.check.tolerances import load
+
+CONFIG = load()
+
+
+def compared(
+    n: int, wins: int = 0, losses: int = 0, right: int = 0, changed: int | None = None
+) -> Comparison:
+    return Comparison(n, wins + losses if changed is None else changed, wins, losses, right or n - losses)
+
+
+def verdict(precision: str, comparison: Comparison, **more: object) -> tuple[Verdict, str]:
+    name, tolerance = CONFIG.of(precision)
+    found = decide(comparison, tolerance, CONFIG, name=name, **more)  # type: ignore[arg-type]
+    assert found.tolerance == name
+    return found.verdict, found.reason
+
+
+# --- what is counted ----------------------------------------------------------------------------------------
+
+
+def test_images_are_compared_one_by_one() -> None:
+    labels = np.array([0, 1, 2, 3, 4, 5], dtype=np.int16)
+    before = np.array([0, 9, 2, 3, UNREADABLE, 5], dtype=np.int16)
+    now = np.array([0, 1, 9, UNREADABLE, UNREADABLE, NOT_SCORED], dtype=np.int16)
+    found = compare(before, now, labels)
+    assert found == Comparison(n=4, changed=3, wins=1, losses=2, right=2, newly_unreadable=1)
+    assert found.baseline_right == 3
+    assert found.agreement_percent == 25.0
+
+
+def test_nothing_to_compare_is_none() -> None:
+    nothing = np.array([NOT_SCORED, UNREADABLE], dtype=np.int16)
+    assert compare(np.array([0, UNREADABLE], dtype=np.int16), nothing, np.zeros(2, dtype=np.int16)) is None
+
+
+def test_the_margin_of_changed_images_is_kept() -> None:
+    labels = np.arange(4, dtype=np.int16)
+    found = compare_rows(row([0, 1, 2, 3], labels), row([0, 1, 2, 9], labels), labels)
+    assert found is not None
+    assert found.largest_margin == 0.25
+    unchanged = compare_rows(row(labels, labels), row(labels, labels), labels)
+    assert unchanged is not None
+    assert unchanged.largest_margin is None
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_unchanged_predictions_pass_however_few_they_are(precision: str) -> None:
+    found, reason = verdict(precision, compared(512))
+    assert found is Verdict.PASS
+    assert reason.startswith("none of 512 predictions changed")
+    assert "0.583 points elsewhere" in reason or precision == "int8"
+
+
+def test_unchanged_but_not_all_images_needs_the_bound() -> None:
+    assert verdict("fp32", compared(512), whole=False)[0] is Verdict.UNRESOLVED
+    assert verdict("fp32", compared(6500), whole=False)[0] is Verdict.PASS
+
+
+def test_the_shortcut_can_be_turned_off() -> None:
+    config = CONFIG.model_copy(update={"unchanged_passes": False})
+    assert decide(compared(512), CONFIG.of("fp32")[1], config).verdict is Verdict.UNRESOLVED
+
+
+def test_identity_is_decided_by_agreement_on_these_images() -> None:
+    found, reason = verdict("fp32", compared(512, wins=0, losses=0, changed=1))
+    assert found is Verdict.FAIL
+    assert "1 of 512 predictions changed: agreement 99.8 %, wanted 99.9 %" in reason
+    assert verdict("fp32", compared(1000, changed=1))[0] is Verdict.UNRESOLVED  # 99.9 % agree, 1000 are few
+    assert verdict("fp32", compared(50_000, wins=5, losses=5))[0] is Verdict.PASS
+
+
+def test_agreement_does_not_hide_a_loss() -> None:
+    """49 of 50,000 changed, all for the worse: 99.902 % agree, and the loss is beyond 0.05 points."""
+    found, reason = verdict("fp32", compared(50_000, losses=49))
+    assert found is Verdict.FAIL
+    assert "top-1 is 0.098 points lower" in reason
+
+
+def test_the_whole_interval_has_to_lie_on_one_side() -> None:
+    assert verdict("fp16", compared(50_000, wins=60, losses=60))[0] is Verdict.PASS
+    assert verdict("fp16", compared(50_000, wins=60, losses=110))[0] is Verdict.UNRESOLVED
+    assert verdict("fp16", compared(50_000, wins=60, losses=170))[0] is Verdict.FAIL
+    # 1 % of 76 %.
+    assert verdict("int8", compared(50_000, wins=500, losses=600, right=38_000))[0] is Verdict.PASS
+    assert verdict("int8", compared(50_000, wins=500, losses=1100, right=38_000))[0] is Verdict.FAIL
+
+
+def test_a_gain_is_told_as_one() -> None:
+    assert "points higher" in verdict("fp16", compared(5000, wins=80, losses=10))[1]
+
+
+def test_unresolved_says_how_many_images_would_do() -> None:
+    comparison = compared(1000, wins=2, losses=2)
+    found, reason = verdict("fp16", comparison)
+    assert found is Verdict.UNRESOLVED
+    needed = rules.images_needed(comparison, 0.001, 0.05)
+    assert needed is not None
+    share = needed / 1000
+    assert lower(2 * share, 2 * share, needed, 0.05) > -0.001
+    assert lower(1.8 * share, 1.8 * share, 0.9 * needed, 0.05) < -0.001
+    assert "1,000 images cannot tell, about" in reason
+
+
+def test_no_number_of_images_helps_where_the_loss_is_beyond_the_margin() -> None:
+    assert rules.images_needed(compared(100, losses=1), 0.001, 0.05) is None
+    assert rules.images_needed(compared(10, wins=5, losses=5), 1e-7, 0.05) is None
+
+
+def test_failing_is_corrected_for_the_number_of_rows_and_passing_is_not() -> None:
+    worse = compared(50_000, wins=60, losses=145)
+    assert verdict("fp16", worse)[0] is Verdict.FAIL
+    assert verdict("fp16", worse, n_rows=20)[0] is Verdict.UNRESOLVED
+    assert "for 2 rows together" in verdict("fp16", compared(50_000, losses=170), n_rows=2)[1]
+    fine = compared(50_000, wins=60, losses=60)
+    assert verdict("fp16", fine, n_rows=20)[0] is Verdict.PASS
+
+
+def test_random_weights_are_judged_by_agreement_alone() -> None:
+    changed = compared(4000, changed=2)
+    assert verdict("fp32", changed, no_accuracy="random weights")[0] is Verdict.PASS
+    assert verdict("fp16", changed, no_accuracy="random weights")[0] is Verdict.UNRESOLVED
+    assert verdict("fp32", compared(4000, changed=9), no_accuracy="random weights")[0] is Verdict.FAIL
+
+
+# --- no false alarm (200 seeded resamples), and power -------------------------------------------------------
+
+
+def resampled(share_won: float, share_lost: float, n: int) -> list[Comparison]:
+    """200 seeded bootstrap resamples of n images; the images themselves hold exactly these shares."""
+    outcomes = np.zeros(n, dtype=np.int8)
+    won, lost = round(share_won * n), round(share_lost * n)
+    outcomes[:won], outcomes[won : won + lost] = 1, -1
+    found = []
+    for seed in range(200):
+        drawn: NDArray[np.int8] = np.random.default_rng(seed).choice(outcomes, n)
+        wins, losses = int(np.count_nonzero(drawn > 0)), int(np.count_nonzero(drawn < 0))
+        found.append(compared(n, wins, losses, right=int(0.75 * n) + wins))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("precision", "share", "n"),
+    [
+        ("fp32", 0.0, 512),
+        ("fp32", 0.0, 50_000),
+        ("fp32", 0.0003, 50_000),  # six of ten thousand flip, as many for the better as for the worse
+        ("fp16", 0.002, 512),
+        ("fp16", 0.002, 50_000),
+        ("bf16", 0.01, 5_000),
+        ("int8", 0.02, 512),
+        ("int8", 0.02, 50_000),
+    ],
+)
+def test_predictions_without_a_true_difference_fail_in_five_of_a_hundred_at_most(
+    precision: str, share: float, n: int
+) -> None:
+    verdicts = [verdict(precision, comparison)[0] for comparison in resampled(share, share, n)]
+    assert verdicts.count(Verdict.FAIL) <= 10
+    if n == 50_000:
+        assert verdicts.count(Verdict.PASS) >= (190 if precision != "fp16" else 150)
+
+
+@pytest.mark.parametrize(
+    ("precision", "won", "lost"), [("fp32", 0.0, 0.0009), ("fp16", 0.001, 0.0035), ("int8", 0.01, 0.025)]
+)
+def test_a_true_loss_beyond_the_margin_fails(precision: str, won: float, lost: float) -> None:
+    verdicts = [verdict(precision, comparison)[0] for comparison in resampled(won, lost, 50_000)]
+    assert verdicts.count(Verdict.PASS) == 0
+    assert verdicts.count(Verdict.FAIL) >= 160
+
+
+@pytest.mark.parametrize(("precision", "won", "lost"), [("fp16", 0.001, 0.002), ("int8", 0.01, 0.0176)])
+def test_at_the_margin_neither_verdict_comes_more_often_than_it_may(
+    precision: str, won: float, lost: float
+) -> None:
+    """A loss of exactly the margin (int8: 1 % of 75 to 76 %): at most 5 % pass and 5 % fail, and some slack for 200."""
+    verdicts = [verdict(precision, comparison)[0] for comparison in resampled(won, lost, 50_000)]
+    assert verdicts.count(Verdict.PASS) <= 16
+    assert verdicts.count(Verdict.FAIL) <= 16
+
+
+# --- ratios of times ----------------------------------------------------------------------------------------
+
+REFERENCE = case(batch=8)
+TIMED = case(backend="onnxruntime", batch=8)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.48, 0.52, Verdict.PASS),
+        (0.40, 0.44, Verdict.PASS),
+        (0.52, 0.55, Verdict.PASS),
+        (0.53, 0.58, Verdict.UNRESOLVED),
+        (0.551, 0.58, Verdict.FAIL),
+    ],
+)
+def test_a_ratio_fails_when_its_whole_interval_lies_beyond_the_tolerance(
+    low: float, high: float, expected: Verdict
+) -> None:
+    before = Timed(TIMED, REFERENCE, 0.5, 0.49, 0.51)
+    now = Timed(TIMED, REFERENCE, (low + high) / 2, low, high)
+    found = decide_ratio(before, now, CONFIG)
+    assert found.verdict is expected
+    assert "0.55 is allowed (10 % more)" in found.reason
+
+
+def test_a_ratio_that_is_not_there_is_unresolved() -> None:
+    before = Timed(TIMED, REFERENCE, 0.5, 0.49, 0.51)
+    alone = decide_ratio(before, Timed(TIMED, reason="not compared: resumed"), CONFIG)
+    assert (alone.verdict, alone.reason) == (Verdict.UNRESOLVED, "not compared: resumed")
+    few = decide_ratio(before, Timed(TIMED, REFERENCE, 0.9), CONFIG)
+    assert few.verdict is Verdict.UNRESOLVED
+    assert "too few rounds" in few.reason
+    other = decide_ratio(before, Timed(TIMED, case(backend="openvino", batch=8), 0.9, 0.8, 1.0), CONFIG)
+    assert other.verdict is Verdict.UNRESOLVED
+    assert "openvino" in other.reason
+
+
+# --- which row is which -------------------------------------------------------------------------------------
+
+
+def test_rows_are_matched_across_machines() -> None:
+    here, there = accuracy_case("onnxruntime"), accuracy_case("onnxruntime", weights="user")
+    other = accuracy_case("onnxruntime", "int8")
+    assert match([here, other], [there]) == {here: there}
+    assert match([here], [there, here]) == {here: here}
+    timed = case(batch=8)
+    assert match([timed], [case(batch=1)]) == {}
+    assert match([timed], [case(batch=8, threads=9)]) == {timed: case(batch=8, threads=9)}
+    first, second = (accuracy_case(model=f"onnx:/{place}/net.onnx") for place in "ab")
+    assert match([first], [second]) == {first: second}
+
+
+def test_other_ground_is_named() -> None:
+    labels = [0, 1, 2]
+    known = snapshot(labels, [])
+    assert changed_ground(known, snapshot(labels, [])) is None
+    stage, reason = changed_ground(known, snapshot(labels, [], ids=("a", "b", "c"))) or ("", "")
+    assert stage == "data"
+    assert "other file names" in reason
+    stage, reason = changed_ground(known, snapshot([0, 1, 5], [])) or ("", "")
+    assert stage == "labels"
+    assert "1 of 3 images have another label" in reason
+    dataset = {"fingerprint": "g", "n_images": 3}
+    assert (changed_ground(known, snapshot(labels, [], dataset=dataset)) or ("",))[0] == "data"
+    weights = {"label": "official", "sha256": "v" * 64, "onnx_sha256": "o" * 64}
+    stage, reason = changed_ground(known, snapshot(labels, [], weights=weights)) or ("", "")
+    assert stage == "weights"
+    assert "vvvvvvvvvvvv instead of wwwwwwwwwwww" in reason

@@ -1,0 +1,202 @@
+"""The anytime-valid test: its error with a look after every image, its power, and what it says of a row."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.studies.check import sequential
+from bench.studies.check.rules import Verdict
+from bench.studies.check.sequential import block_sizes, evidence, first_crossing, looks
+from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE
+from bench.studies.check.tolerances import load
+
+CONFIG = load()
+PATHS, LENGTH = 200, 4000
+
+
+def paths(win: float, loss: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Running counts of wins and losses, ``(PATHS, LENGTH)``."""
+    drawn = np.random.default_rng(seed).random((PATHS, LENGTH), dtype=np.float32)
+    return np.cumsum(drawn < win, axis=1), np.cumsum(drawn > 1 - loss, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("win", "loss"), [(0.0, 0.004), (0.002, 0.006), (0.02, 0.024), (0.1, 0.104)], ids=lambda share: f"{share}"
+)
+def test_at_the_boundary_it_errs_in_five_of_a_hundred_at_most_however_often_it_looks(
+    win: float, loss: float
+) -> None:
+    """The truth is exactly the margin, so that both verdicts are wrong; it may stop after any image."""
+    margin, seen = 0.004, np.arange(1, LENGTH + 1)
+    passed = failed = 0
+    for won, lost in zip(*paths(win, loss), strict=True):
+        found = evidence(won, lost, seen, margin)
+        passed += bool(found.for_pass.max() >= math.log(20))
+        failed += bool(found.for_fail.max() >= math.log(20))
+    assert passed <= 0.05 * PATHS
+    assert failed <= 0.05 * PATHS
+
+
+def test_a_fixed_bound_looked_at_all_the_time_would_err_more_often() -> None:
+    """Why a method of its own is needed: the bound of a fixed number, asked for at every hundredth image."""
+    from bench.analysis.stats.bounds import lower
+
+    margin, seen = 0.004, np.arange(1, LENGTH + 1)
+    passed = sum(
+        any(lower(int(won[n - 1]), int(lost[n - 1]), n, 0.05) > -margin for n in seen[99::100])
+        for won, lost in zip(*(side[:100] for side in paths(0.02, 0.024)), strict=True)
+    )
+    assert passed > 10
+
+
+def test_classes_visited_evenly_do_not_make_it_err() -> None:
+    """All losses lie in one class of twenty; blocks take an image of each class before a second of any."""
+    source, margin, classes = np.random.default_rng(3), 0.01, 20
+    passed = failed = 0
+    for _ in range(PATHS):
+        order = np.concatenate([source.permutation(classes) for _ in range(150)])
+        lost = np.cumsum((order == 0) & (source.random(len(order)) < margin * classes))
+        found = evidence(np.zeros(len(order)), lost, np.arange(1, len(order) + 1), margin)
+        passed += bool(found.for_pass.max() >= math.log(20))
+        failed += bool(found.for_fail.max() >= math.log(20))
+    assert passed <= 0.05 * PATHS
+    assert failed <= 0.05 * PATHS
+
+
+def test_unchanged_predictions_pass_after_about_four_over_the_margin() -> None:
+    n = 10_000
+    place, verdict = first_crossing(np.zeros(n), np.zeros(n), np.arange(1, n + 1), 0.001, 0.05, 0.05)
+    assert verdict is Verdict.PASS
+    assert 3000 < place + 1 < 4000
+
+
+def test_a_loss_beyond_the_margin_fails_early() -> None:
+    won, lost = paths(0.002, 0.03)
+    ended = [
+        first_crossing(w, k, np.arange(1, LENGTH + 1), 0.0075, 0.05, 0.05)
+        for w, k in zip(won[:50], lost[:50], strict=True)
+    ]
+    assert all(verdict is Verdict.FAIL for _, verdict in ended)
+    assert np.median([place for place, _ in ended]) < 1500
+
+
+def test_too_little_stays_unresolved() -> None:
+    assert first_crossing([0, 0], [0, 1], [10, 20], 0.001, 0.05, 0.05) == (1, Verdict.UNRESOLVED)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_a_margin_that_makes_no_sense_is_refused(margin: float) -> None:
+    with pytest.raises(ValueError, match="makes no sense"):
+        evidence([0], [0], [1], margin)
+
+
+def test_looks_count_only_images_that_were_scored_and_could_be_read() -> None:
+    labels = np.array([0, 1, 2, 3, 4], dtype=np.int16)
+    before = np.array([0, 1, 9, UNREADABLE, 4], dtype=np.int16)
+    now = np.array([0, 9, 2, UNREADABLE, NOT_SCORED], dtype=np.int16)
+    seen = looks(before, now, labels, np.array([3, 2, 1, 0, 4]))
+    assert seen is not None
+    assert seen.n.tolist() == [1, 2, 3, 3]  # nothing to look at after the first, unreadable image
+    assert seen.wins.tolist() == [1, 1, 1, 1]
+    assert seen.losses.tolist() == [0, 1, 1, 1]
+    assert seen.at(-1).changed == 2
+    blocks = looks(before, now, labels, np.arange(5), np.array([2, 5]))
+    assert blocks is not None
+    assert blocks.n.tolist() == [2, 3]
+    assert looks(before, now, labels, np.array([3, 4])) is None
+
+
+def decided(
+    changes: NDArray[np.int16], precision: str, *, whole: bool = True, n_total: int | None = None, **more: str
+) -> tuple[Verdict, str, int]:
+    """The verdict where the baseline is always right and ``changes`` is what was predicted, 0 being right."""
+    labels = np.zeros(len(changes), dtype=np.int16)
+    seen = looks(labels, changes, labels, np.arange(len(changes)))
+    assert seen is not None
+    name, tolerance = CONFIG.of(precision)
+    decision, look = sequential.decide(
+        seen,
+        tolerance,
+        CONFIG,
+        margin=tolerance.margin(0.9),
+        n_total=n_total or len(changes),
+        whole=whole,
+        name=name,
+        no_accuracy=more.get("no_accuracy", ""),
+    )
+    return decision.verdict, decision.reason, look.n
+
+
+def test_identity_fails_as_soon_as_more_changed_than_all_images_may() -> None:
+    labels = np.zeros(400, dtype=np.int16)
+    before, now = labels.copy(), labels.copy()
+    before[100:111], now[100:111] = 5, 6  # 11 of 10,000, one more than 0.1 %; none of them was right
+    seen = looks(before, now, labels, np.arange(400))
+    assert seen is not None
+    name, tolerance = CONFIG.of("fp32")
+    decision, look = sequential.decide(
+        seen, tolerance, CONFIG, margin=0.0005, n_total=10_000, whole=False, name=name
+    )
+    assert (decision.verdict, look.n) == (Verdict.FAIL, 111)
+    assert decision.reason.startswith("11 of 111 predictions changed")
+    assert decision.reason.endswith("of all 10,000")
+
+
+def test_identity_passes_with_bound_and_agreement() -> None:
+    verdict, reason, n = decided(np.zeros(20_000, dtype=np.int16), "fp32")
+    assert verdict is Verdict.PASS
+    assert 6000 < n < 8000
+    assert f"after {n:,} of 20,000 images" in reason
+
+
+def test_identity_waits_for_the_agreement() -> None:
+    """Nine early changes that cost nothing: the bound is met before 99.9 % of the images agree."""
+    labels = np.zeros(12_000, dtype=np.int16)
+    before, now = labels.copy(), labels.copy()
+    before[:9], now[:9] = 5, 6  # wrong before, wrong now, another class
+    seen = looks(before, now, labels, np.arange(12_000))
+    assert seen is not None
+    name, tolerance = CONFIG.of("fp32")
+    decision, look = sequential.decide(
+        seen, tolerance, CONFIG, margin=0.0005, n_total=12_000, whole=True, name=name
+    )
+    assert decision.verdict is Verdict.PASS
+    assert look.n == 9000
+
+
+def test_few_images_pass_only_when_all_of_them_are_unchanged() -> None:
+    unchanged = np.zeros(400, dtype=np.int16)
+    assert decided(unchanged, "fp32")[0] is Verdict.PASS
+    assert decided(unchanged, "fp32", whole=False, n_total=1000)[0] is Verdict.UNRESOLVED
+    changed = unchanged.copy()
+    changed[3] = 5
+    verdict, reason, n = decided(changed, "fp16")
+    assert (verdict, n) == (Verdict.UNRESOLVED, 400)
+    assert "not decided against a margin of 0.1 points" in reason
+
+
+def test_without_accuracy_only_agreement_is_judged() -> None:
+    changed = np.zeros(4000, dtype=np.int16)
+    changed[0] = 3
+    assert decided(changed, "fp32", no_accuracy="random weights")[0] is Verdict.PASS
+    assert decided(changed, "fp16", no_accuracy="random weights")[0] is Verdict.UNRESOLVED
+    changed[:20] = 3
+    assert decided(changed, "fp32", no_accuracy="random weights")[0] is Verdict.FAIL
+
+
+def test_a_clear_loss_fails_and_says_after_how_many() -> None:
+    changes = np.where(np.arange(8000) % 20 == 0, 3, 0).astype(np.int16)
+    verdict, reason, n = decided(changes, "int8")
+    assert verdict is Verdict.FAIL
+    assert n < 2000
+    assert "top-1 is more than 0.9 points lower" in reason
+
+
+def test_blocks_double_up_to_all() -> None:
+    assert list(block_sizes(3000, CONFIG)) == [256, 512, 1024, 2048, 3000]
+    assert list(block_sizes(256, CONFIG)) == [256]
+    assert list(block_sizes(100, CONFIG)) == [100]

@@ -1,0 +1,164 @@
+"""`profile` on the command line: what it prints, its JSON and files, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import cli
+from bench.host import peaks
+from bench.record.case import Case
+from bench.studies.profile import drive
+from bench.worker import channel
+from scarlet.errors import BenchError
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def profile(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], image_folder: Path
+) -> Command:
+    """Runs the command in this process on the small image folder; gives exit code, output and errors."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "profile", "--data", str(image_folder), *words])
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as ended:
+            code = ended.code
+        captured = capfd.readouterr()
+        return int(code or 0), captured.out, captured.err
+
+    return call
+
+
+PEAK = {"threads": 1, "gflop_per_s": {"fp32": 50.0}, "copy_gbyte_per_s": 10.0}
+
+
+def test_a_profile_in_json_and_in_files(
+    profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(peaks, "lookup", lambda fingerprint: [PEAK])
+    out = tmp_path / "new" / "profile"
+    words = ["--model", f"onnx:{tiny_graph}", "--threads", "1", "--repeats", "5", "--batch", "2"]
+    code, said, _ = profile(*words, "--json", "--out", str(out))
+    assert code == 0
+    answer = json.loads(said)
+    assert [row["name"] for row in answer["rows"]] == ["pooled", "flat", "logits"]
+    assert answer["totals"]["rows_ns"] == pytest.approx(sum(row["median_ns"] for row in answer["rows"]))
+    assert answer["rows"][-1]["multiply_adds"] == 2 * 3000
+    assert answer["rows"][-1]["side"] == "left"
+    assert answer["ridge"]["flop_per_byte"] == 5.0
+    stored = json.loads((out / "profile.json").read_text())
+    assert stored["rows"] == answer["rows"]
+    medians = [float(np.median(node["samples_ns"])) for node in stored["recording"]["nodes"]]
+    assert medians == [row["median_ns"] for row in answer["rows"]]
+    with (out / "profile.csv").open() as stream:
+        assert [row["name"] for row in csv.DictReader(stream)] == ["pooled", "flat", "logits"]
+
+
+def test_a_profile_for_people(
+    profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(peaks, "lookup", lambda fingerprint: [])
+    out = tmp_path / "profile"
+    words = ["--model", f"onnx:{tiny_graph}", "--backend", "openvino", "--threads", "1", "--repeats", "5"]
+    code, said, _ = profile(*words, "--top", "1", "--by", "block", "--out", str(out))
+    assert code == 0
+    assert f"onnx:{tiny_graph}, openvino fp32, batch 1, 1 threads, by block" in said
+    assert "more rows:" in said
+    assert "the rows add up to" in said
+    assert "side" not in said, "without a peak there is no ridge"
+    assert f"stored: {out}" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "do"),
+    [
+        (["--backend", "onnxruntine"], "unknown backend 'onnxruntine'", "onnxruntime"),
+        (["--backend", "fake"], "unknown backend to profile 'fake'", "Choose from"),
+        (["--backend", "openvino,pytorch"], "--backend names 2 values", "one after another"),
+        (["--precision", "fp32,int8"], "--precision names 2 values", "one after another"),
+        (["--precision", "int3"], "unknown precision 'int3'", ""),
+        (["--model", "onnx:missing.onnx"], "missing.onnx", ""),
+        (["--batch", "0"], "'0' is not a whole number", ""),
+        (["--threads", "0"], "'0' is not a whole number", ""),
+        (["--repeats", "1"], "--repeats 1 is not from 5", "50"),
+        (["--top", "-1"], "--top -1", "20"),
+        (["--by", "colour"], "unknown grouping 'colour'", "layer"),
+        (["--option", "pytorch.form=round"], "pytorch.form is 'round'", "tuned"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    profile: Command, words: list[str], what: str, do: str
+) -> None:
+    code, said, err = profile(*words)
+    assert code == 2
+    assert what in err
+    assert do in err
+    assert "Traceback" not in said + err
+
+
+def test_a_file_in_the_place_of_the_folder(profile: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = profile("--out", str(tmp_path / "file"))
+    assert code == 2
+    assert "is a file" in err
+
+
+CASE = Case("onnx:tiny.onnx", "user", "onnxruntime")
+
+
+class Broken:
+    """A worker that never answers well."""
+
+    answer: Any = None
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.killed = False
+
+    def call(self, message: Any, timeout_seconds: float) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None:
+        Broken.answer = "killed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (channel.WorkerTimeout(), "longer than 3 s"),
+        (channel.WorkerDied(-9, "out of luck"), "killed by SIGKILL; its last words: out of luck"),
+        ({"ok": False, "reason": "openvino is missing"}, "cannot be profiled: openvino is missing"),
+    ],
+)
+def test_a_worker_that_fails_is_told_in_one_line(
+    answer: Any, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(channel, "LocalWorker", Broken)
+    monkeypatch.setattr(Broken, "answer", answer)
+    with pytest.raises(BenchError, match=what):
+        drive.record(CASE, {}, tmp_path, [], 5, tmp_path / "log", 3.0)
+
+
+def test_an_interrupt_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(channel, "LocalWorker", Broken)
+    monkeypatch.setattr(Broken, "answer", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        drive.record(CASE, {}, tmp_path, [], 5, tmp_path / "log", 3.0)
+    assert Broken.answer == "killed"

@@ -1,0 +1,291 @@
+"""The A/A run: its figures on made-up samples, its driver on the fake backend, and its store."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from bench_fakes import WNIDS, fake_case
+from folders import ROOT
+
+from bench.backends.fake import Fake
+from bench.record.case import Case, Status
+from bench.record.files import DamagedRunWarning
+from bench.record.run_folder import RunFolder
+from bench.studies import noise, noise_run
+from bench.studies.noise import REPETITION, SEQUENTIAL, NoiseResult, Resolution
+from bench.worker import channel
+from bench.worker.serve import Worker
+from bench.worker.tasks import Context
+from scarlet.errors import BenchError
+
+CASES = noise.noise_cases(fake_case("throughput", batch=4, latency_ns="1000000"))
+FIRST, SECOND = (case.case_id for case in CASES)
+
+
+def test_the_two_copies_differ_in_their_label_alone() -> None:
+    first, second = CASES
+    assert first != second
+    assert replace(first, options=()) == replace(second, options=())
+    assert (first.scenario, first.option("aa"), second.option("aa")) == ("latency", "a", "b")
+    assert first.option("latency_ns") == "1000000", "the Case's own options stay"
+
+
+# --- the figures --------------------------------------------------------------------------------------------
+
+
+def samples_of(rows: list[tuple[str, int, int]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["case_id", "round", "latency_ns"])
+    return frame.assign(case_id=frame["case_id"].astype("category"), warmup=False, stage="compute", images=1)
+
+
+def repetition(number: int, ratios: list[float], sequential: float) -> list[tuple[str, int, int]]:
+    """Rounds with these ratios of the first copy to the second, and blocks with that one."""
+    base, rows = number * REPETITION, []
+    for place, ratio in enumerate(ratios):
+        rows += [(FIRST, base + place, round(1e6 * ratio)), (SECOND, base + place, 1_000_000)]
+        rows += [(FIRST, base + SEQUENTIAL + place, round(1e6 * sequential))]
+        rows += [(SECOND, base + SEQUENTIAL + len(ratios) + place, 1_000_000)]
+    return rows
+
+
+def test_the_figures_are_what_they_say() -> None:
+    # Of twenty values the sign test's 95 % interval runs from the 6th to the 15th.
+    first = repetition(0, [0.9] * 2 + [0.96] * 4 + [1.0] * 4, sequential=1.05)
+    second = repetition(1, [1.002] * 10, sequential=0.97)
+    found = noise.resolution_of(samples_of(first + second), CASES)
+    assert found.interleaved == pytest.approx(1 / 0.96 - 1, rel=1e-6)
+    assert found.interleaved_difference == pytest.approx(1 / 0.96 - 1, rel=1e-6)
+    assert found.sequential_difference == pytest.approx(0.05, rel=1e-6)
+    # Student's t with 2 degrees of freedom: 4.302653 at 97.5 % (any table).
+    spread = math.sqrt((math.log(1.05) ** 2 + math.log(0.97) ** 2) / 2)
+    assert found.sequential == pytest.approx(math.expm1(4.302653 * spread), rel=1e-6)
+    spread = math.sqrt((math.log(0.96) ** 2 + math.log(1.002) ** 2) / 2)
+    assert found.interleaved_short == pytest.approx(math.expm1(4.302653 * spread), rel=1e-6)
+    assert (found.repetitions, found.rounds) == (2, 20)
+
+
+def test_warm_up_does_not_count() -> None:
+    samples = samples_of(repetition(0, [1.0] * 10, sequential=1.0))
+    warm_up = samples.assign(latency_ns=9_000_000, warmup=True)
+    before = samples[samples["case_id"] == FIRST].assign(latency_ns=9_000_000, round=-1)
+    found = noise.resolution_of(pd.concat([before, samples, warm_up]), CASES)
+    assert (found.interleaved, found.interleaved_short, found.sequential) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "0 rounds are too few"),
+        (repetition(0, [1.0] * 5, 1.0), "5 rounds are too few"),
+        ([row for row in repetition(0, [1.0] * 10, 1.0) if row[0] == FIRST], "lacks one"),
+        ([row for row in repetition(0, [1.0] * 10, 1.0) if row[1] < SEQUENTIAL], "lacks one"),
+    ],
+)
+def test_too_few_samples_are_refused(rows: list[tuple[str, int, int]], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        noise.resolution_of(samples_of(rows), CASES)
+
+
+# --- the driver ---------------------------------------------------------------------------------------------
+
+
+class SharedClock(Fake):
+    """Copies of the fake backend on one clock, so that drift goes on while another copy works."""
+
+    shared_ns = 0
+
+    @property
+    def _now_ns(self) -> int:
+        return SharedClock.shared_ns
+
+    @_now_ns.setter
+    def _now_ns(self, value: int) -> None:
+        if value:  # a new copy does not turn the clock back
+            SharedClock.shared_ns = value
+
+
+class HereWorker:
+    """A worker without a process of its own; ``fails`` on its third call where it is told to."""
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.worker, self.calls, self.fails, self.ended = Worker(), 0, fails, ""
+
+    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
+        self.calls += 1
+        if self.fails and self.calls == 3:
+            raise self.fails
+        answer: dict[str, Any] = json.loads(json.dumps(self.worker.answer(message)))
+        return answer
+
+    def stop(self) -> None:
+        self.ended = "stopped"
+
+    def kill(self) -> None:
+        self.ended = "killed"
+
+
+@pytest.fixture
+def measure(
+    tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[NoiseResult, RunFolder]]:
+    def run(
+        base: Case, budget_seconds: float = 8.0, seed: int = 0, make_worker: Any = lambda case: HereWorker()
+    ) -> tuple[NoiseResult, RunFolder]:
+        monkeypatch.setattr("bench.backends.fake.Fake", SharedClock)
+        SharedClock.shared_ns = 0
+        cases = noise.noise_cases(base)
+        folder = RunFolder.create(tmp_path / f"run-{seed}")
+        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
+        folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
+        weights = {"model": "onnx:tiny.onnx", "weights": "user", "weights_sha256": "0" * 64}
+        files = {**weights, "onnx": str(tiny_graph), "onnx_sha256": "0" * 64}
+        context = Context(run=str(folder.path), data=str(image_folder), files=files)
+        result = noise_run.measure(
+            *(folder, context, cases, {"load_1m": 0.5}, "cafe"),
+            budget_seconds=budget_seconds,
+            seed=seed,
+            make_worker=make_worker,
+        )
+        return result, folder
+
+    return run
+
+
+def test_under_drift_taking_turns_resolves_more_than_one_after_the_other(measure: Any) -> None:
+    # 20 % slower by the end of the run's 8 seconds; both copies are the same.
+    drifting = fake_case(latency_ns="5000000", drift="0.025", noise="0.02")
+    result, folder = measure(drifting)
+    found = result.resolution
+    assert found.interleaved < 0.005, found
+    assert found.sequential > 3 * found.interleaved_short, found
+    assert found.sequential_difference > 0.01, found
+    assert found.sequential_difference > 3 * found.interleaved_difference, found
+    assert (result.model, result.backend, result.batch, result.load_1m) == ("onnx:tiny.onnx", "fake", 1, 0.5)
+    assert {row.status for row in folder.case_results()} == {Status.OK}
+
+
+def test_without_drift_or_noise_everything_can_be_resolved(measure: Any) -> None:
+    result, folder = measure(fake_case(latency_ns="5000000"), budget_seconds=2.0)
+    assert (result.resolution.interleaved, result.resolution.sequential) == (0.0, 0.0)
+    assert result.resolution.repetitions == noise_run.REPETITIONS
+    samples = folder.samples()
+    measured = samples[samples["round"] >= 0]
+    for _, part in measured.groupby(measured["round"] // REPETITION):
+        alone = part[part["round"] % REPETITION >= SEQUENTIAL]
+        turns = part[part["round"] % REPETITION < SEQUENTIAL]
+        assert turns.groupby("round")["case_id"].nunique().eq(2).all(), "every round has both copies"
+        assert alone.groupby("round")["case_id"].nunique().eq(1).all()
+        order = alone.drop_duplicates("round").sort_values("round")["case_id"].astype(str).tolist()
+        half = turns["round"].nunique()
+        assert order == [order[0]] * half + [order[-1]] * half, "one copy, and then the other, for as long"
+        assert order[0] != order[-1]
+
+
+def test_what_breaks_is_an_error_that_says_why_and_leaves_no_worker(measure: Any) -> None:
+    with pytest.raises(BenchError, match="ended early: RuntimeError: the fake backend was told to raise"):
+        measure(fake_case(fault="raise"), seed=1)
+    workers: list[HereWorker] = []
+
+    def make(case: Case) -> HereWorker:
+        workers.append(HereWorker(channel.WorkerDied(7, "no more") if workers else None))
+        return workers[-1]
+
+    with pytest.raises(BenchError, match="ended with exit code 7: no more"):
+        measure(fake_case(), seed=2, make_worker=make)
+    assert [worker.ended for worker in workers] == ["killed", "killed"]
+    with pytest.raises(BenchError, match="longer than --timeout"):
+        measure(fake_case(), seed=3, make_worker=lambda case: HereWorker(channel.WorkerTimeout()))
+
+
+# --- the store ----------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+def result(days_ago: float = 0.0, interleaved: float = 0.012) -> NoiseResult:
+    return NoiseResult(
+        resolution=Resolution(interleaved, 0.021, 0.004, 0.07, 0.05, 6, 240),
+        host_fingerprint="cafe",
+        measured_at=(NOW - timedelta(days=days_ago)).isoformat(timespec="seconds"),
+        load_1m=0.25,
+        model="scarlet_c",
+        backend="onnxruntime",
+        device="cpu",
+        precision="fp32",
+        batch=1,
+        threads=2,
+    )
+
+
+def test_the_newest_result_of_the_host_counts(tmp_path: Path) -> None:
+    for days_ago, interleaved in ((3, 0.01), (1, 0.02), (2, 0.03)):
+        noise.save(result(days_ago, interleaved), tmp_path)
+    found = noise.lookup("cafe", tmp_path, NOW)
+    assert found.result == result(1, 0.02)
+    assert "2.00%" in found.note
+    other = noise.lookup("beef", tmp_path, NOW)
+    assert (other.result, "scarlet-bench noise" in other.note) == (None, True)
+
+
+def test_an_old_result_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+    noise.save(result(29.9), tmp_path)
+    assert noise.lookup("cafe", tmp_path, NOW).result is not None
+    found = noise.lookup("cafe", tmp_path, NOW + timedelta(days=1))
+    assert found.result is None
+    assert "30 days old and not used" in found.note
+
+
+def test_it_lies_in_the_store_of_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    fresh = replace(result(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    path = noise.save(fresh)
+    assert path.parent == tmp_path / "store" / "noise" / "cafe"
+    assert noise.load("cafe") == fresh
+    assert noise.load("beef") is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"resolution": {}, "measured_at": "x"}'])
+def test_damaged_results_are_left_out(tmp_path: Path, content: str) -> None:
+    noise.save(result(1), tmp_path)
+    (tmp_path / "cafe" / "a.json").write_text(content)
+    with pytest.warns(DamagedRunWarning, match=r"a\.json left out"):
+        assert noise.lookup("cafe", tmp_path, NOW).result == result(1)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "cafe").write_text("")
+    with pytest.raises(BenchError, match="cannot write"):
+        noise.save(result(), tmp_path)
+
+
+def test_the_text_names_both_ways() -> None:
+    lines = noise.text(result()).splitlines()
+    assert "scarlet_c on onnxruntime against itself: cpu fp32 batch 1, 2 threads, load 0.25" in lines[0]
+    assert lines[1].startswith("1.20% ")
+    assert "240 rounds" in lines[1]
+    assert "6th" in lines[2]
+    assert lines[3].strip() == "2.10% in turns (the largest seen: 0.40%)"
+    assert lines[4].strip() == "7.00% one after the other (the largest seen: 5.00%)"
+    assert "1 thread\n" in noise.text(replace(result(), threads=1, load_1m=None))
+
+
+def test_importing_it_is_cheap() -> None:
+    code = "import sys, bench.studies.noise; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert not {"numpy", "pandas", "scipy", "torch"} & set(done.stdout.split())

@@ -1,0 +1,248 @@
+"""The search for the best split of the cores: who is tried, who leaves, how they are ranked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_fakes import fake_case
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.record.case import Case, Status
+from bench.record.run_folder import RunFolder
+from bench.run import schedule
+from bench.studies.tune import drive as tuning_run
+from bench.studies.tune import search
+from bench.studies.tune.document import tuning_table
+from bench.worker.tasks import Context
+
+BASE = Case("m", "demo", "openvino", pipeline="turbo", options=(("hint", "latency"), ("keep", "1")))
+
+
+def described(cases: Sequence[Case]) -> list[tuple[int, int, dict[str, str]]]:
+    return [(case.instances, case.threads, dict(case.options)) for case in cases]
+
+
+def test_candidates_on_two_cores() -> None:
+    found = search.candidates(BASE, 2, batches=(8,))
+    latency, streams = {"keep": "1", "hint": "latency"}, {"keep": "1", "hint": "throughput", "streams": "2"}
+    assert described(found) == [
+        (1, 2, latency),
+        (1, 2, streams),
+        (1, 2, {**streams, "decode_threads": "1"}),
+        (1, 1, latency),  # a core for each side
+    ]
+    assert {case.scenario for case in found} == {"throughput"}
+
+
+def test_candidates_on_many_cores() -> None:
+    found = search.ways(Case("m", "demo", "onnxruntime"), 16)
+    assert described(found) == [
+        (1, 16, {}),
+        (2, 8, {"decode_threads": "16"}),
+        (16, 1, {"decode_threads": "16"}),
+        (2, 8, {}),
+        (16, 1, {"decode_threads": "8"}),
+        (8, 1, {"decode_threads": "8"}),  # half of the cores read
+        (14, 1, {"decode_threads": "2"}),  # an eighth of them
+    ]
+    streams = {dict(case.options).get("streams") for case in search.ways(BASE, 16)}
+    assert streams == {None, "2", "16", "8", "14"}
+    assert {case.threads for case in search.ways(BASE, 16)} == {16, 8, 14}
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 6, 7, 64])
+def test_no_candidate_has_more_threads_than_cores_on_either_side(cores: int) -> None:
+    for backend in ("openvino", "onnxruntime"):
+        found = search.candidates(Case("m", "demo", backend), cores)
+        assert len({case.case_id for case in found}) == len(found) >= 2, "once each, and for each batch"
+        for case in found:
+            assert case.threads * case.instances <= cores
+            assert 1 <= int(case.option("decode_threads", str(case.threads))) <= cores
+
+
+def field(*times: float) -> dict[Case, float]:
+    return {fake_case("throughput", batch=place + 1): ns for place, ns in enumerate(times)}
+
+
+def orders(alive: Sequence[Case]) -> Iterator[Sequence[Case]]:
+    return schedule.rounds(list(alive), 0)
+
+
+def searched(
+    true_ns: dict[Case, float], budget: float, drift: float = 0.0, noise: float = 0.0
+) -> tuple[search.Times, list[Case], int]:
+    """A search among candidates of known times; each turn takes a second."""
+    source, turns, dropped = random.Random(1), itertools.count(), list[Case]()
+
+    def one_pass(case: Case, round_: int) -> tuple[float, float]:
+        slower = 1.0 + drift * next(turns)
+        return true_ns[case] * slower * source.lognormvariate(0.0, noise), 1.0
+
+    times = search.search(list(true_ns), one_pass, orders, budget, dropped.append)
+    return times, dropped, next(turns)
+
+
+def test_the_slower_half_leaves_and_the_finalists_use_up_the_budget() -> None:
+    true_ns = field(*range(100, 112))
+    times, dropped, turns = searched(true_ns, budget=150)
+    cases = list(true_ns)
+    assert set(dropped[:6]) == set(cases[6:]), "the slower six of twelve"
+    assert set(dropped[6:]) == set(cases[4:6]), "then all but four"
+    assert [len(times[case.case_id]) for case in (cases[11], cases[5])] == [2, 6]
+    assert len(times[cases[0].case_id]) >= 6
+    assert 150 <= turns <= 154, "no more than the round that was on its way"
+    found = search.standings(cases, times, {})
+    assert [standing.case for standing in found] == cases
+    assert (found[0].ratio, found[0].ratio_low) == (1.0, None)
+    assert found[1].ratio == pytest.approx(100 / 101)
+    assert found[0].images_per_s == pytest.approx(1e7)
+    assert found[0].low is not None
+    assert found[11].low is None, "two rounds have no interval"
+    assert search.unsettled(found) == ""
+
+
+def test_drift_does_not_choose_the_best() -> None:
+    # The machine slows down by half over the search; candidates differ by 3 % each.
+    true_ns = field(*(100 * 1.03**place for place in range(8)))
+    times, _, _ = searched(true_ns, budget=120, drift=0.004, noise=0.003)
+    assert search.standings(list(true_ns), times, {})[0].case == next(iter(true_ns))
+
+
+def test_a_tiny_budget_still_compares_all() -> None:
+    true_ns = field(3, 1, 2, 4)
+    times, dropped, turns = searched(true_ns, budget=0.5)
+    assert (turns, dropped) == (8, []), "two rounds of four"
+    found = search.standings(list(true_ns), times, {})
+    assert [standing.case.batch for standing in found] == [2, 3, 1, 4]
+    assert "2 rounds are too few" in search.unsettled(found)
+    assert search.unsettled(found[:1]) == ""
+
+
+def test_equals_are_said_to_be_equal() -> None:
+    true_ns = field(100, 100)
+    times, _, _ = searched(true_ns, budget=80, noise=0.05)
+    assert "as fast as each other" in search.unsettled(search.standings(list(true_ns), times, {}))
+
+
+def test_who_fails_on_the_way_is_out_and_last() -> None:
+    true_ns = field(1, 2, 3, 4)
+    cases = list(true_ns)
+
+    def one_pass(case: Case, round_: int) -> tuple[float, float] | None:
+        return None if case is cases[0] and round_ == 1 else (true_ns[case], 1.0)
+
+    times = search.search(cases, one_pass, orders, 40)
+    found = search.standings(cases, times, {cases[0].case_id: "it broke"})
+    assert [standing.case.batch for standing in found] == [2, 3, 4, 1]
+    assert (found[3].why_not, found[3].images_per_s) == ("it broke", None)
+    assert search.search([], one_pass, orders, 1.0) == {}
+
+
+def test_the_command_names_what_the_case_has() -> None:
+    chosen = Case(
+        "scarlet_c",
+        "demo",
+        "openvino",
+        precision="int8",
+        pipeline="turbo",
+        batch=16,
+        threads=1,
+        instances=2,
+        scenario="throughput",
+        options=(("decode_threads", "2"), ("hint", "throughput")),
+    )
+    assert search.command(chosen) == (
+        "scarlet-bench run --scenarios throughput --model scarlet_c --backends openvino --precisions int8 "
+        "--pipeline turbo --batches 16 --threads 1 --instances 2 --option openvino.decode_threads=2 "
+        "--option openvino.hint=throughput"
+    )
+
+
+# --- with real workers of the fake backend ------------------------------------------------------------------
+
+
+@pytest.fixture
+def driven(
+    tmp_path: Path, image_folder: Path, tiny_graph: Path
+) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
+    def drive(cases: Sequence[Case], **more: Any) -> tuple[tuning_run.Tuned, RunFolder]:
+        folder = RunFolder.create(tmp_path / "run")
+        folder.write_run_info({"plan": {"cases": [case.to_dict() for case in cases]}})
+        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
+        folder.write_images((name, 0) for name in names)
+        files = {
+            "model": "onnx:tiny.onnx",
+            "weights": "user",
+            "weights_sha256": "0" * 64,
+            "onnx": str(tiny_graph),
+            "onnx_sha256": "0" * 64,
+        }
+        context = Context(str(folder.path), str(image_folder), files, throughput_images=8, time_parts=False)
+        found = tuning_run.drive(
+            folder, context, cases, timeout_seconds=60.0, **{"budget_seconds": 0.2, **more}
+        )
+        folder.merge_parts()
+        return found, folder
+
+    return drive
+
+
+def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
+    fast, slow = fake_case("throughput", batch=4), fake_case("throughput", batch=4, latency_ns="3000000")
+    broken = fake_case("throughput", batch=4, fault="raise", fault_call="6")
+    dead = fake_case("throughput", batch=4, fault="sigkill", fault_at="load")
+    found, folder = driven([slow, fast, broken, dead])
+    assert [standing.case for standing in found.standings[:2]] == [fast, slow]
+    assert found.best is not None
+    assert found.best.ratio == 1.0
+    assert found.standings[1].ratio == pytest.approx(1 / 3)
+    reasons = {standing.case: standing.why_not for standing in found.standings[2:]}
+    assert "told to raise" in reasons[broken]
+    assert "killed by SIGKILL" in reasons[dead]
+    statuses = {result.case: result.status for result in folder.case_results()}
+    assert statuses == {slow: Status.OK, fast: Status.OK, broken: Status.FAILED, dead: Status.CRASHED}
+    samples = folder.samples()
+    assert set(samples["stage"]) == {"end_to_end"}, "no parts: they would take time from the search"
+    json.dumps(found.to_dict(), allow_nan=False)
+    table = tuning_table(found.standings)
+    assert [row[4] for row in table.rows] == ["4000", "1333", "", ""] or table.rows[0][4].startswith("4000")
+    assert table.rows[1][6].startswith("0.333")
+    assert "told to raise" in table.rows[2][8] + table.rows[3][8]
+
+
+def test_where_memory_is_full_the_rest_is_not_tried(
+    driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]],
+) -> None:
+    cases = [fake_case("throughput", batch=batch) for batch in (1, 2, 4, 8)]
+    found, folder = driven(cases, has_room=lambda pids: len(pids) < 2)
+    assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
+    assert found.notes == (
+        "memory had no room for 2 of 4 candidates; give fewer --batches",
+        *found.notes[1:],
+    )
+    assert [result.status for result in folder.case_results()].count(Status.UNAVAILABLE) == 2
+
+
+def test_the_command_searches_and_prints_options_to_copy(
+    tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(tuning_run, "PASS_IMAGES", 8)
+    given = ["tune", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backend", "fake"]
+    given += ["--pipeline", "reference", "--batches", "4", "--budget", "0.1", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*given, "--option", "fake.latency_ns=2000000"])
+    assert done.exit_code == 0, done.output
+    assert "of best" in done.output
+    assert "scarlet-bench run --scenarios throughput" in done.output
+    assert "--option fake.latency_ns=2000000" in done.output
+    stored = json.loads((tmp_path / "run" / tuning_run.FILE).read_text())
+    assert stored["best"]["case"]["batch"] == 4
+    assert len(stored["candidates"]) >= 2
+    assert RunFolder.open(tmp_path / "run").read_run_info()["finished_at"]

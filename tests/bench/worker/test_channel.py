@@ -1,0 +1,170 @@
+"""Processes and pipes: what a worker says, how it ends, what its log keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from bench_fakes import Recorder, fake_case
+from rich.console import Console
+
+from bench.backends.base import Unavailable, Unsupported
+from bench.host import memory
+from bench.record.case import Status
+from bench.record.run_folder import CaseResult
+from bench.run.progress import BarListener, PlainListener, make_listener
+from bench.worker import channel
+from bench.worker.serve import Worker, classify
+from scarlet.errors import BenchError
+
+
+def test_a_worker_answers_until_its_pipe_is_closed(tmp_path: Path) -> None:
+    worker = channel.LocalWorker(tmp_path / "log", threads=1)
+    answer = worker.call({"do": "turn"}, timeout_seconds=30)
+    assert answer["ok"] is False
+    assert answer["status"] == "failed"
+    worker.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
+    assert "Traceback" in (tmp_path / "log").read_text(), "the traceback is kept where a person can find it"
+
+
+def test_a_worker_that_is_killed_is_told_apart_from_one_that_exits(tmp_path: Path) -> None:
+    killed = channel.WorkerDied(-9, "")
+    ended = channel.WorkerDied(3, "last words")
+    assert killed.cause == "killed by SIGKILL"
+    assert ended.cause == "ended with exit code 3"
+    assert channel.WorkerDied(-200, "").cause == "killed by signal 200"
+
+
+def test_a_worker_that_died_is_noticed_on_the_next_call(tmp_path: Path) -> None:
+    worker = channel.LocalWorker(tmp_path / "log", threads=1)
+    worker.call({"do": "unknown"}, timeout_seconds=30)
+    os.kill(worker.pid, 11)
+    with pytest.raises(channel.WorkerDied, match="-11"):
+        worker.call({"do": "turn"}, timeout_seconds=30)
+
+
+def test_last_words_are_the_end_of_the_log_on_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert channel.last_words(log) == ""
+    log.write_text("x" * 10_000 + "\nfirst\n\nsecond\nthird\n")
+    assert channel.last_words(log, lines=2) == "second | third"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unavailable("install it"), Status.UNAVAILABLE),
+        (Unsupported("cannot"), Status.UNSUPPORTED),
+        (MemoryError(), Status.OOM),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), Status.OOM),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), Status.OOM),
+        (RuntimeError("something\nelse"), Status.FAILED),
+    ],
+)
+def test_what_a_runtime_raises_becomes_a_status(error: Exception, status: Status) -> None:
+    found, reason = classify(error)
+    assert found is status
+    assert reason
+    assert "\n" not in reason
+
+
+def test_a_users_mistake_keeps_both_of_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(_: object) -> dict[str, object]:
+        raise BenchError("this is wrong", "Do that.")
+
+    worker = Worker()
+    monkeypatch.setattr(worker, "_prepare", mistaken)
+    assert worker.answer({"do": "prepare"}) == {
+        "ok": False,
+        "status": "failed",
+        "reason": "this is wrong",
+        "do": "Do that.",
+    }
+
+
+def test_peak_memory_is_read_from_the_process_itself(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t  1024 kB\n")
+    assert memory.peak_rss_bytes(status) == 2048 * 1024
+    assert memory.peak_rss_bytes(tmp_path / "none") is None
+    status.write_text("Name:\tx\n")
+    assert memory.peak_rss_bytes(status) is None
+
+
+def test_threads_are_counted_as_the_system_sees_them(tmp_path: Path) -> None:
+    assert memory.thread_count(tmp_path / "none") is None
+    for number in (1, 7, 9):
+        (tmp_path / str(number)).mkdir()
+    assert memory.thread_count(tmp_path) == 3
+
+
+def test_kills_for_want_of_memory_are_counted_in_both_kinds_of_cgroup(tmp_path: Path) -> None:
+    assert memory.oom_kills(tmp_path) == 0
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    assert memory.oom_kills(tmp_path) == 2
+    (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 4\noom 3\noom_kill 3\n")
+    assert memory.oom_kills(tmp_path) == 3
+
+
+def test_available_memory_is_the_kernels_within_the_groups_limit(tmp_path: Path) -> None:
+    proc, cgroup = tmp_path / "proc", tmp_path / "cgroup"
+    proc.mkdir()
+    cgroup.mkdir()
+    assert memory.available_bytes(proc, cgroup) is None
+    assert memory.has_room([], proc, cgroup), "a system that does not say is not held back"
+    (proc / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
+    (cgroup / "memory.max").write_text("max\n")
+    (cgroup / "memory.current").write_text("5\n")
+    assert memory.available_bytes(proc, cgroup) == 4_000_000 * 1024
+    (cgroup / "memory.max").write_text("3000000000\n")
+    (cgroup / "memory.current").write_text("1000000000\n")
+    assert memory.available_bytes(proc, cgroup) == 2_000_000_000
+    assert memory.has_room([], proc, cgroup)
+    (proc / "7").mkdir()
+    (proc / "7" / "status").write_text("VmHWM: 1500000 kB\n")
+    assert memory.has_room([7], proc, cgroup)
+    (proc / "8").mkdir()
+    (proc / "8" / "status").write_text("VmHWM: 1700000 kB\n")
+    assert not memory.has_room([7, 8], proc, cgroup), "1.7 GB and a quarter more do not fit in 2.0"
+
+
+def test_plain_progress_is_one_line_at_each_end() -> None:
+    console = Console(record=True, width=200)
+    case = fake_case()
+    with PlainListener(console, 2) as listener:
+        listener.case_started(case)
+        listener.progress(case, 0.5, "half")
+        listener.case_ended(CaseResult(case, Status.OK))
+        listener.case_started(case)
+        listener.case_ended(CaseResult(case, Status.OOM, "too [big]"))
+    assert console.export_text().splitlines() == [
+        "[1/2] latency fake cpu fp32 batch 1: started",
+        "latency fake cpu fp32 batch 1: ok",
+        "[2/2] latency fake cpu fp32 batch 1: started",
+        "latency fake cpu fp32 batch 1: oom: too [big]",
+    ]
+
+
+def test_a_terminal_gets_bars_and_a_pipe_gets_lines() -> None:
+    assert isinstance(make_listener(Console(force_terminal=False), 1), PlainListener)
+    terminal = Console(force_terminal=True, record=True, width=200)
+    listener = make_listener(terminal, 1)
+    assert isinstance(listener, BarListener)
+    case = fake_case()
+    with listener:
+        listener.case_started(case)
+        listener.progress(case, 0.5, "half way")
+        listener.case_ended(CaseResult(case, Status.CRASHED, "it died"))
+        listener.case_ended(CaseResult(fake_case(seed="9"), Status.INTERRUPTED, "never began"))
+    assert "crashed: it died" in terminal.export_text()
+
+
+def test_the_recorder_is_a_listener() -> None:
+    """The tests' listener hears what the real ones hear."""
+    assert {name for name in dir(Recorder) if not name.startswith("_")} >= {
+        name for name in dir(PlainListener) if not name.startswith("_")
+    }

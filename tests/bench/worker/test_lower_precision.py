@@ -1,0 +1,234 @@
+"""Graphs of lower precision made by a process of its own; what befalls one of them stays with that one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from rich.console import Console
+
+from bench.backends.base import Unavailable
+from bench.backends.graphs import Wanted, needed
+from bench.record.case import Case
+from bench.run.calibration_images import CalibrationImages
+from bench.run.model_files import (
+    Requirements,
+    changed,
+    prepare_files,
+    prepare_request,
+    prepare_typed_files,
+    requirements,
+)
+from bench.worker import channel, lower_precision
+from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
+from export.precision.recipe import Recipe, default_recipe, write_recipe
+from export.store import file_sha256
+from pipelines.imagenet.find import find_images
+from scarlet.errors import BenchError
+
+INT8 = Wanted("int8/ort", "int8", "ort")
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def files(tiny_graph: Path) -> dict[str, Any]:
+    return {
+        "model": "onnx:tiny.onnx",
+        "weights": "user",
+        "weights_sha256": "0" * 64,
+        "onnx": str(tiny_graph),
+        "onnx_sha256": file_sha256(tiny_graph),
+    }
+
+
+@pytest.fixture(scope="session")
+def chosen(image_folder: Path) -> CalibrationImages:
+    image_set = find_images(image_folder)
+    return CalibrationImages(image_set.root, image_set.images[:4], "a test")
+
+
+def message(files: dict[str, Any], chosen: CalibrationImages, wanted: Wanted) -> dict[str, Any]:
+    common = {"files": files, "calibration": chosen.to_dict(), "pipeline": "reference", "threads": 1}
+    return json.loads(json.dumps({**common, "wanted": asdict(wanted)}))  # type: ignore[no-any-return]
+
+
+def test_a_worker_makes_a_graph_and_says_what_it_is(files: dict[str, Any], chosen: CalibrationImages) -> None:
+    answer = TypedWorker().answer(message(files, chosen, INT8))
+    assert answer["ok"], answer
+    typed = json.loads(json.dumps(answer["typed"]))
+    assert file_sha256(Path(typed["path"])) == typed["sha256"]
+    facts = typed["facts"]
+    assert facts["calibration"]["images"] == 4
+    assert (facts["calibration"]["source"], facts["calibration"]["pipeline"]) == ("a test", "reference")
+    assert facts["quantised"]["MatMul"] == 1
+    assert set(facts["ranges"]) == {"tensors", "sha256"}
+
+
+def test_calibration_images_are_read_once_for_all_graphs(
+    files: dict[str, Any], chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    original = lower_precision.CalibrationSet.of
+    monkeypatch.setattr(
+        lower_precision.CalibrationSet, "of", lambda batches: passes.append(1) or original(batches)
+    )
+    worker = TypedWorker()
+    for dialect in ("ort", "symmetric"):
+        assert worker.answer(message(files, chosen, Wanted("", "int8", dialect)))["ok"]
+    assert passes == [1]
+
+
+def test_mistakes_and_missing_packages_are_answers(
+    files: dict[str, Any], chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    worker = TypedWorker()
+    write_recipe(tmp_path / "all.yaml", Recipe("int8", "ort", exclude=("*",)))
+    nothing = Wanted("int8@all.yaml", "int8", "", str(tmp_path / "all.yaml"))
+    answer = worker.answer(message(files, chosen, nothing))
+    assert (answer["ok"], answer["status"]) == (False, "failed")
+    assert "no convolution and no matrix product" in answer["reason"]
+    assert answer["do"]
+    absent = {**message(files, chosen, INT8), "pipeline": "absent"}
+    assert "unknown pipeline" in TypedWorker().answer(absent)["reason"]
+    broken = {**files, "onnx": str(tmp_path / "gone.onnx")}
+    assert worker.answer(message(broken, chosen, Wanted("fp16", "fp16")))["status"] == "failed"
+    monkeypatch.setattr(lower_precision.importlib.util, "find_spec", lambda name: None)
+    answer = worker.answer(message(files, chosen, Wanted("int8/nncf", "int8", "nncf")))
+    assert (answer["status"], "pip install openvino" in answer["reason"]) == ("unavailable", True)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower_precision.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match="onnxconverter-common is not installed"):
+        prepare_typed("a.onnx", "0", default_recipe("fp16"), None, None)
+
+
+def test_a_recipe_must_be_of_what_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    recipe = Recipe("int8", "ort", per_channel=True)
+    write_recipe(path, recipe)
+    assert recipe_of(Wanted("", "int8", "", str(path))) == recipe
+    assert recipe_of(INT8) == default_recipe("int8", "ort")
+    for precision, dialect in (("fp16", ""), ("int8", "nncf")):
+        with pytest.raises(BenchError, match=f"of {'precision' if precision == 'fp16' else 'dialect'}"):
+            recipe_of(Wanted("", precision, dialect, str(path)))
+
+
+def test_facts_travel_without_every_range() -> None:
+    assert brief({"casts": 2}) == {"casts": 2}
+    short = brief({"ranges": {"a": {"scale": 1.0}, "b": {"scale": 2.0}}})
+    assert short["ranges"]["tensors"] == 2
+    assert short != brief({"ranges": {"a": {"scale": 1.0}, "b": {"scale": 3.0}}})
+
+
+def test_real_workers_make_what_a_matrix_needs(
+    tiny_graph: Path, image_folder: Path, chosen: CalibrationImages, tmp_path: Path
+) -> None:
+    cases = [Case("m", "user", "onnxruntime", precision=precision) for precision in ("fp32", "fp16", "int8")]
+    required = Requirements(needed(cases), chosen, "reference")
+    request = prepare_request(f"onnx:{tiny_graph}", None, str(image_folder), [])
+    files = prepare_files(request, tmp_path / "log", 1, 120, required)
+    typed = files["typed"]
+    assert set(typed) == {"fp16", "int8/ort"}
+    assert {node.op_type for node in onnx.load(typed["int8/ort"]["path"]).graph.node} >= {"QuantizeLinear"}
+    assert typed["fp16"]["facts"]["heavy_converted"] == 1
+    assert not prepare_files(request, tmp_path / "log", 1, 120)["typed"]
+    assert not changed(files, files)
+    assert not changed({**files, "typed": {}}, files)
+    other = {**files, "typed": {"fp16": {**typed["fp16"], "sha256": "other"}}}
+    assert changed(files, other)
+    assert changed(files, {**files, "onnx_sha256": "other"})
+
+
+class Answering:
+    """A worker that answers, dies or dawdles as its list says."""
+
+    def __init__(self, script: list[Any], started: list[int]) -> None:
+        self.script = script
+        started.append(1)
+
+    def call(self, asked: channel.Message, timeout_seconds: float) -> channel.Message:
+        step = self.script.pop(0)
+        if isinstance(step, BaseException):
+            raise step
+        return {"ok": True, "typed": {"path": asked["wanted"]["key"]}}
+
+    def stop(self) -> None:
+        self.script.append("stopped")
+
+    def kill(self) -> None:
+        self.script.append("killed")
+
+
+WANTED = tuple(Wanted(key, "fp16") for key in "abcd")
+
+
+def test_a_worker_that_dies_takes_one_graph_with_it(files: dict[str, Any], tmp_path: Path) -> None:
+    started: list[int] = []
+    script = ["ok", channel.WorkerDied(-9, "no memory"), channel.WorkerTimeout(), "ok"]
+    typed = prepare_typed_files(
+        files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: Answering(script, started)
+    )
+    assert [entry.get("path") for entry in typed.values()] == ["a", None, None, "d"]
+    assert typed["b"]["status"] == typed["c"]["status"] == "failed"
+    assert "no memory" in typed["b"]["reason"]
+    assert "longer than 5 s" in typed["c"]["reason"]
+    assert len(started) == 3
+    assert script == ["stopped"]
+
+
+def test_an_interrupt_ends_the_worker(files: dict[str, Any], tmp_path: Path) -> None:
+    script: list[Any] = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        prepare_typed_files(
+            files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: Answering(script, [])
+        )
+    assert script == ["killed"]
+
+
+def test_a_worker_that_really_dies(files: dict[str, Any], chosen: CalibrationImages, tmp_path: Path) -> None:
+    program = "import os, sys; sys.stdin.readline(); print('out of luck', file=sys.stderr); os._exit(3)"
+    typed = prepare_typed_files(
+        files,
+        Requirements(WANTED[:1], chosen),
+        tmp_path / "log",
+        1,
+        30,
+        lambda: channel.LocalWorker(tmp_path / "log", 1, program=program),
+    )
+    assert "out of luck" in typed["a"]["reason"]
+
+
+def test_requirements_choose_images_for_int8_alone(image_folder: Path) -> None:
+    console = Console(file=StringIO(), width=200)
+    images = find_images(image_folder).images
+
+    def ask(*cases: Case, scored: Any = images[:4]) -> Requirements:
+        return requirements(cases, str(image_folder), scored, None, console)
+
+    fp16 = Case("m", "user", "onnxruntime", precision="fp16")
+    int8 = Case("m", "user", "openvino", precision="int8", pipeline="reference")
+    assert ask(Case("m", "user", "pytorch")) == Requirements()
+    assert ask(fp16, scored=images) == Requirements(needed([fp16]))
+    found = ask(fp16, int8)
+    assert found.pipeline == "reference"
+    assert found.calibration is not None
+    assert {image.image_id for image in found.calibration.images} == {image.image_id for image in images[4:]}
+    with pytest.raises(BenchError, match="--calibration"):
+        ask(int8, scored=images)
+
+
+def test_the_program_answers_line_by_line(tmp_path: Path, files: dict[str, Any]) -> None:
+    worker = channel.LocalWorker(tmp_path / "log", 1, program=PROGRAM)
+    answer = worker.call({"files": files, "wanted": asdict(Wanted("bf16", "bf16"))}, 60)
+    worker.stop()
+    assert answer["typed"]["facts"]["heavy_converted"] == 1, answer

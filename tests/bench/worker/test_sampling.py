@@ -1,0 +1,150 @@
+"""On a fake clock: a call takes as long as the script says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from bench.worker.sampling import LatencySampler, NoisePlateau, StopRule, WarmUpRule
+
+SLICE_NS = 50_000_000
+
+
+class Script:
+    """A clock that a call moves by what ``latency_ns(call number)`` says."""
+
+    def __init__(self, latency_ns: Callable[[int], int]) -> None:
+        self.now_ns = 0
+        self.calls = 0
+        self._latency_ns = latency_ns
+
+    def call(self) -> None:
+        self.now_ns += self._latency_ns(self.calls)
+        self.calls += 1
+
+    def clock_ns(self) -> int:
+        return self.now_ns
+
+
+def sampler(script: Script, **rules: object) -> LatencySampler:
+    return LatencySampler(script.call, script.clock_ns, **rules)  # type: ignore[arg-type]
+
+
+def warmed(script: Script, slice_ns: int = SLICE_NS, **rules: object) -> LatencySampler:
+    made = sampler(script, **rules)
+    while not made.warm:
+        made.warm_up_turn(slice_ns)
+    return made
+
+
+def test_a_steady_call_settles_after_two_windows() -> None:
+    made = warmed(Script(lambda _: 10_000_000))
+    assert made.settled
+    assert made.n_warmup == 40
+
+
+def test_warm_up_lasts_until_the_slow_start_has_left_both_windows() -> None:
+    falling = Script(lambda call: 10_000_000 + max(0, 50 - call) * 400_000)
+    made = warmed(falling, slice_ns=1, min_samples_per_turn=1)
+    assert made.settled
+    assert 70 <= made.n_warmup <= 90
+
+
+def test_a_call_that_never_settles_is_given_up_on_and_says_so() -> None:
+    rule = WarmUpRule(max_ns=500_000_000)
+    made = warmed(Script(lambda call: 1_000_000 * (call + 1)), warm_up=rule)
+    assert made.warm
+    assert not made.settled
+    assert sum(made.samples.latency_ns) >= rule.max_ns
+
+
+def test_a_turn_lasts_its_slice_and_at_least_five_samples() -> None:
+    quick, slow = Script(lambda _: 1_000_000), Script(lambda _: 100_000_000)
+    for script, expected in ((quick, 50), (slow, 5)):
+        made = sampler(script)
+        made.turn(0, SLICE_NS)
+        assert made.samples.warmup.count(False) == expected
+
+
+def test_the_first_call_of_a_turn_is_warm_up_because_others_used_the_caches() -> None:
+    made = sampler(Script(lambda call: 9_000_000 if call % 6 == 0 else 1_000_000))
+    for round_ in range(4):
+        made.turn(round_, 1)
+    measured = [
+        latency_ns
+        for latency_ns, warmup in zip(made.samples.latency_ns, made.samples.warmup, strict=True)
+        if not warmup
+    ]
+    assert measured == [1_000_000] * 20
+    assert made.n_warmup == 4
+    assert made.samples.round == [round_ for round_ in range(4) for _ in range(6)]
+
+
+def test_sampling_stops_for_precision_only_with_enough_rounds_and_samples() -> None:
+    made = sampler(Script(lambda _: 1_000_000))
+    reasons = []
+    for round_ in range(12):
+        made.turn(round_, 1)
+        reasons.append(made.stop_reason)
+    assert reasons == [""] * 9 + ["precision"] * 3
+
+
+def test_noise_keeps_sampling_going_until_the_interval_is_narrow() -> None:
+    noise = np.random.default_rng(0).lognormal(0, 0.2, 100_000)
+    made = sampler(Script(lambda call: int(1e6 * noise[call])), min_samples_per_turn=10)
+    rounds = 0
+    while not made.stop_reason:
+        made.turn(rounds, 1)
+        rounds += 1
+    measured = made.samples.warmup.count(False)
+    assert made.stop_reason == "precision"
+    assert 500 < measured < 5_000  # (1.25 * 0.2 * 1.96 / 0.01)**2 = 2,401 for a normal median
+
+
+def test_samples_are_bounded() -> None:
+    rule = StopRule(relative_half_width=0.0, max_samples=50)
+    made = sampler(Script(lambda call: 1_000_000 + call), stop=rule, min_samples_per_turn=10)
+    for round_ in range(5):
+        made.turn(round_, 1)
+    assert made.stop_reason == "samples"
+
+
+@pytest.mark.parametrize("shift", [1.06, 0.94])
+def test_windows_that_differ_by_more_than_five_per_cent_have_not_settled(shift: float) -> None:
+    before, after = np.full(20, 1_000_000), np.full(20, round(1_000_000 * shift))
+    assert not WarmUpRule().settled(np.concatenate([before, after]))
+    assert WarmUpRule().settled(np.concatenate([before, before]))
+
+
+def test_windows_that_differ_in_spread_have_not_settled() -> None:
+    quiet = np.full(20, 1_000_000)
+    # The middle half is quiet, so the quartiles agree; the deviation of the outer halves shows.
+    rule = WarmUpRule(quartile_tolerance=1.0)
+    loud = np.array([800_000, 1_200_000] * 10)
+    assert not rule.settled(np.concatenate([quiet, loud]))
+
+
+def rounds_until_plateau(noise: Callable[[int], float], rounds: int = 200) -> int:
+    """Rounds of ten samples, whose spread around 1 ms each round's ``noise`` gives; -1 where no plateau was seen."""
+    source, rule, samples = np.random.default_rng(0), NoisePlateau(), np.zeros(0)
+    for round_ in range(1, rounds + 1):
+        taken = 1e6 * (1.0 + noise(round_) * source.standard_normal(10))
+        samples = np.concatenate([samples, taken])
+        if rule.reason(samples.astype(np.int64), round_) == "plateau":
+            return round_
+    return -1
+
+
+def test_noise_that_stays_as_it_is_is_a_plateau_and_noise_that_grows_is_none() -> None:
+    assert 20 <= rounds_until_plateau(lambda round_: 0.05) < 60
+    assert rounds_until_plateau(lambda round_: 0.002 * round_**2, rounds=60) == -1
+    assert rounds_until_plateau(lambda round_: 0.0) == 20, (
+        "no noise at all is a plateau, once there is enough to say so"
+    )
+
+
+def test_the_plateau_rule_knows_its_bounds() -> None:
+    assert NoisePlateau(min_samples=50).reason(np.full(40, 10), 30) == ""
+    assert NoisePlateau(max_samples=50).reason(np.full(50, 10), 1) == "samples"

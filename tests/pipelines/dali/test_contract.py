@@ -1,0 +1,174 @@
+"""The real DALI takes our GPU graphs, up to the point where it needs a device; a misspelt keyword is refused before."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.base import PipelineUnavailable, Preprocess
+from pipelines.dali import gpu_graph
+from pipelines.dali import graph as dali_graph
+from pipelines.dali.gpu_graph import Place
+from pipelines.dali.graph import Fed
+
+dali = pytest.importorskip("nvidia.dali")
+backend = importlib.import_module("nvidia.dali.backend")
+
+DEFAULT = Preprocess()
+ON_GPU = Place(0, engine_share=0.25)
+
+
+def no_files() -> Fed:
+    raise StopIteration
+
+
+def defined(module: Any = gpu_graph, graph_module: Any = dali_graph) -> dict[str, Any]:
+    """All graphs for a GPU, with their operators made but nothing built; those for the CPU are built."""
+    graph_module.build_graph(no_files, 4, 2)
+    graph_module.build_decoder(no_files, 4, 2)
+    graph_module.build_resizer(no_files, 4, 2)
+    graphs = {
+        "whole": module.whole_graph(no_files, 4, 2, DEFAULT, ON_GPU),
+        "decoder": module.decoder(no_files, 4, 2, ON_GPU),
+        "resizer": module.resizer(no_files, 4, 2, ON_GPU),
+        "normaliser": module.normaliser(no_files, 4, 2, DEFAULT, ON_GPU),
+    }
+    for graph in graphs.values():
+        graph._build_graph()
+    return graphs
+
+
+def operators(graph: Any) -> list[tuple[str, str]]:
+    """Name and device of each operator, inputs left out, in order."""
+    made = [(op._op.schema.Name().removeprefix("_"), op._op.device) for op in graph._ops]
+    return [(name, device) for name, device in made if name != "ExternalSource"]
+
+
+def test_every_operator_runs_where_it_should():
+    found = {name: operators(graph) for name, graph in defined().items()}
+    decode = [("decoders__Image", "mixed")]
+    resize = [("Resize", "gpu"), ("ArithmeticGenericOp", "gpu"), ("Cast", "gpu")] * 2
+    normalise = [("CropMirrorNormalize", "gpu")]
+    assert found["whole"] == decode + resize + normalise
+    assert found["decoder"] == decode
+    assert [operator for operator in found["resizer"] if "opy" not in operator[0]] == resize
+    assert [operator for operator in found["normaliser"] if "opy" not in operator[0]] == normalise
+
+
+def test_dali_takes_the_graphs_whole_with_our_settings():
+    """Serialising hands every operator and argument to DALI's own schemas; only running one needs a device."""
+    for graph in defined().values():
+        graph._device_id = None  # with a number it asks for the driver at once
+        stored = graph.serialize()
+        if b"decoders__Image" in stored:
+            for setting in (
+                b"jpeg_fancy_upsampling", b"hw_decoder_load", b"adjust_orientation", b"use_fast_idct", b"cache_size",
+            ):  # fmt: skip
+                assert setting in stored
+    whole = defined()["whole"]
+    assert (whole.exec_dynamic, whole.device_id, whole.prefetch_queue_depth) == (
+        True,
+        0,
+        dali_graph.QUEUE_DEPTH,
+    )
+
+
+@pytest.mark.parametrize("what", ["whole", "decoder", "resizer", "normaliser"])
+def test_without_a_driver_building_says_so_in_one_line(what):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(PipelineUnavailable) as raised:
+        gpu_graph.built(defined()[what])
+    text = str(raised.value)
+    assert "CUDA" in text
+    assert "scarlet-bench doctor" in text
+    assert "\n" not in text
+
+
+def test_the_hand_over_uses_what_dali_has():
+    """What is called on results: it cannot be run without a device, but it must be there."""
+    for method in ("as_tensor", "as_cpu"):
+        assert hasattr(backend.TensorListGPU, method)
+    for method in ("__dlpack__", "__dlpack_device__"):
+        assert hasattr(backend.TensorGPU, method)
+    assert dali.Pipeline.run.__code__.co_varnames[:2] == ("self", "cuda_stream")
+    assert dali.Pipeline.run.__code__.co_posonlyargcount == 2
+
+
+# --- every keyword of every operator, misspelt ------------------------------------------------------------------
+
+SOURCES = {module.__name__: Path(module.__file__) for module in (gpu_graph, dali_graph)}
+CALLS = ("Pipeline", "image", "resize", "cast", "crop_mirror_normalize", "external_source", "decoded")
+
+
+def keywords() -> Iterator[tuple[str, str, int]]:
+    """Module, keyword and its number among all keywords of calls to DALI, found in our own source."""
+    for name, path in SOURCES.items():
+        for number, keyword in enumerate(_keywords(ast.parse(path.read_text()))):
+            yield name, str(keyword.arg), number
+
+
+def _keywords(tree: ast.AST) -> list[ast.keyword]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in CALLS:
+                found += [keyword for keyword in node.keywords if keyword.arg is not None]
+    return found
+
+
+def with_misspelt(module: str, number: int) -> tuple[types.ModuleType, types.ModuleType]:
+    """``dali_gpu_graph`` and ``dali_graph`` with one keyword misspelt in one of them."""
+    made: dict[str, types.ModuleType] = {}
+    for name in ("pipelines.dali.graph", "pipelines.dali.gpu_graph"):
+        tree = ast.parse(SOURCES[name].read_text())
+        if name == module:
+            _keywords(tree)[number].arg = "misspelt"
+        made[name] = types.ModuleType(name)
+        made[name].__dict__["__file__"] = str(SOURCES[name])
+        _run(tree, made[name], made.get("pipelines.dali.graph"))
+    return made["pipelines.dali.gpu_graph"], made["pipelines.dali.graph"]
+
+
+def _run(tree: ast.AST, module: types.ModuleType, graph_module: types.ModuleType | None) -> None:
+    before = {name: sys.modules.get(name) for name in (module.__name__, "pipelines.dali.graph")}
+    sys.modules[module.__name__] = module
+    if graph_module is not None:
+        sys.modules["pipelines.dali.graph"] = graph_module
+    try:
+        exec(compile(tree, str(SOURCES[module.__name__]), "exec"), module.__dict__)  # type: ignore[arg-type]
+    finally:
+        sys.modules |= {name: known for name, known in before.items() if known is not None}
+
+
+MISSPELT = list(keywords())
+
+
+def test_the_walk_finds_our_keywords():
+    names = {keyword for _, keyword, _ in MISSPELT}
+    assert {"jpeg_fancy_upsampling", "hw_decoder_load", "exec_dynamic", "roi_start", "output_layout"} <= names
+
+
+def test_unchanged_source_is_taken():
+    defined(*with_misspelt("", 0))
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [(module, number) for module, _, number in MISSPELT],
+    ids=[f"{module.rpartition('.')[2]}-{keyword}-{number}" for module, keyword, number in MISSPELT],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_misspelt_keyword_is_refused(module: str, number: int):
+    with pytest.raises((KeyError, TypeError, ValueError, RuntimeError)):
+        defined(*with_misspelt(module, number))

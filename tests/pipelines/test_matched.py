@@ -1,0 +1,115 @@
+"""The fast pipelines against the reference, on every oddity, and past every kind of damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import odd_images
+import pytest
+
+from pipelines import open_pipeline
+from pipelines.base import PipelineUnsupported, Preprocess
+from pipelines.imagenet.find import Image
+from pipelines.parity import pixels
+
+DEFAULT = Preprocess()
+NEEDS = {"dali": "nvidia.dali", "turbo": "simplejpeg"}
+
+# Where a value lies half-way between two levels, in each of the two passes, rounding otherwise twice makes 2 levels.
+TWO_LEVELS = {"dali": {"size 224x224"}, "turbo": set()}
+
+
+@pytest.fixture(params=NEEDS)
+def name(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(NEEDS[request.param])
+    return str(request.param)
+
+
+def listed(paths: dict[str, Path]) -> list[Image]:
+    return [Image(name, path, 0) for name, path in sorted(paths.items())]
+
+
+def left_to_the_reference(image_id: str) -> bool:
+    return image_id.startswith(("cmyk", "png"))
+
+
+def test_every_oddity_is_within_one_grey_level_save_ties(name, odd_paths):
+    images = listed(odd_paths)
+    found = pixels.compare(images, "reference", name, 8, 2, DEFAULT)
+    assert found.n_images == len(images)
+    assert found.unmatched == ()
+    assert {image_id for image_id, most in found.max_by_image.items() if most > 1} <= TWO_LEVELS[name]
+    assert found.max_level_diff <= 2
+    assert {
+        image_id for image_id, most in found.max_by_image.items() if left_to_the_reference(image_id) and most
+    } == set()
+    assert found.mean_level_diff < 0.01
+
+
+def test_what_it_would_decode_otherwise_is_left_to_the_reference_and_listed(name, odd_paths):
+    images = listed(odd_paths)
+    pipeline = open_pipeline(name, images, 8, 2, DEFAULT)
+    assert sum(len(batch.indices) for batch in pipeline) == len(images)
+    assert pipeline.report.fallbacks == [
+        image_id for image_id in sorted(odd_paths) if left_to_the_reference(image_id)
+    ]
+    assert pipeline.report.bad == []
+
+
+def test_it_agrees_on_what_is_bad_and_forms_the_same_batches(name, odd_paths, bad_paths):
+    mixed = listed({**odd_paths, **bad_paths})
+    one, other = (open_pipeline(each, mixed, 6, 2, DEFAULT) for each in ("reference", name))
+    batches = [[made.indices.tolist() for made in pipeline] for pipeline in (one, other)]
+    assert batches[0] == batches[1]
+    assert one.report.bad == other.report.bad
+    assert {bad.image_id for bad in one.report.bad} == set(bad_paths)
+    assert one.report.fallbacks == []
+
+
+def test_damage_that_decoders_agree_on_is_decoded_alike(name, tmp_path):
+    """Damaged bytes at random places: neither a different verdict nor different pixels."""
+    rng = np.random.default_rng(0)
+    sources = [
+        odd_images.jpeg(odd_images.photo(120, 90)),
+        odd_images.jpeg(odd_images.photo(90, 120), progressive=True),
+        odd_images.jpeg(odd_images.photo(120, 90)[..., 0]),
+    ]
+    images = []
+    for k in range(90):
+        data = bytearray(sources[k % 3])
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(2, len(data))] = rng.integers(0, 256)
+        path = tmp_path / f"{k:02d}.JPEG"
+        path.write_bytes(data)
+        images.append(Image(path.name, path, 0))
+    found = pixels.compare(images, "reference", name, 16, 2, DEFAULT)
+    assert found.unmatched == ()
+    assert found.n_images > 45
+    assert found.max_level_diff <= 1
+
+
+def test_what_it_cannot_match_is_refused(name):
+    with pytest.raises(PipelineUnsupported, match="bicubic"):
+        open_pipeline(name, [], 1, 1, Preprocess(interpolation="bicubic"))
+    with pytest.raises(PipelineUnsupported, match="reaches"):
+        open_pipeline(name, [], 1, 1, Preprocess(resize=200))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(name, small_photos):
+    """At most the images in the making and a batch are held, however long the list is."""
+    read: list[int] = []
+
+    class Watched(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+        def __iter__(self):
+            return (self[index] for index in range(len(self)))
+
+    pipeline = open_pipeline(name, Watched(small_photos * 50), 4, 1, DEFAULT)
+    passing = iter(pipeline)
+    next(passing)
+    assert max(read) < 8 * 5
+    pipeline.close()

@@ -1,0 +1,174 @@
+"""Good checkpoints load in every layout; bad ones give one clear line and run nothing."""
+
+import argparse
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from scarlet.checkpoint import load_into, load_state, weights_sha256
+from scarlet.errors import BenchError
+from scarlet.networks import scarlet
+
+
+class Marker:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def small():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+@pytest.fixture(scope="module")
+def scarlet_c_state():
+    return scarlet("scarlet_c").state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda s: {"model_state": s, "epoch": 3}, lambda s: {"state_dict": s}, lambda s: s]
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_every_layout_loads(tmp_path, wrap, prefix, zipped):
+    network = small()
+    path = tmp_path / "net.pth.tar"
+    state = {prefix + key: tensor for key, tensor in network.state_dict().items()}
+    torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
+    other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    load_into(other, path, "small")
+    assert weights_sha256(other.state_dict()) == weights_sha256(network.state_dict())
+
+
+def test_safetensors_loads(tmp_path):
+    save_file(small().state_dict(), tmp_path / "net.safetensors")
+    assert weights_sha256(load_state(tmp_path / "net.safetensors")) == weights_sha256(small().state_dict())
+
+
+def test_the_published_layout_loads_strictly(tmp_path, scarlet_c_state):
+    torch.save({"model_state": scarlet_c_state}, tmp_path / "ScarletC.pth.tar")
+    network = scarlet("scarlet_c")
+    load_into(network, tmp_path / "ScarletC.pth.tar", "scarlet_c")
+    assert weights_sha256(network.state_dict()) == weights_sha256(scarlet_c_state)
+
+
+def test_prefix_stays_where_only_some_keys_have_it(tmp_path):
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "x.pth")
+    assert set(load_state(tmp_path / "x.pth")) == {"module.a", "b"}
+
+
+def one_line_error(call):
+    with pytest.raises(BenchError) as caught:
+        call()
+    assert "\n" not in caught.value.what
+    assert "\n" not in caught.value.do
+    return caught.value
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "does not exist" in one_line_error(lambda: load_state(tmp_path / "no.pth")).what
+    assert "is not a file" in one_line_error(lambda: load_state(tmp_path)).what
+
+
+def test_truncated(tmp_path):
+    for zipped in (True, False):
+        path = tmp_path / f"cut{zipped}.pth"
+        torch.save({"model_state": small().state_dict()}, path, _use_new_zipfile_serialization=zipped)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "cut off" in one_line_error(lambda path=path: load_state(path)).what
+    path = tmp_path / "cut.safetensors"
+    save_file(small().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "cut off" in one_line_error(lambda: load_state(path)).what
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"hello, this is text\n", b"PK\x03\x04abc", b"\x80\x02}q\x00.", bytes(range(256))]
+)
+def test_not_a_checkpoint(tmp_path, raw):
+    (tmp_path / "x.pth").write_bytes(raw)
+    error = one_line_error(lambda: load_state(tmp_path / "x.pth"))
+    assert "is not a checkpoint" in error.what or "holds no state dict" in error.what
+
+
+@pytest.mark.parametrize("loaded", [[1, 2], {}, {"model_state": {}}, {"lr": 0.1, "epoch": 3}, torch.ones(3)])
+def test_no_state_dict_inside(tmp_path, loaded):
+    torch.save(loaded, tmp_path / "x.pth")
+    assert "holds no state dict" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "pickle2", "pickle4"])
+def test_code_is_refused_named_and_not_run(tmp_path, how):
+    path, witness = tmp_path / "evil.pth", tmp_path / "witness"
+    content = {"model_state": small().state_dict() if how in ("zip", "legacy") else {}, "x": Marker(witness)}
+    if how in ("zip", "legacy"):
+        torch.save(content, path, _use_new_zipfile_serialization=how == "zip")
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=int(how[-1])))
+    error = one_line_error(lambda: load_state(path))
+    assert "refused" in error.what
+    assert "open" in error.what
+    assert not witness.exists()
+
+
+def test_harmless_class_is_named_too(tmp_path):
+    torch.save({"model_state": small().state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
+    assert "argparse.Namespace" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
+
+
+def test_values_that_are_not_finite(tmp_path):
+    state = small().state_dict()
+    state["1.running_var"][2] = float("nan")
+    torch.save(state, tmp_path / "x.pth")
+    assert "1.running_var" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
+
+
+def test_wrong_architecture_tells_what_differs(tmp_path):
+    state = small().state_dict()
+    del state["1.weight"], state["1.bias"]
+    state["2.weight"] = torch.ones(1)
+    state["0.weight"] = torch.ones(8, 3, 1, 1)
+    torch.save(state, tmp_path / "x.pth")
+    error = one_line_error(lambda: load_into(small(), tmp_path / "x.pth", "small"))
+    assert "does not fit small" in error.what
+    assert "2 missing (1.weight, 1.bias)" in error.what
+    assert "1 unexpected (2.weight)" in error.what
+    assert "0.weight is 8x3x1x1 instead of 4x3x1x1" in error.what
+    assert "Pass a checkpoint of small" in error.do
+
+
+def test_the_model_that_it_does_fit_is_named(tmp_path, scarlet_c_state):
+    torch.save({"model_state": scarlet_c_state}, tmp_path / "c.pth")
+    error = one_line_error(lambda: load_into(scarlet("scarlet_a"), tmp_path / "c.pth", "scarlet_a"))
+    assert "It fits scarlet_c" in error.do
+    assert "..." in error.what  # many keys differ, three of each sort are shown
+    assert len(error.what) < 700
+
+
+def test_digest_ignores_order_and_sees_everything_else():
+    base = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3)}
+    digest = weights_sha256(base)
+    assert weights_sha256(dict(reversed(base.items()))) == digest
+    assert weights_sha256({**base, "a": base["a"].clone()}) == digest
+    changed = [
+        {"a": torch.tensor([1.0, 2.5]), "b": base["b"]},
+        {"a": base["a"].double(), "b": base["b"]},
+        {"a": base["a"].reshape(1, 2), "b": base["b"]},
+        {"c": base["a"], "b": base["b"]},
+        {"a": base["a"]},
+    ]
+    assert len({digest, *map(weights_sha256, changed)}) == 6
+
+
+def test_digest_takes_half_types_and_views():
+    tensor = torch.arange(6.0).reshape(2, 3)
+    assert weights_sha256({"a": tensor.t()}) == weights_sha256({"a": tensor.t().contiguous()})
+    assert len(weights_sha256({"a": tensor.bfloat16(), "b": torch.empty(0)})) == 64

@@ -1,0 +1,103 @@
+"""The three networks against the figures that are known of them."""
+
+import pytest
+import torch
+
+from scarlet.cost import measure_cost
+from scarlet.networks import BLOCK_TABLES, BlockSpec, InvertedResidual, block_specs, scarlet
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"),
+    [
+        ("scarlet_a", 6_707_720, 365_307_392),
+        ("scarlet_b", 6_531_556, 326_853_440),
+        ("scarlet_c", 6_073_684, 280_082_912),
+    ],
+)
+def test_parameters_and_multiply_adds_are_exact(name, parameters, multiply_adds):
+    cost = measure_cost(scarlet(name), 224)
+    assert (cost.parameters, cost.multiply_adds) == (parameters, multiply_adds)
+    assert sum(layer.parameters for layer in cost.layers) == parameters
+
+
+@pytest.mark.parametrize("name", sorted(BLOCK_TABLES))
+def test_every_model_has_19_blocks_ending_at_320(name):
+    specs = block_specs(name)
+    assert len(specs) == 19
+    assert specs[-1].width == 320
+
+
+def test_a_block_is_read_from_its_word():
+    assert block_specs("scarlet_a")[:2] == (BlockSpec(3, 32, 7, 2, False), BlockSpec(6, 32, 5, 1, False))
+    assert block_specs("scarlet_c")[0] == BlockSpec(3, 32, 5, 2, True)
+    assert [i for i, spec in enumerate(block_specs("scarlet_c")) if spec is None] == [3, 4, 15]
+
+
+def test_state_dict_has_the_published_names():
+    keys = set(scarlet("scarlet_c").state_dict())
+    bn = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+    def names(conv, norm):
+        return {f"{conv}.weight", *(f"{norm}.{part}" for part in bn)}
+
+    expected = names("stem.0", "stem.1")
+    expected |= names("separable_conv.0", "separable_conv.1") | names("separable_conv.3", "separable_conv.4")
+    for i, spec in enumerate(block_specs("scarlet_c")):
+        if spec is None:
+            continue  # an identity keeps its index and has no keys
+        for part in (1, 2, 3):
+            expected |= names(f"mb_module.{i}.conv{part}", f"mb_module.{i}.bn{part}")
+        if spec.squeeze_excite:
+            for conv in ("squeeze_conv", "excite_conv"):
+                expected |= {f"mb_module.{i}.mid_se.{conv}.{part}" for part in ("weight", "bias")}
+    expected |= names("conv_before_pooling.0", "conv_before_pooling.1")
+    expected |= {"classifier.weight", "classifier.bias"}
+    assert keys == expected
+
+
+def test_shapes_of_the_published_tensors():
+    state = scarlet("scarlet_c").state_dict()
+    shapes = {
+        "stem.0.weight": (32, 3, 3, 3),
+        "separable_conv.0.weight": (32, 1, 3, 3),
+        "separable_conv.3.weight": (16, 32, 1, 1),
+        "mb_module.0.conv1.weight": (48, 16, 1, 1),
+        "mb_module.0.conv2.weight": (48, 1, 5, 5),
+        "mb_module.0.mid_se.squeeze_conv.weight": (12, 48, 1, 1),
+        "mb_module.0.mid_se.excite_conv.bias": (48,),
+        "mb_module.18.conv3.weight": (320, 1152, 1, 1),
+        "conv_before_pooling.0.weight": (1280, 320, 1, 1),
+        "classifier.weight": (1000, 1280),
+    }
+    assert {key: tuple(state[key].shape) for key in shapes} == shapes
+
+
+def test_residual_only_where_shapes_allow():
+    assert InvertedResidual(32, BlockSpec(3, 32, 3, 1, False)).residual
+    assert not InvertedResidual(32, BlockSpec(3, 32, 3, 2, False)).residual
+    assert not InvertedResidual(32, BlockSpec(3, 40, 3, 1, False)).residual
+    block = InvertedResidual(8, BlockSpec(3, 8, 3, 1, True)).eval()
+    with torch.no_grad():
+        block.bn3.weight.zero_()
+        x = torch.randn(2, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(block(x), x)
+
+
+def test_activations_are_those_of_the_paper():
+    network = scarlet("scarlet_c")
+    kinds = {name: type(layer).__name__ for name, layer in network.named_modules()}
+    assert kinds["stem.2"] == kinds["separable_conv.2"] == kinds["conv_before_pooling.2"] == "ReLU6"
+    assert kinds["mb_module.0.act1"] == kinds["mb_module.0.act2"] == "Hardswish"
+    assert (kinds["mb_module.0.mid_se.relu"], kinds["mb_module.0.mid_se.gate"]) == ("ReLU", "Hardsigmoid")
+    assert kinds["mb_module.3"] == "Identity"
+
+
+def test_forward_gives_logits_for_other_sizes_too():
+    with torch.no_grad():
+        assert scarlet("scarlet_c").eval()(torch.zeros(2, 3, 96, 64)).shape == (2, 1000)
+
+
+def test_unknown_table_is_a_key_error():
+    with pytest.raises(KeyError):
+        scarlet("scarlet_d")

@@ -1,0 +1,183 @@
+"""Names, what is known of a model before it is loaded, and building it."""
+
+import subprocess
+import sys
+import types
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scarlet import zoo
+from scarlet.checkpoint import weights_sha256
+from scarlet.errors import BenchError
+from scarlet.networks import scarlet
+
+
+@pytest.mark.parametrize("name", ["scarlet_c", "Scarlet_C", "scarlet-c", "SCARLET_C", " scarlet_c "])
+def test_scarlet_names(name):
+    spec = zoo.resolve(name)
+    assert (spec.name, spec.kind, spec.input_size) == ("scarlet_c", "scarlet", 224)
+    assert (spec.resize, spec.crop, spec.interpolation) == (256, 224, "bilinear")
+    assert (spec.published.top1_percent, spec.published.multiply_adds_millions) == (75.6, 280)
+    with pytest.raises(FrozenInstanceError):
+        spec.name = "other"
+
+
+def test_names_lists_what_resolves():
+    assert zoo.names() == ("scarlet_a", "scarlet_b", "scarlet_c")
+    assert [zoo.resolve(name).name for name in zoo.names()] == list(zoo.names())
+
+
+def test_timm_and_onnx_names():
+    assert zoo.resolve("TIMM/ResNet18").name == "timm/resnet18"
+    spec = zoo.resolve("ONNX:Some/Net.onnx")
+    assert (spec.name, spec.kind, spec.path) == ("onnx:Some/Net.onnx", "onnx", "Some/Net.onnx")
+    assert zoo.resolve("onnx:~/net.onnx").path.startswith("/")
+
+
+def test_unknown_names_suggest_near_ones():
+    with pytest.raises(BenchError) as caught:
+        zoo.resolve("scarlett_c")
+    assert caught.value.what == "unknown model 'scarlett_c'"
+    assert "scarlet_c" in caught.value.do
+    with pytest.raises(BenchError) as caught:
+        zoo.resolve("zzzzzz")
+    assert "onnx:<file>" in caught.value.do
+    for name in ("onnx:", "timm/"):
+        with pytest.raises(BenchError):
+            zoo.resolve(name)
+
+
+def test_resolving_imports_nothing_heavy():
+    code = (
+        "import sys; from models import zoo; zoo.resolve('scarlet_c'); zoo.resolve('timm/x'); zoo.names();"
+        "print([m for m in ('torch', 'timm', 'numpy', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def images(n=4, size=64):
+    return [np.random.default_rng(0).normal(size=(n, 3, size, size)).astype(np.float32)]
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    """Demo weights for scarlet_c alone."""
+    module = types.ModuleType("scarlet.demo")
+    state = scarlet("scarlet_c").state_dict()
+    module.available = lambda name: name == "scarlet_c"
+    module.load_state = lambda name: state
+    monkeypatch.setitem(sys.modules, "scarlet.demo", module)
+    return state
+
+
+def test_random_weights_are_seeded_and_calibrated(demo):
+    spec = zoo.resolve("scarlet_c")
+    built = zoo.build(spec, "random", images())
+    assert built.weights == "random"
+    assert built.weights_sha256 == weights_sha256(built.module.state_dict())
+    assert zoo.build(spec, "random", images()).weights_sha256 == built.weights_sha256
+    assert zoo.build(spec, "random", images(), seed=1).weights_sha256 != built.weights_sha256
+    assert not any(layer.training for layer in built.module.modules())
+
+
+def test_noise_calibrates_where_there_are_no_images(demo, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "scarlet.random_weights.noise_batches", lambda size, seed: asked.append((size, seed)) or images()
+    )
+    assert zoo.build(zoo.resolve("scarlet_a"), None, None, seed=5).weights == "random"
+    assert asked == [(224, 5)]
+
+
+def test_demo_weights_come_first_and_by_name(demo):
+    for choice in (None, "demo"):
+        built = zoo.build(zoo.resolve("scarlet_c"), choice)
+        assert (built.weights, built.weights_sha256) == ("demo", weights_sha256(demo))
+    with pytest.raises(BenchError, match="no demo weights for scarlet_a"):
+        zoo.build(zoo.resolve("scarlet_a"), "demo")
+
+
+def test_a_broken_demo_package_is_not_hidden(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scarlet.demo", None)
+    with pytest.raises(ImportError):
+        zoo.build(zoo.resolve("scarlet_c"))
+
+
+def test_a_file_is_the_users(demo, tmp_path):
+    torch.save({"model_state": demo}, tmp_path / "c.pth.tar")
+    built = zoo.build(zoo.resolve("scarlet_c"), str(tmp_path / "c.pth.tar"))
+    assert (built.weights, built.weights_sha256) == ("user", weights_sha256(demo))
+
+
+def test_onnx_files_are_not_built(demo):
+    with pytest.raises(BenchError, match="own weights"):
+        zoo.build(zoo.resolve("onnx:x.onnx"))
+
+
+class FakeTimm(types.ModuleType):
+    """The four functions of timm that we call."""
+
+    def __init__(self):
+        super().__init__("timm")
+
+    def is_model(self, name):
+        return name == "resnet18"
+
+    def list_models(self):
+        return ["resnet18", "resnet34"]
+
+    def get_pretrained_cfg(self, name):
+        return types.SimpleNamespace(
+            input_size=(3, 160, 160), crop_pct=0.95, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3
+        )
+
+    def create_model(self, name, pretrained):
+        assert not pretrained
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+        )
+
+
+def test_timm_models(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", FakeTimm())
+    spec = zoo.complete(zoo.resolve("timm/resnet18"))
+    assert (spec.input_size, spec.crop, spec.resize, spec.interpolation) == (160, 160, 168, "bicubic")
+    assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    state = torch.get_rng_state()
+    built = zoo.build(spec, None, images())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert built.weights == "random"
+    assert zoo.build(spec, None, images()).weights_sha256 == built.weights_sha256
+    with pytest.raises(BenchError) as caught:
+        zoo.complete(zoo.resolve("timm/resnet19"))
+    assert "resnet18" in caught.value.do
+
+
+def test_timm_missing_says_how_to_install(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(zoo.ModelUnavailable, match=r"scarlet-bench\[timm\]"):
+        zoo.build(zoo.resolve("timm/resnet18"))
+
+
+def test_timm_broken_by_torchvision_says_why(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(zoo.ModelUnavailable, match="nms does not exist") as caught:
+        zoo.complete(zoo.resolve("timm/resnet18"))
+    assert "more lines" not in str(caught.value)
+    assert "torchvision" in str(caught.value)
+
+
+def test_complete_leaves_scarlet_and_asks_onnx_files(monkeypatch):
+    spec = zoo.resolve("scarlet_b")
+    assert zoo.complete(spec) is spec
+    monkeypatch.setattr("scarlet.onnx_file.inspect", lambda path: types.SimpleNamespace(input_size=112))
+    found = zoo.complete(zoo.resolve("onnx:x.onnx"))
+    assert (found.input_size, found.crop, found.resize) == (112, 112, 128)
