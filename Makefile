@@ -41,7 +41,7 @@ AGAINST ?=
 ARGS ?=
 ## Packages to install: cpu or gpu; without it a GPU is looked for
 EXTRAS ?=
-## Python 3.10 or newer to make .venv with
+## Python 3.10 or newer (with a GPU 3.11) to make .venv with
 PYTHON ?= python3
 ## Python that has all packages already, for gpu-check: nothing is set up then
 INTERPRETER ?=
@@ -56,10 +56,7 @@ export $(PASSED)
 option = $${$(2):+$(1) "$$$(2)"}
 
 BIN := .venv/bin
-NO_PYTHON = { printf "error: there is no '%s' here\n       Install Python 3.10 or newer, or name one: make setup \
-PYTHON=/path/to/python3\n" "$$PYTHON" >&2; exit 1; }
-SET_UP = command -v "$$PYTHON" >/dev/null || $(NO_PYTHON); "$$PYTHON" tools/setup.py
-SETUP = @$(SET_UP)
+SETUP = @exec tools/setup.sh
 
 # What the demo weights are trained and tuned on.
 TRAIN_IMAGES := 16000
@@ -176,11 +173,8 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 
 # The tests for a GPU are part of it, hence the set-up for developers.
 gpu-check: ## Measure and prove all there is on this machine's GPU, in 8 minutes, into OUT/<gpu>-<date>
-	@if [ -n "$$INTERPRETER" ]; then \
-	  "$$INTERPRETER" -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS); \
-	else \
-	  { $(SET_UP) dev; } && $(BIN)/python -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS); \
-	fi
+	@[ -n "$$INTERPRETER" ] || exec tools/setup.sh dev
+	@"$${INTERPRETER:-$(BIN)/python}" -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS)
 
 docker-bench: ## Build a container image with the GPU packages, and run bench in it
 	@tools/docker_bench.sh $(ARGS)
@@ -196,7 +190,6 @@ lint: setup-dev ## Check style, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m mypy
-	@$(BIN)/python -m mypy --strict tools/environment.py tools/console.py
 
 constraints: setup-dev ## Pin the packages anew, after a change in pyproject.toml (ARGS=--upgrade: newer ones)
 	@tools/pins.sh $(ARGS)
