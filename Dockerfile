@@ -22,7 +22,7 @@ FROM system AS packages
 COPY --chown=bench:bench pyproject.toml README.md LICENSE Makefile ./
 COPY --chown=bench:bench constraints constraints
 COPY --chown=bench:bench tools tools
-COPY --chown=bench:bench models models
+COPY --chown=bench:bench scarlet scarlet
 COPY --chown=bench:bench export export
 COPY --chown=bench:bench pipelines pipelines
 COPY --chown=bench:bench bench bench

@@ -129,7 +129,7 @@ def test_only_variables_that_are_set_are_passed_on(checkout: Path) -> None:
         ("noise BUDGET=9", "noise --model scarlet_c --budget 9"),
         ("check BASELINE=b.json", "check --model scarlet_c --baseline b.json"),
         ("check AGAINST=HEAD~1", "against HEAD~1 --model scarlet_c"),
-        ("gpu-check OUT=o ARGS=--quick", "-m bench.cli gpu-check --out o --quick"),
+        ("gpu-check OUT=o ARGS=--quick", "-m tests.gpu.acceptance --out o --quick"),
     ],
 )
 def test_a_target_calls_its_command(checkout: Path, asked: str, called: str) -> None:
@@ -144,7 +144,7 @@ def test_nothing_runs_after_a_failed_set_up(checkout: Path) -> None:
         assert words(done.stdout) == []
     # An interpreter that has everything needs no set-up.
     done = make(checkout, "gpu-check", f"INTERPRETER={checkout}/.venv/bin/python")
-    assert words(done.stdout) == ["-m", "bench.cli", "gpu-check"]
+    assert words(done.stdout) == ["-m", "tests.gpu.acceptance"]
 
 
 def test_a_failing_command_fails_make(checkout: Path) -> None:
