@@ -76,10 +76,9 @@ def columns() -> pd.DataFrame:
     """What the columns of ``LoadedRun.cases`` mean: ``column``, ``dtype`` and ``meaning``."""
     import pandas as pd
 
-    from bench.analysis.columns import DESCRIPTIONS
-    from bench.analysis.table import COLUMNS
+    from bench.analysis.columns import REGISTRY
 
     return pd.DataFrame(
-        [(name, kind, DESCRIPTIONS[name]) for name, kind in COLUMNS.items()],
+        [(column.name, column.dtype, column.meaning) for column in REGISTRY.values()],
         columns=["column", "dtype", "meaning"],
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.scores import score_columns
+from bench.analysis.columns import REGISTRY, TEXT
 from bench.analysis.time.efficiency import efficiency_columns
 from bench.analysis.time.quantiles import timing_columns
 from bench.record.case import Status
@@ -19,67 +20,6 @@ from bench.record.run_folder import CaseResult, RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-# Column names and pandas types, in order. Unknown numbers are <NA>, unknown texts are empty.
-COLUMNS = {
-    "case_id": "string",
-    "status": "string",
-    "reason": "string",
-    "model": "string",
-    "weights": "string",
-    "backend": "string",
-    "device": "string",
-    "precision": "string",
-    "pipeline": "string",
-    "batch": "Int64",
-    "threads": "Int64",
-    "instances": "Int64",
-    "scenario": "string",
-    "stage": "string",
-    "n_samples": "Int64",
-    "latency_ns_p50": "Float64",
-    "latency_ns_p50_low": "Float64",
-    "latency_ns_p50_high": "Float64",
-    "latency_ns_p90": "Float64",
-    "latency_ns_p99": "Float64",
-    "throughput_images_per_s": "Float64",
-    "n_images": "Int64",
-    "n_bad_images": "Int64",
-    "top1_percent": "Float64",
-    "top5_percent": "Float64",
-    "agreement_percent": "Float64",
-    "peak_rss_bytes": "Int64",
-    "options": "string",
-    "top5_ordered_agreement_percent": "Float64",
-    "reference_case_id": "string",
-    "n_warmup": "Int64",
-    "stop_reason": "string",
-    "n_outliers": "Int64",
-    "note": "string",
-    "baseline_case_id": "string",
-    "ratio": "Float64",
-    "ratio_low": "Float64",
-    "ratio_high": "Float64",
-    "verdict": "string",
-    "n_rounds": "Int64",
-    "n_disturbed_rounds": "Int64",
-    "throughput_images_per_s_low": "Float64",
-    "throughput_images_per_s_high": "Float64",
-    "decode_images_per_s": "Float64",
-    "preprocess_images_per_s": "Float64",
-    "compute_images_per_s": "Float64",
-    "sum_of_parts_images_per_s": "Float64",
-    "sum_of_parts_percent": "Float64",
-    "bound_by": "string",
-    "gflop_per_s": "Float64",
-    "peak_percent": "Float64",
-    "model_file_bytes": "Int64",
-    "energy_joules_per_image": "Float64",
-    "h2d_ns_p50": "Float64",
-    "d2h_ns_p50": "Float64",
-    "end_to_end_ns_p50": "Float64",
-}
-TEXT_COLUMNS = tuple(name for name, type_ in COLUMNS.items() if type_ == "string")
-
 DEMO_NOTE = "demo data: not ImageNet accuracy"
 NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
@@ -88,41 +28,9 @@ def load_frame(run: Path) -> pd.DataFrame:
     """The table of a run, planned Cases first and in order.
 
     Figures are derived from the raw samples (warm-up left out) and predictions of Cases that are ``ok`` or
-    ``fallback``, which was measured too, though elsewhere than asked: it is compared with no baseline and is never
-    one, nor the reference. Every other Case keeps its reason and what was counted. The columns of ``COLUMNS``, in
-    that order:
-
-    - ``latency_ns_*`` of latency Cases only: quantiles of single calls, and the 95 % order-statistic interval of
-      the median. A quantile with fewer samples than ``stats.min_samples_for_quantile`` is empty and ``note`` says
-      so.
-    - ``throughput_images_per_s`` of latency and throughput Cases: images over the sum of the samples' times. The
-      samples follow one another, so that sum is the time spent. (Latency Cases on a GPU: of the stage
-      ``compute``, without the copies.) ``_low`` and ``_high`` of throughput Cases: its
-      95 % bootstrap interval over passes, ``bootstrap.throughput_interval``.
-    - ``n_images``: images predicted (accuracy), or worked on in timed samples (throughput). ``top1_percent`` and
-      ``top5_percent`` are of those; empty for random weights, and for demo weights on other images than the demo
-      set's.
-    - ``agreement_percent``: share of images with the same top-1 as in the reference Case, over images common to
-      both; ``top5_ordered_agreement_percent`` with the same five in the same order. The reference is the first ok
-      accuracy Case on pytorch, cpu, fp32, else the first ok one; its own cells are empty.
-    - ``n_outliers``: samples with a modified z score over 3.5. They are counted, never removed.
-    - ``baseline_case_id``, ``ratio``, ``ratio_low``, ``ratio_high``, ``verdict``, ``n_rounds``,
-      ``n_disturbed_rounds`` of timed Cases: time per image over the baseline's, see ``verdict.Comparison``.
-    - ``decode_images_per_s``, ``preprocess_images_per_s``, ``compute_images_per_s`` of throughput Cases: what each part
-      of a pass reaches alone on the same threads (median over rounds). ``sum_of_parts_images_per_s``: what a pass
-      could reach at most: where its parts share the cores, their times one after the other; where they have hardware of
-      their own (a GPU that decodes or computes, threads that do not add up to more than the cores), the slower side.
-      ``preprocess_images_per_s`` is empty where a GPU decodes: its decoding holds it.
-      ``sum_of_parts_percent``: the pass relative to that; ``bound_by``: the part that takes longest.
-    - ``gflop_per_s`` of timed Cases: two operations for each multiply-add of the network, in 10**9 a second, from the
-      median latency or, in throughput Cases, from the part ``compute``. ``peak_percent``: the share of what matrix
-      multiplication in that precision reached on as many threads, where ``scarlet-bench doctor --peak`` measured it.
-    - ``model_file_bytes``: of the file that the backend loaded. ``energy_joules_per_image`` of latency Cases, where
-      RAPL can be read: everything on the processor's packages, idle power included.
-    - ``h2d_ns_p50``, ``d2h_ns_p50``, ``end_to_end_ns_p50`` of latency Cases on a GPU, whose ``latency_ns_*`` are of the
-      GPU's work alone (stage ``compute``): medians of the copies to it and back, and of the whole call as its caller
-      sees it.
-    - ``note``: what else must be known of the row; ``DEMO_NOTE`` on every row of a run with demo data or weights.
+    ``fallback``, which was measured too, though elsewhere than requested. Every other Case keeps its reason and what
+    was counted. The columns of ``bench.analysis.columns.REGISTRY``, in that order; unknown numbers are <NA>, unknown
+    texts are empty. ``note`` is ``DEMO_NOTE`` on every row of a run with demo data or weights.
 
     Raises:
         BenchError: the folder holds no run.
@@ -142,9 +50,10 @@ def load_frame(run: Path) -> pd.DataFrame:
         rows.append(
             {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
         )
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame[list(TEXT_COLUMNS)] = frame[list(TEXT_COLUMNS)].fillna("")
-    return frame.astype(COLUMNS)
+    frame = pd.DataFrame(rows, columns=list(REGISTRY))
+    texts = [name for name, column in REGISTRY.items() if column.dtype == TEXT]
+    frame[texts] = frame[texts].fillna("")
+    return frame.astype({name: column.dtype for name, column in REGISTRY.items()})
 
 
 def load_info(run: Path) -> dict[str, Any]:
@@ -180,7 +89,7 @@ def _rows(folder: RunFolder) -> list[CaseResult]:
 
 def _identity(result: CaseResult) -> dict[str, Any]:
     case, metrics = result.case, result.metrics
-    row = {name: value for name, value in case.to_dict().items() if name in COLUMNS}
+    row = {name: value for name, value in case.to_dict().items() if name in REGISTRY}
     bad = metrics.get("n_bad_images")
     return {
         **row,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.table import TEXT_COLUMNS
+from bench.analysis.columns import REGISTRY, TEXT
 from bench.record.files import write_text
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
     """Writes the frame, unknown values as empty cells. See ``bench.report.Format``."""
     safe = frame.copy()
-    for column in TEXT_COLUMNS:
-        safe[column] = safe[column].map(safe_cell)
+    for name, column in REGISTRY.items():
+        if column.dtype == TEXT:
+            safe[name] = safe[name].map(safe_cell)
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.columns import DESCRIPTIONS, source_of
-from bench.analysis.table import COLUMNS, DEMO_NOTE, TEXT_COLUMNS
+from bench.analysis.columns import NUMBER, REGISTRY, TEXT, WHOLE, source_of
+from bench.analysis.table import DEMO_NOTE
 from bench.record.files import encodable, plain, write_text
 from bench.record.run_folder import RunFolder
 
@@ -56,10 +56,9 @@ def document(frame: pd.DataFrame, info: Mapping[str, Any], run: RunFolder) -> di
 
 
 def _case(row: Mapping[str, Any], proofs: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: row[name] for name in COLUMNS if name in TEXT_COLUMNS or name in _WHOLE}
-    figures = {name: row[name] for name in COLUMNS if name not in identity and row[name] is not None}
+    figures = {name: row[name] for name in REGISTRY if _is_figure(name) and row[name] is not None}
     return {
-        **{name: value for name, value in identity.items() if value is not None},
+        **{name: row[name] for name in REGISTRY if not _is_figure(name) and row[name] is not None},
         "options": json.loads(row["options"]) if row["options"] else {},
         "figures": figures,
         "sources": {name: source_of(name, row["scenario"]) for name in figures},
@@ -67,7 +66,9 @@ def _case(row: Mapping[str, Any], proofs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_WHOLE = ("batch", "threads", "instances")
+def _is_figure(name: str) -> bool:
+    """Whether the column is a number that was measured or counted, and neither a setting nor a text."""
+    return REGISTRY[name].is_numeric and not REGISTRY[name].tells
 
 
 def _encodable(value: Any) -> Any:
@@ -84,13 +85,13 @@ def _encodable(value: Any) -> Any:
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the document."""
     text, whole, number = {"type": "string"}, {"type": "integer"}, {"type": "number"}
-    types = {"string": text, "Int64": whole, "Float64": number}
+    types = {TEXT: text, WHOLE: whole, NUMBER: number}
     described: dict[str, dict[str, Any]] = {
-        name: {**types[kind], "description": DESCRIPTIONS[name]} for name, kind in COLUMNS.items()
+        name: {**types[column.dtype], "description": column.meaning} for name, column in REGISTRY.items()
     }
-    own = {name: described[name] for name in COLUMNS if name in TEXT_COLUMNS or name in _WHOLE}
-    own["options"] = {"type": "object", "additionalProperties": text, "description": DESCRIPTIONS["options"]}
-    figures = {name: described[name] for name in COLUMNS if name not in own}
+    options = {"type": "object", "additionalProperties": text, "description": REGISTRY["options"].meaning}
+    own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | {"options": options}
+    figures = {name: described[name] for name in REGISTRY if _is_figure(name)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A run of scarlet-bench, version {VERSION}",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.scores import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
-from bench.report.text import number, whole
+from bench.report.text import one_line as one_line
+from bench.report.text import whole, written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +27,7 @@ HARDLY_LOST_PERCENT = 90.0
 
 def milliseconds(row: Row, column: str) -> str:
     """A time of the row in ms, with the digits that its median's interval leaves."""
-    value = row[column]
-    return number(None if value is None else value / 1e6, half_width_ms(row))
-
-
-def half_width_ms(row: Row) -> float | None:
-    """Half of the interval of the row's median, in ms."""
-    low, high = row["latency_ns_p50_low"], row["latency_ns_p50_high"]
-    return None if low is None or high is None else (high - low) / 2e6
+    return written(column, row)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -42,12 +35,6 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     plain = frame.astype(object)
     rows = plain.where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without control characters (a worker's last words may hold terminal codes)."""
-    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
-    return " ".join(visible.split())
 
 
 def watermarks(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[str]:

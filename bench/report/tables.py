@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS, QUANTILES
 from bench.report.pixels import pixel_lines
@@ -15,12 +16,11 @@ from bench.report.sentences import (
     accuracy_lines,
     bound_lines,
     comparison_lines,
-    half_width_ms,
     milliseconds,
     one_line,
     records,
 )
-from bench.report.text import number, percent, whole
+from bench.report.text import half_width, number, percent, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,11 +75,7 @@ def _throughput(row: Row) -> str:
 
 
 def _half_width_of_throughput(row: Row) -> float | None:
-    low, high = row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]
-    if low is not None and high is not None:
-        return float(high - low) / 2.0
-    value, median, half_width = row["throughput_images_per_s"], row["latency_ns_p50"], half_width_ms(row)
-    return value * half_width * 1e6 / median if value and median and half_width is not None else None
+    return half_width(REGISTRY["throughput_images_per_s"], row)
 
 
 def _of_sum(row: Row) -> str:

@@ -1,8 +1,16 @@
-"""Numbers as text: no digit that is not true."""
+"""Values as text: no digit that is not true, and nothing that a terminal or a table would take for a command."""
 
 from __future__ import annotations
 
+import json
 import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from bench.analysis.columns import REGISTRY, Column
+
+Row = Mapping[str, Any]
 
 # More digits than these are never true of a time, and never read.
 MOST_DIGITS = 4
@@ -46,3 +54,59 @@ def percent(value: float | None, n: int | None) -> str:
 def whole(value: float | None) -> str:
     """A count with thousands separated."""
     return "" if value is None else f"{int(value):,}"
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters (a worker's last words may hold terminal codes)."""
+    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
+    return " ".join(visible.split())
+
+
+# --- columns of a run's table -------------------------------------------------------------------------------
+
+
+def written(name: str, row: Row) -> str:
+    """A row's value of a column, in the column's unit; empty where it is not known.
+
+    Args:
+        name: of the column, in ``bench.analysis.columns.REGISTRY``, which says how it is written.
+        row: with all columns, unknown values as None.
+    """
+    column, value = REGISTRY[name], row[name]
+    if value is None:
+        return ""
+    if column.written == "number":
+        return number(value / column.scale, half_width(column, row))
+    if column.written == "percent":
+        return percent(value, row["n_images"])
+    if column.written == "count":
+        return whole(value / column.scale)
+    if column.written == "share":
+        return f"{value:.0f} %"
+    return options_text(json.loads(value or "{}")) if column.written == "options" else one_line(str(value))
+
+
+def interval_ends(name: str, row: Row) -> tuple[str, str] | None:
+    """Both ends of the interval of a row's value, as ``written``; None where one of them is not known."""
+    low, high = (written(f"{name}_{end}", row) for end in ("low", "high"))
+    return (low, high) if low and high else None
+
+
+def half_width(column: Column, row: Row) -> float | None:
+    """Half of the interval that says how many digits of a row's value are true, in the column's unit; or None."""
+    if not column.interval:
+        return None
+    low, high = row[f"{column.interval}_low"], row[f"{column.interval}_high"]
+    if low is not None and high is not None:
+        return float(high - low) / 2.0 / column.scale
+    # A latency's interval is its throughput's as well, in proportion.
+    value, median = row["throughput_images_per_s"], row["latency_ns_p50"]
+    if column.name == "throughput_images_per_s" and value and median:
+        of_median = half_width(REGISTRY["latency_ns_p50"], row)
+        return None if of_median is None else float(value * of_median * 1e6 / median)
+    return None
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Options of a Case on one line."""
+    return one_line(", ".join(f"{name}={value}" for name, value in options.items()))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import host
+from bench.analysis.columns import REGISTRY
 from bench.analysis.stats.changepoints import ChangePoint, change_points
-from bench.analysis.table import COLUMNS, load_frame
+from bench.analysis.table import load_frame
 from bench.analysis.time.verdict import LEAST_MATERIALITY
 from bench.record.case import Case
 from bench.record.run_folder import CASES, RUN_INFO, RunFolder
@@ -234,7 +235,7 @@ def _plain(values: list[Any]) -> list[Any]:
 
 
 def _case(row: pd.Series[Any]) -> Case:
-    fields = {name: row[name] for name in COLUMNS if name in Case.__dataclass_fields__ and name != "options"}
+    fields = {name: row[name] for name in REGISTRY if name in Case.__dataclass_fields__ and name != "options"}
     whole = {name: int(fields[name]) for name in ("batch", "threads", "instances")}
     options = tuple(sorted(json.loads(row["options"]).items())) if row["options"] else ()
     return Case(**{**fields, **whole, "options": options})

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from report_run import add_predictions, add_samples, case, end, make_run
 
 import bench
-from bench.analysis.table import COLUMNS
+from bench.analysis.columns import REGISTRY
 from scarlet.errors import BenchError
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_becomes_tables(run: Path) -> None:
     loaded = bench.load_run(run)
-    assert list(loaded.cases.columns) == list(COLUMNS)
+    assert list(loaded.cases.columns) == list(REGISTRY)
     assert len(loaded.samples) == 80
     assert loaded.samples["warmup"].sum() == 8
     assert set(loaded.predictions["image_id"]) == {"a.jpg", "b.jpg"}
@@ -58,7 +58,7 @@ def test_two_runs_are_compared_case_by_case(run: Path, tmp_path: Path) -> None:
 def test_columns_are_documented() -> None:
     told = bench.columns()
     assert isinstance(told, pd.DataFrame)
-    assert told["column"].tolist() == list(COLUMNS)
+    assert told["column"].tolist() == list(REGISTRY)
     assert told["meaning"].str.len().min() > 10
 
 

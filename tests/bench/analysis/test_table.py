@@ -8,8 +8,9 @@ import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 
 from bench.analysis.accuracy.scores import FOREIGN_NOTE, RANDOM_NOTE
+from bench.analysis.columns import REGISTRY
 from bench.analysis.stats import bootstrap, intervals
-from bench.analysis.table import COLUMNS, DEMO_NOTE, NEVER_RAN, TEXT_COLUMNS, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, NEVER_RAN, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 
@@ -51,16 +52,16 @@ def test_columns_come_in_the_promised_order(tmp_path):
     frame = load_frame(make_run(tmp_path / "run", [ACCURACY]).path)
     required = REQUIRED.split()
     assert list(frame.columns)[: len(required)] == required
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == list(REGISTRY)
     assert {name: str(type_) for name, type_ in frame.dtypes.items()} == {
-        name: "string" if name in TEXT_COLUMNS else COLUMNS[name] for name in COLUMNS
+        name: column.dtype for name, column in REGISTRY.items()
     }
 
 
 def test_a_run_without_a_plan_is_an_empty_table(tmp_path):
     frame = load_frame(make_run(tmp_path / "run", []).path)
     assert len(frame) == 0
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == list(REGISTRY)
 
 
 # --- timings ------------------------------------------------------------------------------------------------

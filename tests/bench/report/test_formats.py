@@ -13,8 +13,9 @@ import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 from rich.console import Console
 
+from bench.analysis.columns import REGISTRY
 from bench.analysis.stats import intervals
-from bench.analysis.table import COLUMNS, DEMO_NOTE, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report import FORMATS, sentences, write_all
@@ -96,7 +97,7 @@ def test_a_run_with_nothing_in_it_still_reports(tmp_path):
 def test_csv_has_every_case_and_column(folder):
     with write_all(folder.path)["csv"].open(newline="") as stream:
         table = list(csv.DictReader(stream))
-    assert list(table[0]) == list(COLUMNS)
+    assert list(table[0]) == list(REGISTRY)
     assert [row["scenario"] for row in table] == ["accuracy"] * 2 + ["latency"] * 2 + [
         "throughput",
         "latency",
