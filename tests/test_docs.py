@@ -46,7 +46,7 @@ def test_block_runs(language: str, text: str, tmp_path: Path) -> None:
 
 
 def test_yaml_blocks_are_plan_files(tmp_path: Path) -> None:
-    from bench.run import plan_file
+    from bench.run.spec import read_plan
 
     texts = [
         text
@@ -57,7 +57,7 @@ def test_yaml_blocks_are_plan_files(tmp_path: Path) -> None:
     for text in texts:
         plan = tmp_path / "plan.yaml"
         plan.write_text(text)
-        assert plan_file.read(plan).settings()
+        assert read_plan(plan)
 
 
 def test_readme_begins_with_its_two_commands() -> None:

@@ -60,7 +60,7 @@ def against(
     import math
 
     from bench.report import write_all
-    from bench.run.settings import Settings
+    from bench.run.spec import RunSpec
     from bench.studies.against import drive
     from bench.studies.against.verdict import BLOCKS, LEAST_BLOCKS, text
 
@@ -74,7 +74,7 @@ def against(
             f"--blocks {n_blocks} is not an even number of at least {LEAST_BLOCKS}",
             f"Give for example --blocks {BLOCKS}.",
         )
-    settings = Settings(
+    spec = RunSpec(
         model=model,
         checkpoint=checkpoint,
         data=data,
@@ -89,11 +89,11 @@ def against(
         budget_seconds=budget,
         timeout_seconds=timeout,
         seed=seed,
-        options=tuple(option or ()),
+        options=option or (),
     )
     console = console_for(as_json)
     share = None if tolerance is None else tolerance / 100.0
-    ended = drive.run(ref, settings, out, console, share, n_blocks)
+    ended = drive.run(ref, spec, out, console, share, n_blocks)
     written = write_all(ended.run)
     if as_json:
         typer.echo(json.dumps(ended.to_dict()))

@@ -63,9 +63,9 @@ def check(
     timed = (latency or tolerances.latency.enabled) and bool(known.timed)
     scored = None
     if current is None:
-        settings = files.settings_of(known, data, checkpoint, timed)
+        spec = files.spec_of(known, data, checkpoint, timed)
         try:
-            scored = score(known, settings, tolerances, sequential, console)
+            scored = score(known, spec, tolerances, sequential, console)
         except BenchError as mistake:
             # What the change under test broke is its failure; a wrong path or name is the caller's mistake.
             if not (mistake.stage or isinstance(mistake, PreparationFailed)):

@@ -36,12 +36,12 @@ def parity(
     """
     import pipelines
     from bench.run import pixel_gate
-    from bench.run.settings import image_count
+    from bench.run.spec import RunSpec
     from bench.studies.parity import stage_table
 
     console = console_for(as_json)
     named = pipeline or ",".join(pipelines.fast_names())
-    found = pixel_gate.compare(data, named, image_count(images), model, checkpoint, console)
+    found = pixel_gate.compare(data, named, RunSpec(images=images).n_images, model, checkpoint, console)
     if as_json:
         typer.echo(json.dumps(found))
     else:

@@ -48,7 +48,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Time every layer inside of one backend, joined to the model's layer names."""
-    from bench.run.settings import Settings
+    from bench.run.spec import RunSpec
     from bench.studies.profile import drive
 
     if top < 0:
@@ -56,21 +56,21 @@ def profile(
     if out is not None and out.exists() and not out.is_dir():
         raise BenchError(f"--out {out} is a file", "Name a folder.")
     console = console_for(as_json)
-    settings = Settings(
+    spec = RunSpec(
         model=model,
         checkpoint=checkpoint,
         data=data,
         pipeline="reference",
         backends=backend,
         precisions=precision,
-        batches=str(batch),
-        threads="" if threads is None else str(threads),
+        batches=batch,
+        threads=threads,
         scenarios="latency",
         timeout_seconds=timeout,
         calibration=calibration,
-        options=tuple(option or ()),
+        options=option or (),
     )
-    found = drive.run(settings, repeats, by, console)
+    found = drive.run(spec, repeats, by, console)
     if out is not None:
         drive.write(found, out)
     if as_json:

@@ -89,7 +89,7 @@ def run(
     """
     from bench.report.differing_builds import options as build_options
     from bench.run import session
-    from bench.run.settings import Settings
+    from bench.run.spec import RunSpec, read_plan
 
     console = console_for(as_json)
     given: dict[str, Any] = {
@@ -113,22 +113,20 @@ def run(
         "options": (*(option or ()), *build_options(builds)),
     }
     if plan_file is not None:
-        from bench.run import plan_file as planfile
-
         # The file says what the command line does not.
         explicit = {name: value for name, value in given.items() if _is_explicit(context, name)}
-        given = {**given, **planfile.read(plan_file).settings(), **explicit}
-    settings = Settings(**given)
+        given = {**given, **read_plan(plan_file), **explicit}
+    spec = RunSpec(**given)
     if purpose == "plan":
-        session.foretell(settings, console)
+        session.foretell(spec, console)
         return
     if purpose == "noise":
-        session.measure_noise(settings, out, console)
+        session.measure_noise(spec, out, console)
         return
     ended = (
         session.resume(out or session.RESULTS / "latest", console)
         if resume
-        else session.run(settings, out, console)
+        else session.run(spec, out, console)
     )
     show_run(ended.run, console, as_json)
     raise typer.Exit(ended.exit_code(strict))

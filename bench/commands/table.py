@@ -63,7 +63,7 @@ def table(
     from bench.record.run_folder import new_run_path
     from bench.report.latex.layout import checked_label
     from bench.run.session import RESULTS
-    from bench.run.settings import Settings
+    from bench.run.spec import RunSpec
     from bench.studies.model_table import document as text
     from bench.studies.model_table import drive
     from bench.studies.model_table import rows as field
@@ -78,7 +78,7 @@ def table(
         made = [field.row_of_run(path) for path in field.run_folders(runs)]
     else:
         wanted = drive.wanted_models(models or MODELS)
-        settings = Settings(
+        spec = RunSpec(
             data=data,
             pipeline=pipeline,
             backends=backends,
@@ -88,10 +88,10 @@ def table(
             images=images,
             budget_seconds=budget,
             timeout_seconds=timeout,
-            options=tuple(option or ()),
+            options=option or (),
         )
         out = out or new_run_path(RESULTS, "table")
-        measured = drive.measure(wanted, settings, out, console)
+        measured = drive.measure(wanted, spec, out, console)
         made, interrupted = list(measured.rows), measured.interrupted
     if published:
         made += field.published_rows(row.model for row in made)

@@ -44,26 +44,25 @@ def tune(
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""
     from pathlib import Path
 
-    from bench.record.case import checked_counts
-    from bench.run.settings import Settings
+    from bench.run.spec import RunSpec
     from bench.studies.tune import drive
 
     console = console_for(as_json)
-    settings = Settings(
+    spec = RunSpec(
         model=model,
         checkpoint=checkpoint,
         data=data,
         pipeline=pipeline,
         backends=backend,
         precisions=precision,
+        batches=batches,
         scenarios="throughput",
         budget_seconds=budget,
         timeout_seconds=timeout,
         seed=seed,
-        options=tuple(option or ()),
+        options=option or (),
     )
-    sizes = checked_counts("batches", batches.split(","))
-    found = drive.run(settings, sizes, Path(out) if out else None, console)
+    found = drive.run(spec, Path(out) if out else None, console)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), allow_nan=False))
     else:

@@ -1,12 +1,11 @@
-"""A Case is one row of the table; a Plan is the matrix of Cases that one run executes."""
+"""A Case is one row of the table, and how it ended."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -107,80 +106,6 @@ class Case:
         return cls(**{**data, "options": tuple(sorted(dict(data.get("options", {})).items()))})
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A matrix of settings, which expands into Cases.
-
-    Every list is expanded against every other, save that ``accuracy`` Cases use ``accuracy_batch`` and one instance
-    instead of each of ``batches`` and ``instances`` (the time depends on them; a prediction does not), and that
-    ``latency`` Cases use the first of ``pipelines`` only (their pixels are made before anything is timed). ``options``
-    holds the values of each option of each backend, as of ``option_sets``.
-    """
-
-    model: str
-    weights: str
-    backends: tuple[str, ...]
-    devices: tuple[str, ...] = ("cpu",)
-    precisions: tuple[str, ...] = ("fp32",)
-    pipelines: tuple[str, ...] = ("dali",)
-    batches: tuple[int, ...] = (1, 8)
-    threads: tuple[int, ...] = (1,)
-    instances: tuple[int, ...] = (1,)
-    scenarios: tuple[str, ...] = ("accuracy", "latency")
-    accuracy_batch: int = 32
-    options: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
-
-    def cases(self) -> tuple[Case, ...]:
-        """Every Case of the matrix, once each, in the order of the lists; the first backend leads."""
-        return tuple(dict.fromkeys(self._expand()))
-
-    def _expand(self) -> Iterator[Case]:
-        for scenario, threads, device, precision in itertools.product(
-            self.scenarios, self.threads, self.devices, self.precisions
-        ):
-            timed = scenario != "accuracy"
-            batches = self.batches if timed else (self.accuracy_batch,)
-            instances = self.instances if timed else (1,)
-            pipelines = self.pipelines[:1] if scenario == "latency" else self.pipelines
-            for batch, copies, pipeline, (backend, options) in itertools.product(
-                batches, instances, pipelines, self._configurations()
-            ):
-                yield Case(
-                    model=self.model,
-                    weights=self.weights,
-                    backend=backend,
-                    device=device,
-                    precision=precision,
-                    pipeline=pipeline,
-                    batch=batch,
-                    threads=threads,
-                    instances=copies,
-                    scenario=scenario,
-                    options=options,
-                )
-
-    def _configurations(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-        """Every backend with every combination of its options' values."""
-        return [
-            (backend, options)
-            for backend in self.backends
-            for options in option_sets(self.options.get(backend, {}))
-        ]
-
-
-def option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
-    """Every combination of the values of some options, sorted by name as ``Case.options`` wants them.
-
-    Args:
-        values: of each option, the first leads; an empty value stands for the option not being given.
-    """
-    names = sorted(values)
-    return [
-        tuple((name, value) for name, value in zip(names, chosen, strict=True) if value)
-        for chosen in itertools.product(*(values[name] for name in names))
-    ]
-
-
 def checked_names(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """The names, once each and in order, or a ``BenchError`` that suggests near ones.
 
@@ -195,20 +120,3 @@ def checked_names(kind: str, names: Iterable[str], known: Iterable[str]) -> tupl
     if not wanted:
         raise BenchError(f"no {kind} was named", f"Choose from: {', '.join(choices)}.")
     return wanted
-
-
-def checked_counts(kind: str, texts: Iterable[str]) -> tuple[int, ...]:
-    """Positive whole numbers from text, once each and in order.
-
-    Raises:
-        BenchError: a text is not a whole number of at least 1, or there is none.
-    """
-    wanted = [text.strip() for text in texts if text.strip()]
-    for text in wanted:
-        if not text.isdecimal() or int(text) < 1:
-            raise BenchError(
-                f"{kind} '{text}' is not a whole number of at least 1", f"Write for example --{kind} 1,8."
-            )
-    if not wanted:
-        raise BenchError(f"no {kind} was given", f"Write for example --{kind} 1,8.")
-    return tuple(dict.fromkeys(int(text) for text in wanted))

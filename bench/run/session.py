@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,10 @@ from bench.run.model_files import (
 from bench.run.progress import make_listener
 from bench.run.reference_digests import of_reference
 from bench.run.runner import Runner
-from bench.run.settings import Checked, Settings, check, planned
+from bench.run.spec import RunSpec
 from bench.studies import noise
 from bench.worker.tasks import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
-from scarlet import zoo
 from scarlet.errors import BenchError
 
 RESULTS = Path("results")
@@ -63,24 +62,18 @@ class Ended:
         return int(bool(broken) or not any(ok) or (strict and not all(ok)))
 
 
-def run(settings: Settings, out: Path | None, console: Console) -> Ended:
+def run(spec: RunSpec, out: Path | None, console: Console) -> Ended:
     """A new run.
 
     Raises:
         BenchError: the user's settings, data, checkpoint or output folder are at fault.
     """
-    checked = check(settings)
-    image_set, images = choose_images(settings.data, checked.n_images, console)
-    settings = replace(settings, data=str(image_set.root.resolve()), pipeline=",".join(checked.pipelines))
-    settings = replace(
-        settings,
-        checkpoint=_absolute(settings.checkpoint),
-        calibration=_absolute(settings.calibration),
-        options=tuple(map(_absolute_recipe, settings.options)),
-    )
-    folder = begin(settings, checked, image_set, images, out or new_run_path(RESULTS, checked.spec.name))
+    spec = spec.absolute()
+    image_set, images = choose_images(spec.data, spec.n_images, console)
+    spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
+    folder = begin(spec, image_set, images, out or new_run_path(RESULTS, spec.network.name))
     try:
-        return _carry_out(folder, settings, checked, images, console, link_latest=out is None)
+        return _carry_out(folder, spec, images, console, link_latest=out is None)
     except PreparationFailed:
         raise  # its log is in the folder
     except BenchError:
@@ -89,26 +82,7 @@ def run(settings: Settings, out: Path | None, console: Console) -> Ended:
         raise
 
 
-def _absolute(path: str | None) -> str | None:
-    """The path from the root, where it names something: a run is resumed from other folders too."""
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
-
-
-def _absolute_graph(model: str) -> str:
-    """As ``_absolute``, for the file in ``onnx:file``: workers start in a folder of their own."""
-    kind, colon, path = model.partition(":")
-    return f"{kind}:{_absolute(path)}" if colon and kind == "onnx" else model
-
-
-def _absolute_recipe(option: str) -> str:
-    """As ``_absolute``, for the file in ``backend.recipe=file``."""
-    name, _, value = option.partition("=")
-    return f"{name}={_absolute(value)}" if name.endswith(".recipe") else option
-
-
-def begin(
-    settings: Settings, checked: Checked, image_set: ImageSet, images: Sequence[Image], path: Path
-) -> RunFolder:
+def begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> RunFolder:
     """A new run's folder, which knows the settings, the machine and the images.
 
     Raises:
@@ -122,7 +96,7 @@ def begin(
         {
             "created_at": utc_now(),
             "command": ["scarlet-bench", *sys.argv[1:]],
-            "settings": asdict(settings),
+            "settings": spec.to_dict(),
             "host": {**described_host, "fingerprint": fingerprint},
             "packages": packages,
             "noise": noise_info(noise.lookup(fingerprint)),
@@ -136,7 +110,7 @@ def begin(
                 "n_images_in_set": len(image_set.images),
                 "is_demo": image_set.is_demo,
             },
-            "warnings": host.warnings(described_host, packages, checked.devices, max(checked.threads)),
+            "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
         }
     )
     folder.write_images((image.image_id, image.label) for image in images)
@@ -151,23 +125,19 @@ def resume(path: Path, console: Console) -> Ended:
     """
     folder = RunFolder.open(path.resolve())
     info = folder.read_run_info()
-    stored = dict(info["settings"])
-    settings = Settings(
-        **{**stored, "options": tuple(stored.get("options", ())), "exclude": tuple(stored.get("exclude", ()))}
-    )
+    spec = RunSpec.from_dict(info["settings"])
     image_set = find_images(Path(info["dataset"]["root"]))
     if image_set.fingerprint != info["dataset"]["fingerprint"]:
         raise BenchError(
             f"the images under {image_set.root} have changed since this run began", "Start a new run."
         )
     images = [Image(name, image_set.root / name, label) for name, label in folder.read_images()]
-    return _carry_out(folder, settings, check(settings), images, console, link_latest=False)
+    return _carry_out(folder, spec, images, console, link_latest=False)
 
 
 def _carry_out(
     folder: RunFolder,
-    settings: Settings,
-    checked: Checked,
+    spec: RunSpec,
     images: list[Image],
     console: Console,
     link_latest: bool,
@@ -176,41 +146,39 @@ def _carry_out(
     root = str(info["dataset"]["root"])
     files: dict[str, Any] = {}
     missing = ""
-    foreseen = planned(settings, checked, expected_weights(checked.spec, settings.checkpoint)).cases
-    required = requirements(foreseen, root, images, settings.calibration, console)
+    required = requirements(spec.cases(), root, images, spec.calibration, console)
     try:
-        files = _prepare(settings, root, images, folder, console, required)
+        files = _prepare(spec, root, images, folder, console, required)
     except Unavailable as reason:
         missing = str(reason)
     before = info.get("model_files")
     if before and files and changed(before, files):
         raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
-    weights = files.get("weights") or expected_weights(checked.spec, settings.checkpoint)
-    plan = planned(settings, checked, weights, files.get("fixed_batch"))
-    cases = plan.cases
-    for note in plan.notes:
+    weights, fixed_batch = files.get("weights") or spec.weights, files.get("fixed_batch")
+    cases = spec.cases(weights, fixed_batch)
+    for note in spec.notes():
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    info |= {"model_files": files, "plan": {**asdict(plan.plan), "cases": [case.to_dict() for case in cases]}}
+    info |= {"model_files": files, "plan": spec.plan(cases, weights, fixed_batch)}
     folder.write_run_info(info)
     pixels: dict[str, Any] = {}
     if not missing:
-        pixels = pixel_gate.gate(folder, cases, images, root, files["preprocess"], settings.seed, console)
+        pixels = pixel_gate.gate(folder, cases, images, root, files["preprocess"], spec.seed, console)
         info |= {"preprocessing": pixels}
         if any(case.scenario == "accuracy" for case in cases):
             info |= {"reference": of_reference(images, files["preprocess"])}
         folder.write_run_info(info)
-    context = Context(run=str(folder.path), data=root, files=files, stop=settings.stop)
+    context = Context(run=str(folder.path), data=root, files=files, stop=spec.stop)
     with (
         make_listener(console, len(cases)) as listener,
-        Monitor(lambda: runner.pids(), gpu=open_gpu(checked.devices)) as monitor,
+        Monitor(lambda: runner.pids(), gpu=open_gpu(spec.devices)) as monitor,
     ):
         runner = Runner(
             folder,
             context,
             listener,
-            timeout_seconds=settings.timeout_seconds,
-            budget_seconds=settings.budget_seconds,
-            seed=settings.seed,
+            timeout_seconds=spec.timeout_seconds,
+            budget_seconds=spec.budget_seconds,
+            seed=spec.seed,
             monitor=monitor,
             objections=pixel_gate.objections(cases, pixels),
         )
@@ -235,7 +203,7 @@ def _carry_out(
 
 
 def _prepare(
-    settings: Settings,
+    spec: RunSpec,
     root: str,
     images: Sequence[Image],
     folder: RunFolder,
@@ -245,21 +213,12 @@ def _prepare(
     """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
     with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
         return prepare_files(
-            prepare_request(_absolute_graph(settings.model), settings.checkpoint, root, images),
+            prepare_request(spec.source, spec.checkpoint, root, images),
             log=folder.log_path("prepare"),
             threads=host.allowed_cores(),
-            timeout_seconds=settings.timeout_seconds,
+            timeout_seconds=spec.timeout_seconds,
             required=required,
         )
-
-
-def expected_weights(spec: zoo.ModelSpec, checkpoint: str | None) -> str:
-    """The label that the weights will bear, before anything is loaded."""
-    from scarlet import demo
-
-    if checkpoint is None:
-        return "user" if spec.kind == "onnx" else "demo" if demo.available(spec.name) else "random"
-    return checkpoint if checkpoint in ("demo", "random") else "user"
 
 
 def noise_info(known: noise.Known) -> dict[str, Any]:
@@ -270,7 +229,7 @@ def noise_info(known: noise.Known) -> dict[str, Any]:
     return {"resolution": resolution, "measured_at": known.result.measured_at, "note": known.note}
 
 
-def foretell(settings: Settings, console: Console) -> None:
+def foretell(spec: RunSpec, console: Console) -> None:
     """Prints what a run would do and about how long it would take; measures nothing.
 
     Raises:
@@ -278,19 +237,18 @@ def foretell(settings: Settings, console: Console) -> None:
     """
     from bench.run import estimate
 
-    checked = check(settings)
-    n_images = checked.n_images or DEMO_IMAGES
-    if settings.data is not None:
-        n_images = len(choose_images(settings.data, checked.n_images, console)[1])
-    plan = planned(settings, checked, expected_weights(checked.spec, settings.checkpoint))
+    n_images = spec.n_images or DEMO_IMAGES
+    if spec.data is not None:
+        n_images = len(choose_images(spec.data, spec.n_images, console)[1])
+    cases = spec.cases()
     fingerprint = host.fingerprint(host.describe_host())
-    measured = estimate.measured_before(RESULTS, checked.spec.name, fingerprint)
-    found = estimate.estimate(plan.cases, n_images, settings.budget_seconds, measured)
-    for line in (*plan.notes, *estimate.text(found).splitlines()):
+    measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
+    found = estimate.estimate(cases, n_images, spec.budget_seconds, measured)
+    for line in (*spec.notes(), *estimate.text(found).splitlines()):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def measure_noise(settings: Settings, out: Path | None, console: Console) -> Path:
+def measure_noise(spec: RunSpec, out: Path | None, console: Console) -> Path:
     """The A/A run: the first Case of the settings against itself, in turns and one after the other.
 
     What it finds is printed, and stored under this host's fingerprint for later runs to use.
@@ -300,30 +258,27 @@ def measure_noise(settings: Settings, out: Path | None, console: Console) -> Pat
     """
     from bench.studies import noise_run
 
-    checked = check(settings)
-    image_set, images = choose_images(settings.data, checked.n_images, console)
-    path = out or new_run_path(RESULTS, f"noise-{checked.spec.name}")
-    folder = begin(settings, checked, image_set, images, path)
+    image_set, images = choose_images(spec.data, spec.n_images, console)
+    path = out or new_run_path(RESULTS, f"noise-{spec.network.name}")
+    folder = begin(spec, image_set, images, path)
     info = folder.read_run_info()
-    files = _prepare(settings, info["dataset"]["root"], images, folder, console)
-    base = next(
-        case for case in planned(settings, checked, files["weights"]).cases if case.scenario == "latency"
-    )
+    files = _prepare(spec, info["dataset"]["root"], images, folder, console)
+    base = next(case for case in spec.cases(files["weights"]) if case.scenario == "latency")
     cases = noise.noise_cases(base)
     folder.write_run_info(
         {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
     )
     context = Context(run=str(folder.path), data=info["dataset"]["root"], files=files)
-    with working(console, f"{base.label} against itself, for about {settings.budget_seconds:g} s"):
+    with working(console, f"{base.label} against itself, for about {spec.budget_seconds:g} s"):
         result = noise_run.measure(
             folder,
             context,
             cases,
             info["host"],
             info["host"]["fingerprint"],
-            budget_seconds=settings.budget_seconds,
-            timeout_seconds=settings.timeout_seconds,
-            seed=settings.seed,
+            budget_seconds=spec.budget_seconds,
+            timeout_seconds=spec.timeout_seconds,
+            seed=spec.seed,
         )
     folder.merge_parts()
     stored = noise.save(result)

@@ -17,7 +17,7 @@ import pipelines
 from bench import host
 from bench.run.images import DEMO_DATA, DEMO_IMAGES, make_demo_set
 from bench.run.model_files import CHECK_IMAGES
-from bench.run.session import expected_weights
+from bench.run.spec import RunSpec
 from export.compare.onnx_values import OnnxValues
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
 from export.compare.torch_values import TorchValues, Values
@@ -168,7 +168,7 @@ def _built(spec: ModelSpec, checkpoint: str | None, data: str | None, console: C
     """The network, with the weights that `export` gives it on the same images."""
     torch.set_num_threads(host.allowed_cores())
     calibration = None
-    if expected_weights(spec, checkpoint) == "random":
+    if RunSpec(model=spec.name, checkpoint=checkpoint).weights == "random":
         calibration = _pixels(spec, _find(data, CHECK_IMAGES, console), _CALIBRATION_BATCH)
     return zoo.build(spec, checkpoint, calibration_batches=calibration)
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from bench.host.memory import peak_rss_bytes
 from bench.record.run_folder import RunFolder
 from bench.run import session
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from pipelines.imagenet.wnids import wnids
 
 MB = 1e6
@@ -39,14 +39,14 @@ def main() -> int:
         workers: dict[tuple[str, int], float] = {}
         for pipeline in wanted.pipelines:
             for count in (wanted.images // 10, wanted.images):
-                settings = Settings(
+                spec = RunSpec(
                     data=str(folder / "data"),
                     pipeline=pipeline,
                     backends="onnxruntime",
                     scenarios="accuracy",
                     images=str(count),
                 )
-                ended = session.run(settings, folder / f"{pipeline}-{count}", console)
+                ended = session.run(spec, folder / f"{pipeline}-{count}", console)
                 (result,) = RunFolder.open(ended.run).case_results()
                 assert result.status.value == "ok", result.reason
                 workers[pipeline, count] = result.metrics["peak_rss_bytes"] / MB

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from bench.run.images import choose_images, working
 from bench.run.model_files import PreparationFailed, prepare_request
 from bench.run.progress import make_listener
 from bench.run.runner import Listener, Runner, WorkerHandle
-from bench.run.settings import Settings, check, planned
+from bench.run.spec import RunSpec
 from bench.studies.against import revision_worker
 from bench.studies.against import verdict as against
 from bench.studies.against.revision_worker import RevisionWorker, Side, prepare
@@ -72,7 +72,7 @@ class Ended:
 
 def run(
     ref: str,
-    settings: Settings,
+    spec: RunSpec,
     out: Path | None,
     console: Console,
     tolerance: float | None = None,
@@ -83,7 +83,7 @@ def run(
 
     Args:
         ref: the other revision: a commit, branch or tag.
-        settings: what to measure; its scenario is always latency.
+        spec: what to measure; its scenario is always latency.
         out: folder for the run; a new one in ``results/runs`` where None.
         console: for people.
         tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
@@ -91,29 +91,28 @@ def run(
         home: folder of this tree's packages; those of this process where None.
 
     Raises:
-        BenchError: the revision, the settings, the data or the output folder are at fault, or the revisions are too
+        BenchError: the revision, the options, the data or the output folder are at fault, or the revisions are too
             far apart to be compared.
     """
     if blocks < 2 or blocks % 2:
         raise BenchError(
             f"--blocks {blocks} is not an even number", f"Give for example --blocks {against.BLOCKS}."
         )
-    settings = replace(settings, scenarios="latency")
-    checked = check(settings)
+    spec = spec.but(scenarios="latency").absolute()
     this = this_revision(home or channel.own_home())
     with worktree(this.home, ref) as other:
-        image_set, images = choose_images(settings.data, checked.n_images, console)
-        settings = _absolute(replace(settings, data=str(image_set.root.resolve())))
-        path = out or new_run_path(session.RESULTS, f"against-{checked.spec.name}")
-        folder = session.begin(settings, checked, image_set, images, path)
-        request = prepare_request(settings.model, settings.checkpoint, str(settings.data), images)
+        image_set, images = choose_images(spec.data, spec.n_images, console)
+        spec = spec.but(data=str(image_set.root.resolve()))
+        path = out or new_run_path(session.RESULTS, f"against-{spec.network.name}")
+        folder = session.begin(spec, image_set, images, path)
+        request = prepare_request(spec.source, spec.checkpoint, str(spec.data), images)
         try:
             sides = {}
             for each in (this, other):
                 with working(console, f"preparing the model with the code of {each.label}"):
                     log = folder.log_path("prepare-this" if each is this else "prepare-other")
-                    sides[each] = prepare(each, request, log, settings.timeout_seconds)
-            return _carry_out(folder, settings, sides[this], sides[other], console, tolerance, blocks)
+                    sides[each] = prepare(each, request, log, spec.timeout_seconds)
+            return _carry_out(folder, spec, sides[this], sides[other], console, tolerance, blocks)
         except PreparationFailed:
             raise  # its log is in the folder
         except BenchError:
@@ -122,19 +121,9 @@ def run(
             raise
 
 
-def _absolute(settings: Settings) -> Settings:
-    """Files named by absolute paths: the workers' current folders are those of the revisions."""
-    kind, colon, path = settings.model.partition(":")
-    if kind.lower() == "onnx" and path:
-        settings = replace(settings, model=f"{kind}{colon}{Path(path).expanduser().resolve()}")
-    if settings.checkpoint and Path(settings.checkpoint).exists():
-        settings = replace(settings, checkpoint=str(Path(settings.checkpoint).resolve()))
-    return settings
-
-
 def _carry_out(
     folder: RunFolder,
-    settings: Settings,
+    spec: RunSpec,
     this: Side,
     other: Side,
     console: Console,
@@ -143,10 +132,9 @@ def _carry_out(
 ) -> Ended:
     info = folder.read_run_info()
     allowed = verdict.materiality(info) if tolerance is None else tolerance
-    checked = check(settings)
-    plan = planned(settings, checked, str(this.files["weights"]), this.files.get("fixed_batch"))
+    bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
     names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
-    order = plan_blocks(plan.cases, list(names), n_blocks, settings.seed)
+    order = plan_blocks(bases, list(names), n_blocks, spec.seed)
     cases = [case for block in order for pair in block for case in pair]
     info |= {
         "model_files": dict(this.files),
@@ -168,11 +156,11 @@ def _carry_out(
         )
 
     with make_listener(console, len(cases)) as listener:
-        measured = measure(folder, context, listener, order, settings, make_worker, checked.devices)
+        measured = measure(folder, context, listener, order, spec, make_worker)
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
     found = against.compare(
-        *(plan.cases, list(names)[1], n_blocks, folder.case_results()),
+        *(bases, list(names)[1], n_blocks, folder.case_results()),
         *(folder.samples(), folder.rounds(), allowed),
     )
     revisions = (this.revision.label, other.revision.label)
@@ -241,9 +229,8 @@ def measure(
     context: Context,
     listener: Listener,
     blocks: Sequence[Sequence[Pair]],
-    settings: Settings,
+    spec: RunSpec,
     make_worker: Callable[[Case], WorkerHandle],
-    devices: Sequence[str] = ("cpu",),
 ) -> Measured:
     """Measures the blocks, each with fresh workers. A Case that did not end well in one is not tried in the next.
 
@@ -252,15 +239,14 @@ def measure(
         context: what the workers need; ``make_worker`` may replace the model's files.
         listener: hears of progress.
         blocks: as of ``plan_blocks``.
-        settings: budget, time limit and seed.
+        spec: budget, time limit and seed.
         make_worker: how to start a worker for a copy.
-        devices: that Cases run on.
     """
-    share = settings.budget_seconds / sum(len(block) for block in blocks)
+    share = spec.budget_seconds / sum(len(block) for block in blocks)
     runners: list[Runner] = []
     broken: dict[int, str] = {}
     interrupted = False
-    with Monitor(lambda: runners[-1].pids(), gpu=open_gpu(devices)) as monitor:
+    with Monitor(lambda: runners[-1].pids(), gpu=open_gpu(spec.devices)) as monitor:
         try:
             for number, block in enumerate(blocks):
                 for place, pair in enumerate(block):
@@ -268,9 +254,9 @@ def measure(
                         folder,
                         context,
                         listener,
-                        timeout_seconds=settings.timeout_seconds,
+                        timeout_seconds=spec.timeout_seconds,
                         budget_seconds=share,
-                        seed=settings.seed + number,
+                        seed=spec.seed + number,
                         monitor=monitor,
                         make_worker=make_worker,
                     )

@@ -14,7 +14,6 @@ import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import numpy as np
 from bench.record.case import Case
 from bench.record.files import one_line, plain, write_text
 from bench.run.images import DEMO_DATA
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from bench.studies.check.snapshot import Labels, Row, Snapshot, Timed, array_digest
 from pipelines.imagenet.find import DEMO_MARKER
 from scarlet.errors import BenchError
@@ -43,7 +42,7 @@ def default_path(model: str, is_demo: bool) -> Path:
 
 
 def is_demo(data: str | None) -> bool:
-    """Whether a run on this folder, as of ``Settings.data``, would be one on demo images."""
+    """Whether a run on this folder, as of ``RunSpec.data``, would be one on demo images."""
     return data is None or (Path(data).expanduser() / DEMO_MARKER).is_file()
 
 
@@ -228,10 +227,10 @@ def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
     )
 
 
-def settings_of(
+def spec_of(
     baseline: Snapshot, data: str | None = None, checkpoint: str | None = None, latency: bool = False
-) -> Settings:
-    """The settings that repeat the run of a baseline: accuracy, and the timed scenarios it holds where asked for.
+) -> RunSpec:
+    """What repeats the run of a baseline: accuracy, and the timed scenarios it holds where asked for.
 
     Args:
         baseline: as read.
@@ -239,18 +238,11 @@ def settings_of(
         checkpoint: another place of the same weights.
         latency: repeat the timed rows too.
     """
-    stored = {
-        name: value
-        for name, value in baseline.info["settings"].items()
-        if name in Settings.__dataclass_fields__
-    }
-    stored |= {name: tuple(stored.get(name) or ()) for name in ("options", "exclude")}
-    settings = Settings(**stored)
+    spec = RunSpec.from_dict(baseline.info["settings"])
     timed = dict.fromkeys(row.case.scenario for row in baseline.timed) if latency else {}
-    return replace(
-        settings,
-        scenarios=",".join(["accuracy", *timed]),
-        images=str(baseline.n_images),
-        data=data or settings.data,
-        checkpoint=checkpoint or settings.checkpoint,
+    return spec.but(
+        scenarios=("accuracy", *timed),
+        images=baseline.n_images,
+        data=data or spec.data,
+        checkpoint=checkpoint or spec.checkpoint,
     )

@@ -15,7 +15,7 @@ from bench.run import session
 from bench.run.images import choose_images
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from bench.studies.check import rows
 from bench.studies.check.align import aligned
 from bench.studies.check.diagnosis import Pair
@@ -43,30 +43,27 @@ class Scored:
     run: Path | None = None
 
 
-def score(
-    baseline: Snapshot, settings: Settings, config: Config, sequentially: bool, console: Console
-) -> Scored:
+def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool, console: Console) -> Scored:
     """Runs what a check of this baseline needs.
 
     Args:
         baseline: as read.
-        settings: as of ``baseline.settings_of``.
+        spec: as of ``baseline.spec_of``.
         config: the blocks, and when a row is decided.
         sequentially: in blocks.
         console: where progress is shown.
 
     Raises:
-        BenchError: settings, data or checkpoint are at fault.
+        BenchError: options, data or checkpoint are at fault.
         KeyboardInterrupt: the user stopped the run.
     """
-    image_set, images = choose_images(settings.data, baseline.n_images, console)
+    image_set, images = choose_images(spec.data, baseline.n_images, console)
     found = _before_running(baseline, image_set, images)
     if found.n_images != baseline.n_images or changed_ground(baseline, found):
         return Scored(found)
-    settings = replace(settings, data=str(image_set.root))
     sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
-    first = _run(replace(settings, images=str(sizes[0])), console)
-    current = of_run(first, with_timed=settings.scenarios != "accuracy")
+    first = _run(spec.but(data=str(image_set.root), images=sizes[0]), console)
+    current = of_run(first, with_timed=spec.scenarios != ("accuracy",))
     if len(sizes) == 1:
         ends = np.array([baseline.n_images])
         order = Order(np.arange(baseline.n_images), ends) if sequentially else None
@@ -94,8 +91,8 @@ def _before_running(baseline: Snapshot, image_set: ImageSet, images: Sequence[Im
     )
 
 
-def _run(settings: Settings, console: Console) -> RunFolder:
-    ended = session.run(settings, None, console)
+def _run(spec: RunSpec, console: Console) -> RunFolder:
+    ended = session.run(spec, None, console)
     if ended.interrupted:
         raise KeyboardInterrupt
     return RunFolder.open(ended.run)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.record.case import Status
-from bench.run.settings import Settings, check
+from bench.run.spec import RunSpec
 from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run
 from scarlet import zoo
 from scarlet.errors import BenchError
@@ -20,7 +20,7 @@ NOT_REACHED = "the command was stopped before this model"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A model of the field: its canonical name, the text that it is run by, and its weights as of ``Settings``."""
+    """A model of the field: its canonical name, the text that it is run by, and its weights as of ``RunSpec``."""
 
     name: str
     model: str
@@ -58,23 +58,22 @@ def wanted_models(texts: Sequence[str]) -> tuple[Wanted, ...]:
     return tuple(found)
 
 
-def measure(models: Sequence[Wanted], settings: Settings, out: Path, console: Console) -> Measured:
+def measure(models: Sequence[Wanted], spec: RunSpec, out: Path, console: Console) -> Measured:
     """A run of each model, in a folder of its own in ``out``. A model that fails is a row; the others go on.
 
     Args:
         models: to measure.
-        settings: of every run; model and checkpoint are taken from ``models``.
+        spec: of every run; model and checkpoint are taken from ``models``.
         out: folder for the runs.
         console: for progress and notes.
 
     Raises:
-        BenchError: a setting or the data are at fault, which would spoil every run.
+        BenchError: an option or the data are at fault, which would spoil every run.
     """
     from bench.run import session
     from bench.run.images import choose_images
 
-    checked = check(replace(settings, model=models[0].model))
-    choose_images(settings.data, checked.n_images, console)
+    choose_images(spec.data, spec.n_images, console)
     rows: list[FieldRow] = []
     interrupted = False
     for place, one in enumerate(models, start=1):
@@ -86,7 +85,7 @@ def measure(models: Sequence[Wanted], settings: Settings, out: Path, console: Co
         )
         path = out / f"{place:02d}-{_folder(one.name)}"
         try:
-            ended = session.run(replace(settings, model=one.model, checkpoint=one.checkpoint), path, console)
+            ended = session.run(spec.but(model=one.model, checkpoint=one.checkpoint), path, console)
             interrupted = ended.interrupted
             rows.append(row_of_run(ended.run))
         except BenchError as mistake:

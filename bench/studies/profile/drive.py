@@ -22,8 +22,7 @@ from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
 from bench.run.images import choose_images, working
 from bench.run.model_files import CHECK_IMAGES, prepare_files, prepare_request, requirements
-from bench.run.session import expected_weights
-from bench.run.settings import Settings, check
+from bench.run.spec import RunSpec
 from bench.studies.profile.document import BY, Ridge, Row, Totals, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
 from bench.worker import channel
@@ -67,17 +66,17 @@ class Profile:
         return found
 
 
-def run(settings: Settings, repeats: int, by: str, console: Console) -> Profile:
+def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
     """Profiles one Case.
 
     Args:
-        settings: of one backend, precision, batch and number of threads.
+        spec: of one backend, precision, batch and number of threads.
         repeats: calls with profiling, and as many without.
         by: ``layer`` or ``block``.
         console: for notes.
 
     Raises:
-        BenchError: settings, data or checkpoint are at fault, or the backend cannot run such a Case.
+        BenchError: options, data or checkpoint are at fault, or the backend cannot run such a Case.
     """
     (by,) = checked_names("grouping", [by], BY)
     if not CALLS_PER_TURN <= repeats <= MOST_REPEATS:
@@ -85,19 +84,20 @@ def run(settings: Settings, repeats: int, by: str, console: Console) -> Profile:
             f"--repeats {repeats} is not from {CALLS_PER_TURN} to {MOST_REPEATS}",
             "Write for example --repeats 50.",
         )
-    case = only_case(settings)
-    image_set, images = choose_images(settings.data, CHECK_IMAGES, console)
+    checked_names("backend to profile", spec.backends, PROFILERS)
+    case = spec.only_case()
+    image_set, images = choose_images(spec.data, CHECK_IMAGES, console)
     root = image_set.root.resolve()
-    required = requirements((case,), str(root), images, settings.calibration, console)
+    required = requirements((case,), str(root), images, spec.calibration, console)
     with tempfile.TemporaryDirectory() as logs:
         log = Path(logs) / "profile.log"
         with working(console, f"preparing {case.model}"):
             try:
                 files = prepare_files(
-                    prepare_request(settings.model, settings.checkpoint, str(root), images),
+                    prepare_request(spec.model, spec.checkpoint, str(root), images),
                     log,
                     host.allowed_cores(),
-                    settings.timeout_seconds,
+                    spec.timeout_seconds,
                     required,
                 )
             except Unavailable as missing:
@@ -105,40 +105,11 @@ def run(settings: Settings, repeats: int, by: str, console: Console) -> Profile:
                     f"{case.model} cannot be run here: {missing}", "Install what is missing."
                 ) from None
         with working(console, f"profiling {case.backend}"):
-            recording = record(case, files, root, images, repeats, log, settings.timeout_seconds)
+            recording = record(case, files, root, images, repeats, log, spec.timeout_seconds)
     joined = join_recording(case, files, recording)
     ridge = known_ridge(case)
     rows = tuple(rows_of(joined, case.batch, ridge, by))
     return Profile(case, rows, totals_of(recording, rows), ridge, recording, by)
-
-
-def only_case(settings: Settings) -> Case:
-    """The one Case that the settings describe.
-
-    Raises:
-        BenchError: a name or number is at fault, there is more than one of something, or nothing profiles the backend.
-    """
-    checked = check(settings)
-    checked_names("backend to profile", checked.backends, PROFILERS)
-    for kind, values in (
-        ("backend", checked.backends),
-        ("precision", checked.precisions),
-        ("batch", checked.batches),
-        ("threads", checked.threads),
-    ):
-        if len(values) > 1:
-            raise BenchError(f"--{kind} names {len(values)} values", "Profile them one after another.")
-    (backend,) = checked.backends
-    return Case(
-        model=checked.spec.name,
-        weights=expected_weights(checked.spec, settings.checkpoint),
-        backend=backend,
-        precision=checked.precisions[0],
-        pipeline="reference",
-        batch=checked.batches[0],
-        threads=checked.threads[0],
-        options=checked.one_of(backend),
-    )
 
 
 def record(

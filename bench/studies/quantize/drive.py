@@ -21,7 +21,7 @@ from bench.run.images import working
 from bench.run.model_files import prepare_files, prepare_request
 from bench.run.progress import make_listener
 from bench.run.session import RESULTS, begin
-from bench.run.settings import Settings, check
+from bench.run.spec import RunSpec
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import default_of, settings_to_try
 from bench.studies.quantize.evaluator import Evaluator
@@ -47,17 +47,16 @@ def search(asked: Asked, console: Console) -> Outcome:
     """Searches a recipe.
 
     Raises:
-        BenchError: the settings, the images or the model are at fault.
+        BenchError: the options, the images or the model are at fault.
     """
     say = _printer(console)
     settings_to_try(asked.backend)  # a wrong name is told before anything slow begins
-    settings, checked = _settings(asked)
-    asked = replace(asked, pipeline=checked.pipelines[0])
+    spec = _spec(asked)
+    asked = replace(asked, pipeline=spec.lists["pipeline"][0])
     sets = choose_sets(asked.data, asked.calibration, asked.images, asked.confirm, console)
     data = str(sets.image_set.root.resolve())
-    settings = replace(settings, data=data, pipeline=asked.pipeline)
-    path = new_run_path(RESULTS, f"quantize-{checked.spec.name}")
-    folder = begin(settings, checked, sets.image_set, sets.confirm.images, path)
+    path = new_run_path(RESULTS, f"quantize-{spec.network.name}")
+    folder = begin(spec.but(data=data, pipeline=asked.pipeline), sets.image_set, sets.confirm.images, path)
     say(
         f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
         f"confirm on, {len(sets.calibration.images)} to calibrate on ({sets.calibration.source}); log: {folder.path}"
@@ -65,16 +64,16 @@ def search(asked: Asked, console: Console) -> Outcome:
     return _Doctor(asked, folder, sets, console, say).run()
 
 
-def _settings(asked: Asked) -> tuple[Settings, Any]:
-    settings = Settings(
+def _spec(asked: Asked) -> RunSpec:
+    spec = RunSpec(
         model=asked.model,
         checkpoint=asked.checkpoint,
         data=asked.data,
         pipeline=asked.pipeline,
         backends=asked.backend,
         precisions="fp32,int8",
-        batches=str(asked.batch),
-        threads=str(asked.threads or ""),
+        batches=asked.batch,
+        threads=asked.threads or None,
         scenarios="latency",
         budget_seconds=asked.budget_seconds,
         timeout_seconds=asked.timeout_seconds,
@@ -85,7 +84,7 @@ def _settings(asked: Asked) -> tuple[Settings, Any]:
             f"--margin {asked.margin_percent:g} is not a share of the accuracy in per cent",
             "Write for example --margin 1.",
         )
-    return settings, check(settings)
+    return spec
 
 
 class _Doctor:

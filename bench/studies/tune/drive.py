@@ -21,7 +21,7 @@ from bench.run import schedule, session
 from bench.run.images import choose_images, working
 from bench.run.model_files import prepare_files, prepare_request, requirements
 from bench.run.runner import WorkerHandle
-from bench.run.settings import Settings, check
+from bench.run.spec import RunSpec
 from bench.studies.tune import search
 from bench.studies.tune.search import Standing
 from bench.worker import channel
@@ -65,63 +65,51 @@ class Tuned:
         }
 
 
-def run(settings: Settings, batches: Sequence[int], out: Path | None, console: Console) -> Tuned:
+def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
     """Searches for the fastest way of one backend and one pipeline, from files to top-5.
 
     Args:
-        settings: as of a run; of lists only the first item counts, and threads and instances are what is searched.
-        batches: that are tried.
+        spec: of one throughput Case, but for its batches, which are tried; threads and instances are searched.
         out: folder of the run; a new one in ``results/runs`` where None.
         console: for progress and notes.
 
     Raises:
-        BenchError: the settings, data, checkpoint or output folder are at fault, or something is missing here.
+        BenchError: the options, data, checkpoint or output folder are at fault, or something is missing here.
     """
-    checked = check(settings)
-    image_set, images = choose_images(settings.data, checked.n_images, console)
-    path = out or new_run_path(session.RESULTS, f"tune-{checked.spec.name}")
-    folder = session.begin(settings, checked, image_set, images, path)
+    base = spec.but(batches=(1,)).only_case()
+    image_set, images = choose_images(spec.data, spec.n_images, console)
+    path = out or new_run_path(session.RESULTS, f"tune-{spec.network.name}")
+    folder = session.begin(spec, image_set, images, path)
     info = folder.read_run_info()
     root = str(info["dataset"]["root"])
-    backend = checked.backends[0]
-    base = Case(
-        model=checked.spec.name,
-        weights=session.expected_weights(checked.spec, settings.checkpoint),
-        backend=backend,
-        device=checked.devices[0],
-        precision=checked.precisions[0],
-        pipeline=checked.pipelines[0],
-        scenario="throughput",
-        options=checked.one_of(backend),
-    )
     try:
         with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
             files = prepare_files(
-                prepare_request(settings.model, settings.checkpoint, root, images),
+                prepare_request(spec.model, spec.checkpoint, root, images),
                 log=folder.log_path("prepare"),
                 threads=host.allowed_cores(),
-                timeout_seconds=settings.timeout_seconds,
-                required=requirements([base], root, images, settings.calibration, console),
+                timeout_seconds=spec.timeout_seconds,
+                required=requirements([base], root, images, spec.calibration, console),
             )
     except Unavailable as missing:
         raise BenchError("the model cannot be prepared here", f"{missing}.") from missing
     fixed = files.get("fixed_batch")
-    cases = search.candidates(base, host.allowed_cores(), [fixed] if fixed else batches)
+    cases = search.candidates(base, host.allowed_cores(), [fixed] if fixed else spec.batches)
     folder.write_run_info(
         {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
     )
     context = Context(
         run=str(folder.path), data=root, files=files, throughput_images=PASS_IMAGES, time_parts=False
     )
-    what = f"trying {len(cases)} ways, for about {settings.budget_seconds:g} s after they are loaded"
+    what = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
     with working(console, what):
         found = drive(
             folder,
             context,
             cases,
-            budget_seconds=settings.budget_seconds,
-            timeout_seconds=settings.timeout_seconds,
-            seed=settings.seed,
+            budget_seconds=spec.budget_seconds,
+            timeout_seconds=spec.timeout_seconds,
+            seed=spec.seed,
         )
     folder.merge_parts()
     folder.write_run_info({**folder.read_run_info(), "finished_at": utc_now(), "exit_code": 0})

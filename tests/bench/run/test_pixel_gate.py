@@ -16,7 +16,7 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.report import write_all
 from bench.run import pixel_gate, session
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from bench.worker.pixel_parity import Request
 from pipelines.imagenet.find import Image, find_images
 from scarlet.errors import BenchError
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(
 def run_of(pipeline: str, image_folder: Path, graph: Path, out: Path) -> tuple[RunFolder, str]:
     """An accuracy run of the fake backend, and what it said."""
     console = Console(file=io.StringIO(), width=300)
-    settings = Settings(
+    spec = RunSpec(
         model=f"onnx:{graph}",
         data=str(image_folder),
         pipeline=pipeline,
@@ -182,7 +182,7 @@ def run_of(pipeline: str, image_folder: Path, graph: Path, out: Path) -> tuple[R
         threads="1",
         scenarios="accuracy",
     )
-    session.run(settings, out, console)
+    session.run(spec, out, console)
     return RunFolder.open(out), console.file.getvalue()  # type: ignore[attr-defined]
 
 

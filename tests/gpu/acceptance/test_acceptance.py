@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.case import Case
-from bench.run import plan_file
-from bench.run.settings import Settings, check, planned
+from bench.run.spec import RunSpec, read_plan
 from scarlet.errors import BenchError
 from tests.gpu.acceptance import __main__, carry_out, figures, machine, plans, steps
 from tests.gpu.acceptance.carry_out import Record
@@ -32,10 +31,9 @@ def cases_of(plan: Any, folder: Path) -> tuple[Case, ...]:
     """What `scarlet-bench run --plan` would make of it."""
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(dict(plan)))
-    settings = Settings(**plan_file.read(path).settings())
-    found = planned(settings, check(settings), "demo")
-    assert found.notes == (), "every rule of the plan takes something out"
-    return found.cases
+    spec = RunSpec(**read_plan(path))
+    assert spec.notes() == (), "every rule of the plan takes something out"
+    return spec.cases("demo")
 
 
 # --- plans ----------------------------------------------------------------------------------------------------

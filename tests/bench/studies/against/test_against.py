@@ -25,7 +25,7 @@ from bench import cli
 from bench.analysis.stats import intervals
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from bench.studies.against import drive, introduction, verdict
 from bench.studies.against import revision_worker as revision
 from bench.studies.against.revision_worker import RevisionWorker, Side
@@ -197,7 +197,7 @@ def measured(
         own = ratio if case.option(verdict.REVISION) == THIS else 1.0
         return HereWorker(own * math.exp(source.normal(0, of_process)))
 
-    settings = Settings(budget_seconds=18.0, seed=seed)
+    settings = RunSpec(budget_seconds=18.0, seed=seed)
     plan = drive.plan_blocks([base], [THIS, OTHER], blocks, seed)
     done = drive.measure(folder, context, Recorder(), plan, settings, make_worker)
     folder.merge_parts()
@@ -517,8 +517,8 @@ def project(tmp_path: Path) -> Path:
     return tree
 
 
-def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> Settings:
-    return Settings(
+def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> RunSpec:
+    return RunSpec(
         model=f"onnx:{tiny_graph}",
         data=str(image_folder),
         pipeline="reference",
@@ -699,4 +699,4 @@ def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
     assert ended.value.code == 2
     assert said in capfd.readouterr().err.splitlines()[0]
     with pytest.raises(BenchError, match="--blocks 5"):
-        drive.run("HEAD~1", Settings(), None, Console(), blocks=5)
+        drive.run("HEAD~1", RunSpec(), None, Console(), blocks=5)

@@ -222,8 +222,8 @@ def test_ratios_are_kept(tmp_path: Path) -> None:
     assert (kept.case, kept.reference) == (fast, slow)
     assert kept.ratio == pytest.approx(0.5, abs=0.01)
     assert kept.low is not None
-    settings = baseline.settings_of(baseline.read(written(tmp_path, source)), latency=True)
-    assert settings.scenarios == "accuracy,latency"
+    settings = baseline.spec_of(baseline.read(written(tmp_path, source)), latency=True)
+    assert settings.scenarios == ("accuracy", "latency")
 
 
 def test_the_settings_repeat_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,14 +241,14 @@ def test_the_settings_repeat_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     run = made_run(tmp_path / "run", {PYTORCH: [0] * 6}, info={"settings": settings})
     found = baseline.read(written(tmp_path, of_run(run)))
-    again = baseline.settings_of(found)
+    again = baseline.spec_of(found)
     assert (again.data, again.checkpoint, again.images) == ("data/mine", "/elsewhere/net.pth", "6")
     assert (again.scenarios, again.backends, again.options) == (
-        "accuracy",
-        "pytorch",
-        ("pytorch.form=plain",),
+        ("accuracy",),
+        ("pytorch",),
+        {"pytorch": {"form": ("plain",)}},
     )
-    moved = baseline.settings_of(found, "/other", "/other.pth")
+    moved = baseline.spec_of(found, "/other", "/other.pth")
     assert (moved.data, moved.checkpoint) == ("/other", "/other.pth")
 
 

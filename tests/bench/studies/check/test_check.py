@@ -433,4 +433,4 @@ def test_an_interrupted_run_interrupts_the_check(
     ended = session.Ended(tmp_path, True, ())
     monkeypatch.setattr(session, "run", lambda *_: ended)
     with pytest.raises(KeyboardInterrupt):
-        drive._run(baseline.Settings(), Console())
+        drive._run(baseline.RunSpec(), Console())

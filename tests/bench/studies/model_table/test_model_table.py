@@ -23,7 +23,7 @@ from bench.commands.show import draw
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.run import session
-from bench.run.settings import Settings
+from bench.run.spec import RunSpec
 from bench.studies.model_table import document as text
 from bench.studies.model_table import drive, forms, latex, rows
 from scarlet.errors import BenchError
@@ -340,15 +340,15 @@ def test_ctrl_c_leaves_the_other_models_as_rows(
 ) -> None:
     done = model_run(tmp_path / "done", "scarlet_a", "user")
 
-    def stop(settings: Settings, out: Path, console: Console) -> session.Ended:
-        if settings.model == "scarlet_b":
+    def stop(spec: RunSpec, out: Path, console: Console) -> session.Ended:
+        if spec.model == "scarlet_b":
             raise KeyboardInterrupt
         return session.Ended(done.path, False, ())
 
     monkeypatch.setattr(session, "run", stop)
     wanted = drive.wanted_models(["scarlet_a", "scarlet_b", "scarlet_c"])
     found = drive.measure(
-        wanted, Settings(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO())
+        wanted, RunSpec(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO())
     )
     assert found.interrupted
     assert [row.status for row in found.rows] == ["ok", "interrupted", "interrupted"]

@@ -1,0 +1,634 @@
+"""What a run measures: one model for the command line, the plan file and run.json, which expands to Cases.
+
+A plan file is YAML. Its keys are the options of ``scarlet-bench run``; lists expand against one another, and
+``exclude`` takes combinations out::
+
+    model: scarlet_c
+    backends: [pytorch, onnxruntime]
+    batches: [1, 8, 64]
+    threads: [1, 2]
+    budget: 120
+    options:
+      pytorch: {form: [plain, tuned]}
+    exclude:
+      - {backend: pytorch, batch: 64}
+      - {threads: 1, batch: [8, 64]}
+
+A rule of ``exclude`` takes out the Cases that match all its keys; a list means any of its values. Accuracy Cases have
+a batch of their own, which no rule means that does not name ``scenario: accuracy``. Paths are relative to the folder
+that the command is called from, as they are on the command line.
+
+A new dimension of the matrix is one more field of ``Matrix`` and of ``Case``, with the same values or their singular.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+import pipelines
+from bench import host
+from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
+from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
+from bench.record.files import one_line
+from bench.worker.sampling import STOPS
+from scarlet import demo, zoo
+from scarlet.errors import BenchError
+
+# A prediction does not depend on the batch; of accuracy's time more would save little.
+ACCURACY_BATCH = 32
+# Values of --checkpoint that are no files.
+WEIGHTS = ("demo", "random")
+
+# --- the values that fields take --------------------------------------------------------------------------------------
+
+
+def _listed(value: Any) -> Any:
+    """One value stands for a list of it; text is split at commas. Nothing stands for the default."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list) and not value:
+        raise ValueError("an empty list")
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _counted(value: Any) -> Any:
+    """As ``_listed``, with numbers for the digits in text."""
+    items = _listed(value)
+    return tuple(int(item) if isinstance(item, str) and item.isdecimal() else item for item in items)
+
+
+def _image_count(value: Any) -> str:
+    """``all``, a number above 0, or nothing for the default."""
+    text = "" if value is None else str(value).strip().lower()
+    if isinstance(value, bool) or not (text in ("", "all") or (text.isdecimal() and int(text) > 0)):
+        raise ValueError("no such count")
+    return text
+
+
+def _text(value: Any) -> str:
+    """Text or a number, as text; YAML's ``yes`` is neither."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("neither text nor a number")
+    return str(value)
+
+
+def _by_backend(value: Any) -> Any:
+    """Texts such as ``pytorch.form=plain`` as a mapping; a mapping, as a plan file holds one, as it is."""
+    if isinstance(value, Mapping) or not isinstance(value, list | tuple):
+        return value
+    options: dict[str, dict[str, list[str]]] = {}
+    for text in value:
+        name, equals, setting = str(text).partition("=")
+        backend, dot, option = name.partition(".")
+        if not (equals and dot and option):
+            what = f"--option '{text}' is not of the form backend.name=value"
+            raise _said(BenchError(what, "Write --option pytorch.form=plain."))
+        options.setdefault(backend, {}).setdefault(option, []).append(setting)
+    return options
+
+
+def _known_options(options: Options) -> Options:
+    """The values of each option of each backend, once each, of a list with commas all of it."""
+    known: dict[str, dict[str, tuple[str, ...]]] = {}
+    try:
+        for backend, given in options.items():
+            for option, texts in given.items():
+                values = [value for text in texts for value in option_values(backend, option, text)]
+                for value in filter(None, values):
+                    check_options(backend, {option: value})
+                known.setdefault(backend, {})[option] = tuple(dict.fromkeys(values))
+    except BenchError as mistake:
+        raise _said(mistake) from None
+    return known
+
+
+Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
+Counts = Annotated[tuple[Annotated[StrictInt, Field(ge=1)], ...], BeforeValidator(_counted)]
+Seconds = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+OptionValues = Annotated[
+    tuple[Annotated[str, BeforeValidator(_text)], ...],
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value]),
+    Field(min_length=1),
+]
+Options = dict[StrictStr, dict[StrictStr, OptionValues]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Marks a field as a dimension of the matrix.
+
+    Attributes:
+        case: the field of ``Case`` that takes one of the values.
+        names: those that are known; None where the values are counts.
+        default: gives the values where the field is empty; None where it must not be.
+        only_timed: a prediction does not depend on it: accuracy Cases keep the default of ``Case``.
+    """
+
+    case: str
+    names: Callable[[], Iterable[str]] | None = None
+    default: Callable[[Any], tuple[Any, ...]] | None = None
+    only_timed: bool = False
+
+
+class _Checked(BaseModel):
+    """A model whose fields with an ``Axis`` hold names that are known, or counts, once each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        axis = _axes(cls).get(str(info.field_name))
+        if axis is None or (not value and axis.default):
+            return value
+        if axis.names is None and value:
+            return tuple(dict.fromkeys(value))
+        try:
+            return checked_names(axis.case, value, axis.names() if axis.names else ("1", "8", "32"))
+        except BenchError as mistake:
+            raise _said(mistake) from None
+
+
+class Matrix(_Checked):
+    """The dimensions of the matrix, from the outermost to the innermost: so Cases are ordered."""
+
+    scenarios: Annotated[Names, Axis("scenario", lambda: SCENARIOS)] = ("accuracy", "latency")
+    threads: Annotated[Counts, Axis("threads", default=lambda spec: (host.allowed_cores(),))] = ()
+    devices: Annotated[Names, Axis("device", lambda: DEVICES)] = ("cpu",)
+    precisions: Annotated[Names, Axis("precision", lambda: PRECISIONS)] = ("fp32",)
+    batches: Annotated[Counts, Axis("batch")] = (1, 8)
+    instances: Annotated[Counts, Axis("instances", only_timed=True)] = (1,)
+    pipeline: Annotated[
+        Names, Axis("pipeline", pipelines.names, lambda spec: (pipelines.default_name(spec.devices),))
+    ] = ()
+    backends: Annotated[
+        Names, Axis("backend", lambda: REGISTRY, lambda spec: default_names(spec.devices))
+    ] = ()
+
+
+def _axes(model: type[BaseModel]) -> dict[str, Axis]:
+    return {
+        name: mark
+        for name, field in model.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Axis)
+    }
+
+
+AXES = _axes(Matrix)
+
+
+class _Rule(_Checked):
+    """One combination that is not measured: fields of a Case, each with the values that match."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> _Rule:
+        if not self.given:
+            raise _said(BenchError("it names nothing", f"Use {', '.join(type(self).model_fields)}."))
+        return self
+
+    @property
+    def given(self) -> dict[str, tuple[Any, ...]]:
+        """The values of the fields that are named."""
+        return {name: values for name, values in self if values}
+
+    def matches(self, case: Case) -> bool:
+        """All keys of the rule match."""
+        given = self.given
+        if case.scenario == "accuracy" and "batch" in given and "accuracy" not in given.get("scenario", ()):
+            return False
+        return all(getattr(case, name) in values for name, values in given.items())
+
+    def __str__(self) -> str:
+        pairs = (
+            f"{name}: {values[0] if len(values) == 1 else list(values)}"
+            for name, values in self.given.items()
+        )
+        return "{" + ", ".join(pairs) + "}"
+
+
+if TYPE_CHECKING:
+    Rule = _Rule
+else:
+    # A rule names what a Case has: a field for each dimension of the matrix.
+    Rule = create_model(
+        "Rule",
+        __base__=_Rule,
+        **{
+            axis.case: (
+                Annotated[Names if axis.names else Counts, replace(axis, default=lambda spec: ())],
+                (),
+            )
+            for axis in AXES.values()
+        },
+    )
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+class RunSpec(Matrix):
+    """What `scarlet-bench run` measures, checked when it is made, before anything slow begins.
+
+    Lists may be given as text with commas. An empty ``backends``, ``pipeline`` or ``threads`` means what suits this
+    machine: ``lists`` has it. ``options`` may be given as texts ``backend.name=value``, of which several may name one
+    option, and a value may be a list with commas.
+
+    Attributes:
+        model: ``scarlet_c``, ``timm/<name>``, ``onnx:<file>``.
+        checkpoint: a file, ``demo``, ``random`` or None for the default.
+        data: the user's folder of images, or None for the demo set.
+        images: how many to score: a count, ``all``, or empty for the default.
+        budget_seconds: for all timed rounds together.
+        timeout_seconds: that one Case may take.
+        seed: of the order of turns.
+        stop: when timed rounds are enough: a name in ``bench.worker.sampling.STOPS``.
+        calibration: the user's folder of images for INT8, or None.
+        options: the values of each option of each backend; an empty one stands for the option not being given.
+        exclude: combinations that are not measured.
+
+    Raises:
+        BenchError: a name is unknown, a number is wrong.
+    """
+
+    model: StrictStr = "scarlet_c"
+    checkpoint: StrictStr | None = None
+    data: StrictStr | None = None
+    images: Annotated[str, BeforeValidator(_image_count)] = ""
+    budget_seconds: Seconds = 60.0
+    timeout_seconds: Seconds = 1800.0
+    seed: StrictInt = 0
+    stop: StrictStr = "precision"
+    calibration: StrictStr | None = None
+    options: Annotated[Options, BeforeValidator(_by_backend), AfterValidator(_known_options)] = Field(
+        default_factory=dict
+    )
+    exclude: tuple[Rule, ...] = ()
+
+    def __init__(self, /, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _mistake(error) from error
+
+    @field_validator("model", "stop")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        try:
+            if info.field_name == "stop":
+                return checked_names("stop rule", [value], STOPS)[0]
+            zoo.resolve(value)
+        except BenchError as mistake:
+            raise _said(mistake) from None
+        return value
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> RunSpec:
+        """Reads what ``to_dict`` wrote, in whatever version; keys that are not known are left out."""
+        return cls(**{name: value for name, value in stored.items() if name in cls.model_fields})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, as ``run.json`` keeps them under ``settings``: lists as text with commas."""
+        lists = {name: ",".join(map(str, getattr(self, name))) for name in AXES}
+        options = [
+            f"{backend}.{name}={value}"
+            for backend, given in self.options.items()
+            for name, values in given.items()
+            for value in values
+        ]
+        rules = [{name: list(values) for name, values in rule.given.items()} for rule in self.exclude]
+        return {**dict(self), **lists, "options": options, "exclude": rules}
+
+    def but(self, **changes: Any) -> RunSpec:
+        """The same with other values."""
+        return RunSpec(**{**dict(self), **changes})
+
+    # --- what follows from it ---
+
+    @property
+    def network(self) -> zoo.ModelSpec:
+        """What is known of the model by its name."""
+        return zoo.resolve(self.model)
+
+    @property
+    def weights(self) -> str:
+        """The label that the weights will bear, before anything is loaded."""
+        if self.checkpoint is not None:
+            return self.checkpoint if self.checkpoint in WEIGHTS else "user"
+        network = self.network
+        return "user" if network.kind == "onnx" else "demo" if demo.available(network.name) else "random"
+
+    @property
+    def n_images(self) -> int | None:
+        """How many images to score; 0 for all, None for the default."""
+        return 0 if self.images == "all" else int(self.images) if self.images else None
+
+    @property
+    def lists(self) -> dict[str, tuple[Any, ...]]:
+        """The values of every dimension by its field, with what suits this machine where none are given."""
+        return {
+            name: getattr(self, name) or (axis.default(self) if axis.default else ())
+            for name, axis in AXES.items()
+        }
+
+    def absolute(self) -> RunSpec:
+        """With every path but the model's from the root: workers start in a folder of their own.
+
+        ``model`` stays as it was written, since a graph's path is a name in results, too: see ``source``.
+        """
+        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration")}
+        if self.checkpoint not in WEIGHTS:
+            files["checkpoint"] = path_from_root(self.checkpoint)
+        options = {
+            backend: {
+                name: tuple(str(path_from_root(value) or "") for value in values)
+                if name == "recipe"
+                else values
+                for name, values in given.items()
+            }
+            for backend, given in self.options.items()
+        }
+        return self.but(**files, options=options)
+
+    @property
+    def source(self) -> str:
+        """``model`` for a worker: the path in ``onnx:<file>`` from the root."""
+        path = self.network.path
+        return self.model if path is None else f"onnx:{path_from_root(path)}"
+
+    # --- Cases ---
+
+    def cases(self, weights: str = "", fixed_batch: int | None = None) -> tuple[Case, ...]:
+        """Every Case of the matrix but those that ``exclude`` names, once each; the first backend leads.
+
+        Every list is expanded against every other, save that ``accuracy`` Cases use one batch and one instance (the
+        time depends on them; a prediction does not), and that ``latency`` Cases use the first pipeline only (their
+        pixels are made before anything is timed).
+
+        Args:
+            weights: the label of the weights; the expected one where empty.
+            fixed_batch: the only batch that the graph takes, or None.
+
+        Raises:
+            BenchError: nothing is left to measure.
+        """
+        cases = self._matrix(weights, fixed_batch)
+        kept = tuple(case for case in cases if not any(rule.matches(case) for rule in self.exclude))
+        if cases and not kept:
+            raise BenchError(
+                f"the plan's exclude takes out all {len(cases)} Cases",
+                "Make its rules narrower, or remove some.",
+            )
+        return kept
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on rules that match nothing."""
+        cases = self._matrix()
+        idle = [rule for rule in self.exclude if not any(rule.matches(case) for case in cases)]
+        return tuple(f"exclude: {rule} matches no Case of this plan" for rule in idle)
+
+    def only_case(self) -> Case:
+        """The one Case of a command that measures one configuration.
+
+        Raises:
+            BenchError: a list or an option has several values.
+        """
+        for name, values in self.lists.items():
+            if len(values) > 1:
+                what = f"--{AXES[name].case} names {len(values)} values: {', '.join(map(str, values))}"
+                raise BenchError(what, "Give one; `scarlet-bench run` compares several.")
+        cases = self.cases()
+        if len(cases) > 1:
+            raise BenchError(
+                f"an option of {cases[0].backend} has several values",
+                "Give one; `scarlet-bench run` compares several.",
+            )
+        return cases[0]
+
+    def _matrix(self, weights: str = "", fixed_batch: int | None = None) -> tuple[Case, ...]:
+        lists = self.lists
+        once = {axis.case for axis in AXES.values() if axis.only_timed}
+        accuracy = {field.name: field.default for field in fields(Case) if field.name in once}
+        accuracy["batch"] = fixed_batch or ACCURACY_BATCH
+
+        def expanded() -> Iterator[Case]:
+            for values in itertools.product(*lists.values()):
+                chosen = dict(zip((axis.case for axis in AXES.values()), values, strict=True))
+                if not self.backends and runs_nowhere(chosen["backend"], chosen["device"]):
+                    continue  # a pair that nobody asked for by name need not be a row
+                if chosen["scenario"] == "accuracy":
+                    chosen |= accuracy
+                if chosen["scenario"] == "latency":
+                    chosen["pipeline"] = lists["pipeline"][0]
+                for options in option_sets(self.options.get(chosen["backend"], {})):
+                    case = Case(self.network.name, weights or self.weights, options=options, **chosen)
+                    yield _without_graph_options(case)
+
+        return tuple(dict.fromkeys(expanded()))
+
+    def plan(self, cases: Sequence[Case], weights: str, fixed_batch: int | None = None) -> dict[str, Any]:
+        """The matrix and its Cases as plain JSON types, as ``run.json`` keeps them."""
+        lists = {name: list(values) for name, values in self.lists.items()}
+        lists["pipelines"] = lists.pop("pipeline")
+        options = {
+            backend: {name: list(values) for name, values in given.items()}
+            for backend, given in self.options.items()
+        }
+        return {
+            "model": self.network.name,
+            "weights": weights,
+            **lists,
+            "accuracy_batch": fixed_batch or ACCURACY_BATCH,
+            "options": options,
+            "cases": [case.to_dict() for case in cases],
+        }
+
+
+def path_from_root(path: str | None) -> str | None:
+    """A path that a user wrote, from the root of the file system; an empty one as it is."""
+    return str(Path(path).expanduser().absolute()) if path else path
+
+
+def option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the values of some options, sorted by name as ``Case.options`` wants them.
+
+    Args:
+        values: of each option, the first leads; an empty value stands for the option not being given.
+    """
+    names = sorted(values)
+    return [
+        tuple((name, value) for name, value in zip(names, chosen, strict=True) if value)
+        for chosen in itertools.product(*(values[name] for name in names))
+    ]
+
+
+def _without_graph_options(case: Case) -> Case:
+    """The Case without what chooses a graph of lower precision, where it runs on the FP32 one."""
+    if case.precision not in ("fp32", "tf32"):
+        return case
+    kept = tuple((name, value) for name, value in case.options if name not in ("dialect", "recipe"))
+    return replace(case, options=kept)
+
+
+# --- the plan file ----------------------------------------------------------------------------------------------------
+
+_KEYS = {"budget": "budget_seconds", "timeout": "timeout_seconds"}
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """What a plan file gives, as fields of ``RunSpec``; what it does not give keeps the default.
+
+    Raises:
+        BenchError: it is not there, is not YAML, or says something that cannot be: one line that names the key.
+    """
+    given = {_KEYS.get(str(key), str(key)): value for key, value in _yaml(path).items() if value is not None}
+    try:
+        spec = RunSpec(**given)
+    except BenchError as mistake:
+        if isinstance(mistake.__cause__, ValidationError):
+            raise _mistake(mistake.__cause__, path) from None
+        raise
+    return {name: getattr(spec, name) for name in given}
+
+
+def _yaml(path: Path) -> dict[Any, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BenchError(
+            f"the plan {path} cannot be read: {reason}", "Give a YAML file with --plan."
+        ) from None
+    try:
+        data = yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or one_line(error)
+        raise BenchError(
+            f"{path}{where}: {problem}", "Mend the YAML: a key and a value a line, such as batches: [1, 8]."
+        ) from None
+    if not isinstance(data, dict):
+        what = f"{path} holds {'nothing' if data is None else 'no mapping of keys to values'}"
+        raise BenchError(what, "Write for example: backends: [pytorch, onnxruntime].")
+    return data
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which runs no code; a key given twice is a mistake, where YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key}' is given twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+_SAID = "said"
+
+
+def _said(mistake: BenchError) -> PydanticCustomError:
+    """A mistake in its own words, for pydantic to add where it is."""
+    return PydanticCustomError(_SAID, "{what}", {"what": mistake.what, "do": mistake.do})
+
+
+def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:
+    """The first mistake as one clear line, in the terms of the plan file ``path`` or of the command line."""
+    errors = error.errors(include_url=False)
+    # A misspelt key explains others.
+    first = min(errors, key=lambda each: each["type"] != "extra_forbidden")
+    names = _names(first)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in names).lstrip(".")
+    others = {_names(each) for each in errors} - {names}
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == _SAID:
+        what, do = first["ctx"]["what"], first["ctx"]["do"]
+        return BenchError(f"{path}: {key}: {what}{more}" if path else what, do)
+    if first["type"] == "extra_forbidden":
+        fields_ = Rule.model_fields if names[0] == "exclude" else RunSpec.model_fields
+        known = [name.removesuffix("_seconds") for name in fields_]
+        near = get_close_matches(str(names[-1]).lower(), known, n=3, cutoff=0.5)
+        do = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(known)}."
+        return BenchError(f"{path or 'run'}: unknown key '{key}'{more}", do)
+    expected, example = _expected(names)
+    if path is None:
+        value = format(first["input"], "g") if isinstance(first["input"], float) else str(first["input"])
+        return BenchError(
+            f"--{names[0]} {value} is not {expected}", f"Write for example --{names[0]} {example}."
+        )
+    value = "no value" if first["input"] is None else repr(first["input"])
+    several = ", or a list of such" if _axis(names) else ""
+    return BenchError(f"{path}: {key} is {value}{more}", f"It must be {expected}{several}.")
+
+
+def _names(error: ErrorDetails) -> tuple[str | int, ...]:
+    """The keys and indices that lead to a mistake."""
+    return tuple(
+        part.removesuffix("_seconds") if isinstance(part, str) else part
+        for part in error["loc"]
+        if part != "[key]"
+    )
+
+
+def _axis(names: Sequence[str | int]) -> Axis | None:
+    """The dimension that a mistake is about, in a list of the matrix or in a rule."""
+    texts = [name for name in names if isinstance(name, str)]
+    return (
+        {axis.case: axis for axis in AXES.values()}.get(texts[1])
+        if texts[0] == "exclude" and len(texts) > 1
+        else AXES.get(texts[0])
+    )
+
+
+_EXPECTED = {
+    "budget": ("a number of seconds above 0", "60"),
+    "timeout": ("a number of seconds above 0", "1800"),
+    "images": ("a whole number of at least 1, or all", "500"),
+    "seed": ("a whole number", "1"),
+    "exclude": ("a list of combinations, such as [{backend: pytorch, batch: 64}]", ""),
+    "options": (
+        "backend: {name: value}, with text, a number or a list of such as the value; put yes, no, true and the like "
+        "in quotes",
+        "pytorch.form=plain",
+    ),
+}
+
+
+def _expected(names: Sequence[str | int]) -> tuple[str, str]:
+    """What a key takes, in words, and an example."""
+    axis = _axis(names)
+    if axis is not None:
+        return ("a name", "cpu") if axis.names else ("a whole number of at least 1", "1,8")
+    return _EXPECTED.get(str(names[0]), ("one text: a run has one of it", "text"))
