@@ -75,15 +75,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(program: Callable[..., None] | None = None) -> None:
+def main(program: typer.Typer = app) -> None:
     """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130.
 
     Args:
-        program: another command than these to run so, with its own options.
+        program: what to run so.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app() if program is None else typer.run(program)
+        program()
     except BenchError as mistake:
         sys.stderr.write(f"error: {mistake.what}\n       {mistake.do}\n")
         sys.exit(USER_ERROR)

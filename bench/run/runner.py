@@ -41,7 +41,7 @@ class Listener(Protocol):
 
 
 class WorkerHandle(Protocol):
-    """A place where one Case runs. ``wire.LocalWorker`` is the one on this machine."""
+    """A place where one Case runs. ``channel.LocalWorker`` is the one on this machine."""
 
     @property
     def pid(self) -> int: ...

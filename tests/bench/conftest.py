@@ -1,4 +1,4 @@
-"""A small run in a temporary folder: eight images, a graph of one layer, the fake backend."""
+"""A small run in a temporary folder: a graph of one layer, the fake backend."""
 
 from __future__ import annotations
 
@@ -6,29 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from bench_fakes import WNIDS, Recorder, make_graph
-from PIL import Image as PilImage
 
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Runner
 from bench.worker.tasks import Context
-
-
-@pytest.fixture(scope="session")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight JPEGs in three class folders."""
-    root = tmp_path_factory.mktemp("data")
-    source = np.random.default_rng(0)
-    for number in range(8):
-        folder = root / "valid" / WNIDS[number % 3]
-        folder.mkdir(parents=True, exist_ok=True)
-        coarse = source.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        PilImage.fromarray(coarse).resize((320, 240)).save(folder / f"image_{number}.JPEG")
-    return root
 
 
 @pytest.fixture(scope="session")

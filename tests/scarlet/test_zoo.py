@@ -53,7 +53,7 @@ def test_unknown_names_suggest_near_ones():
 
 def test_resolving_imports_nothing_heavy():
     code = (
-        "import sys; from models import zoo; zoo.resolve('scarlet_c'); zoo.resolve('timm/x'); zoo.names();"
+        "import sys; from scarlet import zoo; zoo.resolve('scarlet_c'); zoo.resolve('timm/x'); zoo.names();"
         "print([m for m in ('torch', 'timm', 'numpy', 'onnx', 'onnxruntime') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

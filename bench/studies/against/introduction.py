@@ -76,7 +76,8 @@ def _folders(package: str) -> list[str]:
         spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:
         return []
-    return list(spec.submodule_search_locations or ()) if spec is not None else []
+    # A folder without an origin is what an older checkout left behind, with nothing but caches in it.
+    return list(spec.submodule_search_locations or ()) if spec is not None and spec.origin else []
 
 
 def sources_sha256(folders: Iterable[str]) -> str:

@@ -66,7 +66,7 @@ class RevisionWorker:
     Args:
         revision: whose code.
         log: file that takes all the process prints.
-        threads: as of ``wire.LocalWorker``.
+        threads: as of ``channel.LocalWorker``.
         side: what the revision prepared; None for the worker that prepares it.
         handshake_seconds: how long it may take to say who it is.
 
@@ -97,15 +97,15 @@ class RevisionWorker:
         return self._worker.pid
 
     def stop(self) -> None:
-        """As of ``wire.LocalWorker``."""
+        """As of ``channel.LocalWorker``."""
         self._worker.stop()
 
     def kill(self) -> None:
-        """As of ``wire.LocalWorker``."""
+        """As of ``channel.LocalWorker``."""
         self._worker.kill()
 
     def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
-        """As of ``wire.LocalWorker``; the answer to ``finish`` has, in its proof under ``code``, what code ran.
+        """As of ``channel.LocalWorker``; the answer to ``finish`` has, in its proof under ``code``, what code ran.
 
         Raises:
             BenchError: the answer is not one that the runner understands.
@@ -146,7 +146,9 @@ class RevisionWorker:
         for name in introduction.PACKAGES:
             folders = [Path(folder).resolve() for folder in said["packages"].get(name, ())]
             # An older revision has "models", this one "scarlet"; what is there must be the revision's own.
-            absent = name in ("models", "scarlet") and not (self._revision.home / name).exists()
+            absent = (
+                name in ("models", "scarlet") and not (self._revision.home / name / "__init__.py").exists()
+            )
             if folders != ([] if absent else [(self._revision.home / name).resolve()]):
                 raise self._stranger(f"there is no package '{name}' in it")
         if said["protocol"] != channel.PROTOCOL:

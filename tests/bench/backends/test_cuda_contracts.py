@@ -32,8 +32,11 @@ SOURCES = sources()
 
 
 def test_the_backends_are_among_the_sources() -> None:
-    names = {path.name for path in SOURCES}
-    assert {"cuda.py", "pytorch.py", "pytorch_cuda.py", "onnxruntime_cuda.py"} <= names
+    names = {
+        path.relative_to(ROOT / "bench").as_posix() for path in SOURCES if path.is_relative_to(ROOT / "bench")
+    }
+    runtimes = {"pytorch/backend.py", "pytorch/cuda.py", "onnxruntime/cuda.py"}
+    assert {f"backends/{name}" for name in ("cuda.py", *runtimes)} <= names
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())

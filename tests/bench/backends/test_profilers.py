@@ -382,7 +382,7 @@ def test_the_workers_loop_ends_with_its_input(monkeypatch: pytest.MonkeyPatch) -
     import io
 
     outgoing, ended = io.BytesIO(), list[int]()
-    monkeypatch.setattr(worker.wire, "own_channel", lambda: (io.BytesIO(b"{}\n"), outgoing))
+    monkeypatch.setattr(worker.channel, "own_channel", lambda: (io.BytesIO(b"{}\n"), outgoing))
     monkeypatch.setattr(os, "_exit", ended.append)
     worker.main()
     assert ended == [0]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -77,7 +78,7 @@ MAKE_ALL = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from test_export_precision import EVERY, ask
+from test_lower import EVERY, ask
 print(*(ask(Path(sys.argv[1]), recipe).sha256 for recipe in reversed(EVERY)))
 """
 
@@ -86,7 +87,7 @@ print(*(ask(Path(sys.argv[1]), recipe).sha256 for recipe in reversed(EVERY)))
 def test_another_process_makes_the_same_bytes(made, tmp_path):
     # In another order and with another order of sets, into a store of its own.
     answer = subprocess.run(
-        [sys.executable, "-c", MAKE_ALL, str(tmp_path), *sys.path],
+        [sys.executable, "-c", MAKE_ALL, str(tmp_path), str(Path(__file__).parent), *sys.path],
         env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

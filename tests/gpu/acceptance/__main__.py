@@ -84,7 +84,10 @@ def _show(figures: Sequence[Figure], console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(gpu_check)
+
 if __name__ == "__main__":
     from bench.cli import main
 
-    main(gpu_check)
+    main(app)

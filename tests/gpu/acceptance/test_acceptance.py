@@ -15,11 +15,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from bench.cli import app
 from bench.record.case import Case
 from bench.run.spec import RunSpec, read_plan
 from scarlet.errors import BenchError
 from tests.gpu.acceptance import __main__, carry_out, figures, machine, plans, steps
+from tests.gpu.acceptance.__main__ import app
 from tests.gpu.acceptance.carry_out import Record
 from tests.gpu.acceptance.figures import Agreement, Evidence, Figure, Graphs, Pass
 from tests.gpu.acceptance.steps import Step, allowance
@@ -115,7 +115,7 @@ def test_the_steps_and_their_commands(tmp_path):
     assert command[command.index("--out") + 1] == str(tmp_path / "latency-8")
     tests = found[1].command(60.0)
     assert any("test_gpu_pipelines.py" in word for word in tests)
-    assert not any("test_bench_gpu_check.py" in word for word in tests), "it has no test for a GPU"
+    assert not any("test_acceptance.py" in word for word in tests), "it has no test for a GPU"
 
 
 def test_quick_does_less_of_the_same(tmp_path):
@@ -311,10 +311,10 @@ def test_the_command_without_a_gpu_writes_nothing(tmp_path, monkeypatch):
         raise BenchError("there is no GPU to check: PyTorch sees no CUDA device", machine.DO)
 
     monkeypatch.setattr(machine, "find", none)
-    answer = CliRunner().invoke(app, ["gpu-check", "--out", str(tmp_path / "published")])
+    answer = CliRunner().invoke(app, ["--out", str(tmp_path / "published")])
     assert isinstance(answer.exception, BenchError)
     assert list(tmp_path.iterdir()) == []
-    mistake = CliRunner().invoke(app, ["gpu-check", "--minutes", "0", "--out", str(tmp_path)])
+    mistake = CliRunner().invoke(app, ["--minutes", "0", "--out", str(tmp_path)])
     assert isinstance(mistake.exception, BenchError)
     assert "--minutes 0" in mistake.exception.what
 

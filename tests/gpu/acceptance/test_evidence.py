@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bench.cli import app
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from tests.gpu.acceptance import carry_out, evidence, machine, summary
+from tests.gpu.acceptance.__main__ import app
 from tests.gpu.acceptance.carry_out import Record
 from tests.gpu.acceptance.machine import GpuMachine
 
@@ -208,7 +208,7 @@ def test_the_command_carries_out_and_judges(tmp_path, monkeypatch):
         return [Record("doctor", "", "ok")]
 
     monkeypatch.setattr(carry_out, "carry_out", pretend)
-    answer = CliRunner().invoke(app, ["gpu-check", "--out", str(tmp_path), "--minutes", "5", "--quick"])
+    answer = CliRunner().invoke(app, ["--out", str(tmp_path), "--minutes", "5", "--quick"])
     assert answer.exit_code == 1, "nothing was measured"
     assert seen["minutes"] == 5.0
     assert "latency-256" not in seen["names"]
@@ -216,5 +216,5 @@ def test_the_command_carries_out_and_judges(tmp_path, monkeypatch):
     assert folder.name.startswith("nvidia-h200-20")
     assert "not run  pytorch on the GPU" in answer.output
     assert "cannot be written yet: division by zero" in answer.output, "and the check goes on"
-    as_json = CliRunner().invoke(app, ["gpu-check", "--out", str(tmp_path), "--json"])
+    as_json = CliRunner().invoke(app, ["--out", str(tmp_path), "--json"])
     assert json.loads(as_json.stdout)["gpu"]["capability"] == "9.0"

@@ -98,7 +98,7 @@ def test_classes_are_balanced_from_the_first_ten_on() -> None:
 
 def test_label_is_the_place_of_the_wnid(tmp_path: Path) -> None:
     make_demo(tmp_path / "set", 3, "train", seed=0, processes=1)
-    wnids = (ROOT / "pipelines" / "wnids.txt").read_text().split()
+    wnids = (ROOT / "pipelines" / "imagenet" / "wnids.txt").read_text().split()
     found = {path.parent.name: path.name for path in (tmp_path / "set" / "valid").glob("*/*")}
     assert found == {wnids[class_of(i)]: f"demo_train_00000{i}.JPEG" for i in range(3)}
 

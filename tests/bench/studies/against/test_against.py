@@ -368,7 +368,7 @@ HANGS = "import time\ndef main():\n    time.sleep(60)\n"
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"worker": None}, "ended with exit code 1: .*No module named 'bench.worker.serve'"),
+        ({"worker": None}, "ended with exit code 1: .*No module named 'bench.worker'"),
         ({"worker": "def main(): raise SystemExit(3)\n"}, "ended with exit code 3"),
         ({"worker": "print('hello')\n" + OBEDIENT}, "does not say who it is"),
         ({"without": "export"}, "no package 'export' in it"),
@@ -507,7 +507,7 @@ def project(tmp_path: Path) -> Path:
     top = tmp_path / "somewhere"
     tree = top / "project"
     ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
-    for name in introduction.PACKAGES:
+    for name in {*introduction.PACKAGES} - {"models"}:
         shutil.copytree(channel.own_home() / name, tree / name, ignore=ignored)
     git(top, "init", "--quiet")
     (tree / ".gitignore").write_text("__pycache__/\n")
@@ -622,13 +622,13 @@ def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
 def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
     project: Path, image_folder: Path, tiny_graph: Path
 ) -> None:
-    (project / "bench" / "worker.py").rename(project / "bench" / "labourer.py")
+    (project / "bench" / "worker").rename(project / "bench" / "labourer")
     commit(project, "third")
-    git(project, "mv", "bench/labourer.py", "bench/worker/serve.py")
+    git(project, "mv", "bench/labourer", "bench/worker")
     commit(project, "fourth")
     out = project.parent.parent / "run"
     settings = settings_for(image_folder, tiny_graph)
-    with pytest.raises(BenchError, match=r"HEAD~1 .* cannot be talked to: .*bench.worker.serve"):
+    with pytest.raises(BenchError, match=r"HEAD~1 .* cannot be talked to: .*bench.worker"):
         drive.run("HEAD~1", settings, out, Console(record=True), blocks=2, home=project)
     assert not out.exists()
     assert len(worktrees(project)) == 1
@@ -649,7 +649,7 @@ def test_a_worktree_goes_whatever_happens_in_it(project: Path, error: BaseExcept
         with worktree(project, "HEAD~1") as other:
             homes.append(other.home)
             assert not (other.home / "README.md").exists()
-            assert (other.home / "bench" / "wire.py").exists()
+            assert (other.home / "bench" / "worker" / "channel.py").exists()
             assert len(worktrees(project)) == 2
             raise error
 

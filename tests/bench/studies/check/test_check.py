@@ -364,7 +364,7 @@ def test_a_baseline_is_made_checked_and_broken(
 
 
 def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(command: Command, tmp_path: Path) -> None:
-    from test_bench_baseline import ORT, PYTORCH, made_run
+    from baseline_run import ORT, PYTORCH, made_run
 
     made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
     made_run(tmp_path / "now", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [9, 1, 2, 3, 4, 5]})
@@ -410,7 +410,7 @@ def test_a_model_that_the_change_broke_fails_the_check(
     code: int,
     said: str,
 ) -> None:
-    from test_bench_baseline import ORT, PYTORCH, made_run
+    from baseline_run import ORT, PYTORCH, made_run
 
     made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
     command("baseline", "--run", str(tmp_path / "before"), "--out", "b.json")
