@@ -168,7 +168,7 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 	@mkdir -p data/demo-weights
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m scarlet.demo.train --model "$$MODEL" --data data/demo-train \
 	  --tune data/demo-tune --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
-	@$(BIN)/python tests/benchmarks/demo_card.py --data data/demo-card --only-accuracy \
+	@$(BIN)/python docs/experiments/demo_card.py --data data/demo-card --only-accuracy \
 	  --weights "$${OUT:-data/demo-weights/$$MODEL.safetensors}" --out data/demo-weights/accuracy.json
 
 # The tests for a GPU are part of it, hence the set-up for developers.

@@ -47,7 +47,7 @@ def default_name(
     """The pipeline to take where none is named: DALI on a GPU that is to infer, else the fastest that runs here.
 
     On a CPU ``turbo`` decodes more than twice as many images a second as DALI set up to give the same pixels
-    (tests/benchmarks/decode.py); it needs simplejpeg and a processor with AVX2. Rows of the CPU beside those of a GPU
+    (docs/experiments/decode.py); it needs simplejpeg and a processor with AVX2. Rows of the CPU beside those of a GPU
     get the GPU's pixels too, copied to the host: all rows of a run see the same input.
 
     Args:

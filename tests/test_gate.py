@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import planted
 import pytest
+from bench_fakes import make_graph
+from folders import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "bench"), str(ROOT / "tests" / "benchmarks")]
-
-import planted  # noqa: E402
-from bench_fakes import make_graph  # noqa: E402
-
-from bench.run.images import DEMO_DATA, DEMO_IMAGES  # noqa: E402
-from pipelines.demo.make import make_demo  # noqa: E402
+from bench.run.images import DEMO_DATA, DEMO_IMAGES
+from pipelines.demo.make import make_demo
 
 BASELINE = ROOT / "results" / "baselines" / "scarlet_c-demo.json"
 

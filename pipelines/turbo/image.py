@@ -18,7 +18,7 @@ What is left out, without any effect on the pixels that are kept:
   cannot be left out, since simplejpeg decodes whole rows, and little would be gained: decoding to an
   eighth of the size, which is entropy decoding and hardly anything else, takes 72 % of the time.
 
-Memory is reused from image to image. tests/benchmarks/decode.py measures what each of the savings brings.
+Memory is reused from image to image. docs/experiments/decode.py measures what each of the savings brings.
 """
 
 from __future__ import annotations

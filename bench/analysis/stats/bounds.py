@@ -9,7 +9,7 @@ proportions. Without wins it is Clopper and Pearson's own: with nothing changed,
 It was chosen by its exact error, summed over all outcomes at error 5 % (``test_bench_bounds.py``): at most 5.0 %
 whatever the two shares. Tango's score bound (Stat. Med. 17 (1998), 891-908) errs in up to 7.6 %, Bonett and
 Price's adjusted Wald bound, which describes differences elsewhere in this project, in up to 9.1 % of the cases that
-tests/benchmarks/gate_error.py sums up: both where few images are discordant, which is where a gate lives.
+docs/experiments/gate_error.py sums up: both where few images are discordant, which is where a gate lives.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Pixels = NDArray[np.float32]
 Work = Pixels | DevicePixels
 
 # Batches that wait for the backend besides those at work: one, so that it never waits for the caller to hand it the
-# next. tests/benchmarks/end_to_end.py --ahead tries others.
+# next. docs/experiments/end_to_end.py --ahead tries others.
 AHEAD = 1
 
 

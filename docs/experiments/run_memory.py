@@ -1,6 +1,6 @@
 """What a run on many images costs in memory and on disk.
 
-    python tests/benchmarks/run_memory.py [--images 5000] [--pipelines turbo dali reference]
+    python docs/experiments/run_memory.py [--images 5000] [--pipelines turbo dali reference]
 
 Makes small JPEGs, scores them with ONNX Runtime through each pipeline, once a tenth of them and once all,
 and prints the runner's peak memory, each worker's, and the size of the predictions. Exit code 1 when the runner took

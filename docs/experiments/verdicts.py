@@ -1,6 +1,6 @@
 """Do the verdicts hold when the run is repeated and the machine is busy?
 
-    python tests/benchmarks/verdicts.py [--runs 10] [--budget 20]
+    python docs/experiments/verdicts.py [--runs 10] [--budget 20]
 
 1. A/A: SCARLET-C on ONNX Runtime twice as two Cases, while another process keeps one core busy half of the time.
    No run may say faster or slower.

@@ -1,6 +1,6 @@
 """The gate's error and power: the tables of docs/accuracy.md.
 
-    python tests/benchmarks/gate_error.py [--write]
+    python docs/experiments/gate_error.py [--write]
 
 1. The chance that a bound lies above the true difference, summed exactly over all outcomes, at an error of 5 %: the
    gate's bound, Tango's score bound, and Bonett and Price's adjusted Wald bound.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ACCURACY = Path(__file__).resolve().parent.parent.parent / "docs" / "accuracy.md"
+ACCURACY = Path(__file__).resolve().parent.parent / "accuracy.md"
 
 
 def put(name: str, text: str, document: Path = ACCURACY) -> None:

@@ -1,6 +1,6 @@
 """What the harness itself adds: its medians against bare loops of other tools, timed in turns.
 
-    python tests/benchmarks/harness_cost.py [--rounds 40] [--batch 1]
+    python docs/experiments/harness_cost.py [--rounds 40] [--batch 1]
 
 ONNX Runtime against ``session.run`` between two readings of the clock, PyTorch against ``torch.utils.benchmark``,
 each with the backend's own settings, in this process; the harness measures the same graph and pixels in its worker.

@@ -1,6 +1,6 @@
 """One copy of a backend on all cores against copies that share them, bound to cores of their own or not.
 
-    python tests/benchmarks/instances.py [--batch 8] [--budget 120] [--backends onnxruntime,openvino,pytorch]
+    python docs/experiments/instances.py [--batch 8] [--budget 120] [--backends onnxruntime,openvino,pytorch]
 
 Latency Cases in interleaved rounds. One call works on a batch for each copy, so times are taken per image. Prints how
 many times as fast each way is as one copy on all cores, and which cores the threads were bound to. On a machine that

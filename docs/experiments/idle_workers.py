@@ -1,6 +1,6 @@
 """How much processor time the waiting workers of a run take.
 
-    python tests/benchmarks/idle_workers.py [--seconds 10]
+    python docs/experiments/idle_workers.py [--seconds 10]
 
 Starts twelve Cases (PyTorch and ONNX Runtime, six batch sizes), lets each compute once, then lets all wait and reads
 their processor time from /proc. Then one of them computes while the eleven others wait. Exit code 1 when the waiting

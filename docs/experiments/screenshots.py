@@ -1,6 +1,6 @@
 """Pictures of a run's report.html as a browser shows it: light, dark, on a phone, on paper.
 
-    python tests/benchmarks/screenshots.py docs/images [--run results/latest] [--whole]
+    python docs/experiments/screenshots.py docs/images [--run results/latest] [--whole]
 
 Writes report-light.png, report-dark.png, report-phone.png and report-print.png. Without --run the run is that of the
 tests (tests/fakes/html_run.py), whose figures are made up. Needs playwright and a chromium or google-chrome on PATH.
@@ -45,7 +45,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def example(folder: Path) -> Path:
     """The run of the tests, from inside the folder: the page shows where the images are."""
     os.chdir(folder)
-    sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "fakes"))
     import html_run
 
     return html_run.make(Path("run"), Path("data")).path

@@ -1,6 +1,6 @@
 """Measures the demo weights and writes the figures into scarlet/demo/card.json and MODEL_CARD.md.
 
-    python tests/benchmarks/demo_card.py --data data/demo-card
+    python docs/experiments/demo_card.py --data data/demo-card
 
 Top-1 and top-5 on 2,000 validation images with PyTorch and ONNX Runtime fed by all pipelines, and on how many
 images they agree; what ONNX Runtime's default static quantisation loses; and what five planted preprocessing
@@ -45,7 +45,7 @@ CALIBRATION_IMAGES = 200
 BATCH = 32
 THREADS = len(os.sched_getaffinity(0))
 PREPROCESS = Preprocess()
-BEGIN, END = "<!-- measured: written by tests/benchmarks/demo_card.py -->", "<!-- end of measured -->"
+BEGIN, END = "<!-- measured: written by docs/experiments/demo_card.py -->", "<!-- end of measured -->"
 
 Batches = Iterable[NDArray[np.float32]]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -1,6 +1,6 @@
 """What loading and comparing the predictions of a whole validation set costs.
 
-    python tests/benchmarks/flips_scale.py [--images 50000] [--cases 8]
+    python docs/experiments/flips_scale.py [--images 50000] [--cases 8]
 
 Makes a run of seeded predictions, then in a process of its own reads it and compares every pair of its Cases; prints
 seconds and that process's peak memory. Exit code 1 when it took 10 s or 1 GB or more, imports included.

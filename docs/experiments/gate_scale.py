@@ -1,6 +1,6 @@
 """What a whole check of a large set costs: 8 Cases of 50,000 predictions, read, compared, diagnosed and reported.
 
-    python tests/benchmarks/gate_scale.py [--images 50000]
+    python docs/experiments/gate_scale.py [--images 50000]
 
 Makes two runs whose predictions differ on a few images, a baseline of the first, and checks the second against it in
 a process of its own (start of Python included), at once and sequentially. Exit code 1 when a check took 10 s or 1 GB.

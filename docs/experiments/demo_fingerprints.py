@@ -1,6 +1,6 @@
 """Makes the standard demo sets and writes pipelines/demo/fingerprints.json: run it when demo.REVISION is raised.
 
-python tests/benchmarks/demo_fingerprints.py --data data/demo-standard
+python docs/experiments/demo_fingerprints.py --data data/demo-standard
 
 Needs the pinned Pillow and NumPy, and about five minutes on two cores. The small sets of ``FIRST`` are for tests.
 """
@@ -37,7 +37,7 @@ def main() -> None:
         for count in sorted(counts):
             paths = make.image_paths(split, count)
             table[make.fingerprint_key(split, make.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)
-    path = Path(make.__file__).with_name("demo_fingerprints.json")
+    path = Path(make.__file__).with_name("fingerprints.json")
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(path.read_text("utf-8"))
 

@@ -1,6 +1,6 @@
 """How long reports take for a large run: 40 Cases, 50,000 predictions each, remade twice from the raw files.
 
-    python tests/benchmarks/report_scale.py [--cases 40] [--images 50000]
+    python docs/experiments/report_scale.py [--cases 40] [--images 50000]
 
 Half of the Cases are accuracy Cases with 50,000 predictions each, half latency Cases with 2,000 samples each, all
 seeded. Prints the seconds of each remake, the size of each file, and whether both remakes gave the same bytes. Exit

@@ -1,6 +1,6 @@
 """Does a check catch the faults that real pipelines have had, with the right rows and the right stage?
 
-    python tests/benchmarks/faults.py [--only NAME ...] [--folder FOLDER] [--write]
+    python docs/experiments/faults.py [--only NAME ...] [--folder FOLDER] [--write]
 
 Makes a small demo set and baselines of the code as it is; then plants one fault after the other (``planted.py``) and
 has `scarlet-bench check` run and judge, as a user would. Two more checks are of the code without a fault, one of them
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import marks
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "fakes"))
 import planted
 
 # Not a multiple of the batch of 32: the last batch is a smaller one.

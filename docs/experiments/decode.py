@@ -1,6 +1,6 @@
 """How fast each pipeline turns files into batches, in alternating passes; and where turbo's time goes.
 
-    python tests/benchmarks/decode.py [--images 256] [--passes 11] [--batch 32]
+    python docs/experiments/decode.py [--images 256] [--passes 11] [--batch 32]
 
 For 1 and for 2 threads: images/s of every pipeline, each in a fresh pass (so from empty queues) in turn, ratios to the
 reference and to dali with their intervals, and processor time an image of the whole process, which a machine shared

@@ -1,6 +1,6 @@
 """Does `scarlet-bench against` leave an equal revision alone, and catch one that is 10 % slower?
 
-    python tests/benchmarks/against.py [--runs 10] [--budget 60]
+    python docs/experiments/against.py [--runs 10] [--budget 60]
 
 In a copy of this project, as it is, with a repository of its own:
 

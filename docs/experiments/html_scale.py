@@ -1,6 +1,6 @@
 """What making the HTML report of a large run costs: seconds, and bytes of the file.
 
-    python tests/benchmarks/html_scale.py [--images 50000] [--cases 40]
+    python docs/experiments/html_scale.py [--images 50000] [--cases 40]
 
 Makes a run of seeded predictions (that of flips_scale.py), then in a process of its own makes its page. Exit code 1
 when that took 5 s or more, the table that it is made from not counted, or the file has 15 MB or more.

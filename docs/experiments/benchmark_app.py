@@ -1,6 +1,6 @@
 """OpenVINO rows against OpenVINO's own benchmark_app: the same file, settings and pixels, in alternating rounds.
 
-    python tests/benchmarks/benchmark_app.py [--rounds 16] [--seconds 5] [--batch 1] [--threads 2]
+    python docs/experiments/benchmark_app.py [--rounds 16] [--seconds 5] [--batch 1] [--threads 2]
 
 In each round a latency Case of ours and benchmark_app, both in new processes, take turns of a quarter of a second (the
 one that waits is stopped). Both have one compiled model for the static shape of the batch, one stream, FP32 and

@@ -1,7 +1,7 @@
 """From JPEG files to top-5: ours against the published evaluation's method and against a tuned PyTorch path.
 
-    python tests/benchmarks/end_to_end.py [--images 1000] [--rounds 6] [--out results/published/end-to-end]
-    python tests/benchmarks/end_to_end.py --ours "turbo openvino 16 hint=throughput decode_threads=1" --ours ...
+    python docs/experiments/end_to_end.py [--images 1000] [--rounds 6] [--out results/published/end-to-end]
+    python docs/experiments/end_to_end.py --ours "turbo openvino 16 hint=throughput decode_threads=1" --ours ...
 
 Each contestant lives in a process of its own and is warmed by one pass; then they take turns, a whole pass each, in
 interleaved rounds on the same images. Queues are empty when a pass starts. The top-1 of every image is compared
