@@ -24,11 +24,11 @@ REGISTRY = {
     "dali_gpu_engine": "pipelines.dali.gpu:DaliGpuEnginePipeline",
 }
 STAGES = {
-    "reference": "pipelines.reference.stages:ReferenceStages",
+    "reference": "pipelines.reference.pipeline:ReferenceStages",
     "dali": "pipelines.dali.stages:DaliStages",
-    "turbo": "pipelines.turbo.stages:TurboStages",
-    "dali_gpu": "pipelines.dali.gpu_stages:DaliGpuStages",
-    "dali_gpu_engine": "pipelines.dali.gpu_stages:engine_stages",
+    "turbo": "pipelines.turbo.pipeline:TurboStages",
+    "dali_gpu": "pipelines.dali.stages:DaliGpuStages",
+    "dali_gpu_engine": "pipelines.dali.stages:engine_stages",
 }
 # Their batches lie on a GPU.
 ON_GPU = ("dali_gpu", "dali_gpu_engine")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import wnids
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -129,13 +129,13 @@ def _top1(predicted: Predicted) -> float:
 
 
 def _is_better(first: Predicted, other: Predicted, n_pairs: int) -> bool:
-    from bench.analysis.stats import intervals
+    from bench.analysis.stats import paired
 
     wins, losses, n = _discordant(first, other)
     if not n:
         return False
     confidence = 1.0 - (1.0 - CONFIDENCE) / n_pairs
-    return intervals.paired_difference_interval(wins, losses, n, confidence).low > 0.0
+    return paired.paired_difference_interval(wins, losses, n, confidence).low > 0.0
 
 
 def _discordant(first: Predicted, other: Predicted) -> tuple[int, int, int]:
@@ -145,12 +145,12 @@ def _discordant(first: Predicted, other: Predicted) -> tuple[int, int, int]:
     import numpy as np
 
     from bench.analysis.accuracy.flips import compare
+    from bench.analysis.stats.paired import wins_and_losses
 
     if first.image_ids is other.image_ids:  # of one run: no need to look images up by name, nor to list flips
         own, its = (_hits(predicted) for predicted in (first, other))
         both = (own >= 0) & (its >= 0)
-        wins, losses = ((one > another) & both for one, another in ((own, its), (its, own)))
-        return int(np.count_nonzero(wins)), int(np.count_nonzero(losses)), int(np.count_nonzero(both))
+        return *wins_and_losses(its[both] > 0, own[both] > 0), int(np.count_nonzero(both))
     try:
         ledger = compare(other, first)
     except BenchError:  # no image in common, or labels that differ

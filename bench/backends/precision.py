@@ -24,7 +24,7 @@ def precision_proof(asked: Mapping[str, str], ran: Iterable[Layer]) -> dict[str,
     """What was asked for and what ran, layer by layer.
 
     Args:
-        asked: type by name, as of ``export.precision.asked``.
+        asked: type by name, as of ``export.precision.audit``.
         ran: every convolution and matrix product of the final graph; one that several names lead to stands once for
             each of them.
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.studies.bisect import Sides
-    from export.compare.bisect import Bisection, Step
-    from export.compare.differences import Difference, Tolerance
+    from export.compare.bisect import Bisection, Difference, Step, Tolerance
     from export.compare.pairing import Layer
     from export.compare.weights import WeightDifference
 
@@ -55,9 +54,8 @@ def bisect(
 ) -> None:
     """Find the first layer where a graph leaves PyTorch, or another graph."""
     from bench.studies import bisect as bisection
+    from export.compare.bisect import RTOL, Tolerance, error_table
     from export.compare.bisect import bisect as search
-    from export.compare.bisect import error_table
-    from export.compare.differences import RTOL, Tolerance
 
     if images < 1:
         raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 8.")

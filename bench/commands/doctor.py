@@ -44,11 +44,12 @@ def doctor(
 def _peak(console: Console, as_json: bool) -> None:
     """Measures, stores and shows the peaks of one thread and of all."""
     from bench import host
-    from bench.host import peaks as roofline
+    from bench.host.peaks import TYPES, measure_peak
+    from bench.record.machine import save_peaks
 
     counts = dict.fromkeys((1, host.allowed_cores()))
-    peaks = [roofline.measure_peak(threads, tuple(roofline.TYPES)) for threads in counts]
-    path = roofline.save(peaks, host.fingerprint(host.describe_host()))
+    peaks = [measure_peak(threads, tuple(TYPES)) for threads in counts]
+    path = save_peaks(peaks, host.fingerprint(host.describe_host()))
     if as_json:
         typer.echo(json.dumps([reached.to_dict() for reached in peaks]))
         return

@@ -120,7 +120,7 @@ def between(before: Counters, after: Counters) -> Activity:
     """What happened from one look to the next."""
     duration_ns = max(1, after.at_ns - before.at_ns)
     own_ns = sum(spent - before.own_ns.get(pid, 0) for pid, spent in after.own_ns.items())
-    idle_ns, stolen_ns = _rise(before.idle_ns, after.idle_ns), _rise(before.stolen_ns, after.stolen_ns)
+    idle_ns, stolen_ns = rise(before.idle_ns, after.idle_ns), rise(before.stolen_ns, after.stolen_ns)
     others = others_low = steal = steal_low = None
     if after.cpus and idle_ns is not None and stolen_ns is not None:
         # Busy time as what was not idle: the kernel knows idle time exactly, and busy time only by looking who runs
@@ -129,24 +129,24 @@ def between(before: Counters, after: Counters) -> Activity:
         others_ns = max(0, capacity_ns - idle_ns - stolen_ns - own_ns)
         others, others_low = others_ns / duration_ns, max(0, others_ns - 2 * TICK_NS) / duration_ns
         steal, steal_low = stolen_ns / capacity_ns, max(0, stolen_ns - TICK_NS) / capacity_ns
-    stall_ns = _rise(before.memory_stall_ns, after.memory_stall_ns)
+    stall_ns = rise(before.memory_stall_ns, after.memory_stall_ns)
     return Activity(
         duration_ns=duration_ns,
         cpu_by_others_cores=others,
         cpu_by_others_cores_low=others_low,
         steal_share=steal,
         steal_share_low=steal_low,
-        throttled_ns=_rise(before.throttled_ns, after.throttled_ns),
-        thermal_events=_rise(before.thermal_events, after.thermal_events),
+        throttled_ns=rise(before.throttled_ns, after.throttled_ns),
+        thermal_events=rise(before.thermal_events, after.thermal_events),
         memory_stall_share=None if stall_ns is None else stall_ns / duration_ns,
-        swap_in_pages=_rise(before.swap_in_pages, after.swap_in_pages),
-        swap_out_pages=_rise(before.swap_out_pages, after.swap_out_pages),
+        swap_in_pages=rise(before.swap_in_pages, after.swap_in_pages),
+        swap_out_pages=rise(before.swap_out_pages, after.swap_out_pages),
         cpu_mhz=after.cpu_mhz,
         cpus=after.cpus,
     )
 
 
-def _rise(before: int | None, after: int | None) -> int | None:
+def rise(before: int | None, after: int | None) -> int | None:
     """How much a counter rose. A kernel's idle time may fall by a tick now and then: that is 0."""
     return None if before is None or after is None else max(0, after - before)
 

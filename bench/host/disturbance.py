@@ -9,53 +9,28 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.host import HostWarning, counters
+from bench.host import counters
 from bench.host.counters import ROOT, Activity, Counters, Reader
 from bench.host.gpu_state import POWER_CAP, SLOW_DOWNS, Gpu, GpuState, other_processes, used_gpu
-from bench.host.warning_kinds import ADVICE, WarningKind
+from bench.host.judgements import ADVICE, HostWarning, WarningKind
 
-
-class Disturbance(str, Enum):
-    """Everything that can mark a round, worst first. The values are those of ``WarningKind``, which has the advice."""
-
-    CGROUP_THROTTLING = WarningKind.CGROUP_THROTTLING.value  # the CPU quota stopped us at all
-    THERMAL_THROTTLING = WarningKind.THERMAL_THROTTLING.value  # a core or package slowed down for heat
-    GPU_THROTTLING = WarningKind.GPU_THROTTLING.value  # the GPU did, or lacked supply
-    GPU_POWER_CAP = WarningKind.GPU_POWER_CAP.value  # its power cap held the clock down
-    GPU_PROCESSES = WarningKind.GPU_PROCESSES.value  # others computed on it
-    STEAL = WarningKind.STEAL.value  # the hypervisor took at least counters.STEAL_SHARE
-    LOAD = (
-        WarningKind.LOAD.value
-    )  # others kept counters.OTHERS_CORES busy, or OTHERS_SHARE of a large machine
-    SWAPPING = WarningKind.SWAPPING.value  # at least counters.SWAPPED_PAGES moved
-    MEMORY_PRESSURE = (
-        WarningKind.MEMORY_PRESSURE.value
-    )  # waits for memory reached counters.MEMORY_STALL_SHARE
-
-    @property
-    def advice(self) -> str:
-        """What to do about it."""
-        return ADVICE[WarningKind(self.value)]
-
-
-# How the summary of a run puts it.
-_WORDS = {
-    Disturbance.CGROUP_THROTTLING: "the CPU quota of a control group",
-    Disturbance.THERMAL_THROTTLING: "slow-downs of the processor for heat",
-    Disturbance.GPU_THROTTLING: "slow-downs of the GPU for heat or supply",
-    Disturbance.GPU_POWER_CAP: "the power cap of the GPU",
-    Disturbance.GPU_PROCESSES: "other processes on the GPU",
-    Disturbance.STEAL: "other guests of the hypervisor",
-    Disturbance.LOAD: "other processes",
-    Disturbance.SWAPPING: "swapping",
-    Disturbance.MEMORY_PRESSURE: "shortage of memory",
+# What can mark a round, worst first, and how the summary of a run puts it.
+DISTURBANCES: Mapping[WarningKind, str] = {
+    WarningKind.CGROUP_THROTTLING: "the CPU quota of a control group",
+    WarningKind.THERMAL_THROTTLING: "slow-downs of the processor for heat",
+    WarningKind.GPU_THROTTLING: "slow-downs of the GPU for heat or supply",
+    WarningKind.GPU_POWER_CAP: "the power cap of the GPU",
+    WarningKind.GPU_PROCESSES: "other processes on the GPU",
+    WarningKind.STEAL: "other guests of the hypervisor",
+    WarningKind.LOAD: "other processes",
+    WarningKind.SWAPPING: "swapping",
+    WarningKind.MEMORY_PRESSURE: "shortage of memory",
 }
 
 
@@ -98,7 +73,7 @@ class RoundState:
     gpu_thermal_ns: int | None = None
     gpu_power_cap_ns: int | None = None
     gpu_other_processes: int | None = None
-    reasons: tuple[Disturbance, ...] = ()
+    reasons: tuple[WarningKind, ...] = ()
 
     @property
     def disturbed(self) -> bool:
@@ -193,36 +168,27 @@ def open_gpu(devices: Iterable[str]) -> Gpu | None:
 def _round_state(
     scenario: str, round_: int, activity: Activity, before: GpuState, after: GpuState, own_pids: Sequence[int]
 ) -> RoundState:
-    thermal_ns, power_ns = (
-        _rise(before.thermal_ns, after.thermal_ns),
-        _rise(before.power_ns, after.power_ns),
-    )
+    thermal_ns = counters.rise(before.thermal_ns, after.thermal_ns)
+    power_ns = counters.rise(before.power_ns, after.power_ns)
     others = other_processes(after.process_ids, own_pids)
     gpu_reasons = after.clock_reasons or ()
     struck = {
-        Disturbance.CGROUP_THROTTLING: bool(activity.throttled_ns),
-        Disturbance.THERMAL_THROTTLING: bool(activity.thermal_events),
+        WarningKind.CGROUP_THROTTLING: bool(activity.throttled_ns),
+        WarningKind.THERMAL_THROTTLING: bool(activity.thermal_events),
         # The counters tell of the whole round, the reasons of its last moment; not every GPU has the former.
-        Disturbance.GPU_THROTTLING: bool(thermal_ns) or any(why in SLOW_DOWNS for why in gpu_reasons),
-        Disturbance.GPU_POWER_CAP: bool(power_ns) or POWER_CAP in gpu_reasons,
-        Disturbance.GPU_PROCESSES: bool(others),
-        Disturbance.STEAL: (activity.steal_share_low or 0.0) >= counters.STEAL_SHARE,
-        Disturbance.LOAD: activity.others_disturb,
-        Disturbance.SWAPPING: activity.swapped_pages >= counters.SWAPPED_PAGES,
-        Disturbance.MEMORY_PRESSURE: (activity.memory_stall_share or 0.0) >= counters.MEMORY_STALL_SHARE,
+        WarningKind.GPU_THROTTLING: bool(thermal_ns) or any(why in SLOW_DOWNS for why in gpu_reasons),
+        WarningKind.GPU_POWER_CAP: bool(power_ns) or POWER_CAP in gpu_reasons,
+        WarningKind.GPU_PROCESSES: bool(others),
+        WarningKind.STEAL: (activity.steal_share_low or 0.0) >= counters.STEAL_SHARE,
+        WarningKind.LOAD: activity.others_disturb,
+        WarningKind.SWAPPING: activity.swapped_pages >= counters.SWAPPED_PAGES,
+        WarningKind.MEMORY_PRESSURE: (activity.memory_stall_share or 0.0) >= counters.MEMORY_STALL_SHARE,
     }
+    own = {item.name for item in fields(RoundState)}
     return RoundState(
         scenario=scenario,
         round=round_,
-        duration_ns=activity.duration_ns,
-        cpu_by_others_cores=activity.cpu_by_others_cores,
-        steal_share=activity.steal_share,
-        throttled_ns=activity.throttled_ns,
-        thermal_events=activity.thermal_events,
-        memory_stall_share=activity.memory_stall_share,
-        swap_in_pages=activity.swap_in_pages,
-        swap_out_pages=activity.swap_out_pages,
-        cpu_mhz=activity.cpu_mhz,
+        **{name: value for name, value in asdict(activity).items() if name in own},
         gpu_sm_clock_mhz=after.sm_clock_mhz,
         gpu_clock_reasons=after.clock_reasons,
         gpu_temperature_c=after.temperature_c,
@@ -230,12 +196,8 @@ def _round_state(
         gpu_thermal_ns=thermal_ns,
         gpu_power_cap_ns=power_ns,
         gpu_other_processes=others,
-        reasons=tuple(reason for reason in Disturbance if struck[reason]),
+        reasons=tuple(kind for kind in DISTURBANCES if struck[kind]),
     )
-
-
-def _rise(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else max(0, after - before)
 
 
 def summary(states: Iterable[RoundState]) -> list[HostWarning]:
@@ -247,25 +209,25 @@ def summary(states: Iterable[RoundState]) -> list[HostWarning]:
     struck = Counter(reason for state in seen for reason in state.reasons)
     return [
         HostWarning(
-            WarningKind(reason.value),
-            f"{struck[reason]} of {len(seen)} rounds were disturbed by {_WORDS[reason]}{_extent(reason, seen)}",
-            reason.advice,
+            kind,
+            f"{struck[kind]} of {len(seen)} rounds were disturbed by {words}{_extent(kind, seen)}",
+            ADVICE[kind],
         )
-        for reason in Disturbance
-        if struck[reason]
+        for kind, words in DISTURBANCES.items()
+        if struck[kind]
     ]
 
 
-def _extent(reason: Disturbance, states: Sequence[RoundState]) -> str:
+def _extent(kind: WarningKind, states: Sequence[RoundState]) -> str:
     """The worst round's figure, where there is one that says something."""
-    figures: dict[Disturbance, tuple[Callable[[RoundState], float | None], str]] = {
-        Disturbance.LOAD: (lambda state: state.cpu_by_others_cores, "up to {:.2g} cores busy"),
-        Disturbance.STEAL: (lambda state: state.steal_share, "up to {:.0%} of CPU time"),
-        Disturbance.MEMORY_PRESSURE: (lambda state: state.memory_stall_share, "up to {:.0%} of a round"),
-        Disturbance.GPU_THROTTLING: (lambda state: state.gpu_temperature_c, "up to {:.0f} degrees C"),
+    figures: dict[WarningKind, tuple[Callable[[RoundState], float | None], str]] = {
+        WarningKind.LOAD: (lambda state: state.cpu_by_others_cores, "up to {:.2g} cores busy"),
+        WarningKind.STEAL: (lambda state: state.steal_share, "up to {:.0%} of CPU time"),
+        WarningKind.MEMORY_PRESSURE: (lambda state: state.memory_stall_share, "up to {:.0%} of a round"),
+        WarningKind.GPU_THROTTLING: (lambda state: state.gpu_temperature_c, "up to {:.0f} degrees C"),
     }
-    if reason not in figures:
+    if kind not in figures:
         return ""
-    figure, words = figures[reason]
+    figure, words = figures[kind]
     worst = max((value for state in states if (value := figure(state)) is not None), default=None)
     return "" if worst is None else f" ({words.format(worst)})"

@@ -1,16 +1,19 @@
-"""What was found wrong with a machine: one judgement for each kind of warning.
+"""What may disturb a measurement on this machine: a closed set of warnings, and one judgement for each.
 
 A judgement is a function of the facts that says what it found, and what to do where that is wrong. Facts that are not
-known never warn.
+known never warn. A run stores those that found something wrong; ``scarlet-bench doctor`` shows them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
 
-from bench.host import gpu_judgements
-from bench.host.counters import MEMORY_STALL_SHARE, STEAL_SHARE, SWAPPED_PAGES
-from bench.host.warning_kinds import ADVICE, UNKNOWN, Facts, Finding, WarningKind
+from bench.host.counters import MEMORY_STALL_SHARE, STEAL_SHARE, SWAPPED_PAGES, Activity
+from bench.host.gpu_state import POWER_CAP, SLOW_DOWNS
+from bench.host.machine import package_versions
 
 # Half a core kept busy by others: timings on two cores move by several per cent then.
 BUSY_LOAD = 0.5
@@ -22,6 +25,123 @@ SWAP_USED_BYTES = 64 * 1024**2
 THROTTLED_PERIODS_SHARE = 0.01
 # One slow-down for heat an hour since boot: such a machine gets hot at work, and a measurement is work.
 THERMAL_EVENTS_PER_HOUR = 1.0
+
+
+UNKNOWN = "not known on this system"
+
+
+class WarningKind(str, Enum):
+    """Every warning there is, of a machine before a run and of a run's rounds."""
+
+    LOAD = "load"
+    GOVERNOR = "governor"
+    TURBO = "turbo"
+    CPU_QUOTA = "cpu_quota"
+    CGROUP_THROTTLING = "cgroup_throttling"
+    STEAL = "steal"
+    THERMAL_THROTTLING = "thermal_throttling"
+    FEW_CORES = "few_cores"
+    TOO_MANY_THREADS = "too_many_threads"
+    LOW_MEMORY = "low_memory"
+    MEMORY_PRESSURE = "memory_pressure"
+    SWAP = "swap"
+    SWAPPING = "swapping"
+    TWO_ONNXRUNTIMES = "two_onnxruntimes"
+    NO_CUDA = "no_cuda"
+    GPU_CLOCKS = "gpu_clocks"
+    GPU_THROTTLING = "gpu_throttling"
+    GPU_POWER_CAP = "gpu_power_cap"
+    GPU_PROCESSES = "gpu_processes"
+
+
+# What to do against what can strike in the middle of a run.
+ADVICE: Mapping[WarningKind, str] = {
+    WarningKind.LOAD: "Stop other work (top shows it) and wait a minute, or measure at a quieter time.",
+    WarningKind.CGROUP_THROTTLING: "The group's CPU quota stopped the work: use fewer --threads, or raise the quota.",
+    WarningKind.STEAL: "The hypervisor ran other guests meanwhile: use a larger --budget, or a machine of your own.",
+    WarningKind.THERMAL_THROTTLING: "The processor got too hot: let it cool, clear its vents, use fewer --threads "
+    "or switch turbo off.",
+    WarningKind.MEMORY_PRESSURE: "Programs waited for memory: close some, or use smaller --batches and fewer Cases.",
+    WarningKind.SWAPPING: "Memory was moved to or from disk: close other programs, or use smaller --batches.",
+    WarningKind.GPU_THROTTLING: "The GPU slowed down for heat or supply: let it cool, improve its cooling, or lower "
+    "its clock for good: sudo nvidia-smi --lock-gpu-clocks=<MHz>.",
+    WarningKind.GPU_POWER_CAP: "The power cap held the clock down: raise it (sudo nvidia-smi --power-limit=<W>), or "
+    "lock a clock that it allows: sudo nvidia-smi --lock-gpu-clocks=<MHz>.",
+    WarningKind.GPU_PROCESSES: "Others compute on the GPU (nvidia-smi shows them): stop them, or use another GPU by "
+    "CUDA_VISIBLE_DEVICES.",
+}
+
+
+class Facts(NamedTuple):
+    """All that a judgement may rest on.
+
+    Attributes:
+        host: as returned by ``machine.describe_host``.
+        packages: as returned by ``machine.package_versions``.
+        devices: those the run requests.
+        threads: largest number that a Case requests, where it is known.
+    """
+
+    host: Mapping[str, Any]
+    packages: Mapping[str, str | None]
+    devices: Sequence[str]
+    threads: int | None
+
+    @property
+    def activity(self) -> Activity | None:
+        """What happened while the machine was watched."""
+        seen = self.host.get("activity")
+        return Activity(**seen) if seen else None
+
+    @property
+    def since_boot(self) -> Mapping[str, Any]:
+        """What the counters have come to."""
+        return self.host.get("since_boot") or {}
+
+    @property
+    def gpus(self) -> Sequence[Mapping[str, Any]]:
+        """The GPUs that the driver shows."""
+        return (self.host.get("nvidia") or {}).get("gpus") or ()
+
+
+class Finding(NamedTuple):
+    """What a judgement found; ``advice`` is empty where nothing is wrong."""
+
+    text: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class HostWarning:
+    """Something that may disturb a measurement: what was found, and what to do about it."""
+
+    kind: WarningKind
+    text: str
+    advice: str
+
+
+def warnings(
+    host: Mapping[str, Any],
+    packages: Mapping[str, str | None] | None = None,
+    devices: Sequence[str] = ("cpu",),
+    threads: int | None = None,
+) -> list[HostWarning]:
+    """What may disturb a measurement with these options, worst offenders of timing first.
+
+    Args:
+        host: as returned by ``machine.describe_host`` (with ``watch_seconds``, so that load by others is measured),
+            taken before the run's own work begins.
+        packages: as returned by ``machine.package_versions``; looked up where None.
+        devices: those the run requests.
+        threads: largest number that a Case requests, where it is known.
+    """
+    facts = Facts(host, package_versions() if packages is None else packages, devices, threads)
+    return [
+        HostWarning(kind, finding.text, finding.advice) for kind, finding in findings(facts) if finding.advice
+    ]
+
+
+# --- the machine ---------------------------------------------------------------------------------------------
 
 
 def _load(facts: Facts) -> Finding:
@@ -174,6 +294,89 @@ def _swapping(facts: Facts) -> Finding:
     return Finding(text, ADVICE[WarningKind.SWAPPING] if activity.swapped_pages >= SWAPPED_PAGES else "")
 
 
+# --- NVIDIA GPUs: what is known is said, and warned of only where it is wrong ----------------------------------
+
+
+def _each_gpu(
+    facts: Facts,
+    say: Callable[[Mapping[str, Any]], str],
+    wrong: Callable[[Mapping[str, Any]], bool],
+    advice: str,
+) -> Finding:
+    """One sentence on each GPU; the advice where one of them is wrong."""
+    if not facts.gpus:
+        return Finding("no GPU")
+    text = "; ".join(f"GPU {index}: {say(gpu)}" for index, gpu in enumerate(facts.gpus))
+    return Finding(text, advice if any(map(wrong, facts.gpus)) else "")
+
+
+def _known(value: Any, unit: str = "") -> str:
+    return "?" if value is None else f"{value:g}{unit}"
+
+
+def _reasons(gpu: Mapping[str, Any]) -> Sequence[str]:
+    return gpu.get("clock_reasons") or ()
+
+
+def _gpu_clocks(facts: Facts) -> Finding:
+    """Clocks of the multiprocessors, and application clocks that somebody has lowered."""
+
+    def say(gpu: Mapping[str, Any]) -> str:
+        text = f"{_known(gpu.get('sm_clock_mhz'))} of at most {_known(gpu.get('sm_clock_max_mhz'), ' MHz')}"
+        return f"{text}; set to {_known(gpu.get('sm_clock_set_mhz'), ' MHz')}"
+
+    def lowered(gpu: Mapping[str, Any]) -> bool:
+        set_to, usual = gpu.get("sm_clock_set_mhz"), gpu.get("sm_clock_default_mhz")
+        return set_to is not None and usual is not None and set_to < usual
+
+    advice = "The application clock is set below its default: sudo nvidia-smi --reset-applications-clocks."
+    return _each_gpu(facts, say, lowered, advice)
+
+
+def _gpu_throttling(facts: Facts) -> Finding:
+    """What holds the clock now, and how hot the chip is."""
+
+    def say(gpu: Mapping[str, Any]) -> str:
+        reasons = gpu.get("clock_reasons")
+        why = (
+            "why the clock is not higher is not known" if reasons is None else ", ".join(reasons) or "nothing"
+        )
+        return (
+            f"{why} holds the clock; {_known(gpu.get('temperature_c'), ' degrees C')}"
+            if reasons is not None
+            else why
+        )
+
+    def slowed(gpu: Mapping[str, Any]) -> bool:
+        return any(reason in SLOW_DOWNS for reason in _reasons(gpu))
+
+    return _each_gpu(facts, say, slowed, ADVICE[WarningKind.GPU_THROTTLING])
+
+
+def _gpu_power_cap(facts: Facts) -> Finding:
+    """Power drawn, and a limit that is reached or was lowered."""
+
+    def say(gpu: Mapping[str, Any]) -> str:
+        usual = _known(gpu.get("power_limit_default_w"), " W")
+        return f"{_known(gpu.get('power_w'), ' W')} of {_known(gpu.get('power_limit_w'), ' W')}, by default {usual}"
+
+    def capped(gpu: Mapping[str, Any]) -> bool:
+        limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
+        return POWER_CAP in _reasons(gpu) or (limit is not None and usual is not None and limit < usual)
+
+    return _each_gpu(facts, say, capped, ADVICE[WarningKind.GPU_POWER_CAP])
+
+
+def _gpu_processes(facts: Facts) -> Finding:
+    """Whether others compute on it; before a run none of its processes are ours."""
+
+    def say(gpu: Mapping[str, Any]) -> str:
+        ids = gpu.get("process_ids")
+        return "not known" if ids is None else f"{len(ids)} processes compute on it"
+
+    return _each_gpu(facts, say, lambda gpu: bool(gpu.get("process_ids")), ADVICE[WarningKind.GPU_PROCESSES])
+
+
 def findings(facts: Facts) -> Iterator[tuple[WarningKind, Finding]]:
     """Every judgement's finding, worst offenders of timing first."""
     for kind, judge in JUDGES.items():
@@ -187,10 +390,10 @@ JUDGES: dict[WarningKind, Callable[[Facts], Finding]] = {
     WarningKind.THERMAL_THROTTLING: _thermal_throttling,
     WarningKind.MEMORY_PRESSURE: _memory_pressure,
     WarningKind.SWAPPING: _swapping,
-    WarningKind.GPU_THROTTLING: gpu_judgements.gpu_throttling,
-    WarningKind.GPU_PROCESSES: gpu_judgements.gpu_processes,
-    WarningKind.GPU_POWER_CAP: gpu_judgements.gpu_power_cap,
-    WarningKind.GPU_CLOCKS: gpu_judgements.gpu_clocks,
+    WarningKind.GPU_THROTTLING: _gpu_throttling,
+    WarningKind.GPU_PROCESSES: _gpu_processes,
+    WarningKind.GPU_POWER_CAP: _gpu_power_cap,
+    WarningKind.GPU_CLOCKS: _gpu_clocks,
     WarningKind.GOVERNOR: _governor,
     WarningKind.TURBO: _turbo,
     WarningKind.CPU_QUOTA: _cpu_quota,

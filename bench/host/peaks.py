@@ -1,21 +1,15 @@
-"""How near a row comes to what the machine can do: measured peaks, and the share of them that a Case reaches.
+"""The peaks of a machine, measured: how fast it multiplies matrices and copies memory.
 
 The roofline model (Williams, Waterman and Patterson, CACM 52 (2009)): a layer that does few multiply-adds for each
-byte it moves is held by memory, one that does many by arithmetic. A network's row carries what it computes in a
-second and what share of the measured peak of matrix multiplication that is.
+byte it moves is held by memory, one that does many by arithmetic.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
-
-from bench.record.files import warn_damaged, write_text
-from export.store import default_root
 
 # Large enough that a multiplication is held by arithmetic, small enough that a fifth of a second holds many.
 SIDE = 1024
@@ -99,62 +93,3 @@ def shortest_ns(call: Callable[[], object], seconds: float, clock_ns: Callable[[
         call()
         times.append(clock_ns() - started)
     return max(1, min(times))
-
-
-def gflop_per_s(multiply_adds: int, images_per_s: float) -> float:
-    """What a network computes, in 10**9 operations a second; a multiply-add counts as two."""
-    return 2.0 * multiply_adds * images_per_s / 1e9
-
-
-def peak_percent(
-    reached_gflop_per_s: float, precision: str, threads: int, peaks: Sequence[Mapping[str, Any]]
-) -> float | None:
-    """The share of the measured peak in that precision on as many threads; None where it was not measured.
-
-    Args:
-        reached_gflop_per_s: of the row.
-        precision: of the row.
-        threads: that compute at the same time, over all instances.
-        peaks: ``Peak.to_dict()`` of each number of threads that was measured.
-    """
-    for peak in peaks:
-        if peak["threads"] == threads and peak["gflop_per_s"].get(precision):
-            return 100.0 * reached_gflop_per_s / float(peak["gflop_per_s"][precision])
-    return None
-
-
-def save(peaks: Sequence[Peak], host_fingerprint: str, folder: Path | None = None) -> Path:
-    """Stores what a host reached, in place of what was stored before.
-
-    Args:
-        peaks: one for each number of threads.
-        host_fingerprint: of the host.
-        folder: ``default_folder()`` where None.
-
-    Raises:
-        BenchError: the folder cannot be written.
-    """
-    path = (folder or default_folder()) / f"{host_fingerprint}.json"
-    write_text(path, json.dumps([peak.to_dict() for peak in peaks], indent=1) + "\n")
-    return path
-
-
-def lookup(host_fingerprint: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """``Peak.to_dict()`` of each number of threads that was measured on a host; empty where there is none."""
-    path = (folder or default_folder()) / f"{host_fingerprint}.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            {"threads": int(peak["threads"]), "gflop_per_s": dict(peak["gflop_per_s"]), **peak}
-            for peak in stored
-        ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        warn_damaged(f"{path} left out: {error}")
-        return []
-
-
-def default_folder() -> Path:
-    """Beside the artefact store."""
-    return default_root() / "peaks"

@@ -308,7 +308,7 @@ class RunFolder:
         """What disturbed each round, in the order they were written; empty where none was watched.
 
         Columns: ``scenario`` (category), ``round`` (int32), ``disturbed`` (bool), ``reason`` (category:
-        comma-separated values of ``disturbance.Disturbance``, empty for a quiet round), ``duration_ns`` (int64) and
+        comma-separated values of ``WarningKind``, empty for a quiet round), ``duration_ns`` (int64) and
         the other figures of ``disturbance.RoundState``, missing where they were not known.
         """
         return raw_tables.read_rounds(self.path)

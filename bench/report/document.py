@@ -107,10 +107,6 @@ def _csv(document: Document, path: Path) -> list[Path]:
     return written
 
 
-def _safe(cell: Any) -> Any:
-    return safe_cell(encodable(cell)) if isinstance(cell, str) else cell
-
-
 def _parquet(document: Document, path: Path) -> list[Path]:
     written = []
     for target, frame in _files(document, path):

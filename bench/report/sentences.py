@@ -125,14 +125,14 @@ def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:
     scored = [row for row in rows if row["top1_percent"] is not None and row["n_images"]]
     if not scored:
         return ()
-    from bench.analysis.stats import intervals
+    from bench.analysis.stats import paired
 
     n = min(row["n_images"] for row in scored)
     apart = [1.0 - row["agreement_percent"] / 100.0 for row in scored if row["agreement_percent"] is not None]
     # Images on which exactly one is right are among those whose top-1 differs.
     share = max([USUAL_DISCORDANCE, *apart])
     # Of few images so small a share is a handful, and resolves nothing: the smallest share that does is named.
-    while (least := intervals.min_detectable_difference(n, share)) is None and share < 0.5:
+    while (least := paired.min_detectable_difference(n, share)) is None and share < 0.5:
         share *= 1.02
     if least is None:
         return (f"{whole(n)} images are too few to tell two top-1 accuracies apart",)

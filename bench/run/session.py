@@ -13,9 +13,9 @@ from rich.console import Console
 
 from bench import host
 from bench.backends.base import Unavailable
-from bench.host import peaks
 from bench.host.disturbance import Monitor, open_gpu, summary
 from bench.record.case import Status
+from bench.record.machine import lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.run import pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
@@ -100,7 +100,7 @@ def begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Pat
             "host": {**described_host, "fingerprint": fingerprint},
             "packages": packages,
             "noise": noise_info(noise.lookup(fingerprint)),
-            "peaks": peaks.lookup(fingerprint),
+            "peaks": lookup_peaks(fingerprint),
             "git": host.git_revision(Path(__file__).resolve().parent),
             "dataset": {
                 "root": str(image_set.root.resolve()),

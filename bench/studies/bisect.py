@@ -18,9 +18,8 @@ from bench import host
 from bench.run.images import DEMO_DATA, DEMO_IMAGES, make_demo_set
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
-from export.compare.onnx_values import OnnxValues
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
-from export.compare.torch_values import TorchValues, Values
+from export.compare.values import OnnxValues, TorchValues, Values
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
 from export.network import export_model
 from export.store import Store

@@ -241,11 +241,6 @@ def lookup(host_fingerprint: str, folder: Path | None = None, now: datetime | No
     )
 
 
-def load(host_fingerprint: str, folder: Path | None = None) -> NoiseResult | None:
-    """``lookup`` without its sentence."""
-    return lookup(host_fingerprint, folder).result
-
-
 def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
     for path in sorted(folder.glob("*.json")):
         try:

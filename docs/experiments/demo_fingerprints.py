@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 
 from pipelines.demo import make
-from pipelines.demo.marker import fingerprint_of
+from pipelines.demo.make import fingerprint_of
 
 # The largest first: the smaller ones are its beginning.
 STANDARD = {"val": (2000, 512, 10), "train": (16000, 20), "tune": (3000, 5), "calib": (256, 200, 5)}

@@ -24,8 +24,7 @@ import marks
 import numpy as np
 from scipy import optimize, stats
 
-from bench.analysis.stats.bounds import lower
-from bench.analysis.stats.intervals import paired_difference_interval
+from bench.analysis.stats.paired import lower, paired_difference_interval
 from bench.studies.check.rules import Comparison, Verdict, decide
 from bench.studies.check.sequential import first_crossing
 from bench.studies.check.tolerances import load

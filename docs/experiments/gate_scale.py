@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import wnids
 
 BACKENDS = ("pytorch", "onnxruntime", "openvino", "tensorrt")
 PRECISIONS = ("fp32", "int8")

@@ -22,7 +22,7 @@ from bench.host.memory import peak_rss_bytes
 from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.spec import RunSpec
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import wnids
 
 MB = 1e6
 

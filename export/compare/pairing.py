@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from export.compare.onnx_values import OnnxValues
-from export.compare.torch_values import Call, has_weights
-from export.compare.weight_matching import match_by_weights
+from export.compare.values import Call, OnnxValues, has_weights
+from export.compare.weights import match_by_weights
 from scarlet.errors import BenchError
 
 _NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # written by PyTorch's exporter on each node

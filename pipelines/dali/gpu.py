@@ -1,4 +1,4 @@
-"""NVIDIA DALI on a GPU: from JPEG files to batches that lie there (``pipelines.dali.gpu_graph`` has the graph)."""
+"""NVIDIA DALI on a GPU: from JPEG files to batches that lie there (``pipelines.dali.graph`` has the graph)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipelines.base import Batch, PipelineReport, Preprocess
 from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
 from pipelines.dali.cpu import from_reference
-from pipelines.dali.gpu_graph import Place, built, whole_graph
-from pipelines.dali.graph import Fed, import_dali
+from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import check_counts, normalise

@@ -12,6 +12,12 @@ a CPU.
 
 Only what the crop needs is resized: the region of interest of each pass covers exactly the crop's pixels, which
 gives the same values as resizing all and cropping.
+
+On a GPU the operators and numbers are the same, down to the network's input. What matches them to the CPU's there is
+``jpeg_fancy_upsampling``, which makes nvJPEG interpolate the chroma as libjpeg-turbo does (without it edges are tens of
+levels off). There is no decoder cache, which would measure memory instead of decoding. Decoder threads are left to the
+system instead of tied to cores 0, 1, 2 and on, where other workers' threads are too. The functions are the same for
+both (``Place``): tests run them on the CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,8 +118,25 @@ class Fed:
 Source = Callable[[], Fed]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a graph runs.
+
+    Attributes:
+        gpu: CUDA's number of the GPU; None for the CPU.
+        engine_share: share (0..1) of the images that the GPU's JPEG engine decodes, where it has one; its other
+            multiprocessors and the CPU decode the rest. NVIDIA's Ampere (A100) and Hopper have engines.
+    """
+
+    gpu: int | None
+    engine_share: float = 0.0
+
+
+CPU = Place(None)
+
+
 def build_graph(source: Source, chunk: int, threads: int) -> Any:
-    """A built DALI pipeline from encoded bytes to cropped pixels.
+    """A built DALI pipeline on the CPU, from encoded bytes to cropped pixels.
 
     Args:
         source: gives encoded files and their regions, for at most ``chunk`` images a call; raises StopIteration at
@@ -123,37 +147,83 @@ def build_graph(source: Source, chunk: int, threads: int) -> Any:
     Returns:
         ``nvidia.dali.Pipeline`` with one output: uint8, ``(n, crop, crop, 3)``, RGB.
     """
-    with _graph(chunk, threads, QUEUE_DEPTH) as graph:
+    with _pipeline(chunk, threads, CPU, prefetch_queue_depth=QUEUE_DEPTH) as graph:
         encoded, *numbers = inputs(source, dimensions=1)
-        graph.set_outputs(resized(decoded(encoded), numbers))
-    graph.build()
+        graph.set_outputs(resized(decoded(encoded, CPU), numbers))
+    return built(graph)
+
+
+def whole_graph(source: Source, chunk: int, threads: int, preprocess: Preprocess, place: Place) -> Any:
+    """A DALI pipeline, not built yet, from encoded bytes to the network's input.
+
+    The dynamic executor allocates each run's outputs anew, so that a batch that somebody still holds is not
+    overwritten by later runs (with ``exec_dynamic=False`` it is).
+
+    Args:
+        source: see ``build_graph``.
+        chunk: most images in one run.
+        threads: DALI's worker threads: even on a GPU the CPU does the Huffman decoding, unless the engine does.
+        preprocess: mean and std are used; the regions are the source's.
+        place: where it runs.
+
+    Returns:
+        ``nvidia.dali.Pipeline`` with one output: float32, ``(n, 3, crop, crop)``, RGB, normalised.
+    """
+    with _pipeline(chunk, threads, place, prefetch_queue_depth=QUEUE_DEPTH, exec_dynamic=True) as graph:
+        encoded, *numbers = inputs(source, dimensions=1)
+        graph.set_outputs(normalised(resized(decoded(encoded, place), numbers), preprocess))
     return graph
 
 
-def build_decoder(source: Source, chunk: int, threads: int, depth: int = 1) -> Any:
-    """A built DALI pipeline that decodes and does nothing else: uint8, ``(n, height, width, 3)``, sizes differ."""
-    with _graph(chunk, threads, depth) as graph:
+def decoder(source: Source, chunk: int, threads: int, place: Place) -> Any:
+    """A DALI pipeline, not built yet, that decodes and does nothing else: uint8, ``(n, height, width, 3)``."""
+    with _answering(chunk, threads, place) as graph:
         (encoded,) = inputs(source, dimensions=1, regions=False)
-        graph.set_outputs(decoded(encoded))
-    graph.build()
+        graph.set_outputs(decoded(encoded, place))
     return graph
 
 
-def build_resizer(source: Source, chunk: int, threads: int, depth: int = 1) -> Any:
-    """A built DALI pipeline that takes decoded pixels, uint8 ``(height, width, 3)``, and resizes their regions."""
-    with _graph(chunk, threads, depth) as graph:
+def resizer(source: Source, chunk: int, threads: int, place: Place) -> Any:
+    """A DALI pipeline, not built yet, that takes decoded pixels from the host and resizes their regions."""
+    with _answering(chunk, threads, place) as graph:
         pixels, *numbers = inputs(source, dimensions=3)
-        graph.set_outputs(resized(pixels, numbers))
-    graph.build()
+        graph.set_outputs(resized(_there(pixels, place), numbers))
     return graph
 
 
-def _graph(chunk: int, threads: int, depth: int) -> Any:
+def normaliser(source: Source, chunk: int, threads: int, preprocess: Preprocess, place: Place) -> Any:
+    """A DALI pipeline, not built yet, that takes cropped pixels from the host and normalises them."""
+    with _answering(chunk, threads, place) as graph:
+        (pixels,) = inputs(source, dimensions=3, regions=False)
+        graph.set_outputs(normalised(_there(pixels, place), preprocess))
+    return graph
+
+
+def built(graph: Any) -> Any:
+    """Builds a graph.
+
+    Raises:
+        PipelineUnavailable: it cannot be built here; the text has DALI's reason.
+    """
+    try:
+        graph.build()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PipelineUnavailable(
+            f"DALI cannot build its graph ({reason}); `scarlet-bench doctor` tells of driver and versions, "
+            "or name another --pipeline"
+        ) from error
+    return graph
+
+
+def _answering(chunk: int, threads: int, place: Place) -> Any:
+    """A graph without prefetching: a run answers what it was fed, not what was fed before."""
+    return _pipeline(chunk, threads, place, prefetch_queue_depth=1, exec_pipelined=False, exec_async=False)
+
+
+def _pipeline(chunk: int, threads: int, place: Place, **more: Any) -> Any:
     dali, _, _ = import_dali()
-    prefetching = {"prefetch_queue_depth": depth}
-    if depth == 1:  # a run answers what it was fed, not what was fed before
-        prefetching |= {"exec_pipelined": False, "exec_async": False}
-    return dali.Pipeline(batch_size=chunk, num_threads=threads, device_id=None, **prefetching)
+    return dali.Pipeline(batch_size=chunk, num_threads=threads, device_id=place.gpu, **more)
 
 
 def inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
@@ -177,10 +247,20 @@ def inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
     )
 
 
-def decoded(encoded: Any, device: str = "cpu", **more: Any) -> Any:
-    """Pixels as the reference decodes them: RGB, EXIF orientation ignored. ``more``: further keywords."""
+def decoded(encoded: Any, place: Place) -> Any:
+    """Pixels as the reference decodes them: RGB, EXIF orientation ignored."""
     _, fn, types = import_dali()
-    return fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False, **more)
+    decode = partial(fn.decoders.image, encoded, output_type=types.RGB, adjust_orientation=False)
+    if place.gpu is None:
+        return decode(device="cpu")
+    return decode(
+        device="mixed",
+        jpeg_fancy_upsampling=True,
+        hw_decoder_load=place.engine_share,
+        use_fast_idct=False,
+        cache_size=0,
+        affine=False,
+    )
 
 
 def resized(pixels: Any, numbers: list[Any]) -> Any:
@@ -192,6 +272,22 @@ def resized(pixels: Any, numbers: list[Any]) -> Any:
     levels = fn.cast(across + TIE, dtype=types.UINT8)
     down = fn.resize(levels, size=size_rows, roi_start=start_rows, roi_end=end_rows, dtype=types.FLOAT, **how)
     return fn.cast(down + TIE, dtype=types.UINT8)
+
+
+def normalised(levels: Any, preprocess: Preprocess) -> Any:
+    """``(levels / 255 - mean) / std`` as float32 planes; the last digits may differ from the reference's."""
+    _, fn, types = import_dali()
+    return fn.crop_mirror_normalize(
+        levels,
+        dtype=types.FLOAT,
+        output_layout="CHW",
+        mean=[255.0 * value for value in preprocess.mean],
+        std=[255.0 * value for value in preprocess.std],
+    )
+
+
+def _there(pixels: Any, place: Place) -> Any:
+    return pixels if place.gpu is None else pixels.gpu()
 
 
 def import_dali() -> tuple[Any, Any, Any]:

@@ -1,4 +1,4 @@
-"""The DALI pipeline's steps, one at a time, from the operators of its full graph."""
+"""The DALI pipelines' steps, one at a time, from the operators of their full graphs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnsupported, Preprocess
-from pipelines.dali.graph import Fed, Pixels, build_decoder, build_resizer, region, whole
+from pipelines.dali.graph import (
+    CPU,
+    Fed,
+    Pixels,
+    Place,
+    built,
+    decoder,
+    import_dali,
+    normaliser,
+    region,
+    resizer,
+    whole,
+)
+from pipelines.device import usable_gpu
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import UnreadableImage, normalise
 
@@ -24,11 +37,11 @@ class DaliStages:
     step, through the region of interest; ``crop`` here is that step on an image that has its final size already.
     """
 
-    def __init__(self, preprocess: Preprocess, threads: int = 1) -> None:
+    def __init__(self, preprocess: Preprocess, threads: int = 1, place: Place = CPU) -> None:
         self._preprocess = preprocess
         self._chunk = CHUNK_PER_THREAD * threads
-        self._decoder = Graph(lambda source: build_decoder(source, self._chunk, threads))
-        self._resizer = Graph(lambda source: build_resizer(source, self._chunk, threads))
+        self._decoder = Graph(lambda source: built(decoder(source, self._chunk, threads, place)))
+        self._resizer = Graph(lambda source: built(resizer(source, self._chunk, threads, place)))
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         return self.decode_all([data])[0]
@@ -106,3 +119,34 @@ class Graph:
 
     def close(self) -> None:
         self._graph = None
+
+
+class DaliGpuStages(DaliStages):
+    """As ``DaliStages``, on the GPU: to compare with the reference, not to time (the copies would be timed too)."""
+
+    def __init__(self, preprocess: Preprocess, threads: int = 1, engine_share: float = 0.0) -> None:
+        import_dali()
+        place = Place(usable_gpu().index, engine_share)
+        super().__init__(preprocess, threads, place)
+        self._normaliser = Graph(
+            lambda source: built(normaliser(source, self._chunk, threads, preprocess, place))
+        )
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.array(self._normaliser.run(Fed([pixels], [])).at(0))
+
+    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        planes = [
+            np.array(self._normaliser.run(Fed(list(self._cropped(some)), [])).as_array())
+            for some in self._chunks(images)
+        ]
+        return np.concatenate(planes)
+
+    def close(self) -> None:
+        super().close()
+        self._normaliser.close()
+
+
+def engine_stages(preprocess: Preprocess, threads: int = 1) -> DaliGpuStages:
+    """The steps of ``dali_gpu_engine``: all images go to the engine, so that its pixels are what is compared."""
+    return DaliGpuStages(preprocess, threads, engine_share=1.0)

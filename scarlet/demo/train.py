@@ -18,6 +18,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,12 @@ import numpy as np
 import PIL
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from scarlet.demo.pictures import (
-    FACTORS,
-    LEVELS,
-    Pictures,
-    factors_of,
-    normalised,
-    read_pictures,
-    training_batch,
-)
-from scarlet.demo.spread import spread_channels
+from scarlet.errors import BenchError
 from scarlet.networks import BLOCK_TABLES, InvertedResidual, Scarlet, scarlet
 
 HELD_OUT = 400  # of the tuning images, for the log; the validation set is not looked at here
@@ -279,3 +273,124 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+FACTORS = 3
+LEVELS = 10  # of each factor; a class is 100 * shape + 10 * pattern + hue
+STORED_SIDE = 128  # small training pictures are kept as central squares of this side
+RESIZE, CROP = 256, 224
+MEAN = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+STD = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images in memory: uint8 ``(n, side, side, 3)`` and their factors, int64 ``(n, 3)``."""
+
+    pixels: Tensor
+    factors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.factors)
+
+
+def factors_of(labels: Tensor) -> Tensor:
+    """Shape, pattern and hue, int64 ``(n, 3)``, of class indices ``(n,)``."""
+    return torch.stack([labels // 100, labels // 10 % 10, labels % 10], dim=1)
+
+
+def read_pictures(folder: Path, source: str) -> Pictures:
+    """Reads ``folder/valid/<wnid>/*.JPEG`` into memory.
+
+    Args:
+        folder: a demo set that holds all 1000 classes, so that a class's index is its folder's rank.
+        source: ``train``: central squares of ``STORED_SIDE``; ``tune``: the reference preprocessing's crops.
+
+    Raises:
+        BenchError: the folder does not hold 1000 classes.
+    """
+    classes = sorted(path.name for path in (folder / "valid").glob("n*"))
+    if len(classes) != LEVELS**FACTORS:
+        raise BenchError(
+            f"{folder} holds {len(classes)} of the 1000 demo classes",
+            f"Make it with: python -m pipelines.demo.make --split {source} --images 2000 --out {folder}",
+        )
+    paths = sorted((folder / "valid").glob("*/*.JPEG"), key=lambda path: path.name)
+    read = _central_square if source == "train" else _reference_crop
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        pixels = np.stack(list(pool.map(read, paths)))
+    rank = {name: index for index, name in enumerate(classes)}
+    labels = torch.tensor([rank[path.parent.name] for path in paths])
+    return Pictures(torch.from_numpy(pixels), factors_of(labels))
+
+
+def _central_square(path: Path) -> NDArray[np.uint8]:
+    return _cropped(Image.open(path).convert("RGB"), STORED_SIDE)
+
+
+def _reference_crop(path: Path) -> NDArray[np.uint8]:
+    image = Image.open(path).convert("RGB")
+    short = min(image.size)
+    size = (RESIZE * image.width // short, RESIZE * image.height // short)
+    return _cropped(image.resize(size, Image.Resampling.BILINEAR), CROP)
+
+
+def _cropped(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def training_batch(pixels: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """A batch cut at one random place and size, mirrored half of the time, resized to ``side``."""
+    stored = pixels.shape[1]
+    cut = stored if stored == side else int(rng.integers(stored * 25 // 32, stored * 31 // 32))
+    top, left = (int(offset) for offset in rng.integers(0, stored - cut + 1, 2))
+    batch = normalised(pixels[:, top : top + cut, left : left + cut], side)
+    return batch.flip(3) if rng.integers(2) else batch
+
+
+def normalised(pixels: Tensor, side: int) -> Tensor:
+    """Float batch ``(n, 3, side, side)`` from uint8 ``(n, height, width, 3)``, ImageNet mean and deviation."""
+    batch = pixels.permute(0, 3, 1, 2).float()
+    if batch.shape[2] != side:
+        batch = F.interpolate(batch, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return ((batch - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+
+
+# A network trained for minutes has channels of much the same range, and 8-bit integers with one scale a tensor serve
+# it well. Networks trained for long do not: their channels' ranges differ many times over, which is what per-channel
+# scales and cross-layer equalisation are for (Nagel et al., "Data-Free Quantization Through Weight Equalization and
+# Bias Correction", ICCV 2019). Spreading is the reverse of equalisation, by powers of two, which floating point
+# multiplies by without error; so the demo weights can tell a careless quantiser from a careful one.
+LARGEST_EXPONENT = (
+    2  # 1 costs ONNX Runtime's default INT8 nothing that 400 images show, 3 half of its accuracy
+)
+
+
+def spread_channels(network: Scarlet, seed: int, largest_exponent: int = LARGEST_EXPONENT) -> None:
+    """Scales each channel between two blocks by a power of two, and undoes it where the channel is read.
+
+    Only the sums that blocks pass on are linear between writing (``bn3``) and reading (``conv1``, or the last
+    convolution). Blocks joined by residuals share one set of scales.
+
+    Args:
+        network: changed in place.
+        seed: of the exponents, which are even over -largest_exponent..largest_exponent.
+        largest_exponent: at most this power of two.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [block for block in network.mb_module if isinstance(block, InvertedResidual)]
+    scales = torch.ones(0)
+    with torch.no_grad():
+        for place, block in enumerate(blocks):
+            if place:
+                block.conv1.weight.div_(scales[None, :, None, None])
+            if not block.residual:
+                width = block.bn3.num_features
+                exponents = torch.randint(
+                    -largest_exponent, largest_exponent + 1, (width,), generator=generator
+                )
+                scales = torch.exp2(exponents.float())
+            block.bn3.weight.mul_(scales)
+            block.bn3.bias.mul_(scales)
+        network.conv_before_pooling[0].weight.div_(scales[None, :, None, None])  # type: ignore[operator]

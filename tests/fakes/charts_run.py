@@ -12,7 +12,8 @@ import pandas as pd
 from report_run import add_samples, case, end, make_run
 
 from bench.analysis.table import load_frame, load_info
-from bench.host.disturbance import Disturbance, RoundState
+from bench.host import WarningKind
+from bench.host.disturbance import RoundState
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.report.charts import Chart, charts
@@ -80,7 +81,7 @@ def fixed_run(path: Path, **fields: Any) -> RunFolder:
         add_times(folder, one, ms * (1.0 + MARGINAL * (batch - 1)), seed)
     folder.write_rounds(
         [
-            RoundState(scenario, round_, 10**9, reasons=(Disturbance.LOAD,) if round_ in DISTURBED else ())
+            RoundState(scenario, round_, 10**9, reasons=(WarningKind.LOAD,) if round_ in DISTURBED else ())
             for scenario in ("latency", "throughput")
             for round_ in range(N_ROUNDS)
         ]

@@ -75,16 +75,16 @@ class _Planter:
 
 def _dali_decodes(**other: Any) -> Patch:
     def patch(dali_graph: Any) -> None:
-        def decoded(encoded: Any, device: str) -> Any:
+        def decoded(encoded: Any, place: Any) -> Any:
             _, fn, types = dali_graph.import_dali()
             how = {"output_type": types.RGB, "adjust_orientation": False}
             how |= {
                 name: getattr(types, value) if name == "output_type" else value
                 for name, value in other.items()
             }
-            return fn.decoders.image(encoded, device=device, **how)
+            return fn.decoders.image(encoded, device="cpu", **how)
 
-        dali_graph._decoded = decoded
+        dali_graph.decoded = decoded
 
     return patch
 
@@ -367,11 +367,10 @@ FAULTS: dict[str, dict[str, Patch]] = {
     },
     "turbo-bgr": {"pipelines.turbo.image": _turbo_decodes_bgr},
     "turbo-bicubic": {"pipelines.turbo.image": _turbo_resizes_bicubic},
-    "turbo-floor-crop": {"pipelines.turbo.image": _floors_crop, "pipelines.turbo.stages": _floors_crop},
+    "turbo-floor-crop": {"pipelines.turbo.image": _floors_crop, "pipelines.turbo.pipeline": _floors_crop},
     "turbo-exif": {"pipelines.turbo.image": _turbo_applies_exif},
     "turbo-mean": {
-        "pipelines.turbo.pipeline": _takes_other_mean("TurboPipeline"),
-        "pipelines.turbo.stages": _takes_other_mean("TurboStages"),
+        "pipelines.turbo.pipeline": _takes_other_mean("TurboPipeline", "TurboStages"),
     },
     "all-bgr": {"pipelines.reference.pipeline": _reference_opens(_bgr)},
     "all-bicubic": {"pipelines.reference.pipeline": _reference_resizes_bicubic},

@@ -11,8 +11,7 @@ from PIL import ImageOps
 
 import pipelines
 from pipelines.base import Batch, PipelineReport, PipelineUnsupported, Preprocess
-from pipelines.reference.pipeline import UnreadableImage, resize_size
-from pipelines.reference.stages import ReferenceStages
+from pipelines.reference.pipeline import ReferenceStages, UnreadableImage, resize_size
 
 
 class Bgr(ReferenceStages):

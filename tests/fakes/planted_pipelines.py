@@ -8,8 +8,7 @@ import signal
 import numpy as np
 
 from pipelines.base import Batch, PipelineUnavailable, PipelineUnsupported
-from pipelines.reference.pipeline import ReferencePipeline
-from pipelines.reference.stages import ReferenceStages
+from pipelines.reference.pipeline import ReferencePipeline, ReferenceStages
 
 
 class BgrStages(ReferenceStages):
@@ -55,7 +54,7 @@ def register() -> None:
     for name, stages in (
         ("Bgr", "planted_pipelines:BgrStages"),
         *(
-            (name, "pipelines.reference.stages:ReferenceStages")
+            (name, "pipelines.reference.pipeline:ReferenceStages")
             for name in ("Twin", "Crashing", "Absent", "Unfit")
         ),
     ):

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from scarlet.fold import fold_batchnorm
-from scarlet.networks import scarlet
+from scarlet.networks import fold_batchnorm, scarlet
 from scarlet.random_weights import calibrate, initialise, noise_batches
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scarlet import zoo
-from scarlet.published import published, rows
+from scarlet.zoo import published, rows
 
 
 def test_every_row_has_plausible_figures_and_a_source() -> None:

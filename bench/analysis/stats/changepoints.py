@@ -31,11 +31,6 @@ class ChangePoint:
     after: float
     p_value: float
 
-    @property
-    def factor(self) -> float:
-        """The new level over the old one."""
-        return self.after / self.before
-
 
 def change_points(values: Sequence[float], materiality: float, seed: int = 0) -> list[ChangePoint]:
     """Lasting changes of level in a series of positive values, such as ratios of successive runs.

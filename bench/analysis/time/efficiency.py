@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.host.peaks import gflop_per_s, peak_percent
 from bench.record.case import Case
 
 
@@ -37,3 +36,25 @@ def _compute_rate(case: Case, columns: Mapping[str, Any]) -> float | None:
         return columns.get("compute_images_per_s")
     median_ns = columns.get("latency_ns_p50")
     return case.batch * case.instances * 1e9 / median_ns if median_ns else None
+
+
+def gflop_per_s(multiply_adds: int, images_per_s: float) -> float:
+    """What a network computes, in 10**9 operations a second; a multiply-add counts as two."""
+    return 2.0 * multiply_adds * images_per_s / 1e9
+
+
+def peak_percent(
+    reached_gflop_per_s: float, precision: str, threads: int, peaks: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """The share of the measured peak in that precision on as many threads; None where it was not measured.
+
+    Args:
+        reached_gflop_per_s: of the row.
+        precision: of the row.
+        threads: that compute at the same time, over all instances.
+        peaks: ``Peak.to_dict()`` of each number of threads that was measured.
+    """
+    for peak in peaks:
+        if peak["threads"] == threads and peak["gflop_per_s"].get(precision):
+            return 100.0 * reached_gflop_per_s / float(peak["gflop_per_s"][precision])
+    return None

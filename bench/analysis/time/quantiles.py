@@ -62,7 +62,7 @@ def _comparison(compared: verdict.Comparison, notes: list[str]) -> dict[str, Any
 def _timing(
     result: CaseResult, samples: pd.DataFrame | None, notes: list[str], info: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from bench.analysis.stats import bootstrap, intervals
+    from bench.analysis.stats import intervals
 
     if samples is None:
         notes.append("its samples are missing from the run's folder")
@@ -82,12 +82,12 @@ def _timing(
         return row | _quantiles(latency_ns, notes) | _besides(result, samples)
     row["n_images"] = n_images
     if min(latency_ns.min(), images.min()) > 0:
-        interval = bootstrap.throughput_interval(images, latency_ns / 1e9)
+        interval = intervals.throughput_interval(images, latency_ns / 1e9)
         if interval is not None:
             row["throughput_images_per_s_low"], row["throughput_images_per_s_high"] = interval
-        elif len(timed) < bootstrap.MIN_PASSES:
+        elif len(timed) < intervals.MIN_PASSES:
             notes.append(
-                f"the interval of a throughput needs {bootstrap.MIN_PASSES} passes, had {len(timed)}"
+                f"the interval of a throughput needs {intervals.MIN_PASSES} passes, had {len(timed)}"
             )
     return row | _parts(result, samples, row.get("throughput_images_per_s"), info)
 

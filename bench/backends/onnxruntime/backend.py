@@ -174,7 +174,7 @@ class OnnxRuntime:
             return {}
         import onnxruntime
 
-        from export.precision.asked import asked_of_onnx
+        from export.precision.audit import requested_by_onnx
 
         provider: Any = PROVIDERS[self._device]
         if self._cuda is not None:
@@ -192,7 +192,7 @@ class OnnxRuntime:
                 raise
             # Not every provider lets its graph be written out; what was timed is not lost for that.
             return {"fallback": f"what its layers computed in could not be read ({error})"}
-        return precision_proof(asked_of_onnx(Path(self._graph.path)), ran)
+        return precision_proof(requested_by_onnx(Path(self._graph.path)), ran)
 
     def close(self) -> None:
         if self._cuda is not None:

@@ -249,9 +249,9 @@ class _Model:
         """What the graph of an INT8 Case asks of each layer; None where all are to run in the Case's precision."""
         if self._case.precision != "int8":
             return None
-        from export.precision.asked import asked_of_openvino
+        from export.precision.audit import requested_by_openvino
 
-        return asked_of_openvino(self._core.read_model(self._path))
+        return requested_by_openvino(self._core.read_model(self._path))
 
 
 def settings(case: Case) -> dict[str, Any]:

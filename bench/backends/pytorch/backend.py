@@ -245,9 +245,9 @@ def shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network with its BatchNorms folded, if the form says so, and what the proof tells of it."""
     if form not in ("tuned", "folded"):
         return network, {"form": form, "batchnorms_folded": 0}
-    from scarlet import fold
+    from scarlet.networks import fold_batchnorm
 
-    folded = fold.fold_batchnorm(network)
+    folded = fold_batchnorm(network)
     return folded.module, {
         "form": form,
         "batchnorms_folded": folded.pairs_folded,

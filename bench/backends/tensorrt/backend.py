@@ -105,14 +105,14 @@ class TensorRt:
         return self._lane.infer_on_device(pixels)
 
     def proof(self) -> dict[str, Any]:
-        from export.precision.asked import asked_of_onnx
+        from export.precision.audit import requested_by_onnx
 
         assert self._engine is not None
         return {
             **self._proof,
             "profile": self._engine.profile,
             "other_batches": self._engine.other_batches,
-            **engine_proof(self._engine.information(), asked_of_onnx(self._onnx), self._case.precision),
+            **engine_proof(self._engine.information(), requested_by_onnx(self._onnx), self._case.precision),
         }
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ def engine_proof(information: str, asked: Mapping[str, str], precision: str) -> 
 
     Args:
         information: JSON of the inspector.
-        asked: type by node, as of ``export.precision.asked.asked_of_onnx``.
+        asked: type by node, as of ``export.precision.audit.requested_by_onnx``.
         precision: of the Case.
 
     Returns:

@@ -147,7 +147,7 @@ def _card(flip: Flip, pictures: Pictures, classes: Sequence[str]) -> Card:
 
 
 def _class_names() -> Sequence[str]:
-    from pipelines.imagenet.wnids import wnids
+    from pipelines.imagenet.find import wnids
 
     return wnids()
 

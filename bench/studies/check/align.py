@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from bench.studies.check.diagnosis import of_labels
 from bench.studies.check.snapshot import NOT_SCORED, Labels, Row, Snapshot, ids_digest
-from pipelines.imagenet.find import Image, find_images, subset
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import Image, find_images, subset, wnids
 from scarlet.errors import BenchError
 
 

@@ -18,7 +18,7 @@ from enum import Enum
 
 import numpy as np
 
-from bench.analysis.stats.bounds import Bound, lower, paired_bound
+from bench.analysis.stats.paired import Bound, lower, paired_bound, wins_and_losses
 from bench.record.case import Case
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels, Row, Snapshot, Timed, array_digest
 from bench.studies.check.tolerances import Config, Tolerance
@@ -123,11 +123,12 @@ def compare(baseline: Labels, current: Labels, labels: Labels) -> Comparison | N
     if not len(truth):
         return None
     was, is_ = before == truth, now == truth
+    wins, losses = wins_and_losses(was, is_)
     return Comparison(
         n=len(truth),
         changed=int(np.count_nonzero(before != now)),
-        wins=int(np.count_nonzero(is_ & ~was)),
-        losses=int(np.count_nonzero(was & ~is_)),
+        wins=wins,
+        losses=losses,
         right=int(np.count_nonzero(is_)),
         newly_unreadable=int(np.count_nonzero((now == UNREADABLE) & (before != UNREADABLE))),
     )

@@ -10,7 +10,7 @@ B 86 (2024), sections 2 and 4; mixtures: Robbins, Ann. Math. Statist. 41 (1970).
 the mean is at least -margin.
 
 The price of looking at will: with nothing changed about 3.9 / margin images pass, where the bound of a fixed number
-(``bench.analysis.stats.bounds``) needs 3.0 / margin. What is not decided after all images stays unresolved: to
+(``bench.analysis.stats.paired``) needs 3.0 / margin. What is not decided after all images stays unresolved: to
 look at the fixed bound
 then would spend the error twice.
 
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.analysis.stats.bounds import paired_bound
+from bench.analysis.stats.paired import paired_bound
 from bench.studies.check import rules
 from bench.studies.check.rules import Comparison, Decision, Verdict, disagreement, points
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels

@@ -13,7 +13,7 @@ from bench.record.case import Status
 from bench.record.run_folder import RUN_INFO
 from bench.report.sentences import records
 from scarlet.errors import BenchError
-from scarlet.published import PublishedRow, published, rows
+from scarlet.zoo import PublishedRow, published, rows
 
 Row = Mapping[str, Any]
 
@@ -188,7 +188,7 @@ def graph_cost(path: Path) -> tuple[int, int | None]:
     import onnx
 
     from bench.studies.profile.model import graph_multiply_adds
-    from export.compare.onnx_values import OnnxValues
+    from export.compare.values import OnnxValues
 
     graph = OnnxValues.load(path)
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

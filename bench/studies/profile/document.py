@@ -210,7 +210,7 @@ def ridge_of(peaks: Sequence[Mapping[str, Any]], precision: str, threads: int) -
     """The ridge point for a precision on as many threads; None where it was not measured.
 
     Args:
-        peaks: as of ``bench.host.peaks.lookup``.
+        peaks: as returned by ``machine.lookup_peaks``.
         precision: of the Case.
         threads: of the Case.
     """

@@ -17,9 +17,9 @@ from bench import host
 from bench.backends.base import Unavailable
 from bench.backends.profiler import CALLS_PER_TURN, Recording
 from bench.backends.profilers import PROFILERS
-from bench.host import peaks as roofline
 from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
+from bench.record.machine import lookup_peaks
 from bench.run.images import choose_images, working
 from bench.run.model_files import CHECK_IMAGES, prepare_files, prepare_request, requirements
 from bench.run.spec import RunSpec
@@ -170,7 +170,7 @@ def join_recording(case: Case, files: Mapping[str, Any], recording: Recording) -
 
 def known_ridge(case: Case) -> Ridge | None:
     """The ridge point of this machine for the Case, where its peaks were measured."""
-    peaks = roofline.lookup(host.fingerprint(host.describe_host()))
+    peaks = lookup_peaks(host.fingerprint(host.describe_host()))
     return ridge_of(peaks, case.precision, case.threads)
 
 

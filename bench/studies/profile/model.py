@@ -17,7 +17,7 @@ from scarlet.errors import BenchError
 if TYPE_CHECKING:
     from torch import nn
 
-    from export.compare.onnx_values import OnnxValues
+    from export.compare.values import OnnxValues
 
 
 def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
@@ -38,7 +38,7 @@ def nodes_of(files: ModelFiles) -> list[ModelNode]:
 
     A graph of lower precision is made from this one and keeps its names.
     """
-    from export.compare.onnx_values import OnnxValues
+    from export.compare.values import OnnxValues
 
     graph = OnnxValues.load(Path(files.onnx))
     if files.state is None:
@@ -63,7 +63,7 @@ def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list
     import numpy as np
 
     from export.compare.pairing import pair_module
-    from export.compare.torch_values import TorchValues
+    from export.compare.values import TorchValues
     from scarlet.cost import measure_cost
 
     calls = TorchValues(module).calls(np.zeros((1, 3, input_size, input_size), np.float32))

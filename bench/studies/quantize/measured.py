@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.analysis.stats import intervals
+from bench.analysis.stats import paired
 from export.precision.recipe import Recipe
 
 BOUND, ESTIMATE = "bound", "estimate"
@@ -59,9 +59,9 @@ class Measured:
         return 100.0 * self.fp32_right / self.n
 
     @property
-    def difference(self) -> intervals.DifferenceInterval:
+    def difference(self) -> paired.DifferenceInterval:
         """Of the two accuracies, with its 95 % interval, as shares: ``stats.paired_difference_interval``."""
-        return intervals.paired_difference_interval(self.wins, self.losses, self.n)
+        return paired.paired_difference_interval(self.wins, self.losses, self.n)
 
     @property
     def order(self) -> tuple[float, ...]:

@@ -46,12 +46,6 @@ class Found:
     notes: list[str] = field(default_factory=list)
     base: Measured | None = None
 
-    def holding(self, margin_percent: float) -> list[Measured]:
-        """Recipes within the margin, the closest to FP32 first."""
-        return sorted(
-            (one for one in self.tried if one.holds(margin_percent)), key=lambda one: one.order, reverse=True
-        )
-
 
 class Search:
     """One search.

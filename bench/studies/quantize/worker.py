@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import pipelines
 from bench.analysis.accuracy.top5 import top_and_margin
+from bench.analysis.stats.paired import wins_and_losses
 from bench.backends import make_backend
 from bench.backends.base import ModelFiles
 from bench.record.case import Case
@@ -170,12 +171,13 @@ class QuantizeWorker:
             (first, margin), proof = self._predict(self._case("int8"), files, name)
         labels, (fp32_first, fp32_margin) = self._sets[name].labels, self._fp32[name]
         right, fp32_right = first == labels, fp32_first == labels
+        wins, losses = wins_and_losses(fp32_right, right)
         counts = proof["asked_counts"]
         figures = {
             "n": len(labels),
             "fp32_right": int(fp32_right.sum()),
-            "wins": int((right & ~fp32_right).sum()),
-            "losses": int((fp32_right & ~right).sum()),
+            "wins": wins,
+            "losses": losses,
             "changed": int((first != fp32_first).sum()),
             "margin_shift": float(np.abs(margin - fp32_margin).mean()),
             "asked": counts.get("int8", 0),

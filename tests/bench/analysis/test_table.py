@@ -9,7 +9,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 
 from bench.analysis.accuracy.scores import FOREIGN_NOTE, RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
-from bench.analysis.stats import bootstrap, intervals
+from bench.analysis.stats import intervals
 from bench.analysis.table import DEMO_NOTE, NEVER_RAN, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
@@ -148,7 +148,7 @@ def test_throughput_has_a_bootstrap_interval(tmp_path):
         end(folder, timed, stage="end_to_end")
     found = rows(folder)
     row = found[enough.case_id]
-    expected = bootstrap.throughput_interval(np.full(30, 4), time_ns / 1e9)
+    expected = intervals.throughput_interval(np.full(30, 4), time_ns / 1e9)
     assert (row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]) == expected
     assert expected.low < row["throughput_images_per_s"] < expected.high
     assert pd.isna(found[few.case_id]["throughput_images_per_s_low"])

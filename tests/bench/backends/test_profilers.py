@@ -22,7 +22,7 @@ from bench.backends.pytorch.profiler import PyTorchProfiler
 from bench.record.case import Case
 from bench.studies.profile import model, worker
 from bench.studies.profile.layers import NETWORK, join, join_modules, short_name
-from export.compare.onnx_values import OnnxValues
+from export.compare.values import OnnxValues
 from pipelines.imagenet.find import Image, find_images
 from scarlet.cost import measure_cost
 from scarlet.errors import BenchError

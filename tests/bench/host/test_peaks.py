@@ -47,13 +47,3 @@ def test_a_type_that_cannot_be_multiplied_has_no_peak(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch, "_int_mm", refuse)
     assert "int8" not in roofline.measure_peak(1, ["int8"], seconds=0.0).gflop_per_s
-
-
-def test_shares_of_the_peak() -> None:
-    # SCARLET-C: 280,082,912 multiply-adds; 100 images a second are 56 GFLOP/s.
-    reached = roofline.gflop_per_s(280_082_912, 100.0)
-    assert reached == pytest.approx(56.0165824)
-    peaks = [{"threads": 2, "gflop_per_s": {"fp32": 112.0331648}, "copy_gbyte_per_s": 10.0}]
-    assert roofline.peak_percent(reached, "fp32", 2, peaks) == pytest.approx(50.0)
-    assert roofline.peak_percent(reached, "fp32", 1, peaks) is None
-    assert roofline.peak_percent(reached, "int8", 2, peaks) is None

@@ -14,7 +14,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 from rich.console import Console
 
 from bench.analysis.columns import REGISTRY
-from bench.analysis.stats import intervals
+from bench.analysis.stats import paired
 from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
@@ -413,7 +413,7 @@ def test_markdown_and_terminal_show_verdicts(tmp_path):
 def test_accuracy_says_what_the_images_can_resolve(folder):
     (table,) = [table for table in fmt.tables(load_frame(folder.path)) if table.title == "Accuracy"]
     # 1 % of 500 images are five: all of them on one side would be missed as often as not. Eight are seen.
-    assert intervals.min_detectable_difference(500, 0.01) is None
+    assert paired.min_detectable_difference(500, 0.01) is None
     assert table.notes == (
         "500 images resolve top-1 differences of 1.6 points or more where two rows differ on 1.6 % of them "
         "(paired, 80 % power)",
@@ -426,7 +426,7 @@ def test_few_images_and_much_disagreement(tmp_path):
         {"top1_percent": 50.0, "n_images": 900, "agreement_percent": 80.0},
         {"top1_percent": None, "n_images": 10, "agreement_percent": 10.0},
     ]
-    points = f"{100 * intervals.min_detectable_difference(900, 0.2):.2g}"
+    points = f"{100 * paired.min_detectable_difference(900, 0.2):.2g}"
     (line,) = sentences.accuracy_lines(rows)
     assert (
         f"900 images resolve top-1 differences of {points} points or more where two rows differ on 20 %"

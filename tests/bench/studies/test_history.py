@@ -58,7 +58,7 @@ def test_a_ratio_is_followed_and_its_change_is_found(twelve: Path) -> None:
     assert [round(point.value, 2) for point in ratios.points] == [0.5] * 6 + [0.6] * 6
     (change,) = ratios.changes
     assert ratios.points[change.index].run == "run-07"
-    assert change.factor == pytest.approx(1.2, rel=1e-3)
+    assert change.after / change.before == pytest.approx(1.2, rel=1e-3)
     assert ratios.baseline_case_id == BASE.case_id
     assert all(point.low is not None and point.low <= point.value <= point.high for point in ratios.points)
     assert ("ratio", BASE) not in found, "the baseline has no ratio to itself"

@@ -250,8 +250,8 @@ def test_it_lies_in_the_store_of_artefacts(tmp_path: Path, monkeypatch: pytest.M
     fresh = replace(result(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"))
     path = noise.save(fresh)
     assert path.parent == tmp_path / "store" / "noise" / "cafe"
-    assert noise.load("cafe") == fresh
-    assert noise.load("beef") is None
+    assert noise.lookup("cafe").result == fresh
+    assert noise.lookup("beef").result is None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"resolution": {}, "measured_at": "x"}'])

@@ -10,7 +10,6 @@ from report_run import add_samples, case, end, make_run
 from bench.analysis.table import load_frame
 from bench.backends.base import ModelFiles
 from bench.host import energy
-from bench.host import peaks as roofline
 from bench.worker.footprint import EnergyAccount, model_file_bytes
 
 
@@ -116,13 +115,3 @@ def test_the_table_has_arithmetic_and_its_share_of_the_peak(tmp_path: Path) -> N
     assert row["gflop_per_s"] == pytest.approx(20.0)
     assert row["peak_percent"] == pytest.approx(50.0)
     assert (row["model_file_bytes"], row["energy_joules_per_image"]) == (7, 0.5)
-
-
-def test_peaks_are_kept_by_host(tmp_path: Path) -> None:
-    assert roofline.lookup("host", tmp_path) == []
-    peak = roofline.Peak(2, {"fp32": 100.0}, 12.0)
-    path = roofline.save([peak], "host", tmp_path)
-    assert roofline.lookup("host", tmp_path) == [peak.to_dict()]
-    path.write_text("[1]")
-    with pytest.warns(UserWarning, match="left out"):
-        assert roofline.lookup("host", tmp_path) == []

@@ -16,7 +16,7 @@ from bench.worker import pixel_parity
 from bench.worker.pixel_parity import Flips, Request, answer, count_flips, predictor
 from pipelines.base import Batch, PipelineReport, PipelineUnavailable, Preprocess
 from pipelines.imagenet.find import Image, find_images
-from pipelines.reference.stages import ReferenceStages
+from pipelines.reference.pipeline import ReferenceStages
 
 SMALL = Preprocess(resize=40, crop=32)
 

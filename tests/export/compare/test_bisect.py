@@ -9,11 +9,9 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export.compare.bisect import bisect, error_table, outputs_at_once
-from export.compare.differences import Tolerance
-from export.compare.onnx_values import OnnxValues
+from export.compare.bisect import Tolerance, bisect, error_table, outputs_at_once
 from export.compare.pairing import BY_NAMES, BY_WEIGHTS, pair_graphs, pair_module
-from export.compare.torch_values import TorchValues
+from export.compare.values import OnnxValues, TorchValues
 from export.compare.weights import compare_graphs, compare_with_module
 from export.onnx import ExportOptions, export_onnx
 from scarlet.errors import BenchError

@@ -5,8 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from export.compare.bisect import IN_ORDER, SUSPECTED, bisect, error_table, outputs_at_once
-from export.compare.differences import Collector, Difference, Tolerance
+from export.compare.bisect import (
+    IN_ORDER,
+    SUSPECTED,
+    Collector,
+    Difference,
+    Tolerance,
+    bisect,
+    error_table,
+    outputs_at_once,
+)
 from export.compare.pairing import Layer
 from scarlet.errors import BenchError
 

@@ -6,17 +6,14 @@ import ast
 import importlib
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.base import PipelineUnavailable, Preprocess
-from pipelines.dali import gpu_graph
 from pipelines.dali import graph as dali_graph
-from pipelines.dali.gpu_graph import Place
-from pipelines.dali.graph import Fed
+from pipelines.dali.graph import Fed, Place
 
 dali = pytest.importorskip("nvidia.dali")
 backend = importlib.import_module("nvidia.dali.backend")
@@ -29,11 +26,9 @@ def no_files() -> Fed:
     raise StopIteration
 
 
-def defined(module: Any = gpu_graph, graph_module: Any = dali_graph) -> dict[str, Any]:
-    """All graphs for a GPU, with their operators made but nothing built; those for the CPU are built."""
-    graph_module.build_graph(no_files, 4, 2)
-    graph_module.build_decoder(no_files, 4, 2)
-    graph_module.build_resizer(no_files, 4, 2)
+def defined(module: Any = dali_graph) -> dict[str, Any]:
+    """All graphs for a GPU, with their operators made but nothing built; that for the CPU is built."""
+    module.build_graph(no_files, 4, 2)
     graphs = {
         "whole": module.whole_graph(no_files, 4, 2, DEFAULT, ON_GPU),
         "decoder": module.decoder(no_files, 4, 2, ON_GPU),
@@ -87,7 +82,7 @@ def test_without_a_driver_building_says_so_in_one_line(what):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(PipelineUnavailable) as raised:
-        gpu_graph.built(defined()[what])
+        dali_graph.built(defined()[what])
     text = str(raised.value)
     assert "CUDA" in text
     assert "scarlet-bench doctor" in text
@@ -106,15 +101,22 @@ def test_the_hand_over_uses_what_dali_has():
 
 # --- every keyword of every operator, misspelt ------------------------------------------------------------------
 
-SOURCES = {module.__name__: Path(module.__file__) for module in (gpu_graph, dali_graph)}
-CALLS = ("Pipeline", "image", "resize", "cast", "crop_mirror_normalize", "external_source", "decoded")
+SOURCE = Path(dali_graph.__file__)
+CALLS = [
+    "Pipeline",
+    "_pipeline",
+    "partial",
+    "decode",
+    "resize",
+    "cast",
+    "crop_mirror_normalize",
+    "external_source",
+]
 
 
-def keywords() -> Iterator[tuple[str, str, int]]:
-    """Module, keyword and its number among all keywords of calls to DALI, found in our own source."""
-    for name, path in SOURCES.items():
-        for number, keyword in enumerate(_keywords(ast.parse(path.read_text()))):
-            yield name, str(keyword.arg), number
+def keywords() -> list[str]:
+    """The keywords of calls to DALI, found in our own source."""
+    return [str(keyword.arg) for keyword in _keywords(ast.parse(SOURCE.read_text()))]
 
 
 def _keywords(tree: ast.AST) -> list[ast.keyword]:
@@ -127,48 +129,36 @@ def _keywords(tree: ast.AST) -> list[ast.keyword]:
     return found
 
 
-def with_misspelt(module: str, number: int) -> tuple[types.ModuleType, types.ModuleType]:
-    """``dali_gpu_graph`` and ``dali_graph`` with one keyword misspelt in one of them."""
-    made: dict[str, types.ModuleType] = {}
-    for name in ("pipelines.dali.graph", "pipelines.dali.gpu_graph"):
-        tree = ast.parse(SOURCES[name].read_text())
-        if name == module:
-            _keywords(tree)[number].arg = "misspelt"
-        made[name] = types.ModuleType(name)
-        made[name].__dict__["__file__"] = str(SOURCES[name])
-        _run(tree, made[name], made.get("pipelines.dali.graph"))
-    return made["pipelines.dali.gpu_graph"], made["pipelines.dali.graph"]
-
-
-def _run(tree: ast.AST, module: types.ModuleType, graph_module: types.ModuleType | None) -> None:
-    before = {name: sys.modules.get(name) for name in (module.__name__, "pipelines.dali.graph")}
-    sys.modules[module.__name__] = module
-    if graph_module is not None:
-        sys.modules["pipelines.dali.graph"] = graph_module
+def with_misspelt(number: int | None = None) -> types.ModuleType:
+    """``pipelines.dali.graph`` with one keyword misspelt."""
+    tree = ast.parse(SOURCE.read_text())
+    if number is not None:
+        _keywords(tree)[number].arg = "misspelt"
+    module = types.ModuleType(dali_graph.__name__)
+    before = sys.modules[module.__name__]
+    sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        exec(compile(tree, str(SOURCES[module.__name__]), "exec"), module.__dict__)  # type: ignore[arg-type]
+        exec(compile(tree, str(SOURCE), "exec"), module.__dict__)
     finally:
-        sys.modules |= {name: known for name, known in before.items() if known is not None}
+        sys.modules[module.__name__] = before
+    return module
 
 
-MISSPELT = list(keywords())
+MISSPELT = keywords()
 
 
 def test_the_walk_finds_our_keywords():
-    names = {keyword for _, keyword, _ in MISSPELT}
-    assert {"jpeg_fancy_upsampling", "hw_decoder_load", "exec_dynamic", "roi_start", "output_layout"} <= names
+    assert {"jpeg_fancy_upsampling", "hw_decoder_load", "exec_dynamic", "roi_start", "output_layout"} <= {
+        *MISSPELT
+    }
 
 
 def test_unchanged_source_is_taken():
-    defined(*with_misspelt("", 0))
+    defined(with_misspelt())
 
 
-@pytest.mark.parametrize(
-    ("module", "number"),
-    [(module, number) for module, _, number in MISSPELT],
-    ids=[f"{module.rpartition('.')[2]}-{keyword}-{number}" for module, keyword, number in MISSPELT],
-)
+@pytest.mark.parametrize("number", range(len(MISSPELT)), ids=lambda number: f"{MISSPELT[number]}-{number}")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_misspelt_keyword_is_refused(module: str, number: int):
+def test_a_misspelt_keyword_is_refused(number: int):
     with pytest.raises((KeyError, TypeError, ValueError, RuntimeError)):
-        defined(*with_misspelt(module, number))
+        defined(with_misspelt(number))

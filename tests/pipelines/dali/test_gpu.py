@@ -11,7 +11,7 @@ import torch
 
 from pipelines import ON_GPU, device, driver, open_pipeline, open_stages
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.dali import gpu, gpu_stages
+from pipelines.dali import gpu, stages
 from pipelines.device import DevicePixels, Filler
 from pipelines.imagenet.find import Image
 from pipelines.parity.differences import TOLERANCES, WHOLE, tolerances_of
@@ -26,7 +26,7 @@ LEVEL = 1 / (255 * min(DEFAULT.std))
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The very code of the GPU pipeline, with the CPU as its device: other kernels, the same graph and hand-over."""
-    for module in (gpu, gpu_stages):
+    for module in (gpu, stages):
         monkeypatch.setattr(module, "usable_gpu", lambda: torch.device("cpu"))
 
 

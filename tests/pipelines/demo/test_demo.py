@@ -15,11 +15,10 @@ import pytest
 from folders import ROOT
 from PIL import Image
 
-from pipelines.demo import file, make
+from pipelines.demo import make
 from pipelines.demo import picture as demo_images
-from pipelines.demo.file import FileKind, class_of, image_bytes
-from pipelines.demo.make import make_demo
-from pipelines.demo.marker import MARKER, UNFINISHED, fingerprint_of
+from pipelines.demo.make import MARKER, UNFINISHED, fingerprint_of, make_demo
+from pipelines.demo.picture import FileKind, class_of, image_bytes
 from scarlet.errors import BenchError
 
 # A fingerprint of the first images of every split; the committed table holds those of the whole sets.
@@ -61,7 +60,7 @@ def test_splits_and_seeds_share_no_image() -> None:
 def test_bytes_do_not_depend_on_the_processor(tmp_path: Path) -> None:
     """The same images without NumPy's, libjpeg-turbo's and glibc's code for newer processors."""
     code = (
-        "import hashlib; from pipelines.demo.file import image_bytes\n"
+        "import hashlib; from pipelines.demo.picture import image_bytes\n"
         f"for split, count in {FIRST_IMAGES!r}.items():\n"
         "    for i in range(count): print(hashlib.sha256(image_bytes(split, 2026, i)).hexdigest())\n"
     )
@@ -104,7 +103,7 @@ def test_label_is_the_place_of_the_wnid(tmp_path: Path) -> None:
 
 
 def test_sizes_and_kinds_vary_like_a_real_set() -> None:
-    kinds = [file.choose_kind(np.random.default_rng(i), "val") for i in range(4000)]
+    kinds = [demo_images.choose_kind(np.random.default_rng(i), "val") for i in range(4000)]
     sizes = Counter((kind.width, kind.height) for kind in kinds)
     assert (75, 56) in sizes
     assert max(kind.width for kind in kinds) == 1600
@@ -130,10 +129,10 @@ def test_stored_as_asked_and_upright_without_exif(
 ) -> None:
     picture = np.zeros((30, 40, 3), np.uint8)
     picture[:15] = 200
-    image = Image.open(io.BytesIO(file.encode(picture, kind)))
+    image = Image.open(io.BytesIO(demo_images.encode(picture, kind)))
     assert image.mode == mode
     assert image.size == (40, 30)
-    assert image.getexif().get(file.EXIF_ORIENTATION) == exif
+    assert image.getexif().get(demo_images.EXIF_ORIENTATION) == exif
     assert bool(image.info.get("progressive")) is progressive
     assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture).mean() < 5
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipelines.imagenet.find import Image, find_images, subset
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import Image, find_images, subset, wnids
 from scarlet.errors import BenchError
 
 TENCH, GOLDFISH, TOILET_TISSUE = "n01440764", "n01443537", "n15075141"

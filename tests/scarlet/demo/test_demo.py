@@ -16,10 +16,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from scarlet import demo
-from scarlet.demo import pictures as demo_pictures
 from scarlet.demo import train
-from scarlet.demo.pictures import Pictures, factors_of, normalised, read_pictures, training_batch
-from scarlet.demo.spread import spread_channels
+from scarlet.demo.train import (
+    Pictures,
+    factors_of,
+    normalised,
+    read_pictures,
+    spread_channels,
+    training_batch,
+)
 from scarlet.errors import BenchError
 from scarlet.networks import scarlet
 
@@ -160,15 +165,13 @@ def test_pictures_are_read_with_their_factors(tmp_path: Path) -> None:
 
 def test_tuning_crops_are_the_reference_pipelines(tmp_path: Path) -> None:
     from pipelines.base import Preprocess
-    from pipelines.demo.file import image_bytes
+    from pipelines.demo.picture import image_bytes
     from pipelines.reference.pipeline import reference_pixels
 
     for index in range(4):
         path = tmp_path / f"{index}.JPEG"
         path.write_bytes(image_bytes("tune", 1, index))
-        np.testing.assert_array_equal(
-            demo_pictures._reference_crop(path), reference_pixels(path, Preprocess())
-        )
+        np.testing.assert_array_equal(train._reference_crop(path), reference_pixels(path, Preprocess()))
 
 
 def test_incomplete_training_set_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,12 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from bench.analysis.accuracy.flips import KINDS, compare, margin_sentence
 from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE, Predicted
-from bench.analysis.stats import intervals
-from bench.analysis.stats.paired import paired, resolvable
+from bench.analysis.stats.paired import (
+    min_detectable_difference,
+    paired,
+    paired_difference_interval,
+    resolvable,
+)
 from scarlet.errors import BenchError
 
 BASE = case(scenario="accuracy")
@@ -131,7 +135,7 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
         assert pair.base_percent == pytest.approx(100 * table[1].sum() / len(common))
         assert pair.other_percent == pytest.approx(100 * table[:, 1].sum() / len(common))
         assert pair.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
-        interval = intervals.paired_difference_interval(pair.wins, pair.losses, len(common))
+        interval = paired_difference_interval(pair.wins, pair.losses, len(common))
         assert (pair.low_points, pair.high_points) == (100 * interval.low, 100 * interval.high)
     flipped = sorted(
         (-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0]
@@ -239,13 +243,13 @@ def test_an_image_counted_twice_is_an_error(which):
 def test_resolvable_is_the_least_that_any_share_as_large_or_larger_allows(n):
     for share in [0.0, *np.geomspace(1e-5, 1.0, 60)]:
         least = resolvable(n, float(share))
-        known = intervals.min_detectable_difference(n, float(share)) if share else None
+        known = min_detectable_difference(n, float(share)) if share else None
         if known is not None:
             assert least == pytest.approx(known)
         else:  # fewer than resolve anything: the smallest share that does is the difference itself
             assert least > share
-            assert intervals.min_detectable_difference(n, least * (1 + 1e-9)) == pytest.approx(least)
-            assert intervals.min_detectable_difference(n, least * (1 - 1e-6)) is None
+            assert min_detectable_difference(n, least * (1 + 1e-9)) == pytest.approx(least)
+            assert min_detectable_difference(n, least * (1 - 1e-6)) is None
 
 
 def test_four_images_resolve_something_and_two_nothing():

@@ -1,4 +1,4 @@
-"""bench.analysis.stats.bootstrap: coverage by seeded simulation, and what must hold for any passes."""
+"""bench.analysis.stats.intervals: coverage by seeded simulation, and what must hold for any passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.analysis.stats import bootstrap
+from bench.analysis.stats import intervals
 
 times = st.lists(st.floats(min_value=0.1, max_value=10.0), min_size=10, max_size=30)
 
@@ -17,7 +17,7 @@ times = st.lists(st.floats(min_value=0.1, max_value=10.0), min_size=10, max_size
 @pytest.fixture
 def quick(monkeypatch):
     """A quarter of the resamples: coverage is a fraction of a point lower, and the test four times as fast."""
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 1000)
+    monkeypatch.setattr(intervals, "RESAMPLES", 1000)
 
 
 def lognormal(sigma):
@@ -38,7 +38,7 @@ def test_coverage_is_within_two_points_or_above(draw, n):
     source, repeats, covered = np.random.default_rng(4), 1500, 0
     for _ in range(repeats):
         images = source.integers(240, 257, n)
-        interval = bootstrap.throughput_interval(images, draw(source, n) * images / 100.0)
+        interval = intervals.throughput_interval(images, draw(source, n) * images / 100.0)
         # The mean time of an image is 1/100: where no end could be named, nothing wrong was said either.
         covered += interval is None or interval.low <= 100.0 <= interval.high
     assert covered / repeats >= 0.93
@@ -46,7 +46,7 @@ def test_coverage_is_within_two_points_or_above(draw, n):
 
 def test_the_same_seed_gives_the_same_interval():
     images, time_s = [256] * 12, np.random.default_rng(0).lognormal(0, 0.1, 12)
-    first, again, other = (bootstrap.throughput_interval(images, time_s, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (intervals.throughput_interval(images, time_s, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert first.low == pytest.approx(other.low, rel=0.02)
 
@@ -55,34 +55,34 @@ def test_the_same_seed_gives_the_same_interval():
 @given(times)
 def test_the_interval_holds_the_throughput_and_scales_with_the_unit(time_s):
     images = np.full(len(time_s), 64)
-    interval = bootstrap.throughput_interval(images, time_s)
+    interval = intervals.throughput_interval(images, time_s)
     if interval is not None:
         assert 0 < interval.low <= 64 * len(time_s) / sum(time_s) * (1 + 1e-9)
         assert interval.high >= 64 * len(time_s) / sum(time_s) * (1 - 1e-9)
-        scaled = bootstrap.throughput_interval(images, np.array(time_s) * 1000)
+        scaled = intervals.throughput_interval(images, np.array(time_s) * 1000)
         assert scaled == (pytest.approx(interval.low / 1000), pytest.approx(interval.high / 1000))
 
 
 def test_more_confidence_is_wider():
     images, time_s = [256] * 20, np.random.default_rng(0).lognormal(0, 0.2, 20)
-    wide, narrow = (bootstrap.throughput_interval(images, time_s, each) for each in (0.99, 0.8))
+    wide, narrow = (intervals.throughput_interval(images, time_s, each) for each in (0.99, 0.8))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_equal_passes_have_an_interval_of_no_width():
-    assert bootstrap.throughput_interval([256] * 10, [2.0] * 10) == (128.0, 128.0)
+    assert intervals.throughput_interval([256] * 10, [2.0] * 10) == (128.0, 128.0)
 
 
 def test_twice_the_images_in_twice_the_time_is_no_spread():
-    low, high = bootstrap.throughput_interval([100, 200] * 5, [1.0, 2.0] * 5)
+    low, high = intervals.throughput_interval([100, 200] * 5, [1.0, 2.0] * 5)
     assert low == pytest.approx(100.0)
     assert high == pytest.approx(100.0)
 
 
 def test_few_passes_have_no_interval():
-    assert bootstrap.throughput_interval([256] * 9, range(1, 10)) is None
+    assert intervals.throughput_interval([256] * 9, range(1, 10)) is None
     # One pass a thousand times as long as the others: nothing bounds the throughput from above.
-    assert bootstrap.throughput_interval([1] * 10, [1.0] * 9 + [1000.0]) is None
+    assert intervals.throughput_interval([1] * 10, [1.0] * 9 + [1000.0]) is None
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_few_passes_have_no_interval():
 )
 def test_what_makes_no_sense_is_refused(images, time_s, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap.throughput_interval(images, time_s)
+        intervals.throughput_interval(images, time_s)

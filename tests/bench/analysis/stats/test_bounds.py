@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.stats.bounds import lower, paired_bound
+from bench.analysis.stats.paired import lower, paired_bound
 
 
 def exact_error(n: int, win: float, loss: float, alpha: float, most: int) -> float:
@@ -42,7 +42,7 @@ def test_the_bound_errs_no_more_often_than_it_says(
 def test_a_wald_interval_would_err_where_few_images_are_discordant() -> None:
     """Why the interval of bench.analysis.stats.intervals is not the gate's: at 4 expected losses and no wins
     it errs twice as often."""
-    from bench.analysis.stats.intervals import paired_difference_interval
+    from bench.analysis.stats.paired import paired_difference_interval
 
     n, loss = 5000, 4 / 5000
     lost = np.arange(30)

@@ -16,15 +16,15 @@ def noisy(*levels: tuple[float, int], seed: int, spread: float = 0.02) -> list[f
 def test_a_step_is_found_where_it_is() -> None:
     (change,) = change_points(noisy((1.0, 8), (1.2, 8), seed=0), 0.03)
     assert change.index == 8
-    assert change.factor == pytest.approx(1.2, rel=0.03)
+    assert change.after / change.before == pytest.approx(1.2, rel=0.03)
     assert change.p_value < 0.01
 
 
 def test_two_steps_and_the_way_back() -> None:
     changes = change_points(noisy((1.0, 12), (1.5, 12), (1.0, 12), seed=1), 0.03)
     assert [change.index for change in changes] == [12, 24]
-    assert changes[0].factor == pytest.approx(1.5, rel=0.05)
-    assert changes[1].factor == pytest.approx(1 / 1.5, rel=0.05)
+    assert changes[0].after / changes[0].before == pytest.approx(1.5, rel=0.05)
+    assert changes[1].after / changes[1].before == pytest.approx(1 / 1.5, rel=0.05)
 
 
 def test_false_alarms_are_as_rare_as_the_level_says() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.weightstats import DescrStatsW
 
-from bench.analysis.stats import intervals
+from bench.analysis.stats import intervals, paired
 
 finite = st.floats(min_value=-1e9, max_value=1e9, allow_nan=False)
 positive = st.floats(min_value=1e-3, max_value=1e9)
@@ -201,26 +201,18 @@ def test_modified_z_when_most_samples_are_equal():
     assert intervals.modified_z_outliers([]) == 0
 
 
-def test_tukey_fences():
-    quartered = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]  # quartiles 3 and 7: fences at 13 and 19
-    assert intervals.tukey_outliers(quartered) == (0, 0)
-    # A tenth and eleventh value move the quartiles to 3.5 and 8.5: fences at 16 and 23.5, -4 and -11.5.
-    assert intervals.tukey_outliers([*quartered, 17.0, 24.0]) == (1, 1)
-    assert intervals.tukey_outliers([]) == (0, 0)
-
-
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar_is_the_two_sided_binomial_test(wins, losses):
     expected = scipy.stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-    assert intervals.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
+    assert paired.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9)
 
 
 def test_mcnemar_by_counting_every_outcome():
     outcomes = [sum(flips) for flips in itertools.product((0, 1), repeat=12)]
     as_extreme = sum(1 for wins in outcomes if abs(wins - 6) >= abs(2 - 6))
-    assert intervals.exact_mcnemar(2, 10) == pytest.approx(as_extreme / 2**12)
+    assert paired.exact_mcnemar(2, 10) == pytest.approx(as_extreme / 2**12)
     with pytest.raises(ValueError, match="negative"):
-        intervals.exact_mcnemar(-1, 3)
+        paired.exact_mcnemar(-1, 3)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +227,7 @@ def test_mcnemar_by_counting_every_outcome():
     ],
 )
 def test_paired_difference_matches_published_examples(wins, losses, n, low, high):
-    difference, found_low, found_high = intervals.paired_difference_interval(wins, losses, n)
+    difference, found_low, found_high = paired.paired_difference_interval(wins, losses, n)
     assert difference == pytest.approx((wins - losses) / n)
     tolerance = 1e-7 if n == 48 else 1e-3
     assert found_low == pytest.approx(low, abs=tolerance)
@@ -245,8 +237,8 @@ def test_paired_difference_matches_published_examples(wins, losses, n, low, high
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500))
 def test_paired_difference_is_odd_and_bounded(wins, losses, others):
     n = max(1, wins + losses + others)
-    _, low, high = intervals.paired_difference_interval(wins, losses, n)
-    _, mirrored_low, mirrored_high = intervals.paired_difference_interval(losses, wins, n)
+    _, low, high = paired.paired_difference_interval(wins, losses, n)
+    _, mirrored_low, mirrored_high = paired.paired_difference_interval(losses, wins, n)
     assert -1 <= low < high <= 1
     assert (low, high) == (pytest.approx(-mirrored_high), pytest.approx(-mirrored_low))
 
@@ -254,7 +246,7 @@ def test_paired_difference_is_odd_and_bounded(wins, losses, others):
 def test_counts_that_do_not_fit_are_refused():
     for wins, losses, n in [(3, 3, 5), (-1, 0, 5), (0, 0, 0)]:
         with pytest.raises(ValueError, match="do not fit"):
-            intervals.paired_difference_interval(wins, losses, n)
+            paired.paired_difference_interval(wins, losses, n)
 
 
 @pytest.mark.parametrize(
@@ -264,13 +256,13 @@ def test_coverage_of_paired_difference_is_within_two_points(n, first, second):
     draws = np.random.default_rng(3).multinomial(n, [first, second, 1 - first - second], 6000)
     covered = 0
     for wins, losses, _ in draws:
-        _, low, high = intervals.paired_difference_interval(int(wins), int(losses), n)
+        _, low, high = paired.paired_difference_interval(int(wins), int(losses), n)
         covered += low <= first - second <= high
     assert 0.93 <= covered / len(draws) <= 0.97
 
 
 def test_min_detectable_difference_solves_connors_equation():
-    difference = intervals.min_detectable_difference(1000, 0.02)
+    difference = paired.min_detectable_difference(1000, 0.02)
     assert difference is not None
     needed = (1.959964 * math.sqrt(0.02) + 0.841621 * math.sqrt(0.02 - difference**2)) ** 2 / difference**2
     assert needed == pytest.approx(1000, rel=1e-5)
@@ -278,11 +270,11 @@ def test_min_detectable_difference_solves_connors_equation():
 
 def test_min_detectable_difference_has_its_power_in_a_simulation():
     n, share = 2000, 0.05
-    difference = intervals.min_detectable_difference(n, share)
+    difference = paired.min_detectable_difference(n, share)
     assert difference is not None
     chances = [(share + difference) / 2, (share - difference) / 2, 1 - share]
     draws = np.random.default_rng(5).multinomial(n, chances, 2000)
-    found = sum(intervals.exact_mcnemar(int(wins), int(losses)) <= 0.05 for wins, losses, _ in draws)
+    found = sum(paired.exact_mcnemar(int(wins), int(losses)) <= 0.05 for wins, losses, _ in draws)
     assert found / len(draws) == pytest.approx(0.80, abs=0.05)  # the exact test is a little conservative
 
 
@@ -290,8 +282,8 @@ def test_min_detectable_difference_has_its_power_in_a_simulation():
 @given(st.integers(50, 50_000), st.floats(0.01, 0.5))
 def test_more_images_resolve_smaller_differences(n, share):
     few, many = (
-        intervals.min_detectable_difference(n, share),
-        intervals.min_detectable_difference(4 * n, share),
+        paired.min_detectable_difference(n, share),
+        paired.min_detectable_difference(4 * n, share),
     )
     if few is not None:
         assert many is not None
@@ -300,12 +292,12 @@ def test_more_images_resolve_smaller_differences(n, share):
 
 
 def test_min_detectable_difference_at_the_edges():
-    assert intervals.min_detectable_difference(1000, 0.0) == 0.0
-    assert intervals.min_detectable_difference(5, 0.1) is None
-    assert intervals.min_detectable_difference(1, 0.5, confidence=0.99, power=0.5) is None
+    assert paired.min_detectable_difference(1000, 0.0) == 0.0
+    assert paired.min_detectable_difference(5, 0.1) is None
+    assert paired.min_detectable_difference(1, 0.5, confidence=0.99, power=0.5) is None
     for n, share in [(0, 0.1), (10, -0.1), (10, 1.5)]:
         with pytest.raises(ValueError, match="make no sense"):
-            intervals.min_detectable_difference(n, share)
+            paired.min_detectable_difference(n, share)
 
 
 @pytest.mark.parametrize("comparisons", [1, 2, 5, 11])
@@ -372,7 +364,7 @@ def test_mcnemar_agrees_with_statsmodels_on_random_tables(seed):
     source = np.random.default_rng(100 + seed)
     for wins, losses, n in _random_tables(seed):
         expected = mcnemar(_two_by_two(source, wins, losses, n), exact=True).pvalue
-        assert intervals.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9, abs=1e-300), (
+        assert paired.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9, abs=1e-300), (
             wins,
             losses,
         )
@@ -383,7 +375,7 @@ def test_mcnemar_agrees_with_statsmodels_on_random_tables(seed):
 def test_paired_interval_agrees_with_statsmodels_and_scipy_on_random_tables(seed, confidence):
     """Bonett and Price: the z interval of the mean of the paired differences, after one win and one loss more."""
     for wins, losses, n in _random_tables(10 + seed):
-        found = intervals.paired_difference_interval(wins, losses, n, confidence)
+        found = paired.paired_difference_interval(wins, losses, n, confidence)
         weights = np.array([wins + 1, losses + 1, n - wins - losses], dtype=float)
         values = np.array([1.0, -1.0, 0.0])
         differences = np.repeat(values, weights.astype(int))
@@ -404,7 +396,7 @@ def test_min_detectable_difference_agrees_with_statsmodels_on_random_tables(conf
     asked = 0
     for wins, losses, n in _random_tables(20):
         share = (wins + losses) / n
-        difference = intervals.min_detectable_difference(n, share, confidence, power) if share else None
+        difference = paired.min_detectable_difference(n, share, confidence, power) if share else None
         if difference is None or difference == share:
             continue
         asked += 1

@@ -184,9 +184,9 @@ def test_int8_that_computes_in_float_is_a_fallback(
     gpu: FakeCuda, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.backends.precision import Layer
-    from export.precision import asked
+    from export.precision import audit
 
-    monkeypatch.setattr(asked, "asked_of_onnx", lambda path: {"conv": "int8"})
+    monkeypatch.setattr(audit, "requested_by_onnx", lambda path: {"conv": "int8"})
     providers: list[Any] = []
 
     def final(module: Any, graph: str, options: Any, given: Any) -> list[Layer]:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from onnxruntime_wheel import VERSION, ask
 
 from bench.backends.onnxruntime.cuda import PROVIDER
-from export.precision.asked import asked_of_onnx
+from export.precision.audit import requested_by_onnx
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +114,7 @@ def test_int8_is_computed_in_float_and_fp16_in_float16(graphs: dict[str, str]) -
     )
     assert half["layers"] == {"Conv float16": 78, "Gemm float16": 1}
     assert int8["layers"] == {"Conv float32": 78, "Gemm float32": 1}
-    assert set(asked_of_onnx(Path(graphs["symmetric"])).values()) == {"int8"}
+    assert set(requested_by_onnx(Path(graphs["symmetric"])).values()) == {"int8"}
 
 
 def test_a_node_without_a_cuda_kernel_is_refused_by_name(tmp_path: Path) -> None:

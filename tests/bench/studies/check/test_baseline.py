@@ -17,8 +17,7 @@ from bench.record.case import Status
 from bench.studies.check import baseline
 from bench.studies.check.align import aligned
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Snapshot, of_run
-from pipelines.imagenet.find import DEMO_MARKER, find_images, subset
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import DEMO_MARKER, find_images, subset, wnids
 from scarlet.errors import BenchError
 
 

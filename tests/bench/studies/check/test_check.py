@@ -27,8 +27,7 @@ from bench.studies.check.rows import Order, judge
 from bench.studies.check.rules import Verdict
 from bench.studies.check.snapshot import UNREADABLE, Row, Snapshot, Timed
 from bench.studies.check.tolerances import load
-from pipelines.imagenet.find import Image, find_images, subset
-from pipelines.imagenet.wnids import wnids
+from pipelines.imagenet.find import Image, find_images, subset, wnids
 from scarlet.errors import BenchError
 
 CONFIG = load()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from report_run import case
 from snapshots import accuracy_case, row, snapshot
 
-from bench.analysis.stats.bounds import lower
+from bench.analysis.stats.paired import lower
 from bench.studies.check import rules
 from bench.studies.check.rules import (
     Comparison,

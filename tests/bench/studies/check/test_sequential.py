@@ -43,7 +43,7 @@ def test_at_the_boundary_it_errs_in_five_of_a_hundred_at_most_however_often_it_l
 
 def test_a_fixed_bound_looked_at_all_the_time_would_err_more_often() -> None:
     """Why a method of its own is needed: the bound of a fixed number, asked for at every hundredth image."""
-    from bench.analysis.stats.bounds import lower
+    from bench.analysis.stats.paired import lower
 
     margin, seen = 0.004, np.arange(1, LENGTH + 1)
     passed = sum(

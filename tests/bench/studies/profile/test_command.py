@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from bench import cli
-from bench.host import peaks
 from bench.record.case import Case
 from bench.studies.profile import drive
 from bench.worker import channel
@@ -48,7 +47,7 @@ def test_a_profile_in_json_and_in_files(
     profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(peaks, "lookup", lambda fingerprint: [PEAK])
+    monkeypatch.setattr("bench.studies.profile.drive.lookup_peaks", lambda fingerprint: [PEAK])
     out = tmp_path / "new" / "profile"
     words = ["--model", f"onnx:{tiny_graph}", "--threads", "1", "--repeats", "5", "--batch", "2"]
     code, said, _ = profile(*words, "--json", "--out", str(out))
@@ -71,7 +70,7 @@ def test_a_profile_for_people(
     profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr(peaks, "lookup", lambda fingerprint: [])
+    monkeypatch.setattr("bench.studies.profile.drive.lookup_peaks", lambda fingerprint: [])
     out = tmp_path / "profile"
     words = ["--model", f"onnx:{tiny_graph}", "--backend", "openvino", "--threads", "1", "--repeats", "5"]
     code, said, _ = profile(*words, "--top", "1", "--by", "block", "--out", str(out))

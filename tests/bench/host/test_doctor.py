@@ -1,4 +1,4 @@
-"""Which versions of driver, CUDA and GPU packages fit together: ``bench.host.gpu_versions``."""
+"""Which versions of driver, CUDA and GPU packages fit together: ``bench.host.doctor``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import host
-from bench.host import gpu_versions
-from bench.host.gpu_versions import Fit, fitting, installed
+from bench.host.doctor import GPU_PACKAGES, Check, _written, fitting, installed
 
 # What `make setup` installs beside a GPU.
 GOOD: dict[str, str | None] = {
@@ -27,7 +26,7 @@ GOOD: dict[str, str | None] = {
 }
 
 
-def wrong(versions: dict[str, str | None]) -> list[Fit]:
+def wrong(versions: dict[str, str | None]) -> list[Check]:
     return [fit for fit in fitting(versions) if fit.advice]
 
 
@@ -134,14 +133,14 @@ def test_versions_are_read_without_importing_what_they_belong_to(
     )
     (torch / "capi" / "info.py").write_text("package_name = 'x'\ncuda_version = \"12.8\"\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert gpu_versions._written("madeuptorch", "version.py", "cuda") == "13.0"
-    assert gpu_versions._written("madeuptorch", "version.py", "hip") is None
-    assert gpu_versions._written("madeuptorch", "capi/info.py", "cuda_version") == "12.8"
-    assert gpu_versions._written("madeuptorch", "none.py", "cuda") is None
-    assert gpu_versions._written("nosuchpackage", "version.py", "cuda") is None
+    assert _written("madeuptorch", "version.py", "cuda") == "13.0"
+    assert _written("madeuptorch", "version.py", "hip") is None
+    assert _written("madeuptorch", "capi/info.py", "cuda_version") == "12.8"
+    assert _written("madeuptorch", "none.py", "cuda") is None
+    assert _written("nosuchpackage", "version.py", "cuda") is None
     monkeypatch.setitem(sys.modules, "halfremoved", types.ModuleType("halfremoved"))
     sys.modules["halfremoved"].__spec__ = None
-    assert gpu_versions._written("halfremoved", "version.py", "cuda") is None
+    assert _written("halfremoved", "version.py", "cuda") is None
     assert "madeuptorch" not in sys.modules
 
 
@@ -157,7 +156,7 @@ def test_what_is_installed_here() -> None:
 
 
 def test_doctor_shows_them_where_a_driver_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packages = {name: GOOD.get(name) for name in gpu_versions.PACKAGES} | {"onnxruntime": "1.31.1"}
+    packages = {name: GOOD.get(name) for name in GPU_PACKAGES} | {"onnxruntime": "1.31.1"}
     shown = {check.check for check in host.doctor(tmp_path, packages, 0)}
     assert "driver and CUDA" not in shown
     described = {"driver": "580.1", "gpus": [{"name": "G", "compute_capability": "9.0"}], "reason": None}

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from precision_graphs import images, saved, small
 
-from export.precision.asked import asked_of_onnx, asked_of_openvino
+from export.precision.audit import requested_by_onnx, requested_by_openvino
 from export.precision.calibration import CalibrationSet
 from export.precision.lower import make_typed
 from export.precision.recipe import Recipe, default_recipe
@@ -30,16 +30,16 @@ def heavy(tmp_path):
 
 
 def test_fp32_and_fp16_graphs_ask_for_the_type_of_their_weights(tmp_path, heavy):
-    assert asked_of_onnx(saved(tmp_path, small())) == dict.fromkeys(heavy, "float32")
-    assert asked_of_onnx(made(tmp_path, default_recipe("fp16"))) == dict.fromkeys(heavy, "float16")
-    assert asked_of_onnx(made(tmp_path, default_recipe("bf16"))) == dict.fromkeys(heavy, "bfloat16")
+    assert requested_by_onnx(saved(tmp_path, small())) == dict.fromkeys(heavy, "float32")
+    assert requested_by_onnx(made(tmp_path, default_recipe("fp16"))) == dict.fromkeys(heavy, "float16")
+    assert requested_by_onnx(made(tmp_path, default_recipe("bf16"))) == dict.fromkeys(heavy, "bfloat16")
 
 
 @pytest.mark.parametrize("dialect", ["ort", "symmetric"])
 def test_layers_behind_pairs_are_asked_for_in_int8_and_those_left_out_are_not(tmp_path, heavy, dialect):
     recipe = Recipe("int8", dialect, per_channel=True, exclude=(heavy[1],))
     expected = {heavy[0]: "int8", heavy[1]: "float32", heavy[2]: "int8"}
-    assert asked_of_onnx(made(tmp_path, recipe)) == expected
+    assert requested_by_onnx(made(tmp_path, recipe)) == expected
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -51,5 +51,5 @@ def test_openvino_models_from_either_format_ask_for_the_same(tmp_path, heavy, di
 
     recipe = Recipe("int8", dialect, exclude=(heavy[1],))
     model = import_openvino().Core().read_model(made(tmp_path, recipe))
-    asked = {name.split("/Without")[0]: type_ for name, type_ in asked_of_openvino(model).items()}
+    asked = {name.split("/Without")[0]: type_ for name, type_ in requested_by_openvino(model).items()}
     assert asked == {heavy[0]: "int8", heavy[1]: "float32", heavy[2]: "int8"}

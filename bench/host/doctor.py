@@ -1,5 +1,6 @@
-"""Which versions of the driver, CUDA and the GPU packages fit together, and the one line that mends those that do not.
+"""What ``scarlet-bench doctor`` says of a machine: what is there, what fits together, and what may disturb.
 
+Of the driver, CUDA and the GPU packages it says which versions do not fit together, and the one line that mends those.
 ``fitting`` is a function of plain texts; ``installed`` collects them without importing what they belong to.
 """
 
@@ -7,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench.host.machine import package_versions
+from bench.host.counters import ROOT
+from bench.host.judgements import UNKNOWN, Facts, findings
+from bench.host.machine import WATCH_SECONDS, describe_host, package_versions
 
 Versions = Mapping[str, str | None]
 
@@ -26,7 +30,7 @@ CUDNN_OF_ORT = "9"
 
 SETUP = "make clean setup"
 
-PACKAGES = (
+GPU_PACKAGES = (
     "torch",
     "onnxruntime",
     "onnxruntime-gpu",
@@ -43,26 +47,97 @@ PACKAGES = (
 )
 
 
-class Fit(NamedTuple):
-    """One line of ``scarlet-bench doctor``: what was looked at and found; no ``advice`` where nothing is wrong."""
+@dataclass(frozen=True)
+class Check:
+    """One line of ``scarlet-bench doctor``. ``state`` is ``ok``, ``warn`` or ``bad``."""
 
     check: str
+    state: str
     text: str
     advice: str = ""
 
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+def warned(check: str, text: str, advice: str = "") -> Check:
+    """A line that warns where there is advice."""
+    return Check(check, "warn" if advice else "ok", text, advice)
+
+
+def doctor(
+    root: Path = ROOT,
+    packages: Mapping[str, str | None] | None = None,
+    watch_seconds: float = WATCH_SECONDS,
+) -> list[Check]:
+    """Everything worth knowing before a measurement, good or not, for the command line.
+
+    Args:
+        root: where ``proc``, ``sys`` and ``etc`` are.
+        packages: as returned by ``package_versions``; looked up where None.
+        watch_seconds: how long to watch what other programs do.
+    """
+    host = describe_host(root, watch_seconds)
+    facts = Facts(host, package_versions() if packages is None else packages, ("cpu",), None)
+    checks = [
+        Check(
+            "python", "ok", f"{host['python']} on {host['os'] or UNKNOWN}, kernel {host['kernel'] or UNKNOWN}"
+        ),
+        Check(
+            "processor",
+            "ok",
+            f"{host['cpu_model'] or UNKNOWN}; {' '.join(host['cpu_flags'] or ()) or UNKNOWN}",
+        ),
+        Check("container", "ok", host["container"] or "no sign of one"),
+        _gpu_check(host["nvidia"]),
+        *_package_checks(facts.packages),
+        *fitting({**installed(host["nvidia"]), **facts.packages}),
+    ]
+    judged = (warned(kind.value.replace("_", " "), *finding) for kind, finding in findings(facts))
+    return [*checks, *judged]
+
+
+def _gpu_check(nvidia: Mapping[str, Any]) -> Check:
+    if nvidia["reason"]:
+        return Check("NVIDIA GPU", "ok", f"none: {nvidia['reason']}")
+    names = ", ".join(gpu["name"] or UNKNOWN for gpu in nvidia["gpus"])
+    return Check("NVIDIA GPU", "ok", f"{names}; driver {nvidia['driver']}")
+
+
+def _package_checks(packages: Mapping[str, str | None]) -> list[Check]:
+    """PyTorch is a must; a runtime and a fast pipeline are worth having."""
+    packages_by_use = (
+        ("PyTorch", "bad", ("torch",), "pip install torch"),
+        ("ONNX Runtime", "warn", ("onnxruntime", "onnxruntime-gpu"), "pip install onnxruntime"),
+        ("DALI", "warn", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pip install nvidia-dali-cuda130"),
+    )
+    checks = []
+    for title, missing, names, advice in packages_by_use:
+        versions = [f"{name} {packages[name]}" for name in names if packages.get(name)]
+        checks.append(
+            Check(title, "ok", ", ".join(versions))
+            if versions
+            else Check(title, missing, "not installed", advice)
+        )
+    return checks
+
+
+# --- versions that fit together -----------------------------------------------------------------------------
+
 
 def installed(nvidia: Mapping[str, Any]) -> dict[str, str | None]:
-    """What is here, None where it is not: ``PACKAGES`` by name, and the following.
+    """What is here, None where it is not: ``GPU_PACKAGES`` by name, and the following.
 
     ``driver``; ``compute_capability`` (of the weakest GPU); ``torch_cuda`` and ``onnxruntime_cuda``, the CUDA
     versions that these were built for.
 
     Args:
-        nvidia: as of ``gpu_state.describe_gpus``.
+        nvidia: as returned by ``gpu_state.describe_gpus``.
     """
     capabilities = [gpu.get("compute_capability") for gpu in nvidia.get("gpus") or ()]
     return {
-        **package_versions(PACKAGES),
+        **package_versions(GPU_PACKAGES),
         "driver": nvidia.get("driver"),
         "compute_capability": min((c for c in capabilities if c), key=_numbers, default=None),
         "torch_cuda": _written("torch", "version.py", "cuda"),
@@ -86,27 +161,27 @@ def _written(package: str, file: str, name: str) -> str | None:
     return None
 
 
-def fitting(versions: Versions) -> list[Fit]:
+def fitting(versions: Versions) -> list[Check]:
     """What fits together and what does not, in the order in which it is to be mended.
 
     Args:
-        versions: as of ``installed``; what is left out counts as absent.
+        versions: as returned by ``installed``; what is left out counts as absent.
 
     Returns:
         nothing on a machine without a driver.
     """
     if not versions.get("driver"):
         return []
-    return [fit for judge in JUDGES for fit in judge(versions)]
+    return [check for judge in VERSION_JUDGES for check in judge(versions)]
 
 
 # --- one judgement each -------------------------------------------------------------------------------------
 
 
-def _driver(versions: Versions) -> Iterator[Fit]:
+def _driver(versions: Versions) -> Iterator[Check]:
     """The driver against the newest CUDA that a package was built for."""
     driver = str(versions["driver"])
-    wanted = {
+    built_for = {
         name: major
         for name, version in (
             ("PyTorch", versions.get("torch_cuda")),
@@ -116,67 +191,67 @@ def _driver(versions: Versions) -> Iterator[Fit]:
         )
         if (major := _major(version)) in OLDEST_DRIVER
     }
-    text = f"driver {driver}; built for CUDA: {_listed(wanted) or 'nothing'}"
-    too_new = [major for major in wanted.values() if _numbers(driver) < (OLDEST_DRIVER[major],)]
+    text = f"driver {driver}; built for CUDA: {_listed(built_for) or 'nothing'}"
+    too_new = [major for major in built_for.values() if _numbers(driver) < (OLDEST_DRIVER[major],)]
     if not too_new:
-        yield Fit("driver and CUDA", text)
+        yield warned("driver and CUDA", text)
         return
     major = max(too_new, key=int)
-    who = " and ".join(name for name, of in wanted.items() if of == major)
-    yield Fit(
+    who = " and ".join(name for name, of in built_for.items() if of == major)
+    yield warned(
         "driver and CUDA",
         f"{text}: CUDA {major} needs driver {OLDEST_DRIVER[major]} or newer",
         f"Install driver {OLDEST_DRIVER[major]} or newer, or builds of {who} for an older CUDA.",
     )
 
 
-def _torch(versions: Versions) -> Iterator[Fit]:
+def _torch(versions: Versions) -> Iterator[Check]:
     torch, cuda = versions.get("torch"), versions.get("torch_cuda")
     if torch is None:
         return  # doctor says so elsewhere
     if cuda is None:
-        yield Fit(
+        yield warned(
             "PyTorch on the GPU",
             f"torch {torch} is a CPU build, and here is a GPU",
             f"Install the CUDA build: {SETUP}.",
         )
     else:
-        yield Fit("PyTorch on the GPU", f"torch {torch} for CUDA {cuda}")
+        yield warned("PyTorch on the GPU", f"torch {torch} for CUDA {cuda}")
 
 
-def _onnxruntime(versions: Versions) -> Iterator[Fit]:
+def _onnxruntime(versions: Versions) -> Iterator[Check]:
     cpu, gpu = versions.get("onnxruntime"), versions.get("onnxruntime-gpu")
     check = "ONNX Runtime on the GPU"
     if cpu and gpu:
-        yield Fit(
+        yield warned(
             check,
             f"onnxruntime {cpu} and onnxruntime-gpu {gpu} overwrite each other's files",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
         return
     if cpu:
-        yield Fit(
+        yield warned(
             check,
             f"onnxruntime {cpu} computes on the CPU alone",
             "pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
         )
         return
     if not gpu:
-        yield Fit(check, "onnxruntime-gpu is not installed", "pip install onnxruntime-gpu")
+        yield warned(check, "onnxruntime-gpu is not installed", "pip install onnxruntime-gpu")
         return
     cuda, of_torch = versions.get("onnxruntime_cuda"), versions.get("torch_cuda")
     text = f"onnxruntime-gpu {gpu} for CUDA {cuda or '?'}"
     if cuda and of_torch and _major(cuda) != _major(of_torch):
-        yield Fit(
+        yield warned(
             check,
             f"{text}, and PyTorch, whose CUDA libraries it uses, for CUDA {of_torch}",
             f"Take both for one CUDA: {SETUP}.",
         )
     else:
-        yield Fit(check, text)
+        yield warned(check, text)
 
 
-def _cudnn(versions: Versions) -> Iterator[Fit]:
+def _cudnn(versions: Versions) -> Iterator[Check]:
     """PyTorch brings cuDNN along; ONNX Runtime loads that."""
     names = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
     found = {name: version for name in names if (version := versions.get(name))}
@@ -186,22 +261,22 @@ def _cudnn(versions: Versions) -> Iterator[Fit]:
     # Packages number cuDNN 9.20 as 9.20.0.48.
     wrong = [version for version in found.values() if _major(version) != CUDNN_OF_ORT]
     if wrong and versions.get("onnxruntime-gpu"):
-        yield Fit(
+        yield warned(
             "cuDNN", f"{text}; ONNX Runtime needs cuDNN {CUDNN_OF_ORT}", f"Take a newer PyTorch: {SETUP}."
         )
     else:
-        yield Fit("cuDNN", text)
+        yield warned("cuDNN", text)
 
 
-def _tensorrt(versions: Versions) -> Iterator[Fit]:
+def _tensorrt(versions: Versions) -> Iterator[Check]:
     version = _tensorrt_version(versions)
     if version is None:
-        yield Fit("TensorRT", "not installed: its rows will be unavailable")
+        yield warned("TensorRT", "not installed: its rows will be unavailable")
         return
     cuda, of_torch = _tensorrt_cuda(versions), versions.get("torch_cuda")
     text = f"TensorRT {version}" + (f" for CUDA {cuda}" if cuda else "")
     if cuda and of_torch and _major(of_torch) != cuda:
-        yield Fit(
+        yield warned(
             "TensorRT",
             f"{text}, and PyTorch, which shares its memory with it, for CUDA {of_torch}",
             f"pip uninstall -y tensorrt-cu{cuda} && pip install tensorrt-cu{_major(of_torch)}",
@@ -212,26 +287,26 @@ def _tensorrt(versions: Versions) -> Iterator[Fit]:
         text += (
             "; ONNX Runtime's provider for it, which is not used here, would need `pip install 'tensorrt<11'`"
         )
-    yield Fit("TensorRT", text)
+    yield warned("TensorRT", text)
 
 
-def _dali(versions: Versions) -> Iterator[Fit]:
+def _dali(versions: Versions) -> Iterator[Check]:
     names = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
     found = {name: version for name in names if (version := versions.get(name))}
     text = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
-        yield Fit(
+        yield warned(
             "DALI on the GPU",
             f"{text} overwrite each other's files",
             f"pip uninstall -y {' '.join(found)} && pip install {names[0]}",
         )
     elif found:
-        yield Fit("DALI on the GPU", text)
+        yield warned("DALI on the GPU", text)
     else:
-        yield Fit("DALI on the GPU", "not installed: no decoding on the GPU", f"pip install {names[0]}")
+        yield warned("DALI on the GPU", "not installed: no decoding on the GPU", f"pip install {names[0]}")
 
 
-def _capability(versions: Versions) -> Iterator[Fit]:
+def _capability(versions: Versions) -> Iterator[Check]:
     capability = versions.get("compute_capability")
     if not capability:
         return
@@ -242,16 +317,16 @@ def _capability(versions: Versions) -> Iterator[Fit]:
     ]
     text = f"compute capability {capability}"
     if of_13 and _numbers(capability) < LEAST_CAPABILITY_OF_13:
-        yield Fit(
+        yield warned(
             "GPU and CUDA",
             f"{text}; builds for CUDA 13 need 7.5",
             f"Install builds of {' and '.join(of_13)} for CUDA 12.",
         )
     else:
-        yield Fit("GPU and CUDA", text)
+        yield warned("GPU and CUDA", text)
 
 
-JUDGES: tuple[Callable[[Versions], Iterator[Fit]], ...] = (
+VERSION_JUDGES: tuple[Callable[[Versions], Iterator[Check]], ...] = (
     _driver,
     _capability,
     _torch,
@@ -266,7 +341,7 @@ JUDGES: tuple[Callable[[Versions], Iterator[Fit]], ...] = (
 
 
 def _tensorrt_version(versions: Versions) -> str | None:
-    """Its version as of whichever package is there: the plain one only leads to the others."""
+    """Its version by whichever package is there: the plain one only leads to the others."""
     names = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
     return next((version for name in names if (version := versions.get(name))), None)
 
@@ -285,8 +360,8 @@ def _dali_cuda(versions: Versions) -> str | None:
     return None
 
 
-def _listed(wanted: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {major}" for name, major in wanted.items())
+def _listed(built_for: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {major}" for name, major in built_for.items())
 
 
 def _numbers(version: str) -> tuple[int, ...]:
