@@ -34,16 +34,6 @@ class ModelUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Published:
-    """What the paper's table states (arXiv 1908.06022): millions as printed, accuracies in percent."""
-
-    multiply_adds_millions: float
-    parameters_millions: float
-    top1_percent: float
-    top5_percent: float
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """A model's name and what it wants to be fed.
 
@@ -56,7 +46,6 @@ class ModelSpec:
         interpolation: ``bilinear`` or ``bicubic``.
         mean: per channel, RGB, on the 0..1 scale.
         std: per channel, RGB, on the 0..1 scale.
-        published: figures of the paper, or ``None``.
         path: the file of an ``onnx:`` model, or ``None``.
     """
 
@@ -68,7 +57,6 @@ class ModelSpec:
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    published: Published | None = None
     path: str | None = None
 
 
@@ -89,16 +77,12 @@ class Built:
     weights_sha256: str
 
 
-_SCARLET = {
-    "scarlet_a": Published(365, 6.7, 76.9, 93.4),
-    "scarlet_b": Published(329, 6.5, 76.3, 93.0),
-    "scarlet_c": Published(280, 6.0, 75.6, 92.6),
-}
+_SCARLET = ("scarlet_a", "scarlet_b", "scarlet_c")
 
 
 def names() -> tuple[str, ...]:
     """The models known by name. ``timm/<name>`` and ``onnx:<file>`` are understood besides."""
-    return tuple(_SCARLET)
+    return _SCARLET
 
 
 def resolve(name: str) -> ModelSpec:
@@ -124,7 +108,7 @@ def resolve(name: str) -> ModelSpec:
     canonical = lower.replace("-", "_")
     if canonical not in _SCARLET:
         raise unknown_name("model", text, (*names(), "timm/<name>", "onnx:<file>"))
-    return ModelSpec(name=canonical, kind="scarlet", published=_SCARLET[canonical])
+    return ModelSpec(name=canonical, kind="scarlet")
 
 
 def complete(spec: ModelSpec) -> ModelSpec:
@@ -256,7 +240,7 @@ DATA = Path(__file__).with_name("published.yaml")
 
 
 @dataclass(frozen=True)
-class PublishedRow:
+class Published:
     """One row: millions as printed, accuracies in percent on ILSVRC2012's validation images.
 
     Attributes:
@@ -279,14 +263,14 @@ class PublishedRow:
 
 
 @lru_cache(maxsize=1)
-def rows() -> tuple[PublishedRow, ...]:
+def rows() -> tuple[Published, ...]:
     """All rows, in the order of the file."""
     import yaml
 
     data: Mapping[str, Any] = yaml.safe_load(DATA.read_text(encoding="utf-8"))
-    return tuple(PublishedRow(**row) for row in data["published"])
+    return tuple(Published(**row) for row in data["published"])
 
 
-def published(model: str) -> PublishedRow | None:
+def published(model: str) -> Published | None:
     """What is published of a model by its canonical name, such as ``scarlet_c``; None where nothing is known."""
     return next((row for row in rows() if row.model and row.model == model), None)

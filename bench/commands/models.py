@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from dataclasses import asdict
 
 import typer
 
@@ -16,7 +16,8 @@ def models(as_json: Json = False) -> None:
 
     specs = [zoo.resolve(name) for name in zoo.names()]
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(spec) for spec in specs]))
+        published = {row.model: asdict(row) for row in zoo.rows()}
+        typer.echo(json.dumps([{**asdict(spec), "published": published.get(spec.name)} for spec in specs]))
         return
     for spec in specs:
         typer.echo(spec.name)

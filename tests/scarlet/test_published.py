@@ -19,18 +19,16 @@ def test_every_row_has_plausible_figures_and_a_source() -> None:
         assert "arXiv" in row.source
 
 
-@pytest.mark.parametrize("name", zoo.names())
-def test_the_figures_of_scarlet_are_those_that_the_zoo_knows(name: str) -> None:
-    row, known = published(name), zoo.resolve(name).published
+def test_the_figures_of_scarlet_are_those_of_its_paper() -> None:
+    row = published("scarlet_c")
     assert row is not None
-    assert known is not None
     assert (row.multiply_adds_millions, row.parameters_millions, row.top1_percent, row.top5_percent) == (
-        known.multiply_adds_millions,
-        known.parameters_millions,
-        known.top1_percent,
-        known.top5_percent,
+        280,
+        6,
+        75.6,
+        92.6,
     )
-    assert "1908.06022" in row.source
+    assert all("1908.06022" in published(name).source for name in zoo.names())  # type: ignore[union-attr]
 
 
 def test_every_model_that_is_named_can_be_named_on_the_command_line() -> None:

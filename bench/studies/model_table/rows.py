@@ -13,7 +13,7 @@ from bench.record.case import Status
 from bench.record.run_folder import RUN_INFO
 from bench.report.sentences import records
 from scarlet.errors import BenchError
-from scarlet.zoo import PublishedRow, published, rows
+from scarlet.zoo import Published, published, rows
 
 Row = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ class FieldRow:
     weights: str = ""
     parameters: int | None = None
     multiply_adds: int | None = None
-    published: PublishedRow | None = None
+    published: Published | None = None
     top1_percent: float | None = None
     top5_percent: float | None = None
     n_images: int | None = None
