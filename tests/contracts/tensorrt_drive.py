@@ -185,7 +185,7 @@ def walk_package(module: Any, folder: Path) -> None:
 
 
 def walk_export(module: Any, folder: Path) -> None:
-    """Builds plans with ``export.tensorrt.plan``, well and badly."""
+    """Builds plans with ``export.tensorrt.builder``, well and badly."""
     graph, target = small_graph(folder / "g.onnx"), folder / "g.plan"
     timing = folder / "timing" / "t.cache"
     fake.reset()
@@ -235,10 +235,10 @@ def walk_export(module: Any, folder: Path) -> None:
 
 def plan_file(folder: Path, batch: str | int = "batch", **other: Any) -> tuple[Path, Path]:
     """A graph, and a plan of it for batches up to 4, built over the fake."""
-    from export.tensorrt import plan as tensorrt
+    from export.tensorrt import builder
 
     graph, target = small_graph(folder / "graph.onnx", batch), folder / "graph.plan"
-    tensorrt.write_plan(spec_of(tensorrt, graph, **other), target, None)
+    builder.write_plan(spec_of(builder, graph, **other), target, None)
     return graph, target
 
 

@@ -50,7 +50,7 @@ PROGRAM = """
 import sys, tensorrt_bindings
 sys.modules["tensorrt"] = tensorrt_bindings
 from pathlib import Path
-from export.tensorrt.plan import PlanSpec, network_flags, write_plan
+from export.tensorrt.builder import PlanSpec, network_flags, write_plan
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt, make_log
 
 trt = import_tensorrt()
@@ -255,7 +255,7 @@ def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[st
     ("name", "walk", "calls"),
     [
         ("export.tensorrt.package", "walk_package", 1),
-        ("export.tensorrt.plan", "walk_export", 20),
+        ("export.tensorrt.builder", "walk_export", 20),
         ("bench.backends.tensorrt.engine", "walk_engine", 12),
     ],
 )

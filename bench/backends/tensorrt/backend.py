@@ -15,8 +15,9 @@ from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
 from bench.record.case import Case
+from export.tensorrt.builder import DEFAULT_LEVEL, PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import DEFAULT_LEVEL, Gpu, Plan, PlanSpec, plan_for
+from export.tensorrt.plan import Gpu, Plan, plan_for
 
 if TYPE_CHECKING:
     import torch

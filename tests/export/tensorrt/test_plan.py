@@ -14,11 +14,11 @@ import pytest
 from folders import CONTRACTS
 
 from export.store import Store
-from export.tensorrt import package
-from export.tensorrt import plan as tensorrt
+from export.tensorrt import builder, package
+from export.tensorrt import plan as plans
+from export.tensorrt.builder import PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import Gpu, PlanSpec, key_parts, plan_for
-from export.tensorrt.process import _ending, answered
+from export.tensorrt.plan import Gpu, _ending, answered, key_parts, plan_for
 from scarlet.errors import BenchError
 
 GPU = Gpu("a GPU", "9.0", 132, "580.1")
@@ -46,7 +46,7 @@ def in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_builder_is_asked_for(drive: Any, tmp_path: Path) -> None:
-    drive.walk_export(tensorrt, tmp_path)
+    drive.walk_export(builder, tmp_path)
 
 
 # --- TensorRT that is not there -------------------------------------------------------------------------------
@@ -152,8 +152,6 @@ def test_a_builder_that_crashes_leaves_an_error_and_nothing_else(
 def test_what_the_building_process_answers_is_raised_again(
     fault: str, kind: type[Exception], words: str, drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.tensorrt import process
-
     def in_this_process(command: Any, **settings: Any) -> Any:
         import json
         import subprocess
@@ -161,7 +159,7 @@ def test_what_the_building_process_answers_is_raised_again(
         answer = answered(json.loads(settings["input"]))
         return subprocess.CompletedProcess(command, 0, stdout=json.dumps(answer))
 
-    monkeypatch.setattr(process.subprocess, "run", in_this_process)
+    monkeypatch.setattr(plans.subprocess, "run", in_this_process)
     drive.fake.FAULTS.add(fault)
     spec = replace(SPEC, onnx=str(drive.small_graph(tmp_path / "g.onnx")))
     with pytest.raises(kind, match=words):

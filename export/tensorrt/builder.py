@@ -1,0 +1,194 @@
+"""Builds a TensorRT plan from an ONNX graph, for TensorRT 10 and 11.
+
+Networks are strongly typed: the types are in the graph (FP32, or one that ``export.precision.lower`` made), and nothing
+but TF32 is left to the builder.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.tensorrt.package import TensorRtUnavailable, import_tensorrt, make_log
+from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+DEFAULT_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class PlanSpec:
+    """What to build.
+
+    Attributes:
+        onnx: the graph; its types are those that the plan computes in.
+        onnx_sha256: digest of that file.
+        opt_batch: the batch that kernels are chosen for.
+        max_batch: the largest batch. The smallest is 1.
+        tf32: whether what is FP32 in the graph may be multiplied in TF32.
+        level: the builder's optimisation level, 0 to 5.
+        build: 0 for the plan built with this machine's timing cache. From 1 on, the number of a plan whose kernels are
+            all timed anew: what several of them differ in is the spread of building.
+    """
+
+    onnx: str
+    onnx_sha256: str
+    opt_batch: int
+    max_batch: int
+    tf32: bool = False
+    level: int = DEFAULT_LEVEL
+    build: int = 0
+
+
+def write_plan(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, Any]:
+    """Builds a plan in this process.
+
+    Args:
+        spec: what to build.
+        target: the file to write.
+        timing: file of the timing cache, read and written anew; None for none.
+
+    Returns:
+        ``tensorrt``, ``build_seconds``, ``network_layers``, ``profile`` (``dynamic`` or ``static``), ``timing_cache``
+        (``none``, ``new`` or ``reused``).
+
+    Raises:
+        TensorRtUnavailable: TensorRT cannot be used here.
+        BenchError: TensorRT does not take the graph, or finds no way to run it.
+        MemoryError: there was not enough of the GPU's memory.
+    """
+    trt = import_tensorrt()
+    log = make_log(trt)
+    try:
+        builder = trt.Builder(log)
+    except (TypeError, RuntimeError) as error:  # the constructor's C++ side gave nothing
+        raise TensorRtUnavailable(
+            f"TensorRT {trt.__version__} cannot start here: {_last(log, str(error))}; `scarlet-bench doctor` tells "
+            "whether driver and libraries fit together"
+        ) from error
+    network = builder.create_network(network_flags(trt))
+    parse(trt, network, log, Path(spec.onnx))
+    config = builder.create_builder_config()
+    configure(trt, config, spec)
+    dynamic = add_profile(builder, network, config, spec)
+    reused = timing is not None and use_timing_cache(config, timing)
+    started = time.perf_counter()
+    plan = builder.build_serialized_network(network, config)
+    seconds = time.perf_counter() - started
+    if plan is None:
+        reason = _last(log, "it gave no reason")
+        if "out of memory" in reason.lower():
+            raise MemoryError(f"TensorRT ran out of memory while building: {reason}")
+        raise BenchError(
+            f"TensorRT {trt.__version__} built no plan: {reason}", "Its messages are in the Case's log."
+        )
+    target.write_bytes(plan)
+    if timing is not None:
+        save_timing_cache(config, timing)
+    return {
+        "tensorrt": str(trt.__version__),
+        "build_seconds": seconds,
+        "network_layers": int(network.num_layers),
+        "profile": "dynamic" if dynamic else "static",
+        "timing_cache": "none" if timing is None else "reused" if reused else "new",
+    }
+
+
+def network_flags(trt: Any) -> int:
+    """Strong typing where it has to be asked for. The bits have other places in other versions."""
+    typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if typed is None else 1 << int(typed)
+
+
+def parse(trt: Any, network: trt.INetworkDefinition, log: Any, onnx: Path) -> None:
+    """Reads a graph into a network.
+
+    Raises:
+        BenchError: TensorRT has no layer for a node, or the file is none of ONNX.
+    """
+    parser = trt.OnnxParser(network, log)
+    # The path is where weights that are not in the file are looked for.
+    if parser.parse(onnx.read_bytes(), path=str(onnx)):
+        return
+    found = [described(parser.get_error(place)) for place in range(parser.num_errors)]
+    reason = " ".join("; ".join(found[:3]).split()) or _last(log, "it gave no reason")
+    raise BenchError(
+        f"TensorRT {trt.__version__} cannot read the graph: {reason}",
+        "Leave these nodes out of the model, or use --backends onnxruntime.",
+    )
+
+
+def described(error: trt.ParserError) -> str:
+    """One error of the parser: which node, and what about it."""
+    return f"node '{error.node_name()}' ({error.node_operator()}): {error.desc()}"
+
+
+def configure(trt: Any, config: trt.IBuilderConfig, spec: PlanSpec) -> None:
+    """Sets what is not in the graph. TF32 is on unless it is cleared."""
+    if spec.tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = spec.level
+    # The proof needs each layer's types and tactic.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+
+
+def add_profile(
+    builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig, spec: PlanSpec
+) -> bool:
+    """Tells the builder which batches will come. A graph of fixed batch needs no telling.
+
+    Returns:
+        whether a profile was added.
+
+    Raises:
+        BenchError: a dimension besides the batch is open, or TensorRT does not take the profile.
+    """
+    profile = builder.create_optimization_profile()
+    dynamic = False
+    for place in range(network.num_inputs):
+        tensor = network.get_input(place)
+        batch, *rest = tensor.shape
+        if -1 in rest:
+            raise BenchError(
+                f"the graph's input '{tensor.name}' leaves other sizes open than the batch",
+                "Export it with height and width fixed.",
+            )
+        if batch == -1:
+            dynamic = True
+            profile.set_shape(tensor.name, (1, *rest), (spec.opt_batch, *rest), (spec.max_batch, *rest))
+    if dynamic and config.add_optimization_profile(profile) < 0:
+        raise BenchError(
+            f"TensorRT refused batches of 1 to {spec.max_batch}", "Its messages are in the Case's log."
+        )
+    return dynamic
+
+
+def use_timing_cache(config: trt.IBuilderConfig, timing: Path) -> bool:
+    """Gives the builder what it measured in earlier builds; says whether there was something that it took."""
+    known = timing.read_bytes() if timing.exists() else b""
+    taken = config.set_timing_cache(config.create_timing_cache(known), False)
+    if not taken:  # of another version or GPU, in spite of the file's name
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+    return bool(known and taken)
+
+
+def save_timing_cache(config: trt.IBuilderConfig, timing: Path) -> None:
+    """Keeps the measurements for the next build. Of two builds at once the later one's stay: the others cost time."""
+    cache = config.get_timing_cache()
+    if cache is None:
+        return
+    timing.parent.mkdir(parents=True, exist_ok=True)
+    temporary = timing.with_name(f".{timing.name}.{os.getpid()}")
+    temporary.write_bytes(cache.serialize())
+    os.replace(temporary, timing)
+
+
+def _last(log: Any, otherwise: str) -> str:
+    return log.errors[-1] if log.errors else otherwise
