@@ -207,7 +207,7 @@ def paired_bound(
     It was chosen by its exact error, summed over all outcomes at error 5 % (its test does so): at most 5.0 % whatever
     the two shares. Tango's score bound (Stat. Med. 17 (1998), 891-908) errs in up to 7.6 %, Bonett and Price's adjusted
     Wald bound, which describes differences elsewhere in this project, in up to 9.1 % of the cases that
-    tests/benchmarks/gate_error.py sums up: both where few images are discordant, which is where a gate lives.
+    docs/experiments/gate_error.py sums up: both where few images are discordant, which is where a gate lives.
 
     Args:
         wins: images that only the first has right.
