@@ -128,25 +128,22 @@ def _latex(document: Document, path: Path) -> list[Path]:
     from bench.report.latex.layout import Cell, Column, TexTable, source
 
     name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
-    marks = [rf"\textbf{{{tex(mark, breakable=True)}}}" for mark in document.marks]
-    written = []
-    for number, table in enumerate(document.tables, start=1):
-        columns = [
-            Column(
-                tex(header),
-                tuple(Cell(tex(row[place], breakable=True)) for row in table.rows),
-                "r" if table.numeric[place] else "l",
-            )
-            for place, header in enumerate(table.header)
-        ]
-        notes = [tex(f"{note}.", breakable=True) for note in table.notes]
-        written.append(
-            source(
-                TexTable(
-                    tuple(columns), tex(f"{table.title}."), f"tab:{name}-{number}", notes=(*marks, *notes)
-                )
+    written = [
+        source(
+            TexTable(
+                columns=[
+                    Column(header, "r" if numeric else "l")
+                    for header, numeric in zip(table.header, table.numeric, strict=True)
+                ],
+                rows=[[Cell(text) for text in row] for row in table.rows],
+                caption=f"{table.title}.",
+                label=f"tab:{name}-{number}",
+                watermarks=document.marks,
+                notes=[f"{note}." for note in table.notes],
             )
         )
+        for number, table in enumerate(document.tables, start=1)
+    ]
     written += [f"% {tex(line)}\n" for line in document.lines]
     write_text(path, "\n".join(written))
     return [path]

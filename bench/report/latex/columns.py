@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.report.latex.escape import escaped, shortened
-from bench.report.latex.layout import Cell, mark_of
+from bench.report.latex.escape import shortened
+from bench.report.latex.layout import Cell
 from bench.report.sentences import milliseconds, records
 from bench.report.tables import BACKEND_NAMES
 from bench.report.text import number, percent, whole
@@ -71,21 +71,6 @@ def lines(frame: pd.DataFrame, scenarios: Sequence[str]) -> list[Line]:
 
 def _identity(row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in _IDENTITY)
-
-
-@dataclass
-class Marks:
-    """The notes that cells refer to: each text once, with the next free letter."""
-
-    texts: dict[str, str] = field(default_factory=dict)
-
-    def of(self, text: str) -> str:
-        """The mark of this note."""
-        return self.texts.setdefault(text, mark_of(len(self.texts)))
-
-    def notes(self) -> tuple[tuple[str, str], ...]:
-        """Mark and LaTeX of each, in order."""
-        return tuple((mark, escaped(text, breakable=True)) for text, mark in self.texts.items())
 
 
 @dataclass(frozen=True)
@@ -281,30 +266,33 @@ def _text(spec: Spec, line: Line) -> str:
     return "" if row is None else spec.value(row)
 
 
-def cells(names: Sequence[str], line: Line, marks: Marks, best: frozenset[str]) -> tuple[Cell, ...]:
+def cells(names: Sequence[str], line: Line, best: frozenset[str]) -> tuple[Cell, ...]:
     """The cells of a line.
 
     Args:
         names: of the columns. The first of each scenario says how a Case ended that is not ok.
         line: to be shown.
-        marks: takes the notes that cells need.
         best: ids of Cases whose figures may be bold.
     """
     firsts: dict[str, str] = {}
     for name in names:
         firsts.setdefault(SPECS[name].scenario, name)
-    return tuple(_cell(name, line, marks, name in firsts.values(), best) for name in names)
+    return tuple(_cell(name, line, name in firsts.values(), best) for name in names)
 
 
-def _cell(name: str, line: Line, marks: Marks, is_first: bool, best: frozenset[str]) -> Cell:
-    spec = SPECS[name]
-    text = _text(spec, line)
-    row = line.rows.get(spec.scenario)
-    mark, is_number = "", spec.number and bool(text)
+def _cell(name: str, line: Line, is_first: bool, best: frozenset[str]) -> Cell:
+    spec, text = SPECS[name], _text(SPECS[name], line)
+    row, note = line.rows.get(spec.scenario), ""
+    is_number = spec.number and bool(text)
     if row is not None and row["status"] != "ok" and is_first:
-        mark = marks.of(f"{row['status']}: {shortened(row['reason'], LONGEST_REASON)}")
+        note = ended(row)
         text = text or row["status"]
     if name == "ratio" and row is not None and row["verdict"] == "unresolved":
-        mark = marks.of(UNRESOLVED)
+        note = UNRESOLVED
     is_bold = name in RANKED and row is not None and row["case_id"] in best
-    return Cell(text if is_number else escaped(text), is_number, is_bold, mark)
+    return Cell(text, is_number, is_bold, note)
+
+
+def ended(row: Row) -> str:
+    """How a Case ended that is not ok, and why."""
+    return f"{row['status']}: {shortened(row['reason'], LONGEST_REASON)}"

@@ -4,78 +4,49 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+
+from pylatexenc.latexencode import (
+    RULE_DICT,
+    UnicodeToLatexConversionRule,
+    UnicodeToLatexEncoder,
+    get_builtin_uni2latex_dict,
+)
 
 from bench.report.sentences import one_line
 
-# What LaTeX takes for a command. Brackets and asterisks too: after the end of a row they would be its argument.
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
+# Private characters that no text from outside holds once it is on one line: they are replaced first.
+_APART, _BREAK, _TIE = "\ue000", "\ue001", "\ue002"
+_PRIVATE = re.compile("[\ue000-\ue002]")
+_PERCENT = re.compile(r"(?<=\d) (?=%)")  # a number and its sign stay together
+# Pairs that a font draws as another sign: -- as a dash, `` as a quotation mark, !` as one upside down.
+_LIGATURE = re.compile(r"(?<=[-'`,!?<>])(?=[-'`,<>])")
+
+# What pylatexenc leaves as it is, although a font draws it otherwise or a row's end would take it for an argument; what
+# reads better than its command; and two letters that it takes for others.
+_OWN = {
     "|": r"\textbar{}",
     '"': r"\char34{}",
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
-}
-_SIGNS = {
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "–": "--",
     "—": "---",
-    "‘": "`",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "…": r"\dots{}",
-    "±": r"\ensuremath{\pm}",
-    "×": r"\ensuremath{\times}",
-    "°": r"\ensuremath{^\circ}",
-    "µ": r"\ensuremath{\mu}",
-    "μ": r"\ensuremath{\mu}",
-    "≤": r"\ensuremath{\leq}",
-    "≥": r"\ensuremath{\geq}",
-    "ß": r"\ss{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "œ": r"\oe{}",
-    "Œ": r"\OE{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
+    "ű": r"\H{u}",
+    "Ű": r"\H{U}",
+    _APART: "{}",
+    _BREAK: r"\allowbreak{}",
+    _TIE: r"\,",
 }
-# Combining marks that the oldest font encoding has a command for.
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0327": "c",
-}
-# Pairs that a font draws as another sign: -- as a dash, `` as a quotation mark, !` as one upside down.
-_LIGATURE = re.compile(r"(?<=[-'`,!?<>])(?=[-'`,<>])")
-# Private marks that no text from outside holds once it is on one line: they are replaced first.
-_APART, _BREAK, _TIE = "\ue000", "\ue001", "\ue002"
-_PRIVATE = re.compile("[\ue000-\ue002]")
-_PERCENT = re.compile(r"(?<=\d) (?=%)")
+# Signs beyond Latin and Greek letters whose commands need no package, and the start of those that the oldest font
+# encoding has not.
+_COMMON = frozenset("‘’“”…†‡•‰€™←→−≤≥≠≈∞")
+_MISSING = re.compile(r"\\(guillemot|[DT]H|[dt]h|k\b|DJ|dj|nument|NG|ng)")
 
 # Words as long as this may be broken: after the signs that paths and names are made of, and, where they have none for
-# long (hashes), every so many letters.
+# long (hashes), after every so many letters.
 _WORD = re.compile(r"\S{12,}")
 _AFTER = re.compile(r"(?<=[/\\_.:=,&])(?=[^\d/\\_.:=,&])")
 _LETTERS = re.compile(r"[^/\\_.:=,&]{24,}")
@@ -97,8 +68,8 @@ def escaped(text: str, breakable: bool = False) -> str:
     text = _PERCENT.sub(_TIE, text)
     if breakable:
         text = _WORD.sub(_in_pieces, text)
-    text = _LIGATURE.sub(_APART, text)
-    return "".join(map(_sign, text))
+    encoded: str = _encoder().unicode_to_latex(_LIGATURE.sub(_APART, text))
+    return encoded
 
 
 def _in_pieces(word: re.Match[str]) -> str:
@@ -106,25 +77,28 @@ def _in_pieces(word: re.Match[str]) -> str:
     return _AFTER.sub(_BREAK, parts)
 
 
-def _sign(sign: str) -> str:
-    if sign == _APART:
-        return "{}"
-    if sign == _TIE:  # a number and its sign stay together
-        return r"\,"
-    if sign == _BREAK:
-        return r"\allowbreak{}"
-    if sign in _SPECIAL:
-        return _SPECIAL[sign]
-    if sign in _SIGNS:
-        return _SIGNS[sign]
-    if sign.isascii():
-        return sign
-    parts = unicodedata.normalize("NFKD", sign)
-    if parts.isascii():
-        return "".join(map(_sign, parts))
-    if len(parts) == 2 and parts[0].isascii() and parts[0].isalpha() and parts[1] in _ACCENTS:
-        return rf"\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
-    return f"{{[}}U+{ord(sign):04X}{{]}}"
+@lru_cache(maxsize=1)
+def _encoder() -> UnicodeToLatexEncoder:
+    commands = {
+        code: command
+        for code, command in get_builtin_uni2latex_dict().items()
+        if (code < 0x180 or 0x391 <= code <= 0x3C9 or chr(code) in _COMMON) and not _MISSING.match(command)
+    }
+    commands |= {ord(sign): command for sign, command in _OWN.items()}
+
+    def unknown(sign: str) -> str:
+        parts = unicodedata.normalize("NFKD", sign)
+        if all(part.isascii() or ord(part) in commands for part in parts):
+            return str(encoder.unicode_to_latex(parts))
+        return f"{{[}}U+{ord(sign):04X}{{]}}"
+
+    encoder = UnicodeToLatexEncoder(
+        conversion_rules=[UnicodeToLatexConversionRule(RULE_DICT, commands)],
+        replacement_latex_protection="braces-after-macro",
+        unknown_char_policy=unknown,
+        unknown_char_warning=False,
+    )
+    return encoder
 
 
 def shortened(text: str, most: int) -> str:

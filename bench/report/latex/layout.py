@@ -1,4 +1,4 @@
-"""A table as LaTeX: booktabs rules, siunitx columns, notes below.
+"""A table as LaTeX: booktabs rules, siunitx columns, notes below; pandas writes the rows and their headings.
 
 Two forms: a float with ``threeparttable``, as papers have them, and ``longtable``, which goes on over pages, where a
 float would run off its page.
@@ -7,9 +7,11 @@ float would run off its page.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from bench.report.latex.escape import escaped
 from bench.report.sentences import one_line
 from scarlet.errors import BenchError
 
@@ -29,7 +31,40 @@ SIZES = (
 )
 
 _LABEL = re.compile(r"[A-Za-z0-9:._/+-]+")
-_COMMAND = re.compile(r"\\[A-Za-z]+(\{\})?|[{}\\]")
+
+_FLOAT = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,threeparttable}.
+<< remarks >>\begin{<< kind >>}
+\centering
+\begin{threeparttable}
+\caption{<< caption >>}
+\label{<< label >>}
+<< settings >>
+<< rows >>
+<% if notes %>
+\begin{tablenotes}[flushleft]
+\footnotesize\raggedright
+<% for mark, note in notes %>
+\item<< "[%s]" % mark if mark >> << note >>
+<% endfor %>
+\end{tablenotes}
+<% endif %>
+\end{threeparttable}
+\end{<< kind >>}
+"""
+_LONG = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,longtable}.
+% It goes on over pages, which longtable does in one-column pages only.
+<< remarks >>\begingroup
+<< settings >>
+<< rows >>
+<% for mark, note in notes %>
+{\footnotesize\raggedright\noindent<< "\\textsuperscript{%s}" % mark if mark >> << note >>\par}
+<% endfor %>
+\endgroup
+"""
+# Bold digits stay bold inside of an S column, and as wide as the others are aligned.
+_SETTINGS = r"""{size}
+\setlength{{\tabcolsep}}{{{gap:g}pt}}
+\sisetup{{reset-text-series=false,text-series-to-math=true,table-align-text-after=false}}"""
 
 
 @dataclass(frozen=True)
@@ -37,90 +72,52 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: LaTeX, such as of ``latex_text.escaped``; for a number its digits.
+        text: plain; for a number its digits.
         number: it is a number, to be aligned with others at its point.
         bold: the best of its group.
-        mark: of the note that belongs to it; empty for none.
+        note: plain text of the note that belongs to it; empty for none.
     """
 
     text: str = ""
     number: bool = False
     bold: bool = False
-    mark: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading as LaTeX, its cells from top to bottom, and its side where they are no numbers."""
+    """A column's heading, the side of its texts (l or r), and the heading that it shares with its neighbours."""
 
     header: str
-    cells: tuple[Cell, ...]
     side: str = "l"
-
-
-@dataclass(frozen=True)
-class Span:
-    """A heading over several columns: LaTeX, the first and the last of them, counted from 0."""
-
-    header: str
-    first: int
-    last: int
+    over: str = ""
 
 
 @dataclass(frozen=True)
 class TexTable:
-    """A table, ready to be written.
+    """A table, ready to be written; all texts are plain.
 
     Attributes:
-        columns: at least one, all of one length.
-        caption: LaTeX.
+        columns: at least one.
+        rows: as many cells each.
+        caption: of the table.
         label: for ``\\ref``; see ``checked_label``.
-        notes: LaTeX, to stand below.
-        marked: mark and LaTeX of each note that cells refer to.
+        watermarks: what must not be overlooked: in bold, the first of the notes.
+        notes: to stand below; those that cells refer to follow.
         breaks: rows before which a little space is left.
-        spans: headings over several columns.
-        remarks: plain text, to stand in the file as comments.
-        empty: LaTeX of the only row where there is none.
+        remarks: to stand in the file as comments.
+        empty: the only row where there is none.
     """
 
-    columns: tuple[Column, ...]
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
     caption: str
     label: str
-    notes: tuple[str, ...] = ()
-    marked: tuple[tuple[str, str], ...] = ()
+    watermarks: Sequence[str] = ()
+    notes: Sequence[str] = ()
     breaks: frozenset[int] = frozenset()
-    spans: tuple[Span, ...] = ()
-    remarks: tuple[str, ...] = ()
+    remarks: Sequence[str] = ()
     empty: str = "no rows"
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows it has."""
-        return len(self.columns[0].cells)
-
-    @property
-    def is_long(self) -> bool:
-        """Whether it goes on over pages."""
-        return self.n_rows > MOST_ROWS
-
-    def width_pt(self, sign_pt: float, gap_pt: float) -> float:
-        """About how wide it is where signs and gaps take so much."""
-        signs = [max(len(_plain(text)) for text in _texts(column)) for column in self.columns]
-        return sum(sign_pt * n + gap_pt for n in signs)
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it is wider than one column of a two-column page."""
-        _, sign_pt, gap_pt = SIZES[0]
-        return self.width_pt(sign_pt, gap_pt) > COLUMN_PT
-
-    @property
-    def size(self) -> tuple[str, float]:
-        """The largest type in which it fits the page, else the smallest, as LaTeX; and the gap between columns."""
-        for name, sign_pt, gap_pt in SIZES:
-            if self.width_pt(sign_pt, gap_pt) <= PAGE_PT:
-                return name, gap_pt
-        return SIZES[-1][0], SIZES[-1][2]
 
 
 def checked_label(label: str) -> str:
@@ -137,168 +134,128 @@ def checked_label(label: str) -> str:
     return label
 
 
-def mark_of(place: int) -> str:
-    """a, b, ... z, aa, ab, ...: the mark of the note at this place, counted from 0."""
+def mark_of(index: int) -> str:
+    """a, b, ... z, aa, ab, ...: the mark of the note with this index, counted from 0."""
     mark = ""
-    while place >= 0:
-        mark = chr(ord("a") + place % 26) + mark
-        place = place // 26 - 1
+    while index >= 0:
+        mark = chr(ord("a") + index % 26) + mark
+        index = index // 26 - 1
     return mark
 
 
 def source(table: TexTable) -> str:
     """The file: remarks as comments, then the table."""
-    body = _long(table) if table.is_long else _float(table)
-    return "\n".join([*_remarks(table), *body]) + "\n"
+    import jinja2
+
+    texts = list(dict.fromkeys(cell.note for row in table.rows for cell in row if cell.note))
+    marks = {text: mark_of(index) for index, text in enumerate(texts)}
+    notes = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in table.watermarks]
+    notes += [("", escaped(text, breakable=True)) for text in table.notes]
+    notes += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
+    is_long = len(table.rows) > MOST_ROWS
+    widths = _widths(table, marks)
+    size, gap = _size(widths)
+    templates = jinja2.Environment(
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return templates.from_string(_LONG if is_long else _FLOAT).render(
+        remarks="".join(f"% {one_line(remark)}\n" for remark in table.remarks),
+        kind="table*" if _width_pt(widths, *SIZES[0][1:]) > COLUMN_PT else "table",
+        caption=escaped(table.caption),
+        label=checked_label(table.label),
+        settings=_SETTINGS.format(size=size, gap=gap / 2),
+        rows=_rows(table, marks, is_long),
+        notes=notes,
+    )
 
 
-def _remarks(table: TexTable) -> Iterator[str]:
-    needed = "booktabs,siunitx,longtable" if table.is_long else "booktabs,siunitx,threeparttable"
-    yield rf"% \input this file. The preamble needs \usepackage{{{needed}}}."
-    if table.is_long:
-        yield "% It goes on over pages, which longtable does in one-column pages only."
-    for remark in table.remarks:
-        yield f"% {one_line(remark)}"
+# --- how wide it is -----------------------------------------------------------------------------------------
 
 
-# --- the two forms ------------------------------------------------------------------------------------------
+def _widths(table: TexTable, marks: Mapping[str, str]) -> list[int]:
+    """Of each column the signs of its longest text."""
+    lines = [[len(column.header) for column in table.columns]]
+    lines += [[len(cell.text) + len(marks.get(cell.note, "")) for cell in row] for row in table.rows]
+    return [max(column) for column in zip(*lines, strict=True)]
 
 
-def _float(table: TexTable) -> Iterator[str]:
-    kind = "table*" if table.is_wide else "table"
-    yield rf"\begin{{{kind}}}"
-    yield r"\centering"
-    yield r"\begin{threeparttable}"
-    yield rf"\caption{{{table.caption}}}"
-    yield rf"\label{{{table.label}}}"
-    yield from _settings(table)
-    yield rf"\begin{{tabular}}{{{_format(table)}}}"
-    yield r"\toprule"
-    yield from _headers(table)
-    yield r"\midrule"
-    yield from _rows(table)
-    yield r"\bottomrule"
-    yield r"\end{tabular}"
-    if table.notes or table.marked:
-        yield r"\begin{tablenotes}[flushleft]"
-        yield r"\footnotesize\raggedright"
-        yield from (rf"\item {note}" for note in table.notes)
-        yield from (rf"\item[{mark}] {note}" for mark, note in table.marked)
-        yield r"\end{tablenotes}"
-    yield r"\end{threeparttable}"
-    yield rf"\end{{{kind}}}"
+def _width_pt(widths: Iterable[int], sign_pt: float, gap_pt: float) -> float:
+    return sum(sign_pt * n + gap_pt for n in widths)
 
 
-def _long(table: TexTable) -> Iterator[str]:
-    n = len(table.columns)
-    yield r"\begingroup"
-    yield from _settings(table)
-    yield rf"\begin{{longtable}}{{{_format(table)}}}"
-    yield rf"\caption{{{table.caption}}}\label{{{table.label}}}\\"
-    yield r"\toprule"
-    yield from _headers(table)
-    yield r"\midrule"
-    yield r"\endfirsthead"
-    yield r"\toprule"
-    yield from _headers(table)
-    yield r"\midrule"
-    yield r"\endhead"
-    yield r"\midrule"
-    yield rf"\multicolumn{{{n}}}{{r}}{{continued on the next page}} \\"
-    yield r"\endfoot"
-    yield r"\bottomrule"
-    yield r"\endlastfoot"
-    yield from _rows(table)
-    yield r"\end{longtable}"
-    for note in table.notes:
-        yield rf"{{\footnotesize\raggedright\noindent {note}\par}}"
-    for mark, note in table.marked:
-        yield rf"{{\footnotesize\raggedright\noindent{_superscript(mark)} {note}\par}}"
-    yield r"\endgroup"
+def _size(widths: Sequence[int]) -> tuple[str, float]:
+    """The largest type in which it fits the page, else the smallest, as LaTeX; and the gap between columns."""
+    fitting = (size for size in SIZES if _width_pt(widths, *size[1:]) <= PAGE_PT)
+    name, _, gap_pt = next(fitting, SIZES[-1])
+    return name, gap_pt
 
 
-def _settings(table: TexTable) -> Iterator[str]:
-    size, gap_pt = table.size
-    yield size
-    yield rf"\setlength{{\tabcolsep}}{{{gap_pt / 2:g}pt}}"
-    # Bold digits stay bold inside of an S column, and as wide as the others are aligned.
-    yield r"\sisetup{reset-text-series=false,text-series-to-math=true,table-align-text-after=false}"
+# --- rows ---------------------------------------------------------------------------------------------------
 
 
-# --- parts --------------------------------------------------------------------------------------------------
+def _rows(table: TexTable, marks: Mapping[str, str], is_long: bool) -> str:
+    """The tabular, or the longtable with its caption and label."""
+    import pandas as pd
+
+    in_numbers = [any(row[index].number for row in table.rows) for index in range(len(table.columns))]
+    lines = [[_cell(*pair, marks) for pair in zip(row, in_numbers, strict=True)] for row in table.rows]
+    for index in table.breaks:
+        lines[index][0] = f"\\addlinespace\n{lines[index][0]}"
+    headers = [escaped(column.header) for column in table.columns]
+    overs = [escaped(column.over) for column in table.columns]
+    frame = pd.DataFrame(lines or [[escaped(table.empty), *[""] * (len(headers) - 1)]])
+    frame.columns = pd.MultiIndex.from_arrays([overs, headers]) if any(overs) else pd.Index(headers)
+    tex: str = frame.style.hide(axis="index").to_latex(
+        column_format="@{}" + " ".join(_format(table, index, marks) for index in range(len(headers))) + "@{}",
+        hrules=True,
+        siunitx=True,  # headings in braces
+        multicol_align="c",
+        environment="longtable" if is_long else None,
+        caption=escaped(table.caption) if is_long else None,
+        label=table.label if is_long else None,
+    )
+    if any(overs):
+        tex = re.sub(r"(\\toprule\n.*\n)", lambda line: f"{line[1]}{_span_rules(overs)}\n", tex)
+    return tex.removesuffix("\n")
 
 
-def _format(table: TexTable) -> str:
-    return "@{}" + " ".join(_column_type(column) for column in table.columns) + "@{}"
-
-
-def _column_type(column: Column) -> str:
-    numbers = [cell.text for cell in column.cells if cell.number]
-    if not numbers:
-        return column.side
-    whole = max(len(text.partition(".")[0]) for text in numbers)
-    places = max(len(text.partition(".")[2]) for text in numbers)
-    # Room for the widest mark behind the digits, or it would stand in the next column.
-    mark = max((cell.mark for cell in column.cells if cell.number), key=len)
-    return f"S[table-format={whole}.{places}{_braced(_superscript(mark)) if mark else ''}]"
-
-
-def _headers(table: TexTable) -> Iterator[str]:
-    if table.spans:
-        yield _spanned(table)
-        several = [span for span in table.spans if span.last > span.first]
-        rules = [rf"\cmidrule(lr){{{span.first + 1}-{span.last + 1}}}" for span in several]
-        yield " ".join(rules)
-    yield _row(_braced(column.header) for column in table.columns)
-
-
-def _spanned(table: TexTable) -> str:
-    cells, place = [], 0
-    for span in table.spans:
-        cells += [""] * (span.first - place)
-        cells.append(rf"\multicolumn{{{span.last - span.first + 1}}}{{c}}{{{span.header}}}")
-        place = span.last + 1
-    cells += [""] * (len(table.columns) - place)
-    return _row(cells)
-
-
-def _rows(table: TexTable) -> Iterator[str]:
-    if not table.n_rows:
-        yield rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l@{{}}}}{{{table.empty}}} \\"
-    in_numbers = [any(cell.number for cell in column.cells) for column in table.columns]
-    for number, cells in enumerate(zip(*(column.cells for column in table.columns), strict=True)):
-        if number in table.breaks:
-            yield r"\addlinespace"
-        yield _row(map(_cell, cells, in_numbers))
-
-
-def _row(cells: Iterator[str] | Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _cell(cell: Cell, in_numbers: bool) -> str:
-    mark = _superscript(cell.mark) if cell.mark else ""
-    if cell.number:
-        bold = r"\bfseries " if cell.bold else ""
-        return f"{bold}{cell.text}{_braced(mark) if mark else ''}"
+def _cell(cell: Cell, in_numbers: bool, marks: Mapping[str, str]) -> str:
+    mark = _superscript(marks[cell.note]) if cell.note else ""
     bold = r"\bfseries " if cell.bold else ""
-    text = f"{bold}{cell.text}{mark}"
+    if cell.number:
+        return f"{bold}{cell.text}" + (f"{{{mark}}}" if mark else "")
+    text = f"{bold}{escaped(cell.text)}{mark}"
     # Text in a column of numbers must stand in braces, and an empty cell there is a dash.
-    return _braced(text or "--") if in_numbers else text
+    return f"{{{text or '--'}}}" if in_numbers else text
+
+
+def _format(table: TexTable, index: int, marks: Mapping[str, str]) -> str:
+    """The type of a column."""
+    numbers = [row[index] for row in table.rows if row[index].number]
+    if not numbers:
+        return table.columns[index].side
+    digits = [cell.text.partition(".") for cell in numbers]
+    # Room for the widest mark behind the digits, or it would stand in the next column.
+    mark = max((marks.get(cell.note, "") for cell in numbers), key=len)
+    shape = f"{max(len(text[0]) for text in digits)}.{max(len(text[2]) for text in digits)}"
+    return f"S[table-format={shape}{{{_superscript(mark)}}}]" if mark else f"S[table-format={shape}]"
+
+
+def _span_rules(overs: Sequence[str]) -> str:
+    """Rules below the headings over several columns: over one column a rule says nothing."""
+    rules, first = [], 1
+    for over, group in groupby(overs):
+        last = first + len(list(group)) - 1
+        if over and last > first:
+            rules.append(rf"\cmidrule(lr){{{first}-{last}}}")
+        first = last + 1
+    return " ".join(rules)
 
 
 def _superscript(mark: str) -> str:
     return rf"\textsuperscript{{{mark}}}"
-
-
-def _braced(text: str) -> str:
-    return f"{{{text}}}"
-
-
-def _texts(column: Column) -> list[str]:
-    return [column.header, *(f"{cell.text}{cell.mark}" for cell in column.cells)]
-
-
-def _plain(text: str) -> str:
-    """About what is seen of the LaTeX: a command counts as one sign."""
-    return _COMMAND.sub(lambda command: "x" if len(command[0]) > 1 else "", text)

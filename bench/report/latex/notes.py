@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.best import Best
 from bench.report.latex.columns import SPECS, Line, Row
-from bench.report.sentences import accuracy_lines, comparison_lines, host_line, watermarks
+from bench.report.sentences import accuracy_lines, comparison_lines, host_line
 from bench.report.tables import BACKEND_NAMES
 from bench.report.text import whole
 
@@ -35,8 +35,8 @@ def notes(
     made: Sequence[Line],
     columns: Sequence[str],
     best: Mapping[str, Best],
-) -> list[tuple[str, bool]]:
-    """Plain sentences, and whether each must not be overlooked; those first.
+) -> list[str]:
+    """Sentences.
 
     Args:
         frame: as of ``bench.analysis.table.load_frame``.
@@ -45,10 +45,9 @@ def notes(
         columns: of the table.
         best: what may be bold, by the scenario.
     """
-    sentences = [(mark, True) for mark in watermarks(frame, info)]
     told = [*_rows(made, columns), *machine(info), *_accuracy(made, columns, info)]
     told += [*_timing(made, columns), *_ratios(made, columns, frame, info), *_bold(made, columns, best, info)]
-    return [*sentences, *((f"{sentence[0].upper()}{sentence[1:]}.", False) for sentence in told)]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in told]
 
 
 def _rows(made: Sequence[Line], columns: Sequence[str]) -> Iterator[str]:

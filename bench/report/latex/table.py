@@ -19,10 +19,10 @@ from bench.analysis.best import Best
 from bench.record.files import write_text
 from bench.record.run_folder import RunFolder
 from bench.report.latex import columns as latex_columns
-from bench.report.latex.columns import RANKED, SPECS, Line, Marks
-from bench.report.latex.escape import escaped
-from bench.report.latex.layout import Column, TexTable, checked_label, source
+from bench.report.latex.columns import RANKED, SPECS, Line
+from bench.report.latex.layout import Column, TexTable, source
 from bench.report.latex.notes import baseline, notes
+from bench.report.sentences import watermarks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,31 +72,19 @@ def table(frame: pd.DataFrame, info: Mapping[str, Any], run: Path, options: Opti
     names = names or latex_columns.default_columns(made)
     best = _best(run, info, made, names)
     bold = frozenset(case_id for one in best.values() for case_id in one.case_ids)
-    marks, named = Marks(), baseline(made)
-    # Line by line, so that marks follow one another as they are read.
-    cells = [latex_columns.cells(names, line, marks, bold) for line in made]
-    columns = tuple(
-        Column(
-            escaped(SPECS[name].header.format(baseline=named)),
-            tuple(row[place] for row in cells),
-            SPECS[name].side,
-        )
-        for place, name in enumerate(names)
-    )
+    named = baseline(made)
     models = list(dict.fromkeys(SPECS["model"].value(line.first) for line in made))
     below = notes(frame, info, made, names, best)
     return TexTable(
-        columns=columns,
-        caption=escaped(options.caption or _caption(models, made)),
-        label=checked_label(options.label or f"tab:{_slug(models[0] if models else 'no-case')}"),
-        notes=tuple(
-            rf"\textbf{{{escaped(text, breakable=True)}}}" if must else escaped(text, breakable=True)
-            for text, must in below
-        ),
-        marked=marks.notes(),
+        columns=[Column(SPECS[name].header.format(baseline=named), SPECS[name].side) for name in names],
+        rows=[latex_columns.cells(names, line, bold) for line in made],
+        caption=options.caption or _caption(models, made),
+        label=options.label or f"tab:{_slug(models[0] if models else 'no-case')}",
+        watermarks=watermarks(frame, info),
+        notes=below,
         breaks=_breaks(made),
         remarks=_remarks(info, options),
-        empty=escaped("no Case was planned"),
+        empty="no Case was planned",
     )
 
 
