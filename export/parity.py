@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``Parity(**data)`` reads it back."""
         return asdict(self)
+
+
+def can_check() -> bool:
+    """Whether what runs the graph for a check is installed."""
+    return importlib.util.find_spec("onnxruntime") is not None
 
 
 def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[np.float32]]) -> Parity:

@@ -106,7 +106,7 @@ _COLUMNS = (
     Column("reason", TEXT, "Why, for every status but ok.", header="Reason"),
     _setting("model", "Canonical name: scarlet_c, timm/<name>, onnx:<file>.", "Model"),
     _setting("weights", "Whose weights: official, user, demo or random.", "Weights"),
-    _setting("backend", "The runtime: pytorch, onnxruntime, openvino, tensorrt.", "Backend"),
+    _setting("backend", "The runtime.", "Backend"),
     _setting("device", "cpu or cuda.", "Device"),
     _setting("precision", "The arithmetic asked for: fp32, tf32, fp16, bf16 or int8.", "Precision"),
     _setting(
@@ -147,8 +147,8 @@ _COLUMNS = (
         "Top-1",
     ),
     _percent("top5_percent", "Share of images whose label is among the first five classes.", "Top-5"),
-    # Over images that both have. The reference is the first ok accuracy Case on pytorch, cpu, fp32, else the first ok
-    # one; its own cells are empty.
+    # Over images that both have. The reference is the first ok accuracy Case of the reference backend on the CPU in
+    # FP32, else the first ok one; its own cells are empty.
     _percent(
         "agreement_percent",
         "Share of images with the same first class as in the reference Case.",

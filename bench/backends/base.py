@@ -1,12 +1,24 @@
-"""What a backend promises: load, infer, proof, close."""
+"""What a backend is: its facts, its options, and what it promises (load, infer, proof, close)."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +28,7 @@ from pipelines.base import Preprocess
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,26 @@ class ModelFiles:
         }
         return Preprocess(**numbers)
 
+    def network(self) -> nn.Module:
+        """The network with its weights, in eval mode. Imports torch.
+
+        Raises:
+            Unavailable: a package that the network needs is missing.
+            Unsupported: the model is an ONNX file, which has no module.
+        """
+        if self.state is None:
+            raise Unsupported("an ONNX file has no PyTorch module; use another backend")
+        from safetensors.torch import load_file
+
+        from scarlet import zoo
+
+        try:
+            module: nn.Module = zoo.untrained(zoo.resolve(self.model))
+        except zoo.ModelUnavailable as missing:
+            raise Unavailable(str(missing)) from missing
+        module.load_state_dict(load_file(self.state), strict=True)
+        return module.eval()
+
 
 class Unavailable(Exception):
     """The backend could run this Case, but something is missing here. The text says what and how to get it."""
@@ -78,6 +111,7 @@ class Unsupported(Exception):
 
 # The values that an option of a backend may have: these, or any whole number above 0, or any text.
 Choices = tuple[str, ...] | Literal["count", "text"]
+Options = TypeVar("Options")
 
 # Options that the harness heeds, whatever the backend; backends need not know them.
 #   aa              tells the two copies of an A/A run apart, and nothing else
@@ -94,17 +128,76 @@ HARNESS_OPTIONS: Mapping[str, Choices] = {
 }
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a backend that takes none."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the program and its reports know of a runtime without importing it.
+
+    Attributes:
+        name: as in ``Case.backend``, in the registry and on the command line.
+        display_name: in reports.
+        colour: in charts, ``#rrggbb``.
+        module: what is imported of the runtime.
+        packages: the distribution to install, by device; a backend runs on these devices only.
+        graph: which file of a model in FP32 it loads: its ONNX graph (``onnx``), its weights, for the network itself
+            (``module``).
+        dialects: of the graphs of lower precision that it takes, its own first, by precision. A precision that is not
+            here is a setting of the runtime, on the FP32 file, or not possible at all.
+        options: dataclass of its options; see ``choices_of``.
+        default: whether ``run`` compares it when ``--backends`` is not given: ``always`` (its rows say how to get it
+            where it is missing), where it is ``installed``, or never.
+        profiler: ``<module>:<class>`` that measures its layers one by one; empty where nothing does.
+    """
+
+    name: str
+    display_name: str
+    colour: str
+    module: str
+    packages: Mapping[str, str]
+    graph: str = "onnx"
+    dialects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: type[Any] = NoOptions
+    default: Literal["always", "installed", "never"] = "never"
+    profiler: str = ""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where it runs."""
+        return tuple(self.packages)
+
+    @property
+    def choices(self) -> dict[str, Choices]:
+        """The values that each of its options may have."""
+        return choices_of(self.options)
+
+    def import_runtime(self, device: str) -> Any:
+        """The runtime's module.
+
+        Raises:
+            Unavailable: it is not installed; the text says how to get it.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except ImportError as missing:
+            package = self.packages[device]
+            raise Unavailable(
+                f"the package {package} is not installed; run: pip install {package}"
+            ) from missing
+
+
 class Backend(Protocol):
     """One inference runtime. A worker makes one, loads one Case, and closes it.
 
     A backend is one file in ``bench/backends`` and one line in its registry. It keeps to the Case: device,
-    precision and threads are settings to obey or to refuse (``Unsupported``), never hints.
-
-    ``OPTIONS`` names the options that it takes in ``Case.options``, with their values; one without it takes none.
+    precision and threads are settings to obey or to refuse (``Unsupported``), never hints. Its file imports the
+    runtime in ``load``, not before: whoever asks for its facts imports the file.
     """
 
-    name: ClassVar[str]
-    OPTIONS: ClassVar[Mapping[str, Choices]]
+    FACTS: ClassVar[Facts]
 
     def load(self, case: Case, files: ModelFiles) -> None:
         """Makes ready to infer batches of ``case.batch`` images and smaller ones.
@@ -193,12 +286,35 @@ class OnDevice(Protocol):
         ...
 
 
+@runtime_checkable
+class RunsModule(Protocol):
+    """What a backend has besides if it runs the network itself, and not a graph of it."""
+
+    def network(self, case: Case, files: ModelFiles) -> nn.Module:
+        """The network in the form in which the Case runs it; layers may be folded into others."""
+        ...
+
+
+def choices_of(options: type[Any]) -> dict[str, Choices]:
+    """The values that each field of a dataclass of options may have.
+
+    A field is a ``Literal`` of texts, an ``int`` (any whole number above 0) or a ``str`` (any text), or one of these or
+    None. Its default is what counts where the option is left out.
+    """
+    choices: dict[str, Choices] = {}
+    for name, hint in get_type_hints(options).items():
+        if get_origin(hint) is not Literal and get_args(hint):  # one of these or None
+            hint = get_args(hint)[0]
+        choices[name] = "count" if hint is int else "text" if hint is str else get_args(hint)
+    return choices
+
+
 def options_fault(name: str, choices: Mapping[str, Choices], given: Mapping[str, str]) -> tuple[str, str]:
     """What is wrong with the options given to a backend, and what to write instead; two empty texts if nothing.
 
     Args:
         name: of the backend.
-        choices: its ``OPTIONS``; ``HARNESS_OPTIONS`` besides are always taken.
+        choices: see ``choices_of``; ``HARNESS_OPTIONS`` besides are always taken.
         given: values by name.
     """
     for option, value in given.items():
@@ -217,12 +333,33 @@ def options_fault(name: str, choices: Mapping[str, Choices], given: Mapping[str,
     return "", ""
 
 
-def refuse_bad_options(backend: Backend, case: Case) -> None:
-    """The first thing that ``load`` does: no misspelt option may pass in silence.
+def read_options(options: type[Options], case: Case) -> Options:
+    """The options of a Case as its backend's dataclass. The first thing that ``load`` does: no misspelt option may
+    pass in silence.
 
     Raises:
-        Unsupported: an option of the Case is not known to the backend, or has a value that it does not take.
+        Unsupported: an option is not known to the backend, or has a value that it does not take.
     """
-    what, do = options_fault(backend.name, backend.OPTIONS, dict(case.options))
+    choices = choices_of(options)
+    what, do = options_fault(case.backend, choices, dict(case.options))
     if what:
         raise Unsupported(f"{what}; {do[0].lower()}{do[1:].rstrip('.')}")
+    given = {name: value for name, value in case.options if name in choices}
+    return options(
+        **{name: int(value) if choices[name] == "count" else value for name, value in given.items()}
+    )
+
+
+def refuse_case(facts: Facts, case: Case, files: ModelFiles) -> None:
+    """Refuses what no setting of a runtime could change.
+
+    Raises:
+        Unsupported: the runtime has no such device, or the graph no such batch.
+    """
+    if case.device not in facts.devices:
+        where = " and ".join(facts.devices)
+        raise Unsupported(
+            f"{facts.display_name} runs on {where} only; use --devices {','.join(facts.devices)}"
+        )
+    if files.fixed_batch not in (None, case.batch):
+        raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported
+from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.record.case import Case
 
 FAULTS = (
@@ -29,55 +29,67 @@ FAULTS = (
 )
 
 
-class Fake:
-    """Computes nothing worth knowing; its clock moves by what it was told.
+@dataclass(frozen=True)
+class Options:
+    """Options of the fake backend, all of them texts.
 
-    Options (all text):
-        latency_ns: time of one call, on its own clock (default 1,000,000).
-        per_image_ns: added for every image of the batch (default 0).
-        noise: standard deviation of a log-normal factor on each call (default 0).
-        seed: of the noise and of the logits' projection (default 0).
-        drift: relative slow-down a second of its own clock (default 0).
-        warmup_calls, warmup_factor: the first calls take this many times as long (default 0, 3).
-        flip: share of images whose top-1 and top-2 logits are exchanged (default 0).
-        fault: one of ``FAULTS``, raised or done at ``fault_at`` (``load`` or ``infer``, default ``infer``)
-            at call number ``fault_call`` (default 1).
+    Attributes:
+        latency_ns: time of one call, on its own clock.
+        per_image_ns: added for every image of the batch.
+        noise: standard deviation of a log-normal factor on each call.
+        seed: of the noise and of the logits' projection.
+        drift: relative slow-down a second of its own clock.
+        warmup_calls: how many calls at the beginning take longer.
+        warmup_factor: how many times as long they take.
+        flip: share of images whose top-1 and top-2 logits are exchanged.
+        fault: one of ``FAULTS``.
+        fault_at: ``load`` or ``infer``, where the fault is raised or done.
+        fault_call: at which call of ``infer``.
         fault_once: a file that the fault makes first; while it exists there is no fault.
     """
 
-    name: ClassVar[str] = "fake"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {
-        **dict.fromkeys(("latency_ns", "per_image_ns", "noise", "seed", "drift", "flip"), "text"),
-        **dict.fromkeys(
-            ("warmup_calls", "warmup_factor", "fault", "fault_at", "fault_call", "fault_once"), "text"
-        ),
-    }
+    latency_ns: str = "1000000"
+    per_image_ns: str = "0"
+    noise: str = "0"
+    seed: str = "0"
+    drift: str = "0"
+    warmup_calls: str = "0"
+    warmup_factor: str = "3"
+    flip: str = "0"
+    fault: str = ""
+    fault_at: str = "infer"
+    fault_call: str = "1"
+    fault_once: str = ""
+
+
+class Fake:
+    """Computes nothing worth knowing; its clock moves by what it was told."""
+
+    FACTS: ClassVar[Facts] = Facts(
+        name="fake",
+        display_name="fake",
+        colour="#999999",
+        module="bench.backends.fake",
+        packages={"cpu": "scarlet-bench", "cuda": "scarlet-bench"},
+        options=Options,
+    )
 
     def __init__(self) -> None:
         self._now_ns = 0
         self._calls = 0
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        self._case = case
-
-        def number(name: str, default: str) -> float:
-            return float(case.option(name, default))
-
-        self._latency_ns = number("latency_ns", "1000000")
-        self._per_image_ns = number("per_image_ns", "0")
-        self._noise = number("noise", "0")
-        self._drift = number("drift", "0")
-        self._warmup_calls = number("warmup_calls", "0")
-        self._warmup_factor = number("warmup_factor", "3")
-        self._flip = number("flip", "0")
-        self._fault_call = number("fault_call", "1")
-        seed = int(case.option("seed", "0"))
-        self._times = np.random.default_rng(seed)
+        self._options = options = read_options(Options, case)
+        self._latency_ns, self._per_image_ns = float(options.latency_ns), float(options.per_image_ns)
+        self._noise, self._drift = float(options.noise), float(options.drift)
+        self._warmup_calls, self._warmup_factor = float(options.warmup_calls), float(options.warmup_factor)
+        self._flip, self._fault_call = float(options.flip), float(options.fault_call)
+        self._times = np.random.default_rng(int(options.seed))
         # A projection of the pixels' 8 x 8 block means: cheap, and different images get different classes.
         self._projection = (
             np.random.default_rng(12345).standard_normal((3 * 64, files.classes)).astype(np.float32)
         )
-        if case.option("fault_at", "infer") == "load":
+        if options.fault_at == "load":
             self._misbehave()
 
     def clock_ns(self) -> int:
@@ -86,7 +98,7 @@ class Fake:
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         self._calls += 1
-        if self._case.option("fault_at", "infer") == "infer" and self._calls >= self._fault_call:
+        if self._options.fault_at == "infer" and self._calls >= self._fault_call:
             self._misbehave()
         base = self._latency_ns + self._per_image_ns * len(pixels)
         warm = self._warmup_factor if self._calls <= self._warmup_calls else 1.0
@@ -110,10 +122,10 @@ class Fake:
         return logits
 
     def _misbehave(self) -> None:
-        fault = self._case.option("fault")
+        fault = self._options.fault
         if fault not in FAULTS:
             raise Unsupported(f"fake.fault is '{fault}'; it can be one of {', '.join(FAULTS[1:])}")
-        once = self._case.option("fault_once")
+        once = self._options.fault_once
         if once:
             if Path(once).exists():
                 return
@@ -138,9 +150,7 @@ class Fake:
             time.sleep(30)
 
     def proof(self) -> dict[str, Any]:
-        fallback = (
-            "the fake backend was told to fall back" if self._case.option("fault") == "fallback" else ""
-        )
+        fallback = "the fake backend was told to fall back" if self._options.fault == "fallback" else ""
         return {"calls": self._calls, "fallback": fallback}
 
     def close(self) -> None:

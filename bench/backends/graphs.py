@@ -11,20 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.backends import facts
 from bench.backends.base import Unavailable, Unsupported
 from bench.record.case import Case, Status
 from scarlet.errors import BenchError
-
-# By backend and precision, the dialects whose graphs the backend takes; its own first. A pair that is not here runs on
-# the FP32 graph or module (OpenVINO's and PyTorch's BF16 is a setting of theirs), or not at all.
-TAKES: dict[tuple[str, str], tuple[str, ...]] = {
-    ("onnxruntime", "fp16"): ("",),
-    ("onnxruntime", "int8"): ("ort", "symmetric"),
-    ("openvino", "int8"): ("nncf", "ort", "symmetric"),
-    ("tensorrt", "fp16"): ("",),
-    ("tensorrt", "bf16"): ("",),
-    ("tensorrt", "int8"): ("symmetric",),
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ def wanted_by(case: Case) -> Wanted | None:
     Raises:
         Unsupported: the backend does not take the dialect that the Case asks for.
     """
-    dialects = TAKES.get((case.backend, case.precision))
+    dialects = facts(case.backend).dialects.get(case.precision)
     if dialects is None:
         return None
     recipe = case.option("recipe")
@@ -134,7 +124,7 @@ def _check_taken(case: Case, graph: TypedGraph) -> None:
     recipe = graph.facts["recipe"]
     if recipe["precision"] != case.precision:
         raise Unsupported(f"the recipe {case.option('recipe')} is of precision {recipe['precision']}")
-    dialects = TAKES[case.backend, case.precision]
+    dialects = facts(case.backend).dialects[case.precision]
     if recipe["dialect"] not in dialects:
         raise Unsupported(
             f"{case.backend} takes no {case.precision} graph of dialect '{recipe['dialect']}'; it takes: "

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, Choices, Concurrent, ModelFiles, Twinned
+from bench.backends.base import Backend, Concurrent, Facts, ModelFiles, Twinned
 from bench.record.case import Case
 
 Cores = tuple[int, ...]
@@ -35,8 +35,7 @@ class Instances:
         make: makes one unloaded copy.
     """
 
-    name: ClassVar[str] = "instances"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {}  # the copies look at theirs
+    FACTS: ClassVar[Facts] = Facts("instances", "instances", "", "", {})  # the copies have theirs
 
     def __init__(self, make: Callable[[], Backend]) -> None:
         self._make = make

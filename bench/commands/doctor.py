@@ -24,11 +24,12 @@ def doctor(
 ) -> None:
     """Tell what this machine is, what disturbs measurements on it, and what to do."""
     from bench import host
+    from bench.backends import package_versions
 
     if peak:
         _peak(console_for(as_json), as_json)
         return
-    checks = host.doctor()
+    checks = host.doctor(packages=package_versions())
     if as_json:
         typer.echo(json.dumps([check.to_dict() for check in checks]))
         return

@@ -42,16 +42,13 @@ FLAGS = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 
+# Runtimes have theirs besides: ``bench.backends.package_versions``.
 PACKAGES = (
     *(
         "scarlet-bench",
         "torch",
         "onnx",
         "onnxscript",
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "openvino",
-        "tensorrt",
     ),
     *(
         "nvidia-dali-cuda120",

@@ -15,6 +15,11 @@ SCENARIOS = ("accuracy", "latency", "throughput")
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 
+# The runtime that a network is defined in: where it is among a run's, the others are compared with it.
+REFERENCE_BACKEND = "pytorch"
+# The fields of a Case that runs the exported graph node by node, without a runtime's optimisations.
+GRAPH_AS_EXPORTED: Mapping[str, Any] = {"backend": "onnxruntime", "options": (("optimization", "none"),)}
+
 ID_LENGTH = 10
 
 

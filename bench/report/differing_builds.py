@@ -1,10 +1,11 @@
-"""Several builds of one TensorRT plan: kernels are chosen by timing them, so that no two builds are the same."""
+"""Several builds of one plan: kernels are chosen by timing them, so that no two builds are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
 
+from bench.backends import REGISTRY, facts
 from bench.record.case import Case
 from scarlet.errors import BenchError
 
@@ -12,7 +13,7 @@ OPTION = "build"
 
 
 def options(builds: int) -> tuple[str, ...]:
-    """What ``--builds`` adds to the texts of ``--option``: a TensorRT Case for each build; nothing for one.
+    """What ``--builds`` adds to the texts of ``--option``, for backends that build plans: a Case for each build.
 
     Raises:
         BenchError: there cannot be so many.
@@ -20,7 +21,9 @@ def options(builds: int) -> tuple[str, ...]:
     if builds < 1:
         raise BenchError(f"--builds {builds} is not a number of builds", "Write for example --builds 3.")
     numbers = ",".join(str(number) for number in range(1, builds + 1))
-    return (f"tensorrt.{OPTION}={numbers}",) if builds > 1 else ()
+    if builds == 1:
+        return ()
+    return tuple(f"{name}.{OPTION}={numbers}" for name in REGISTRY if OPTION in facts(name).choices)
 
 
 def groups(cases: Iterable[Case]) -> list[tuple[Case, ...]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.scores import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
+from bench.backends import runtime_packages
 from bench.report.text import one_line as one_line
 from bench.report.text import whole, written
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "nvidia-dali-cuda130", "timm")
+# Packages whose versions stand under every report, besides the runtimes themselves.
+OTHER_PACKAGES = ("nvidia-dali-cuda130", "timm")
 
 # Two runtimes of one network seldom differ on more images than this share.
 USUAL_DISCORDANCE = 0.01
@@ -184,7 +186,9 @@ def host_line(info: Mapping[str, Any]) -> str:
     if nvidia.get("driver"):
         parts.append(f"driver {nvidia['driver']}")
     parts += [host.get("os"), host.get("python")]
-    parts += [f"{name} {packages[name]}" for name in RUNTIMES if packages.get(name)]
+    parts += [
+        f"{name} {packages[name]}" for name in (*runtime_packages(), *OTHER_PACKAGES) if packages.get(name)
+    ]
     git = info.get("git") or {}
     if git.get("commit"):
         parts.append(f"revision {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}")

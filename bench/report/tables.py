@@ -11,6 +11,7 @@ from bench.analysis.accuracy.scores import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS, QUANTILES
+from bench.backends import display_name
 from bench.report.pixels import pixel_lines
 from bench.report.sentences import (
     accuracy_lines,
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
-
-BACKEND_NAMES = {
-    "pytorch": "PyTorch",
-    "onnxruntime": "ONNX Runtime",
-    "tensorrt": "TensorRT",
-    "openvino": "OpenVINO",
-}
 
 
 @dataclass(frozen=True)
@@ -253,7 +247,7 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
 def _baseline_name(rows: list[dict[str, Any]]) -> str:
     """What the rows are compared with, where it is one backend."""
     backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
-    return BACKEND_NAMES.get(name := backends.pop(), name) if len(backends) == 1 else "baseline"
+    return display_name(backends.pop()) if len(backends) == 1 else "baseline"
 
 
 def _table(

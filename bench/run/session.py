@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
+from bench.backends import package_versions
 from bench.backends.base import Unavailable
 from bench.host.disturbance import Monitor, open_gpu, summary
 from bench.record.case import Status
@@ -90,7 +91,7 @@ def begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Pat
     """
     # Looked at before the run's own work begins, which would show as load.
     described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
-    fingerprint, packages = host.fingerprint(described_host), host.package_versions()
+    fingerprint, packages = host.fingerprint(described_host), package_versions()
     folder = RunFolder.create(path.resolve())
     folder.write_run_info(
         {

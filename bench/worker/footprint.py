@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.backends import runs_module
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import wanted_by
 from bench.host import energy
@@ -17,7 +18,7 @@ def model_file_bytes(case: Case, files: ModelFiles) -> int | None:
     wanted = wanted_by(case)
     path = files.typed.get(wanted.key, {}).get("path") if wanted else None
     if path is None:
-        path = files.state if case.backend == "pytorch" else files.onnx
+        path = files.state if runs_module(case.backend) else files.onnx
     if not path or not Path(path).exists():
         return None
     graph = Path(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib.util
 import json
 import os
 import traceback
@@ -28,15 +27,6 @@ from scarlet.errors import BenchError
 PROGRAM = "from bench.worker.lower_precision import main; main()"
 BATCH = 32
 
-# What each kind of graph is made with: the module to look for, and the extra or package that brings it.
-_NEEDS = {
-    "fp16": (("onnxconverter_common", "onnxconverter-common"), ("onnxruntime", "onnxruntime")),
-    "bf16": (),
-    "ort": (("onnxruntime", "onnxruntime"),),
-    "symmetric": (("onnxruntime", "onnxruntime"),),
-    "nncf": (("openvino", "openvino"), ("nncf", "nncf")),
-}
-
 
 def prepare_typed(
     onnx: str, onnx_sha256: str, recipe: Recipe, calibration: CalibrationSet | None, fixed_batch: int | None
@@ -47,12 +37,11 @@ def prepare_typed(
         Unavailable: a package is missing.
         BenchError: the graph cannot be made so.
     """
-    for module, package in _NEEDS[recipe.kind]:
-        if importlib.util.find_spec(module) is None:
-            raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
-    from export.precision.lower import make_typed
+    from export.precision.lower import make_typed, missing_packages
     from export.store import Store
 
+    for package in missing_packages(recipe):
+        raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
     made = make_typed(Path(onnx), onnx_sha256, recipe, Store(), calibration, fixed_batch)
     return TypedGraph(str(made.path), made.sha256, brief(made.facts))
 

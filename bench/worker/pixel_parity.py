@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 BATCH = 16
 
-# Either will do: what the pixels change is the same for both. The first that is there predicts.
-BACKENDS = ("onnxruntime", "pytorch")
-
 
 @dataclass(frozen=True)
 class Request:
@@ -175,11 +172,12 @@ def predictor(files: ModelFiles, threads: int) -> Iterator[tuple[str, Predict]]:
 
 
 def _first_backend(files: ModelFiles, threads: int) -> tuple[str, Backend]:
-    from bench.backends import make_backend
+    from bench.backends import default_names, make_backend, runs_module
     from bench.backends.base import Unavailable, Unsupported
 
     missing: list[str] = []
-    for name in BACKENDS:
+    # Any will do: what the pixels change is the same for all. The first that is there predicts, graphs first.
+    for name in sorted(default_names(), key=runs_module):
         batch = files.fixed_batch or BATCH
         backend = make_backend(name)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -62,15 +61,15 @@ def _network_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
     import torch
 
     from export.network import export_model
+    from export.parity import can_check
     from export.store import Store
     from scarlet.cost import measure_cost
 
     torch.set_num_threads(request.threads)
     batches = _batches(spec, request)
     built = zoo.build(spec, request.checkpoint, calibration_batches=batches or None)
-    # Without onnxruntime its rows will be unavailable; PyTorch's are measured all the same.
-    checkable = importlib.util.find_spec("onnxruntime") is not None
-    exported = export_model(spec, built, Store(), batches[:1] if checkable else None)
+    # A graph that cannot be checked here is not run here either; other backends are measured all the same.
+    exported = export_model(spec, built, Store(), batches[:1] if can_check() else None)
     size = spec.input_size
     total = measure_cost(built.module, size)
     return ModelFiles(

@@ -31,6 +31,7 @@ from rich.console import Console
 from bench import host
 from bench.analysis.stats import intervals
 from bench.analysis.time.quantiles import PARTS, limit_of_parts, threads_of_parts
+from bench.backends import package_versions
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, utc_now
 from bench.report.sentences import host_line
@@ -205,7 +206,7 @@ def outcome(model: Prepared, field: Sequence[Entry]) -> dict[str, Any]:
         "command": shlex.join(["python", *sys.argv]),
         "at": utc_now(),
         "host": info,
-        "packages": host.package_versions(),
+        "packages": package_versions(),
         "model": model.files["model"],
         "weights": model.files["weights"],
         "weights_sha256": model.files["weights_sha256"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import tempfile
 from collections.abc import Callable
@@ -39,6 +40,14 @@ _PACKAGES = {
     "symmetric": ("onnx", "onnxruntime"),
     "nncf": ("onnx", "openvino", "nncf"),
 }
+# What each kind is made with beyond what is always there: module, and the package that brings it.
+_NEEDS = {
+    "fp16": (("onnxconverter_common", "onnxconverter-common"), ("onnxruntime", "onnxruntime")),
+    "bf16": (),
+    "ort": (("onnxruntime", "onnxruntime"),),
+    "symmetric": (("onnxruntime", "onnxruntime"),),
+    "nncf": (("openvino", "openvino"), ("nncf", "nncf")),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,11 @@ class Typed:
     path: Path
     sha256: str
     facts: dict[str, Any]
+
+
+def missing_packages(recipe: Recipe) -> list[str]:
+    """The packages that a recipe needs and that are not installed."""
+    return [package for module, package in _NEEDS[recipe.kind] if importlib.util.find_spec(module) is None]
 
 
 def make_typed(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.record.case import Case, Status
+from bench.record.case import REFERENCE_BACKEND, Case, Status
 from bench.record.raw_tables import TOP
 from bench.record.run_folder import CaseResult, RunFolder
 from scarlet.errors import BenchError
@@ -37,8 +37,8 @@ def no_accuracy(case: Case, is_demo: bool) -> str:
 
 
 def reference_case(results: Sequence[CaseResult], predicted: Collection[str]) -> Case | None:
-    """The Case that the others of a run are compared with: the first ok accuracy Case on pytorch, cpu, fp32, else
-    the first ok one; None where none has predictions.
+    """The Case that the others of a run are compared with: the first ok accuracy Case of the reference backend on the
+    CPU in FP32, else the first ok one; None where none has predictions.
 
     Args:
         results: in the order of the run.
@@ -54,7 +54,7 @@ def reference_case(results: Sequence[CaseResult], predicted: Collection[str]) ->
     usual = [
         case
         for case in candidates
-        if (case.backend, case.device, case.precision) == ("pytorch", "cpu", "fp32")
+        if (case.backend, case.device, case.precision) == (REFERENCE_BACKEND, "cpu", "fp32")
     ]
     return next(iter(usual or candidates), None)
 

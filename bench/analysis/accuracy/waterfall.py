@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 
 from bench.analysis.accuracy.flips import FlipLedger, compare
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.record.case import Case
+from bench.record.case import GRAPH_AS_EXPORTED, REFERENCE_BACKEND, Case
 
 REFERENCE_PIPELINE = "reference"
-# ONNX Runtime without its graph optimisations runs the graph as it was exported.
-UNOPTIMISED = (("optimization", "none"),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +44,13 @@ def parents(case: Case) -> Iterator[tuple[Case, str]]:
         plain = replace(case, precision="fp32")
         yield plain, case.precision.upper()
         yield replace(plain, options=()), case.precision.upper()
-    if case.backend != "pytorch":
+    if case.backend != REFERENCE_BACKEND:
         if case.device != "cpu":
             yield replace(case, device="cpu"), case.device.upper()
-        if (case.backend, case.options) != ("onnxruntime", UNOPTIMISED):
-            name = replace(case, backend="onnxruntime", device="cpu", options=UNOPTIMISED)
-            yield name, f"{case.backend}'s own graph"
-        yield replace(case, backend="pytorch", device="cpu", options=()), "the ONNX graph"
+        as_exported = replace(case, device="cpu", **GRAPH_AS_EXPORTED)
+        if (case.backend, case.options) != (as_exported.backend, as_exported.options):
+            yield as_exported, f"{case.backend}'s own graph"
+        yield replace(case, backend=REFERENCE_BACKEND, device="cpu", options=()), "the ONNX graph"
     else:
         if case.options:
             yield replace(case, options=()), " ".join(f"{name}={value}" for name, value in case.options)

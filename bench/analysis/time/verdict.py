@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.analysis.stats import intervals
-from bench.record.case import Case, Status
+from bench.record.case import REFERENCE_BACKEND, Case, Status
 from bench.record.run_folder import CaseResult
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Under this nobody would change a backend, and layout, alignment and heat alone move a time by as much.
 LEAST_MATERIALITY = 0.03
 
-BASELINE = ("pytorch", "fp32")
+BASELINE = (REFERENCE_BACKEND, "fp32")
 
 
 class Verdict(str, Enum):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends import cuda
-from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options, refuse_case
 from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.onnxruntime import cuda as onnxruntime_cuda
 from bench.backends.onnxruntime.proof import (
@@ -29,37 +30,51 @@ if TYPE_CHECKING:
     import torch
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": onnxruntime_cuda.PROVIDER}
-PACKAGES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 # What runs on the FP32 graph.
 FP32_GRAPH = {"cpu": ("fp32",), "cuda": ("fp32", "tf32")}
-# Options that say something about the GPU, with what they are there when left out.
-GPU_OPTIONS = {"graph": "no", "layout": "nchw", "search": "exhaustive"}
+# Options that say something about the GPU.
+GPU_OPTIONS = ("graph", "layout", "search")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ONNX Runtime.
+
+    Attributes:
+        optimization: ``none`` runs the graph as it is in the file, node by node (operators without a kernel are written
+            out): what the export alone changed shows there, without fusions.
+        dialect: of the graph of an INT8 Case; see ``bench.backends.graphs``.
+        recipe: a file that says how that graph is made.
+        graph: on a GPU, ``yes`` replays a CUDA graph, one for each batch size.
+        layout: on a GPU, ``nhwc`` prefers kernels that take channels last.
+        search: on a GPU, how cuDNN's algorithms are chosen; ``exhaustive`` tries all in the warm-up.
+    """
+
+    optimization: Literal["all", "none"] = "all"
+    dialect: Literal["ort", "symmetric"] | None = None
+    recipe: str | None = None
+    graph: Literal["no", "yes"] = "no"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    search: Literal["exhaustive", "heuristic", "default"] = "exhaustive"
 
 
 class OnnxRuntime:
     """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen.
 
     On a GPU, tensors are bound there, on a stream of its own, and TF32 is on in precision ``tf32`` alone.
-
-    Options ``dialect`` and ``recipe`` choose the graph of an INT8 Case (``bench.backends.graphs``).
-
-    Option ``optimization``: ``all`` (default), or ``none``, which runs the graph as it is in the file, node by node
-    (operators without a kernel are written out): what the export alone changed shows there, without fusions.
-
-    Options of the GPU: ``graph=yes`` replays a CUDA graph, one for each batch size; ``layout=nhwc`` prefers kernels
-    that take channels last; ``search`` is how cuDNN's algorithms are chosen: ``exhaustive`` (default: all are tried
-    in the warm-up), ``heuristic`` or ``default``.
     """
 
-    name: ClassVar[str] = "onnxruntime"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {
-        "optimization": ("all", "none"),
-        "dialect": ("ort", "symmetric"),
-        "recipe": "text",
-        "graph": ("no", "yes"),
-        "layout": ("nchw", "nhwc"),
-        "search": ("exhaustive", "heuristic", "default"),
-    }
+    FACTS: ClassVar[Facts] = Facts(
+        name="onnxruntime",
+        display_name="ONNX Runtime",
+        colour="#0072B2",
+        module="onnxruntime",
+        packages={"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"},
+        dialects={"fp16": ("",), "int8": ("ort", "symmetric")},
+        options=Options,
+        default="always",
+        profiler="bench.backends.onnxruntime.profiler:OnnxRuntimeProfiler",
+    )
 
     def __init__(self) -> None:
         self._session: Any = None
@@ -68,17 +83,12 @@ class OnnxRuntime:
         self._graph: TypedGraph | None = None
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        refuse_bad_options(self, case)
+        chosen = read_options(Options, case)
+        refuse_case(self.FACTS, case, files)
         if case.device == "cuda":
             onnxruntime_cuda.import_cuda_libraries()
-        try:
-            import onnxruntime
-        except ImportError as missing:
-            package = PACKAGES[case.device]
-            raise Unavailable(
-                f"the package {package} is not installed; run: pip install {package}"
-            ) from missing
-        _refuse_precision(case)
+        onnxruntime = self.FACTS.import_runtime(case.device)
+        _refuse_precision(case, chosen)
         self._graph = graph_for(case, files.typed)
         provider = PROVIDERS[case.device]
         if provider not in onnxruntime.get_available_providers():
@@ -93,9 +103,7 @@ class OnnxRuntime:
                     f"{ASSIGNMENT_SINCE} or newer, which needs Python 3.11"
                 )
             cuda.require_cuda()
-        if files.fixed_batch not in (None, case.batch):
-            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
-        self._optimization = case.option("optimization", "all")
+        self._optimization = chosen.optimization
         options = session_options(onnxruntime, case.threads, self._optimization)
         path = self._graph.path if self._graph else files.onnx
         self._path, self._shape = path, (case.batch, 3, files.input_size, files.input_size)
@@ -200,10 +208,10 @@ class OnnxRuntime:
         self._session = self._cuda = None
 
 
-def _refuse_precision(case: Case) -> None:
+def _refuse_precision(case: Case, options: Options) -> None:
     """Raises ``Unsupported`` for what no graph of this device gives, and for the GPU's options elsewhere."""
     if case.device == "cpu":
-        asked = [name for name in GPU_OPTIONS if case.option(name, GPU_OPTIONS[name]) != GPU_OPTIONS[name]]
+        asked = [name for name in GPU_OPTIONS if getattr(options, name) != getattr(Options, name)]
         if asked:
             raise Unsupported(f"onnxruntime.{asked[0]} is about GPUs; leave it out on the CPU")
     if case.device == "cuda" and case.precision == "bf16":

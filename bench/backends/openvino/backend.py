@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.base import Facts, ModelFiles, Unsupported, read_options, refuse_case
 from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.openvino.proof import arithmetic, execution_layers, layer_counts, other_precision
 from bench.backends.precision import fallback_sentence
@@ -32,14 +32,26 @@ LAYER_PRECISIONS = {"fp32": ("f32",), "bf16": ("bf16",), "fp16": ("f16",), "int8
 CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16", "int8": "INT8"}
 
 
-class OpenVino:
-    """OpenVINO on the CPU, compiled for the shape of the Case's batch.
+@dataclass(frozen=True)
+class Options:
+    """Options of OpenVINO.
 
-    Options:
-        hint: ``latency`` (default) or ``throughput``, OpenVINO's performance hints.
-        dialect, recipe: the graph of an INT8 Case; see ``bench.backends.graphs``.
+    Attributes:
+        hint: OpenVINO's performance hints.
         streams: how many batches one copy works on at the same time, each with an equal part of the threads.
             Without it one; with the throughput hint and one instance, as many as OpenVINO chooses.
+        dialect: of the graph of an INT8 Case; see ``bench.backends.graphs``.
+        recipe: a file that says how that graph is made.
+    """
+
+    hint: Literal["latency", "throughput"] = "latency"
+    streams: int | None = None
+    dialect: Literal["nncf", "ort", "symmetric"] | None = None
+    recipe: str | None = None
+
+
+class OpenVino:
+    """OpenVINO on the CPU, compiled for the shape of the Case's batch.
 
     A call of ``infer`` occupies one stream, with an infer request of its own, so that several threads may call at the
     same time. The gain of several streams shows only where as many batches are at work, as by ``submit``; a
@@ -49,13 +61,17 @@ class OpenVino:
     model disjoint cores; models compiled apart are all pinned from the first core on.
     """
 
-    name: ClassVar[str] = "openvino"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {
-        "hint": ("latency", "throughput"),
-        "streams": "count",
-        "dialect": ("nncf", "ort", "symmetric"),
-        "recipe": "text",
-    }
+    FACTS: ClassVar[Facts] = Facts(
+        name="openvino",
+        display_name="OpenVINO",
+        colour="#CC79A7",
+        module="openvino",
+        packages={"cpu": "openvino"},
+        dialects={"int8": ("nncf", "ort", "symmetric")},
+        options=Options,
+        default="installed",
+        profiler="bench.backends.openvino.profiler:OpenVinoProfiler",
+    )
 
     def __init__(self) -> None:
         self.slots = 1
@@ -64,15 +80,12 @@ class OpenVino:
         self._graph: TypedGraph | None = None
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        refuse_bad_options(self, case)
-        if case.device != "cpu":
-            raise Unsupported("this backend runs OpenVINO on the CPU only; use --devices cpu")
+        read_options(Options, case)
+        refuse_case(self.FACTS, case, files)
         if case.precision not in INFER_PRECISION:
             raise Unsupported(f"OpenVINO's CPU plugin has no {case.precision}")
         graph = graph_for(case, files.typed)
         path = graph.path if graph else files.onnx
-        if files.fixed_batch not in (None, case.batch):
-            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
         self._model = _Model(import_openvino(), path, case, files)
         self._graph = graph
         self.slots = self._model.streams // case.instances
@@ -113,11 +126,7 @@ def import_openvino() -> Any:
         Unavailable: it is not installed.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError as missing:
-        raise Unavailable("the package openvino is not installed; run: pip install openvino") from missing
-    return openvino
+    return OpenVino.FACTS.import_runtime("cpu")
 
 
 @functools.cache
@@ -260,14 +269,14 @@ def settings(case: Case) -> dict[str, Any]:
     Returns:
         Properties by OpenVINO's names. ``NUM_STREAMS`` is left out where OpenVINO is to choose.
     """
-    hint, streams = case.option("hint", "latency"), case.option("streams")
+    options = read_options(Options, case)
     told: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": INFER_PRECISION[case.precision],
-        "PERFORMANCE_HINT": hint.upper(),
+        "PERFORMANCE_HINT": options.hint.upper(),
         "INFERENCE_NUM_THREADS": case.threads * case.instances,
     }
-    if streams or hint == "latency" or case.instances > 1:
-        told["NUM_STREAMS"] = int(streams or 1) * case.instances
+    if options.streams or options.hint == "latency" or case.instances > 1:
+        told["NUM_STREAMS"] = (options.streams or 1) * case.instances
     return told
 
 

@@ -9,13 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends import cuda
-from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.backends.pytorch import cuda as pytorch_cuda
 from bench.backends.pytorch.proof import layer_precisions, other_device, other_precision, plain_name
 from bench.record.case import Case
@@ -35,30 +36,45 @@ REFUSED_PRECISIONS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of PyTorch.
+
+    Attributes:
+        form: ``plain`` runs the network as it was published, NCHW and with its BatchNorms. ``channels_last`` stores
+            tensors channels last; ``folded`` folds BatchNorm into the convolutions; ``tuned`` does both, as somebody
+            who cares about speed would.
+        compile: compiles with Inductor and frozen weights; without it, eager. It is compiled for the Case's batch, in
+            ``load``; smaller batches are filled up to it. Never from Inductor's cache, so that the proof's
+            ``compile_seconds`` are those of a first time.
+        bf16: what precision ``bf16`` means. ``cast`` stores weights in BF16 and computes all in it; ``autocast`` keeps
+            float32 weights and casts them for each layer that autocast lists, which costs time.
+        graph: ``yes`` replays a CUDA graph, one for each batch size, instead of queueing every kernel; on GPUs only.
+    """
+
+    form: Literal["tuned", "plain", "channels_last", "folded"] = "tuned"
+    compile: Literal["default", "max-autotune"] | None = None
+    bf16: Literal["cast", "autocast"] = "cast"
+    graph: Literal["no", "yes"] = "no"
+
+
 class PyTorch:
     """The reference runtime.
 
     On a GPU it has a stream of its own and pinned host memory, and TF32 is on in precision ``tf32`` alone.
-
-    Options:
-        form: ``plain`` runs the network as it was published, NCHW and with its BatchNorms. ``channels_last`` stores
-            tensors channels last; ``folded`` folds BatchNorm into the convolutions; ``tuned`` (default) does both, as
-            somebody who cares about speed would.
-        compile: ``default`` or ``max-autotune`` compiles with Inductor and frozen weights; without it, eager. It is
-            compiled for the Case's batch, in ``load``; smaller batches are filled up to it. Never from Inductor's
-            cache, so that the proof's ``compile_seconds`` are those of a first time.
-        bf16: what precision ``bf16`` means. ``cast`` (default) stores weights in BF16 and computes all in it;
-            ``autocast`` keeps float32 weights and casts them for each layer that autocast lists, which costs time.
-        graph: ``yes`` replays a CUDA graph, one for each batch size, instead of queueing every kernel; on GPUs only.
     """
 
-    name: ClassVar[str] = "pytorch"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {
-        "form": ("tuned", "plain", "channels_last", "folded"),
-        "compile": ("default", "max-autotune"),
-        "bf16": ("cast", "autocast"),
-        "graph": ("no", "yes"),
-    }
+    FACTS: ClassVar[Facts] = Facts(
+        name="pytorch",
+        display_name="PyTorch",
+        colour="#D55E00",
+        module="torch",
+        packages={"cpu": "torch", "cuda": "torch"},
+        graph="module",
+        options=Options,
+        default="always",
+        profiler="bench.backends.pytorch.profiler:PyTorchProfiler",
+    )
 
     def __init__(self) -> None:
         self._module: nn.Module | None = None
@@ -66,17 +82,15 @@ class PyTorch:
         self._proof: dict[str, Any] = {}
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        refuse_bad_options(self, case)
-        if files.state is None:
-            raise Unsupported("an ONNX file has no PyTorch module; use another backend")
+        options = read_options(Options, case)
         on_gpu = case.device == "cuda"
         if on_gpu:
             cuda.require_cuda()
         if case.precision in REFUSED_PRECISIONS[case.device]:
             raise Unsupported(REFUSED_PRECISIONS[case.device][case.precision])
-        if case.option("graph") == "yes" and not on_gpu:
+        if options.graph == "yes" and not on_gpu:
             raise Unsupported("pytorch.graph replays CUDA graphs, which a CPU has not; leave it out there")
-        if case.option("compile"):
+        if options.compile:
             pytorch_cuda.require_triton() if on_gpu else require_compiler()
         import torch
 
@@ -88,22 +102,20 @@ class PyTorch:
         self._case, self._size = case, files.input_size
         self._device = cuda.DEVICE if on_gpu else "cpu"
         # Autocast takes float32; all else gets its pixels in the type of the weights.
-        self._autocasts = case.precision == "bf16" and case.option("bf16") == "autocast"
+        self._autocasts = case.precision == "bf16" and options.bf16 == "autocast"
         types = {"fp16": torch.float16, "bf16": torch.float32 if self._autocasts else torch.bfloat16}
         self._dtype = types.get(case.precision, torch.float32)
-        form = case.option("form", "tuned")
-        module, self._proof = shaped(_network(files), form)
-        channels_last = form in ("tuned", "channels_last")
+        module, self._proof = _shaped(files.network(), options.form)
+        channels_last = options.form in ("tuned", "channels_last")
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._module = module.to(  # type: ignore[call-overload]
             device=self._device, dtype=self._dtype, memory_format=self._layout
         )
         self._call: Any = self._module
         self._compiled_batch = 0
-        mode = case.option("compile")
-        if mode:
-            options: dict[str, Any] = {"freezing": True, "max_autotune": mode == "max-autotune"}
-            self._call = torch.compile(self._module, dynamic=False, options=options)
+        if options.compile:
+            inductor: dict[str, Any] = {"freezing": True, "max_autotune": options.compile == "max-autotune"}
+            self._call = torch.compile(self._module, dynamic=False, options=inductor)
             self._compiled_batch = case.batch
         if on_gpu:
             self._cuda = pytorch_cuda.CudaNetwork(
@@ -111,11 +123,11 @@ class PyTorch:
                 self._dtype,
                 self._layout,
                 torch.bfloat16 if self._autocasts else None,
-                case.option("graph") == "yes",
+                options.graph == "yes",
                 self._compiled_batch,
             )
-        if mode:
-            self._compile(mode)
+        if options.compile:
+            self._compile(options.compile)
         elif on_gpu:
             self.infer(
                 self._blank(case.batch)
@@ -139,6 +151,10 @@ class PyTorch:
 
     def _blank(self, n: int) -> NDArray[np.float32]:
         return np.zeros((n, 3, self._size, self._size), np.float32)
+
+    def network(self, case: Case, files: ModelFiles) -> nn.Module:
+        """See ``RunsModule``."""
+        return _shaped(files.network(), read_options(Options, case).form)[0]
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._cuda is not None:
@@ -241,7 +257,7 @@ class PyTorch:
         self._module = self._call = self._cuda = None
 
 
-def shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:
+def _shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network with its BatchNorms folded, if the form says so, and what the proof tells of it."""
     if form not in ("tuned", "folded"):
         return network, {"form": form, "batchnorms_folded": 0}
@@ -253,21 +269,6 @@ def shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:
         "batchnorms_folded": folded.pairs_folded,
         "batchnorms_left": folded.batchnorms_left,
     }
-
-
-def _network(files: ModelFiles) -> nn.Module:
-    """The network with its weights, in eval mode."""
-    from safetensors.torch import load_file
-
-    from scarlet import zoo
-
-    assert files.state is not None
-    try:
-        module: nn.Module = zoo.untrained(zoo.resolve(files.model))
-    except zoo.ModelUnavailable as missing:
-        raise Unavailable(str(missing)) from missing
-    module.load_state_dict(load_file(files.state), strict=True)
-    return module.eval()
 
 
 def require_compiler() -> None:

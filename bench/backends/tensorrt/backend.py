@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Choices, ModelFiles, Unavailable, Unsupported, refuse_bad_options
+from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options, refuse_case
 from bench.backends.cuda import Lane, gpu_facts, l2_note, require_cuda, supports_bf16, supports_tf32
 from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
 from bench.record.case import Case
-from export.tensorrt.builder import DEFAULT_LEVEL, PlanSpec
+from export.tensorrt.builder import PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
 from export.tensorrt.plan import Gpu, Plan, plan_for
 
@@ -23,28 +24,43 @@ if TYPE_CHECKING:
     import torch
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of TensorRT.
+
+    Attributes:
+        graph: ``yes`` launches a captured CUDA graph for batches of the Case's size; ``no`` enqueues every call.
+            Smaller batches are always enqueued.
+        level: the builder's optimisation level; by TensorRT's default 3.
+        build: a plan of its own for each number, its kernels timed anew, to tell the spread between builds. Without
+            it, the plan that is built with this machine's timing cache.
+        dialect: of the graph of an INT8 Case; see ``bench.backends.graphs``.
+        recipe: a file that says how that graph is made.
+    """
+
+    graph: Literal["no", "yes"] = "no"
+    level: Literal["0", "1", "2", "3", "4", "5"] = "3"
+    build: int | None = None
+    dialect: Literal["symmetric"] | None = None
+    recipe: str | None = None
+
+
 class TensorRt:
     """TensorRT with a plan for the Case's batch and smaller ones, strongly typed: precision is what the graph says.
 
     FP32 runs with TF32 cleared, in all precisions but ``tf32``: what a graph leaves in FP32 is computed in FP32.
-
-    Options:
-        graph: ``yes`` launches a captured CUDA graph for batches of the Case's size; ``no`` (default) enqueues every
-            call. Smaller batches are always enqueued.
-        level: the builder's optimisation level, 0 to 5; 3 without it, as by TensorRT's default.
-        build: a plan of its own for each number, its kernels timed anew, to tell the spread between builds. Without
-            it, the plan that is built with this machine's timing cache.
-        dialect, recipe: the graph of an INT8 Case; see ``bench.backends.graphs``.
     """
 
-    name: ClassVar[str] = "tensorrt"
-    OPTIONS: ClassVar[Mapping[str, Choices]] = {
-        "graph": ("no", "yes"),
-        "level": ("0", "1", "2", "3", "4", "5"),
-        "build": "count",
-        "dialect": ("symmetric",),
-        "recipe": "text",
-    }
+    FACTS: ClassVar[Facts] = Facts(
+        name="tensorrt",
+        display_name="TensorRT",
+        colour="#009E73",
+        module="tensorrt",
+        packages={"cuda": "tensorrt"},
+        dialects={"fp16": ("",), "bf16": ("",), "int8": ("symmetric",)},
+        options=Options,
+        default="always",
+    )
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
@@ -52,11 +68,8 @@ class TensorRt:
         self._proof: dict[str, Any] = {}
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        refuse_bad_options(self, case)
-        if case.device != "cuda":
-            raise Unsupported("TensorRT runs on NVIDIA GPUs only; use --devices cuda")
-        if files.fixed_batch not in (None, case.batch):
-            raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")
+        options = read_options(Options, case)
+        refuse_case(self.FACTS, case, files)
         require_cuda()
         import torch
 
@@ -66,13 +79,13 @@ class TensorRt:
         facts = gpu_facts()
         try:
             trt = import_tensorrt()
-            plan = _plan(case, files, typed, facts, str(trt.__version__))
+            plan = _plan(case, options, files, typed, facts, str(trt.__version__))
         except TensorRtUnavailable as missing:
             raise Unavailable(str(missing)) from missing
         torch.set_num_threads(case.threads)  # they copy pixels to where the GPU fetches them
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         shape = (case.batch, 3, files.input_size, files.input_size)
-        graph = case.option("graph", "no") == "yes"
+        graph = options.graph == "yes"
         self._engine = Engine(trt, plan.path, stream, shape, files.classes, graph)
         self._lane = Lane(self._engine.compute, any_address=not graph, stream=stream)
         self._case = case
@@ -85,8 +98,8 @@ class TensorRt:
             "plan_bytes": plan.path.stat().st_size,
             "build": {
                 **plan.facts,
-                "level": int(case.option("level", str(DEFAULT_LEVEL))),
-                "number": int(case.option("build", "0")),
+                "level": int(options.level),
+                "number": options.build or 0,
             },
             "cuda_graph": graph,
             "l2": l2_note(case),
@@ -130,7 +143,12 @@ def _refuse_missing_units(case: Case) -> None:
 
 
 def _plan(
-    case: Case, files: ModelFiles, typed: TypedGraph | None, facts: Mapping[str, Any], version: str
+    case: Case,
+    options: Options,
+    files: ModelFiles,
+    typed: TypedGraph | None,
+    facts: Mapping[str, Any],
+    version: str,
 ) -> Plan:
     """The Case's plan, from the store or built."""
     from export.store import Store
@@ -141,8 +159,8 @@ def _plan(
         opt_batch=case.batch,
         max_batch=case.batch,
         tf32=case.precision == "tf32",
-        level=int(case.option("level", str(DEFAULT_LEVEL))),
-        build=int(case.option("build", "0")),
+        level=int(options.level),
+        build=options.build or 0,
     )
     gpu = Gpu(
         name=str(facts["name"]),

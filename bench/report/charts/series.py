@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.backends import REGISTRY, colour, display_name
 from bench.report.charts.chart import Row
-from bench.report.charts.theme import BLUE, GREEN, PALETTE, PURPLE, VERMILLION
+from bench.report.charts.theme import PALETTE
 from bench.report.sentences import one_line
-from bench.report.tables import BACKEND_NAMES
 
 # Files of a run's folder that the figures come from. Parts that are not merged yet end up in the same.
 SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"
@@ -23,7 +23,6 @@ MOST_SERIES = 12
 # Characters of a text from outside, and of a whole name.
 MOST_OF_TEXT, MOST_OF_NAME = 28, 56
 
-_COLOURS = {"pytorch": VERMILLION, "onnxruntime": BLUE, "tensorrt": GREEN, "openvino": PURPLE}
 _STYLES = {"fp32": 0, "int8": 1, "fp16": 2, "bf16": 3, "tf32": 4}
 _DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [4, 2])
 # Long enough to show dashes.
@@ -92,7 +91,7 @@ def clean(text: str, most: int = MOST_OF_TEXT) -> str:
 
 def backend_name(row: Row) -> str:
     """Of the row, for people."""
-    return clean(str(BACKEND_NAMES.get(row["backend"], row["backend"])))
+    return clean(str(display_name(row["backend"])))
 
 
 def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
@@ -151,8 +150,9 @@ def looks(rows: Sequence[Row], without: Sequence[str] = ()) -> Looks:
 
 def _hues(backends: Sequence[str]) -> dict[str, str]:
     """A colour for each backend: its own, or one that no known backend has; at the end they begin again."""
-    free = itertools.cycle([colour for colour in PALETTE if colour not in _COLOURS.values()])
-    return {backend: _COLOURS.get(backend) or next(free) for backend in dict.fromkeys(backends)}
+    own = {colour(backend) for backend in REGISTRY}
+    free = itertools.cycle([hue for hue in PALETTE if hue not in own])
+    return {backend: colour(backend) or next(free) for backend in dict.fromkeys(backends)}
 
 
 def _free(wanted: tuple[str, int], taken: dict[tuple[str, int], str], reserved: set[str]) -> tuple[str, int]:

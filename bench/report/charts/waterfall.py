@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.accuracy.waterfall import Step
+from bench.backends import display_name
 from bench.report.charts import bars
 from bench.report.charts.chart import Chart, Source
 from bench.report.charts.scales import known, linear
 from bench.report.charts.series import MOST_OF_NAME, PREDICTIONS, clean
 from bench.report.charts.theme import BLUE, GREY, INK, POINT_AT, VERMILLION, specification
 from bench.report.flips import points, short_names
-from bench.report.tables import BACKEND_NAMES
 from bench.report.text import percent
 
 TITLE = "Where accuracy was lost"
@@ -79,7 +79,7 @@ def _titles(drawn: Sequence[Step], names: Mapping[Step, str]) -> dict[Step, str]
     """What each step changes; where two change the same (INT8 in two runtimes), with the backend or the whole name."""
     tries = (
         lambda step: step.change,
-        lambda step: f"{step.change} ({BACKEND_NAMES.get(step.case.backend, step.case.backend)})",
+        lambda step: f"{step.change} ({display_name(step.case.backend)})",
         lambda step: f"{step.change}: {names[step]}",
     )
     found = {step: f"{step.change}: {names[step]}" for step in drawn if step.parent is None}

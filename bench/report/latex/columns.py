@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.backends import display_name
 from bench.report.latex.escape import shortened
 from bench.report.latex.layout import Cell
 from bench.report.sentences import milliseconds, records
-from bench.report.tables import BACKEND_NAMES
 from bench.report.text import number, percent, whole
 from scarlet.errors import BenchError, unknown_name
 
@@ -105,7 +105,7 @@ def _model(row: Row) -> str:
 
 
 def _backend(row: Row) -> str:
-    return shortened(BACKEND_NAMES.get(name := str(row["backend"]), name), LONGEST_NAME)
+    return shortened(display_name(str(row["backend"])), LONGEST_NAME)
 
 
 def _options(row: Row) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.best import Best
+from bench.backends import display_name
 from bench.report.latex.columns import SPECS, Line, Row
 from bench.report.sentences import accuracy_lines, comparison_lines, host_line
-from bench.report.tables import BACKEND_NAMES
 from bench.report.text import whole
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _accuracy(made: Sequence[Line], columns: Sequence[str], info: Mapping[str, A
         yield from accuracy_lines(rows)
     if "agreement" in columns and rows:
         named = [row for row in rows if row["case_id"] == row["reference_case_id"]]
-        who = f", {BACKEND_NAMES.get(named[0]['backend'], named[0]['backend'])}" if named else ""
+        who = f", {display_name(named[0]['backend'])}" if named else ""
         yield f"same top-1: share of images with the same first class as in the reference row{who}"
 
 
@@ -145,7 +145,7 @@ def baseline(made: Sequence[Line]) -> str:
     """What the rows' times are compared with, where it is one backend."""
     rows = [line.rows["latency"] for line in made if "latency" in line.rows]
     backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
-    return BACKEND_NAMES.get(name := backends.pop(), name) if len(backends) == 1 else "baseline"
+    return display_name(backends.pop()) if len(backends) == 1 else "baseline"
 
 
 def _bold(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.backends import REGISTRY, facts, runs_module
 from bench.run.reference_digests import first_change
 from bench.studies.check.snapshot import Labels, Row, Snapshot
 
@@ -34,8 +35,6 @@ MIN_EVIDENCE = 8
 # Rows that changed alike agree on this share of the images; other arithmetic turns a few near ties.
 ALIKE = 0.99
 OF_REFERENCE = "the reference itself makes other pixels of the same files"
-# Backends that run the network as a PyTorch module; the others all run the exported graph.
-OWN_MODULE = ("pytorch",)
 
 
 @dataclass(frozen=True)
@@ -275,26 +274,21 @@ def _common(
     backends = {pair.current.case.backend for pair in failing}
     whole = {pair.current.case.backend for pair in passing} - backends
     pixels = "the same pixels went in, " if all(pair.same_pixels for pair in failing) else ""
-    graph = backends - set(OWN_MODULE)
+    graph = {name for name in backends if not runs_module(name)}
     graph_changed = baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]
     if len(backends) > 1 and not _alike(failing):
         return None
-    if backends & set(OWN_MODULE) and graph and pixels:
+    if backends - graph and graph and pixels:
         text = (
             f"{pixels}and {_names(backends)} changed alike: the network itself, its weights or its definition"
         )
         return Finding("weights", text, _ids(failing))
-    if (
-        whole & set(OWN_MODULE)
-        and graph
-        and not whole - set(OWN_MODULE)
-        and (graph_changed or len(graph) > 1)
-    ):
+    if whole and all(map(runs_module, whole)) and graph and (graph_changed or len(graph) > 1):
         how = "changed alike" if len(graph) > 1 else "changed"
         digest = ", whose digest is not the baseline's" if graph_changed else ""
         text = f"{pixels}{_names(graph)} {how} and {_names(whole)} did not: the exported graph{digest}"
         return Finding("export", text, _ids(failing))
-    if len(backends) == 1 and whole and pixels and (not graph_changed or whole - set(OWN_MODULE)):
+    if len(backends) == 1 and whole and pixels and (not graph_changed or not all(map(runs_module, whole))):
         text = f"{pixels}and only {_names(backends)} changed, not {_names(whole)}"
         return Finding("backend", text + _updates(backends, baseline, current), _ids(failing))
     return None
@@ -319,11 +313,10 @@ def _alike(pairs: Sequence[Pair]) -> bool:
 
 def _updates(backends: set[str], baseline: Snapshot, current: Snapshot) -> str:
     """Packages of these backends whose version changed, in words."""
-    packages = {"pytorch": ("torch",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
     changes = [
         f"{name} {baseline.packages.get(name) or 'none'} before, {current.packages.get(name) or 'none'} now"
         for backend in sorted(backends)
-        for name in packages.get(backend, (backend,))
+        for name in dict.fromkeys(facts(backend).packages.values() if backend in REGISTRY else (backend,))
         if baseline.packages.get(name) != current.packages.get(name)
     ]
     return f" ({'; '.join(changes)})" if changes else ""

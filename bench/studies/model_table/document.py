@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from bench.analysis.accuracy.scores import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
+from bench.backends import display_name
 from bench.report.latex.notes import machine, stages
 from bench.report.sentences import milliseconds, one_line
-from bench.report.tables import BACKEND_NAMES, Table
+from bench.report.tables import Table
 from bench.report.text import percent, whole
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
@@ -37,9 +38,7 @@ def setup_names(columns: Sequence[Setup]) -> list[str]:
     """What to call each column: the backend, and what else tells it from the others."""
     varying = [part for part in _VARYING if len({getattr(setup, part[0]) for setup in columns}) > 1]
     return [
-        one_line(
-            " ".join([BACKEND_NAMES.get(setup.backend, setup.backend), *(tell(setup) for _, tell in varying)])
-        )
+        one_line(" ".join([display_name(setup.backend), *(tell(setup) for _, tell in varying)]))
         for setup in columns
     ]
 

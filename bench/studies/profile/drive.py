@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
+from bench.backends import REGISTRY, facts, runs_module
 from bench.backends.base import Unavailable
 from bench.backends.profiler import CALLS_PER_TURN, Recording
-from bench.backends.profilers import PROFILERS
 from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
 from bench.record.machine import lookup_peaks
@@ -84,7 +84,7 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
             f"--repeats {repeats} is not from {CALLS_PER_TURN} to {MOST_REPEATS}",
             "Write for example --repeats 50.",
         )
-    checked_names("backend to profile", spec.backends, PROFILERS)
+    checked_names("backend to profile", spec.backends, [name for name in REGISTRY if facts(name).profiler])
     case = spec.only_case()
     image_set, images = choose_images(spec.data, CHECK_IMAGES, console)
     root = image_set.root.resolve()
@@ -163,7 +163,7 @@ def join_recording(case: Case, files: Mapping[str, Any], recording: Recording) -
     from bench.studies.profile import layers, model
 
     found = ModelFiles(**files)
-    if case.backend == "pytorch":
+    if runs_module(case.backend):
         return layers.join_modules(recording.nodes, model.modules_of(case, found))
     return layers.join(recording.nodes, model.nodes_of(found))
 

@@ -8,7 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.backends.base import ModelFiles
+from bench.backends import make_backend
+from bench.backends.base import ModelFiles, RunsModule
 from bench.backends.profiler import node_names
 from bench.record.case import Case
 from bench.studies.profile.layers import NETWORK, ModelNode
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
     """The modules of the network in the form in which the Case runs it, by name. Needs torch."""
-    from bench.backends.pytorch.backend import shaped
     from scarlet.cost import measure_cost
 
-    module, _ = shaped(network(files), case.option("form", "tuned"))
+    backend = make_backend(case.backend)
+    assert isinstance(backend, RunsModule)
+    module = backend.network(case, files)
     costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, files.input_size).layers}
     return {
         name: ModelNode(name, type(part).__name__, name or NETWORK, multiply_adds=costs.get(name, 0))
@@ -43,19 +45,7 @@ def nodes_of(files: ModelFiles) -> list[ModelNode]:
     graph = OnnxValues.load(Path(files.onnx))
     if files.state is None:
         return graph_nodes(graph, {}, graph_multiply_adds(graph))
-    return network_nodes(network(files), graph, files.input_size)
-
-
-def network(files: ModelFiles) -> nn.Module:
-    """The network with its weights, in eval mode."""
-    from safetensors.torch import load_file
-
-    from scarlet import zoo
-
-    assert files.state is not None
-    module = zoo.untrained(zoo.resolve(files.model))
-    module.load_state_dict(load_file(files.state), strict=True)
-    return module.eval()
+    return network_nodes(files.network(), graph, files.input_size)
 
 
 def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list[ModelNode]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import traceback
@@ -14,10 +13,9 @@ from typing import Any
 import numpy as np
 
 import pipelines
-from bench.backends import make_backend
+from bench.backends import facts, load_name, make_backend
 from bench.backends.base import ModelFiles, Unsupported
 from bench.backends.profiler import Pixels, Profiler, Recording, measure
-from bench.backends.profilers import PROFILERS
 from bench.record.case import Case
 from bench.worker import channel
 from pipelines.imagenet.find import Image
@@ -51,8 +49,7 @@ def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int)
 
 def make_profiler(case: Case, files: ModelFiles, backend: Any) -> Profiler:
     """The profiler of a Case's backend."""
-    module, _, name = PROFILERS[case.backend].partition(":")
-    profiler: Profiler = getattr(importlib.import_module(module), name)(case, files, backend)
+    profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
     return profiler
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bench.backends import REGISTRY, facts
 from export.precision.recipe import Recipe
 from scarlet.errors import unknown_name
-
-BACKENDS = ("onnxruntime", "openvino")
 
 # ONNX Runtime fuses a layer on x86 into one of integers where its data is uint8; with int8, its default, it leaves
 # every layer behind a sum or a product in float (the proof of such a row names them).
@@ -25,8 +24,13 @@ _SLOW = (
     replace(_BEST_GUESS, percentile=99.9),
     replace(_BEST_GUESS, calibration="entropy", percentile=99.999),
 )
-_DEFAULT = Recipe("int8", "ort")
-_NNCF = (Recipe("int8", "nncf"), Recipe("int8", "nncf", preset="mixed"))
+# Besides what a dialect's own quantiser does when it is not told anything.
+_FURTHER = {"nncf": (Recipe("int8", "nncf", preset="mixed"),)}
+
+
+def backends() -> list[str]:
+    """Those that a search can be for: with graphs in INT8, on CPUs."""
+    return [name for name in REGISTRY if "int8" in facts(name).dialects and "cpu" in facts(name).devices]
 
 
 def settings_to_try(backend: str) -> tuple[Recipe, ...]:
@@ -35,16 +39,15 @@ def settings_to_try(backend: str) -> tuple[Recipe, ...]:
     Raises:
         BenchError: the backend has no INT8 recipes to search.
     """
-    if backend not in BACKENDS:
-        raise unknown_name("backend to search a recipe for", backend, BACKENDS)
-    if backend == "onnxruntime":
-        return (_BEST_GUESS, _DEFAULT, *_ORT[1:], *_SLOW)
-    return (_BEST_GUESS, _NNCF[0], *_ORT[1:], _NNCF[1], *_SLOW)
+    if backend not in backends():
+        raise unknown_name("backend to search a recipe for", backend, backends())
+    default = default_of(backend)
+    return (_BEST_GUESS, default, *_ORT[1:], *_FURTHER.get(default.dialect, ()), *_SLOW)
 
 
 def default_of(backend: str) -> Recipe:
     """What the runtime's own quantiser does when it is not told anything."""
-    return _DEFAULT if backend == "onnxruntime" else _NNCF[0]
+    return Recipe("int8", facts(backend).dialects["int8"][0])
 
 
 def variants_of(best: Recipe) -> tuple[Recipe, ...]:

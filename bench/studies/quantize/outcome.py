@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.record.files import plain
 from bench.studies.quantize import timing
-from bench.studies.quantize.candidates import described
+from bench.studies.quantize.candidates import backends, described
 from bench.studies.quantize.measured import Measured
 from bench.studies.quantize.search import Found
 from export.precision.recipe import Recipe, write_recipe
@@ -27,7 +27,7 @@ class Asked:
     checkpoint: str | None = None
     data: str | None = None
     calibration: str | None = None
-    backend: str = "onnxruntime"
+    backend: str = field(default_factory=lambda: backends()[0])
     margin_percent: float = 1.0
     images: int = 512
     confirm: int | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.analysis.stats import intervals
+from bench.backends import facts
 from bench.record.case import Case
 
 # Rounds of the first stage. Two, in opposite places of the order, tell a half from the other half; the last stage
@@ -60,10 +61,10 @@ def ways(base: Case, cores: int) -> list[Case]:
 def _way(base: Case, copies: int, threads: int, decoders: int) -> Case:
     """Some copies with some threads each, and threads that decode.
 
-    OpenVINO's streams are copies on one compiled model, which share the Case's threads.
+    The streams of a backend that has some are copies on one compiled model, which share the Case's threads.
     """
     options = dict(base.options)
-    if base.backend == "openvino":
+    if "streams" in facts(base.backend).choices:
         options.pop("streams", None)
         options["hint"] = "throughput" if copies > 1 else "latency"
         if copies > 1:

@@ -13,7 +13,7 @@ import pytest
 from bench_fakes import WNIDS
 from numpy.typing import NDArray
 
-from bench.backends import REGISTRY, default_names, make_backend
+from bench.backends import REGISTRY, default_names, facts, make_backend
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
 from bench.backends.onnxruntime.backend import session_options
 from bench.record.case import Case
@@ -232,6 +232,6 @@ def test_openvino_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPa
 
 def test_every_registered_backend_can_be_made_and_bears_its_name() -> None:
     for name in REGISTRY:
-        assert make_backend(name).name == name
+        assert make_backend(name).FACTS.name == facts(name).name == name
     with pytest.raises(BenchError, match="unknown backend"):
         make_backend("nobody")

@@ -65,7 +65,7 @@ def test_a_misspelt_name_is_found(text: str, fault: str) -> None:
 def cases() -> Iterable[Case]:
     """A Case for every value of every option of ours, in every precision."""
     for precision in ("fp32", "tf32", "fp16", "int8"):
-        for name, values in OnnxRuntime.OPTIONS.items():
+        for name, values in OnnxRuntime.FACTS.choices.items():
             for value in values if isinstance(values, tuple) else ():
                 yield Case("m", "user", "onnxruntime", "cuda", precision, options=((name, value),))
 

@@ -10,7 +10,7 @@ import pytest
 from bench_fakes import fake_case
 
 import pipelines
-from bench.backends import REGISTRY, _class, check_options
+from bench.backends import REGISTRY, check_options, facts
 from bench.backends.base import HARNESS_OPTIONS
 from bench.record.case import Status
 from bench.studies import noise
@@ -24,7 +24,7 @@ def test_every_backend_takes_them_and_none_means_something_else_by_their_names(n
     assert given.keys() == HARNESS_OPTIONS.keys()
     assert noise.OPTION in HARNESS_OPTIONS
     check_options(name, given)
-    assert not HARNESS_OPTIONS.keys() & _class(name).OPTIONS.keys()
+    assert not HARNESS_OPTIONS.keys() & facts(name).choices.keys()
     for option, value in (("decode_threads", "0"), ("ahead", "some"), ("pin", "maybe")):
         with pytest.raises(BenchError, match=f"{name}.{option} is '{value}'"):
             check_options(name, {option: value})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, Concurrent, ModelFiles
+from bench.backends.base import Backend, Concurrent, Facts, ModelFiles
 from bench.backends.instances import Instances, choose_cores, cores_of_copies, physical_core, threads_by_cores
 from bench.record.case import Case
 
@@ -23,8 +23,7 @@ PIXELS = np.zeros((1, 3, 2, 2), np.float32)
 class Meeting:
     """A backend whose calls return only when ``together`` of them are at work."""
 
-    name: ClassVar[str] = "meeting"
-    OPTIONS: ClassVar[dict[str, Any]] = {}
+    FACTS: ClassVar[Facts] = Facts("meeting", "", "", "", {})
 
     def __init__(self, barrier: threading.Barrier) -> None:
         self._barrier = barrier

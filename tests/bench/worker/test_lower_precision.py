@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import asdict
 from io import StringIO
@@ -101,13 +102,13 @@ def test_mistakes_and_missing_packages_are_answers(
     assert "unknown pipeline" in TypedWorker().answer(absent)["reason"]
     broken = {**files, "onnx": str(tmp_path / "gone.onnx")}
     assert worker.answer(message(broken, chosen, Wanted("fp16", "fp16")))["status"] == "failed"
-    monkeypatch.setattr(lower_precision.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     answer = worker.answer(message(files, chosen, Wanted("int8/nncf", "int8", "nncf")))
     assert (answer["status"], "pip install openvino" in answer["reason"]) == ("unavailable", True)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lower_precision.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="onnxconverter-common is not installed"):
         prepare_typed("a.onnx", "0", default_recipe("fp16"), None, None)
 

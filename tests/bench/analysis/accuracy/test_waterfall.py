@@ -11,15 +11,15 @@ import pytest
 from report_run import case, end, make_run
 
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.analysis.accuracy.waterfall import UNOPTIMISED, steps, tree
-from bench.record.case import Case
+from bench.analysis.accuracy.waterfall import steps, tree
+from bench.record.case import GRAPH_AS_EXPORTED, Case
 from bench.report import waterfall as shown
 from bench.report import write_all
 
 N = 200
 START = case(scenario="accuracy", pipeline="reference", batch=32)
 DALI = replace(START, pipeline="dali")
-GRAPH = replace(DALI, backend="onnxruntime", options=UNOPTIMISED)
+GRAPH = replace(DALI, **GRAPH_AS_EXPORTED)
 ORT = replace(DALI, backend="onnxruntime")
 INT8 = replace(ORT, precision="int8", options=(("dialect", "ort"),))
 OPENVINO = replace(DALI, backend="openvino")

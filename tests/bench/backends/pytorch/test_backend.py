@@ -33,7 +33,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     )
     module[1].running_mean = torch.rand(8)
     module.eval()
-    monkeypatch.setattr(pytorch, "_network", lambda files: module)
+    monkeypatch.setattr(ModelFiles, "network", lambda files: module)
     return module
 
 

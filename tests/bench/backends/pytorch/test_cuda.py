@@ -33,7 +33,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10)
     )
     module.eval()
-    monkeypatch.setattr(pytorch, "_network", lambda files: module)
+    monkeypatch.setattr(ModelFiles, "network", lambda files: module)
     return module
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.studies.quantize.candidates import BACKENDS, default_of, described, settings_to_try, variants_of
+from bench.studies.quantize.candidates import backends, default_of, described, settings_to_try, variants_of
 from bench.studies.quantize.groups import Node
 from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured, measured
 from bench.studies.quantize.search import Found, Search
@@ -172,7 +172,7 @@ def test_the_margin_is_a_share_of_fp32s_accuracy() -> None:
     assert kept["recipe"]["per_channel"] is True
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", backends())
 def test_settings_are_different_recipes_that_a_file_can_hold(backend: str, tmp_path: object) -> None:
     from pathlib import Path
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import pipelines
 from bench.analysis.time.quantiles import limit_of_parts, threads_of_parts
-from bench.backends.base import ModelFiles
+from bench.backends.base import Facts, ModelFiles
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.worker.tasks import Context, throughput
@@ -43,8 +43,7 @@ class Event:
 class OnlyHost:
     """A backend that remembers what it was handed."""
 
-    name: ClassVar[str] = "only-host"
-    OPTIONS: ClassVar[dict[str, Any]] = {}
+    FACTS: ClassVar[Facts] = Facts("only-host", "", "", "", {})
 
     def __init__(self) -> None:
         self.by_host: list[int] = []

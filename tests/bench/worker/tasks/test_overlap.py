@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.backends.base import ModelFiles
+from bench.backends.base import Facts, ModelFiles
 from bench.record.case import Case
 from bench.worker.tasks.overlap import Overlap
 from pipelines.base import Batch
@@ -22,8 +22,7 @@ Pixels = NDArray[np.float32]
 class Gated:
     """A backend that computes only while its gate is open, and counts the calls that wait there."""
 
-    name: ClassVar[str] = "gated"
-    OPTIONS: ClassVar[dict[str, Any]] = {}
+    FACTS: ClassVar[Facts] = Facts("gated", "", "", "", {})
 
     def __init__(self) -> None:
         self.gate = threading.Event()
