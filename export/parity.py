@@ -59,22 +59,28 @@ def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[
     Args:
         module: in eval mode, on the CPU.
         onnx_path: a graph with one input and one output.
-        batches: float32, ``(n, 3, h, w)``; consumed one at a time.
+        batches: float32, ``(n, 3, h, w)``.
 
     Raises:
         BenchError: onnxruntime is not installed, or there are no images.
     """
-    session = _session(onnx_path)
-    input_name = session.get_inputs()[0].name
-    expected, found = [], []
-    with torch.inference_mode():
-        for batch in batches:
-            if len(batch):
-                expected.append(module(torch.from_numpy(np.ascontiguousarray(batch))).numpy())
-                found.append(session.run(None, {input_name: batch})[0])
-    if not expected:
+    images = [np.ascontiguousarray(batch) for batch in batches if len(batch)]
+    if not images:
         raise BenchError("there are no images to check the export on", "Give at least one image.")
-    return compare_logits(np.concatenate(expected), np.concatenate(found))
+    with torch.inference_mode():
+        expected = [module(torch.from_numpy(batch)).numpy() for batch in images]
+    return compare_logits(np.concatenate(expected), graph_logits(onnx_path, images))
+
+
+def graph_logits(onnx_path: Path, batches: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """What ONNX Runtime answers for a graph with one input and one output, on the CPU in FP32.
+
+    Raises:
+        BenchError: onnxruntime is not installed.
+    """
+    session = _session(onnx_path)
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
 
 
 def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) -> Parity:
@@ -100,7 +106,12 @@ def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) ->
     )
 
 
-def check(parity: Parity, tolerance: float = TOLERANCE) -> None:
+def check(
+    parity: Parity,
+    tolerance: float = TOLERANCE,
+    what: str = "the ONNX graph",
+    reference: str = "PyTorch",
+) -> None:
     """Passes if the largest difference is at most ``tolerance`` of the logits' spread.
 
     Raises:
@@ -109,7 +120,7 @@ def check(parity: Parity, tolerance: float = TOLERANCE) -> None:
     if parity.ratio <= tolerance:
         return
     raise BenchError(
-        f"the ONNX graph differs from PyTorch: by up to {parity.max_abs_diff:.3g} on {parity.n_images} images, which"
+        f"{what} differs from {reference}: by up to {parity.max_abs_diff:.3g} on {parity.n_images} images, which"
         f" is {parity.ratio:.3g} of the logits' standard deviation {parity.logits_spread:.3g} (at most {tolerance:g}"
         f" is accepted); top-1 agrees on {100 * parity.top1_agreement:.1f} %",
         "Check that the weights fit the model; if they do, report this model and the package versions.",

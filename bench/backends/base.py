@@ -144,7 +144,7 @@ class Facts:
         module: what is imported of the runtime.
         packages: the distribution to install, by device; a backend runs on these devices only.
         graph: which file of a model in FP32 it loads: its ONNX graph (``onnx``), its weights, for the network itself
-            (``module``).
+            (``module``), or what a converter makes of the graph (its module's name, see ``export.convert``).
         dialects: of the graphs of lower precision that it takes, its own first, by precision. A precision that is not
             here is a setting of the runtime, on the FP32 file, or not possible at all.
         options: dataclass of its options; see ``choices_of``.

@@ -1,7 +1,8 @@
-"""Which Case runs on which graph: FP32, or one of lower precision that the preparing step made for it.
+"""Which Case runs on which graph: the FP32 one, or one that the preparing step made of it for the Case.
 
 The prepared graphs are kept by key in ``ModelFiles.typed``. The key says what was asked for: ``fp16``, ``bf16``,
-``int8/ort``, ``int8/symmetric``, ``int8/nncf``, or ``int8@<file>`` for a recipe of the user's. A value is
+``int8/ort``, ``int8/symmetric``, ``int8/nncf``, ``int8@<file>`` for a recipe of the user's, or ``fp32/<backend>`` for
+the FP32 graph in the format of a backend. A value is
 ``{"path", "sha256", "facts"}``, or ``{"status", "reason"}`` where the graph could not be made.
 """
 
@@ -41,12 +42,14 @@ class Wanted:
         precision: ``fp16``, ``bf16`` or ``int8``.
         dialect: of INT8.
         recipe: the user's file, or empty for the default recipe.
+        converter: module of ``export`` that makes it of the FP32 graph; then nothing else is about it.
     """
 
     key: str
     precision: str
     dialect: str = ""
     recipe: str = ""
+    converter: str = ""
 
 
 def wanted_by(case: Case) -> Wanted | None:
@@ -57,7 +60,10 @@ def wanted_by(case: Case) -> Wanted | None:
     Raises:
         Unsupported: the backend does not take the dialect that the Case asks for.
     """
-    dialects = facts(case.backend).dialects.get(case.precision)
+    stated = facts(case.backend)
+    if case.precision == "fp32" and stated.graph not in ("onnx", "module"):
+        return Wanted(f"fp32/{case.backend}", "fp32", converter=stated.graph)
+    dialects = stated.dialects.get(case.precision)
     if dialects is None:
         return None
     recipe = case.option("recipe")
@@ -105,7 +111,8 @@ def graph_for(case: Case, typed: Mapping[str, Mapping[str, Any]]) -> TypedGraph 
         raise Unavailable(f"the {wanted.key} graph was not prepared")
     if "path" in entry:
         graph = TypedGraph(entry["path"], entry["sha256"], entry["facts"])
-        _check_taken(case, graph)
+        if not wanted.converter:
+            _check_taken(case, graph)
         return graph
     if entry["status"] == Status.UNAVAILABLE.value:
         raise Unavailable(entry["reason"])

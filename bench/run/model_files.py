@@ -20,6 +20,8 @@ from scarlet.errors import BenchError
 
 # Enough to calibrate BatchNorm statistics and to compare two graphs' logits; a few seconds of decoding.
 CHECK_IMAGES = 128
+# To compare a converted graph's logits with those of the graph it was made of.
+CONVERTED_CHECK_IMAGES = 32
 
 
 class PreparationFailed(BenchError):
@@ -31,7 +33,9 @@ class Requirements:
     """What a run needs besides the FP32 files.
 
     Attributes:
-        wanted: graphs of lower precision.
+        wanted: graphs of lower precision, or in a backend's own format.
+        check: images on which those in a format of their own are compared with the FP32 graph; None where there are
+            none of them.
         calibration: images for those in INT8; None where there are none of them.
         pipeline: what makes their pixels: that of the Cases.
     """
@@ -39,6 +43,7 @@ class Requirements:
     wanted: tuple[Wanted, ...] = ()
     calibration: CalibrationImages | None = None
     pipeline: str = "reference"
+    check: CalibrationImages | None = None
 
 
 def requirements(
@@ -59,10 +64,14 @@ def requirements(
     """
     cases = tuple(cases)
     wanted = needed(cases)
+    check = None
+    if any(graph.converter for graph in wanted):
+        check = CalibrationImages(Path(data), tuple(scored[:CONVERTED_CHECK_IMAGES]), "scored images")
     if not any(graph.precision == "int8" for graph in wanted):
-        return Requirements(wanted)
+        return Requirements(wanted, check=check)
     chosen = choose_calibration(Path(data), scored, folder, console)
-    return Requirements(wanted, chosen, next(case.pipeline for case in cases if case.precision == "int8"))
+    pipeline = next(case.pipeline for case in cases if case.precision == "int8")
+    return Requirements(wanted, chosen, pipeline, check)
 
 
 def prepare_request(model: str, checkpoint: str | None, data: str, images: Sequence[Image]) -> dict[str, Any]:
@@ -153,6 +162,7 @@ def prepare_typed_files(
     common = {
         "files": dict(files),
         "calibration": required.calibration and required.calibration.to_dict(),
+        "check": required.check and required.check.to_dict(),
         "pipeline": required.pipeline,
         "threads": threads,
     }

@@ -1,4 +1,4 @@
-"""Makes the graphs of lower precision that a run's Cases need. Runs in a process of its own, one graph a message."""
+"""Makes the graphs that Cases need besides the FP32 one. Runs in a process of its own, one graph a message."""
 
 from __future__ import annotations
 
@@ -120,10 +120,31 @@ class TypedWorker:
 
     def _make(self, message: channel.Message) -> dict[str, Any]:
         files = ModelFiles(**{name: value for name, value in message["files"].items() if name != "typed"})
-        recipe = recipe_of(Wanted(**message["wanted"]))
+        wanted = Wanted(**message["wanted"])
+        if wanted.converter:
+            return self._converted(wanted, message, files)
+        recipe = recipe_of(wanted)
         calibration = self._calibrated(message, files) if recipe.precision == "int8" else None
         made = prepare_typed(files.onnx, files.onnx_sha256, recipe, calibration, files.fixed_batch)
         return {"path": made.path, "sha256": made.sha256, "facts": self._with_source(made, message)}
+
+    @staticmethod
+    def _converted(wanted: Wanted, message: channel.Message, files: ModelFiles) -> dict[str, Any]:
+        """The FP32 graph in a backend's own format, checked on the message's images."""
+        from export import convert
+        from export.store import Store
+
+        for package in convert.missing_packages(wanted.converter):
+            raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
+        pixels = None
+        if message.get("check"):
+            images = CalibrationImages.from_dict(message["check"])
+            batches = calibration_batches(images, "reference", message["threads"], files.preprocessing)
+            pixels = next(iter(batches), None)
+        if pixels is not None and files.fixed_batch is not None:
+            pixels = pixels[: files.fixed_batch] if len(pixels) >= files.fixed_batch else None
+        made = convert.convert(wanted.converter, Path(files.onnx), files.onnx_sha256, Store(), pixels)
+        return {"path": str(made.path), "sha256": made.sha256, "facts": dict(made.facts)}
 
     def _calibrated(self, message: channel.Message, files: ModelFiles) -> CalibrationSet:
         asked = json.dumps([message["calibration"], message["pipeline"]], sort_keys=True)

@@ -13,8 +13,9 @@ import onnx
 import pytest
 from rich.console import Console
 
-from bench.backends.base import Unavailable
-from bench.backends.graphs import Wanted, needed
+from bench.backends import REGISTRY
+from bench.backends.base import Facts, ModelFiles, Unavailable
+from bench.backends.graphs import Wanted, graph_for, needed
 from bench.record.case import Case
 from bench.run.calibration_images import CalibrationImages
 from bench.run.model_files import (
@@ -26,6 +27,7 @@ from bench.run.model_files import (
     requirements,
 )
 from bench.worker import channel, lower_precision
+from bench.worker.footprint import model_file_bytes
 from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
 from export.precision.recipe import Recipe, default_recipe, write_recipe
 from export.store import file_sha256
@@ -86,6 +88,49 @@ def test_calibration_images_are_read_once_for_all_graphs(
     for dialect in ("ort", "symmetric"):
         assert worker.answer(message(files, chosen, Wanted("", "int8", dialect)))["ok"]
     assert passes == [1]
+
+
+class Copying:
+    """Of a backend that takes the graph in a format of its own: what it says of itself."""
+
+    FACTS = Facts("copying", "Copying", "", "numpy", {"cpu": "numpy"}, graph="copying_converter")
+
+
+@pytest.fixture
+def copying(monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A Case of that backend."""
+    monkeypatch.setitem(REGISTRY, "copying", f"{__name__}:Copying")
+    return Case("m", "user", "copying")
+
+
+def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
+    files: dict[str, Any],
+    chosen: CalibrationImages,
+    copying: Case,
+    image_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored = find_images(image_folder).images
+    required = requirements(
+        [copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console()
+    )
+    (wanted,) = required.wanted
+    assert required.check is not None
+    assert required.calibration is None
+    asked = {**message(files, chosen, wanted), "check": required.check.to_dict()}
+    answer = TypedWorker().answer(asked)
+    assert answer["ok"], answer
+    graph = graph_for(copying, {wanted.key: answer["typed"]})
+    assert graph is not None
+    assert graph.facts["parity"]["n_images"] == len(scored)
+    assert model_file_bytes(copying, ModelFiles(**files, typed={wanted.key: answer["typed"]})) == len(
+        Path(graph.path).read_bytes()
+    )
+    monkeypatch.setattr("copying_converter.PACKAGES", ("no-such-package",))
+    answer = TypedWorker().answer(asked)
+    assert answer["status"] == "unavailable"
+    with pytest.raises(Unavailable, match="pip install no-such-package"):
+        graph_for(copying, {wanted.key: answer})
 
 
 def test_mistakes_and_missing_packages_are_answers(

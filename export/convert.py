@@ -1,0 +1,123 @@
+"""The ONNX graph in a runtime's own format: made once, kept in the store, checked against ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export import parity
+from export.store import Store, recorded_sha256
+
+
+class Converter(Protocol):
+    """What the file of a format in ``export`` has: one file for each format, which imports its packages when called.
+
+    Attributes:
+        SUFFIX: of the format's files, with its dot.
+        PACKAGES: whose versions decide the bytes.
+    """
+
+    SUFFIX: str
+    PACKAGES: tuple[str, ...]
+
+    def convert(self, onnx_path: Path, path: Path) -> None:
+        """Writes the graph in the format, weights in float32.
+
+        Raises:
+            BenchError: the format cannot express the graph.
+            ImportError: a package is not installed.
+        """
+        ...
+
+    def logits(self, path: Path, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What a converted graph answers, ``(n, classes)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A graph in another format. Its file lies in the store.
+
+    Attributes:
+        path: the file.
+        sha256: its digest.
+        facts: ``converter``, ``source_sha256``, ``versions``, and ``parity`` (``export.parity.Parity`` as a dict) where
+            it was checked.
+    """
+
+    path: Path
+    sha256: str
+    facts: Mapping[str, Any]
+
+
+def missing_packages(name: str) -> list[str]:
+    """The packages that a converter needs and that are not installed."""
+    converter: Converter = importlib.import_module(name)
+    missing = []
+    for package in converter.PACKAGES:
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    return missing
+
+
+def convert(
+    name: str, onnx_path: Path, onnx_sha256: str, store: Store, pixels: NDArray[np.float32] | None
+) -> Converted:
+    """Converts a graph and compares its logits with ONNX Runtime's; or finds all that in the store.
+
+    Args:
+        name: of the converter's module.
+        onnx_path: the FP32 graph; one image input, one output.
+        onnx_sha256: its digest.
+        store: where the files are kept.
+        pixels: the images to compare on, ``(n, 3, size, size)``; None leaves the check out, as does a machine without
+            ONNX Runtime.
+
+    Raises:
+        BenchError: the format cannot express the graph, or its logits differ by more than ``parity.TOLERANCE`` of
+            their spread.
+        ImportError: a package is not installed.
+    """
+    converter: Converter = importlib.import_module(name)
+    facts: dict[str, Any] = {
+        "converter": name,
+        "source_sha256": onnx_sha256,
+        "versions": {package: metadata.version(package) for package in converter.PACKAGES},
+    }
+    code = _code_sha256(str(sys.modules[name].__file__))
+    key_parts = {"artefact": "converted", "code": code, "facts": json.dumps(facts, sort_keys=True)}
+    path = store.get_or_make(key_parts, converter.SUFFIX, lambda path: converter.convert(onnx_path, path))
+    sha256 = recorded_sha256(path)
+    if pixels is None or not parity.can_check():
+        return Converted(path, sha256, facts)
+
+    def check(check_path: Path) -> None:
+        expected, logits = parity.graph_logits(onnx_path, [pixels]), converter.logits(path, pixels)
+        result = parity.compare_logits(expected, logits)
+        parity.check(result, what=f"the graph in the format of {name}", reference="ONNX Runtime")
+        check_path.write_text(json.dumps(result.to_dict()))
+
+    check_parts = {
+        "artefact": "parity",
+        "converted_sha256": sha256,
+        "tolerance": repr(parity.TOLERANCE),
+        "check": _code_sha256(parity.__file__),
+    }
+    checked = store.get_or_make(check_parts, ".parity.json", check)
+    return Converted(path, sha256, {**facts, "parity": json.loads(checked.read_text())})
+
+
+def _code_sha256(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
