@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.scores import RANDOM_NOTE
@@ -204,3 +204,51 @@ def dataset_line(info: Mapping[str, Any]) -> str:
     if dataset.get("fingerprint"):
         parts.append(f"fingerprint {dataset['fingerprint'][:12]}")
     return one_line(", ".join(str(part) for part in parts if part))
+
+
+# --- of tables for papers -----------------------------------------------------------------------------------
+
+# What a stage holds, by scenario, device (empty: any other) and stage: the timing contract of docs/method.md.
+STAGES = {
+    ("latency", "", "compute"): "from a batch in host memory to its logits in host memory",
+    (
+        "latency",
+        "cuda",
+        "compute",
+    ): "the work of the GPU alone, by its events: copies to it and back are left out",
+    ("latency", "", "end_to_end"): "the call as its caller sees it, copies to a device and back included",
+    ("throughput", "", "end_to_end"): "from image files to top-5, decoding and every copy included",
+}
+
+
+def machine_lines(info: Mapping[str, Any]) -> Iterator[str]:
+    """Hardware, driver and versions; and what is known of the clocks."""
+    yield f"measured on {host_line(info)}"
+    host = info.get("host") or {}
+    clocks = [f"CPU governor {host['governor']}"] if host.get("governor") else []
+    if host.get("turbo") is not None:
+        clocks.append(f"turbo {'on' if host['turbo'] else 'off'}")
+    for gpu in (host.get("nvidia") or {}).get("gpus") or ():
+        if gpu.get("sm_clock_max_mhz"):
+            set_to = f", set to {gpu['sm_clock_set_mhz']} MHz" if gpu.get("sm_clock_set_mhz") else ""
+            clocks.append(f"GPU clock up to {gpu['sm_clock_max_mhz']} MHz{set_to}")
+    if host:
+        yield ", ".join(clocks) or "the machine does not tell its governor and clocks"
+
+
+def stages(rows: Sequence[Row]) -> str:
+    """What was timed, stage by stage, and whether copies to a device and back are in it."""
+    texts = []
+    for scenario, device, stage in dict.fromkeys(
+        (row["scenario"], row["device"], row["stage"]) for row in rows
+    ):
+        what = STAGES.get((scenario, device, stage)) or STAGES.get((scenario, "", stage))
+        texts.append(f"stage {stage or 'unknown'}{f' ({what})' if what else ''}")
+    return ", ".join(dict.fromkeys(texts))
+
+
+def span(counts: Iterable[int | None]) -> str:
+    """The least and the greatest of some counts; those of 0 and those that are not known are left out."""
+    known = [count for count in counts if count]
+    low, high = whole(min(known)), whole(max(known))
+    return low if low == high else f"{low} to {high}"

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from bench.analysis.accuracy.scores import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
-from bench.report.latex.notes import machine, stages
-from bench.report.sentences import milliseconds, one_line
+from bench.report.sentences import machine_lines, milliseconds, one_line, span, stages
 from bench.report.tables import Table
-from bench.report.text import percent, whole
+from bench.report.text import percent
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
 # Parts of a setup that are named only where they differ among the columns.
@@ -208,7 +207,7 @@ def how(made: Sequence[FieldRow]) -> Iterator[str]:
     accuracies = [row for row in made if row.top1_percent is not None]
     if accuracies:
         counts = [row.n_images or 0 for row in accuracies]
-        yield f"measured top-1: on {_span(counts)} images, of each run's reference row"
+        yield f"measured top-1: on {span(counts)} images, of each run's reference row"
         prints = {str((row.info.get("dataset") or {}).get("fingerprint") or "unknown") for row in accuracies}
         if len(prints) > 1:
             yield "measured top-1: the rows were not scored on the same images"
@@ -219,7 +218,7 @@ def how(made: Sequence[FieldRow]) -> Iterator[str]:
         shared = shared_setup(setups(made))
         yield (
             f"latency: median of single calls after warm-up and its 95 % order-statistic interval, "
-            f"n = {_span([its['n_samples'] for its in times])}{f', {shared}' if shared else ''}; "
+            f"n = {span([its['n_samples'] for its in times])}{f', {shared}' if shared else ''}; "
             f"{stages(times)}"
         )
         if len({row.run for row in made if row.run}) > 1:
@@ -227,10 +226,5 @@ def how(made: Sequence[FieldRow]) -> Iterator[str]:
                 "models were measured one after the other and not in turns: a difference between rows may be the "
                 "machine's, and is given no verdict"
             )
-    said = dict.fromkeys(line for row in made if row.info for line in machine(row.info))
+    said = dict.fromkeys(line for row in made if row.info for line in machine_lines(row.info))
     yield from said
-
-
-def _span(counts: Sequence[int]) -> str:
-    low, high = whole(min(counts)), whole(max(counts))
-    return low if low == high else f"{low} to {high}"

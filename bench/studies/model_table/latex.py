@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from bench.analysis.accuracy.predictions import Predicted, ScoredRun
 from bench.analysis.best import Best, most_accurate
 from bench.analysis.table import DEMO_NOTE
-from bench.report.latex.columns import LONGEST_NAME, ended
-from bench.report.latex.escape import shortened
 from bench.report.latex.layout import Cell, Column, TexTable, source
+from bench.report.latex.table import ended, model_name
 from bench.studies.model_table import document as text
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
@@ -89,12 +88,9 @@ def _best(made: Sequence[FieldRow]) -> Best:
 
 
 def _model(row: FieldRow) -> Cell:
-    kind, colon, path = row.model.partition(":")
-    # Of a path the file's name: folders are the user's own.
-    name = shortened(path.replace("\\", "/").rpartition("/")[2] if colon and path else kind, LONGEST_NAME)
     failed = row.status not in ("ok", "published") and not row.latencies
     return Cell(
-        row.published.name if row.published else name,
+        row.published.name if row.published else model_name(row.model),
         note=ended({"status": row.status, "reason": row.reason}) if failed else "",
     )
 

@@ -21,9 +21,9 @@ from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report.latex import table as latex
-from bench.report.latex.columns import chosen
 from bench.report.latex.escape import escaped, shortened
 from bench.report.latex.layout import Cell, Column, TexTable, checked_label, mark_of, source
+from bench.report.latex.table import SPECS, chosen
 from scarlet.errors import BenchError
 
 LATEX = GOLDEN / "latex"
@@ -195,7 +195,7 @@ def test_a_gpus_copies_have_columns_of_their_own(tmp_path: Path) -> None:
     end(folder, other, stage="end_to_end")
     text = made(folder, columns="backend,latency,h2d,d2h,call")
     assert body(text) == [
-        ["PyTorch", "1.000", "0.200", "0.0300", "1.40"],
+        ["PyTorch", "1.000", "0.2000", "0.03000", "1.400"],
         ["ONNX Runtime", "2.000", *["{--}"] * 3],
     ]
     said = text.replace(r"\allowbreak{}", "")
@@ -306,8 +306,6 @@ def test_columns_are_chosen_by_a_short_spec(folder: RunFolder) -> None:
 
 
 def test_every_column_can_be_made(folder: RunFolder) -> None:
-    from bench.report.latex.columns import SPECS
-
     text = made(folder, columns=",".join(SPECS))
     assert len(header(text)) == len(SPECS)
     assert {len(row) for row in body(text)} == {len(SPECS)}
