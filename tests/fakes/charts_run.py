@@ -16,7 +16,8 @@ from bench.host import WarningKind
 from bench.host.disturbance import RoundState
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
-from bench.report.charts import Chart, charts
+from bench.report.charts import charts
+from bench.report.charts.chart import Chart
 
 BACKENDS = (("pytorch", "fp32", 20.0), ("onnxruntime", "fp32", 10.0), ("onnxruntime", "int8", 6.0))
 # Milliseconds more for each further image of a batch, as a share of those of the first.
@@ -92,8 +93,9 @@ def fixed_run(path: Path, **fields: Any) -> RunFolder:
 
 def drawn(folder: RunFolder) -> dict[str, Chart]:
     """The charts of a run by name."""
-    found = charts(folder.path, load_frame(folder.path), load_info(folder.path))
-    return {chart.name: chart for chart in found}
+    return {
+        chart.name: chart for chart in charts(folder.path, load_frame(folder.path), load_info(folder.path))
+    }
 
 
 def latency_run(path: Path, cases: Iterable[Case], ns: Mapping[str, np.ndarray[Any, Any]]) -> RunFolder:
@@ -109,4 +111,4 @@ def latency_run(path: Path, cases: Iterable[Case], ns: Mapping[str, np.ndarray[A
 
 def flattened(chart: Chart, *fields: str) -> pd.DataFrame:
     """The chart's rows, lists of these fields unpacked, as the transform ``flatten`` does."""
-    return pd.DataFrame(chart.spec["data"]["values"]).explode(list(fields), ignore_index=True)
+    return pd.DataFrame(chart.data["rows"]).explode(list(fields), ignore_index=True)

@@ -2,36 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.waterfall import Step
-from bench.record.run_folder import CaseResult
+import altair
+
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.accuracy.waterfall import Step, steps
+from bench.analysis.table import DEMO_NOTE
+from bench.record.run_folder import CaseResult, RunFolder
+from bench.report.charts.theme import BOLD_CHARACTER, CHARACTER, SCREEN, Theme
+from bench.report.sentences import records, watermarks
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
 
+# Files of a run's folder that the figures come from. Parts that are not merged yet end up in the same.
+SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"
 
-@dataclass(frozen=True)
+# What a page has room for; and what a line of a title may fill where the page decides on the width: a phone.
+WIDTH, NARROW = 600, 330
+
+# On paper: a plot's height over the width of its figure, and the height that a page has room for; at most.
+FLATNESS, MOST_HIGH = 0.62, 540
+
+# Notes: where colours stand for backends alone; and what only a page can do.
+BY_BACKEND = "colours: backends"
+POINT_AT = "point at a mark for its Case"
+
+ROWS = altair.NamedData("rows")
+
+
+@dataclass(frozen=True, eq=False)
 class Chart:
-    """A drawing of a run.
+    """A drawing of a run, for every theme and width.
 
     Attributes:
         name: fit for the name of a file.
         title: a short sentence for people.
+        notes: lines below the title.
         alt: what is to be seen, with figures, for screen readers.
-        spec: a whole Vega-Lite spec with its data, in light colours; ``themed`` makes others of it.
-        case_ids: whose rows it draws.
+        data: what the layers draw, by name, nothing empty; ``rows`` has a row for each Case, with its ``case_id``.
+        layers: marks and encodings in a theme, from back to front.
+        height: of the plot alone, in px.
+        legend: names that it shows.
+        is_list: the height is made of rows, so that the plot may not be flattened.
     """
 
     name: str
     title: str
+    notes: Sequence[str]
     alt: str
-    spec: Mapping[str, Any]
-    case_ids: tuple[str, ...]
+    data: Mapping[str, Sequence[Row]]
+    layers: Callable[[Theme], Sequence[altair.Chart]]
+    height: int
+    legend: Sequence[str] = ()
+    is_list: bool = False
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Whose rows it draws."""
+        fields = ("case_id", "accuracy_case_id")
+        return tuple(
+            dict.fromkeys(row[field] for field in fields for row in self.data["rows"] if field in row)
+        )
+
+    def spec(self, theme: Theme = SCREEN, width: int | str = WIDTH) -> dict[str, Any]:
+        """The chart in Vega-Lite, data included.
+
+        Args:
+            theme: what it stands on; ``theme.darkened`` makes a dark page of ``SCREEN``.
+            width: of the whole chart, axes and legend included, in px; ``container`` to fill the element that it
+                stands in.
+
+        Raises:
+            altair.utils.schemapi.SchemaValidationError: the layers break Vega-Lite's schema.
+        """
+        wide = width if isinstance(width, int) else NARROW
+        letters = max(map(len, self.legend), default=0)
+        drawn = altair.layer(*self.layers(theme)).properties(
+            title=self._title(theme, wide),
+            description=self.alt,
+            width=width,
+            height=self._height(theme, wide),
+            autosize=altair.AutoSizeParams(type="fit-x", contains="padding"),
+            usermeta={"legend_characters": letters},  # the page chooses the legend's columns again
+        )
+        drawn.config = altair.Config(**theme.config(theme.columns(wide, letters)))
+        return {**drawn.to_dict(), "datasets": self.data}
+
+    def _title(self, theme: Theme, width: int) -> altair.TitleParams:
+        """Vega does not break lines."""
+        head = max(12, int(width / (BOLD_CHARACTER * (theme.font_size + 1))))
+        small = max(12, int(width / (CHARACTER * (theme.font_size - 1))))
+        notes = [note for note in self.notes if not (theme.is_paper and note == POINT_AT)]
+        return altair.TitleParams(
+            text=textwrap.wrap(self.title, head),
+            subtitle=[line for note in notes for line in textwrap.wrap(note, small)],
+        )
+
+    def _height(self, theme: Theme, width: int) -> int:
+        if not theme.is_paper:
+            return self.height
+        if self.is_list:
+            return round(min(theme.px(self.height), MOST_HIGH))
+        return round(min(self.height, FLATNESS * width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +122,9 @@ class Source:
     Attributes:
         rows: of the frame, of Cases that are ok, unknown values as None.
         results: how the Cases of these rows ended.
-        samples: as of ``RunFolder.samples``.
-        rounds: as of ``RunFolder.rounds``.
-        steps: of the accuracy waterfall.
+        samples: as returned by ``RunFolder.samples``.
+        rounds: as returned by ``RunFolder.rounds``.
+        steps: of the accuracy waterfall; none where no two Cases may be scored, or their predictions do not fit.
         materiality: the least difference of times that counts, as a share.
         marks: what must be said wherever an accuracy stands.
     """
@@ -56,6 +137,35 @@ class Source:
     materiality: float
     marks: Sequence[str]
 
+    @classmethod
+    def open(
+        cls, run: Path, frame: pd.DataFrame, info: Mapping[str, Any], scored: ScoredRun | None
+    ) -> Source:
+        """Reads a run. See ``bench.report.charts.charts``."""
+        from bench.analysis.time import verdict
+
+        folder = RunFolder.open(run)
+        rows = [row for row in records(frame) if row["status"] == "ok"]
+        ids = {row["case_id"] for row in rows}
+        return cls(
+            rows=rows,
+            results=[result for result in folder.case_results() if result.case.case_id in ids],
+            samples=folder.samples(),
+            rounds=folder.rounds(),
+            steps=_steps(run, rows, scored),
+            materiality=verdict.materiality(info),
+            marks=[mark for mark in watermarks(frame, info) if mark == DEMO_NOTE],
+        )
+
     def of(self, scenario: str) -> list[Row]:
         """The rows of a scenario."""
         return [row for row in self.rows if row["scenario"] == scenario]
+
+
+def _steps(run: Path, rows: Sequence[Row], scored: ScoredRun | None) -> Sequence[Step]:
+    if sum(row["top1_percent"] is not None for row in rows) < 2:
+        return ()
+    try:
+        return steps(scored or ScoredRun.open(run))
+    except BenchError:
+        return ()  # the report's section on flips says what is wrong with the predictions

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.report.charts.chart import Chart, Row, Source
-from bench.report.charts.scales import FEW, PLAIN, known
-from bench.report.charts.series import SAMPLES, Looks, looks, names
-from bench.report.charts.theme import AXIS, BAND, BY_BACKEND, INK, POINT_AT, specification
+import altair
+
+from bench.report.charts.axes import FEW, known, tooltips
+from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
+from bench.report.charts.looks import Looks, looks, names, plural
+from bench.report.charts.theme import AXIS, BAND, INK, Theme
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HEIGHT = 220
 
 # Points of a line, and of all lines together.
 MOST_POINTS, MOST_POINTS_TOGETHER, LEAST_POINTS = 400, 8000, 12
@@ -29,7 +30,7 @@ MOST_CLEAR = 6
 Line = tuple[list[float], list[float]]
 
 
-def draw(source: Source) -> list[Chart]:
+def drift(source: Source) -> list[Chart]:
     """A chart for each timed scenario: its rounds are numbered on their own."""
     return [chart for scenario in ("latency", "throughput") if (chart := _chart(source, scenario))]
 
@@ -46,11 +47,11 @@ def relative(times: Mapping[int, float]) -> dict[int, float]:
 
 def together(lines: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """Of each round the median over Cases: what the machine did to all of them."""
-    found: dict[int, list[float]] = {}
+    of_round: dict[int, list[float]] = {}
     for line in lines:
         for round_, percent in line.items():
-            found.setdefault(round_, []).append(percent)
-    return {round_: median(found[round_]) for round_ in sorted(found)}
+            of_round.setdefault(round_, []).append(percent)
+    return {round_: median(of_round[round_]) for round_ in sorted(of_round)}
 
 
 def in_blocks(line: Mapping[int, float], most: int) -> Line:
@@ -93,151 +94,123 @@ def disturbed(rounds: pd.DataFrame, scenario: str, last: float) -> tuple[list[di
         else:
             spans.append({"from": round_ - 0.5, "to": round_ + 0.5})
             reasons.append(words)
-    told = [{**span, "reason": ", ".join(words)} for span, words in zip(spans, reasons, strict=True)]
-    return told, len(marked)
+    named = [{**span, "reason": ", ".join(words)} for span, words in zip(spans, reasons, strict=True)]
+    return named, len(marked)
 
 
 def _chart(source: Source, scenario: str) -> Chart | None:
+    times = _times(source, scenario)
+    rows = [row for row in source.of(scenario) if row["case_id"] in times]
+    if not rows:
+        return None
+    most = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_TOGETHER // len(rows)))
+    whole = [relative(times[row["case_id"]]) for row in rows]
+    lines = [in_blocks(line, most) for line in whole]
+    is_crowded = len(rows) > MOST_CLEAR
+    common = in_blocks(together(whole), MOST_POINTS) if is_crowded else ([], [])
+    longest = max(len(rounds) for rounds in times.values())
+    # What drifts is the machine: batches of a row share its colour.
+    drawn, called = looks(rows, without=("batch",)), names(rows)
+    low, high, n_beyond = reach(lines)
+    spans, n_disturbed = disturbed(source.rounds, scenario, max(max(each) for each in times.values()))
+
+    by_round = f"medians of blocks of up to {-(-longest // most)} rounds" if longest > most else ""
+    notes = {
+        f"{by_round}, relative to the Case's median": by_round,
+        "median of each round, relative to the Case's median over all rounds": not by_round,
+        "a line for each batch": called != drawn.names,
+        "thick line: median of all Cases in the round": is_crowded,
+        f"grey bands: rounds in which the host was disturbed ({n_disturbed})": n_disturbed,
+        f"{plural(n_beyond, 'point')} beyond the axis drawn at its edge": n_beyond,
+        BY_BACKEND: drawn.by_backend,
+        POINT_AT: drawn.by_backend,
+    }
+    values = [
+        known(
+            case_id=row["case_id"],
+            name=called[index],
+            legend=drawn.legend[index],
+            file=SAMPLES,
+            round=lines[index][0],
+            percent=lines[index][1],
+        )
+        for index, row in enumerate(rows)
+    ]
+    points = [known(round=round_, percent=percent) for round_, percent in zip(*common, strict=True)]
+    data = {
+        name: part for name, part in (("rows", values), ("disturbed", spans), ("together", points)) if part
+    }
+    return Chart(
+        f"{scenario}_rounds",
+        f"Drift over the run: {scenario}",
+        [note for note, is_due in notes.items() if is_due],
+        _alt(called, lines, longest, n_disturbed),
+        data,
+        partial(_layers, data=data, drawn=drawn, domain=(low, high)),
+        height=220,
+        legend=drawn.entries,
+    )
+
+
+def _times(source: Source, scenario: str) -> dict[str, dict[int, float]]:
+    """The median time of each round, of Cases that have several rounds and a clock that moved."""
     from bench.analysis.time import verdict
 
-    wanted = {row["case_id"]: row for row in source.of(scenario)}
-    if not wanted:
-        return None
-    results = [result for result in source.results if result.case.case_id in wanted]
-    times = {
+    ids = {row["case_id"] for row in source.of(scenario)}
+    results = [result for result in source.results if result.case.case_id in ids]
+    return {
         case_id: rounds
         for case_id, rounds in verdict.round_times(results, source.samples).items()
         if len(rounds) > 1 and min(rounds.values()) > 0
     }
-    if not times:
-        return None
-    rows = [row for case_id, row in wanted.items() if case_id in times]
-    most = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_TOGETHER // len(rows)))
-    whole = [relative(times[row["case_id"]]) for row in rows]
-    lines = [in_blocks(line, most) for line in whole]
-    common = in_blocks(together(whole), MOST_POINTS) if len(rows) > MOST_CLEAR else None
-    longest = max(len(rounds) for rounds in times.values())
-    # What drifts is the machine: batches of a row share its colour.
-    own, called = looks(rows, without=("batch",)), names(rows)
-    low, high, beyond = reach(lines)
-    spans, n_disturbed = disturbed(source.rounds, scenario, max(max(each) for each in times.values()))
-
-    title = f"Drift over the run: {scenario}"
-    notes = ["median of each round, relative to the Case's median over all rounds"]
-    if longest > most:
-        notes[0] = f"medians of blocks of up to {-(-longest // most)} rounds, relative to the Case's median"
-    if called != own.names:
-        notes[0] += "; a line for each batch"
-    if common:
-        notes.append("thick line: median of all Cases in the round")
-    if n_disturbed:
-        notes.append(f"grey bands: rounds in which the host was disturbed ({n_disturbed})")
-    if beyond:
-        notes.append(f"{beyond} point{'s' * (beyond != 1)} beyond the axis drawn at its edge")
-    notes += [BY_BACKEND, POINT_AT] if own.by_backend else []
-    alt = _alt(rows, called, lines, longest, n_disturbed)
-    values = [
-        known(
-            case_id=row["case_id"],
-            name=called[place],
-            legend=own.legend[place],
-            file=SAMPLES,
-            round=lines[place][0],
-            percent=lines[place][1],
-        )
-        for place, row in enumerate(rows)
-    ]
-    layers = [*_bands(spans), _zero(), _lines(own, low, high, faint=common is not None), *_common(common)]
-    spec = specification(title, alt, notes, values, layers, HEIGHT, own.entries)
-    return Chart(f"{scenario}_rounds", title, alt, spec, tuple(row["case_id"] for row in rows))
 
 
-def _bands(spans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not spans:
-        return []
-    return [
-        {
-            "data": {"values": spans},
-            "mark": {"type": "rect", "color": BAND},
-            "encoding": {
-                "x": {"field": "from", "type": "quantitative"},
-                "x2": {"field": "to"},
-                "tooltip": [
-                    {"field": "reason", "title": "the host was disturbed"},
-                    {"field": "from", "type": "quantitative", "title": "from round"},
-                    {"field": "to", "type": "quantitative", "title": "to round"},
-                ],
-            },
-        }
-    ]
-
-
-def _zero() -> dict[str, Any]:
-    return {
-        "data": {"values": [{}]},
-        "mark": {"type": "rule", "color": AXIS},
-        "encoding": {"y": {"datum": 0, "type": "quantitative"}},
+def _layers(
+    theme: Theme, data: Mapping[str, Sequence[Row]], drawn: Looks, domain: tuple[float, float]
+) -> list[altair.Chart]:
+    x = altair.X(
+        "round:Q",
+        title="round",
+        scale=altair.Scale(zero=False, nice=False),
+        axis=altair.Axis(tickMinStep=1, format="d", grid=False, tickCount=FEW),
+    )
+    y = altair.Y(
+        "percent:Q",
+        title="change of time, %",
+        scale=altair.Scale(domain=list(domain), clamp=True),
+        axis=altair.Axis(format="+.2~f"),
+    )
+    told = tooltips(("round:Q", "round"), ("percent:Q", "change of time, %", "+.3~f"))
+    line = theme.line()
+    if "together" in data:
+        line = theme.line(0.6) if theme.is_paper else theme.line(1, opacity=0.4)
+    bands = altair.Chart(altair.NamedData("disturbed")).mark_rect(color=BAND)
+    zero = altair.Chart(ROWS).mark_rule(color=AXIS)
+    lines = altair.Chart(ROWS).transform_flatten(["round", "percent"]).mark_line(**line)
+    together = altair.Chart(altair.NamedData("together")).mark_line(color=INK, strokeWidth=theme.px(2))
+    layers = {
+        "disturbed": bands.encode(
+            x="from:Q",
+            x2="to",
+            tooltip=[
+                altair.Tooltip("reason:N", title="the host was disturbed"),
+                altair.Tooltip("from:Q", title="from round"),
+                altair.Tooltip("to:Q", title="to round"),
+            ],
+        ),
+        "zero": zero.encode(y=altair.datum(0)),
+        "rows": lines.encode(x, y, detail="case_id:N", tooltip=told, **drawn.of_lines()),
+        "together": together.encode(x="round:Q", y="percent:Q"),
     }
+    return [layer for name, layer in layers.items() if name == "zero" or name in data]
 
 
-def _common(line: Line | None) -> list[dict[str, Any]]:
-    if line is None:
-        return []
-    points = [known(round=round_, percent=percent) for round_, percent in zip(*line, strict=True)]
-    fields = {"x": "round", "y": "percent"}
-    encoding = {axis: {"field": field, "type": "quantitative"} for axis, field in fields.items()}
-    mark = {"type": "line", "color": INK, "strokeWidth": 2, "tooltip": False}
-    return [{"data": {"values": points}, "mark": mark, "encoding": encoding}]
-
-
-def _lines(own: Looks, low: float, high: float, faint: bool) -> dict[str, Any]:
-    encoding = {
-        "x": {
-            "field": "round",
-            "type": "quantitative",
-            "title": "round",
-            "scale": {"zero": False, "nice": False},
-            "axis": {"tickMinStep": 1, "format": "d", "grid": False, "tickCount": FEW},
-        },
-        "y": {
-            "field": "percent",
-            "type": "quantitative",
-            "title": "change of time, %",
-            "scale": {"domain": [low, high], "clamp": True},
-            "axis": {"format": "+.2~f"},
-        },
-        "detail": {"field": "case_id"},
-        "color": own.colour(lines=True),
-        "tooltip": [
-            {"field": "name", "title": "row"},
-            {"field": "round", "type": "quantitative", "title": "round", "format": PLAIN},
-            {"field": "percent", "type": "quantitative", "title": "change of time, %", "format": "+.3~f"},
-            {"field": "case_id", "title": "case_id"},
-            {"field": "file", "title": "samples file"},
-        ],
-    }
-    if not own.by_backend:
-        encoding["strokeDash"] = own.dashes()
-    return {
-        "transform": [{"flatten": ["round", "percent"]}],
-        "mark": {
-            "type": "line",
-            "strokeWidth": 1 if faint else 1.5,
-            "opacity": 0.4 if faint else 1,
-            "point": "transparent",
-        },
-        "encoding": encoding,
-    }
-
-
-def _alt(
-    rows: Sequence[Row], called: Sequence[str], lines: Sequence[Line], longest: int, n_disturbed: int
-) -> str:
-    widest = max(range(len(rows)), key=lambda place: max(map(abs, lines[place][1])))
-    percent = lines[widest][1]
-    far = max(percent, key=abs)
-    of_them = f"{n_disturbed} of them disturbed by the host" if n_disturbed else "none of them disturbed"
+def _alt(called: Sequence[str], lines: Sequence[Line], longest: int, n_disturbed: int) -> str:
+    farthest = [max(percent, key=abs) for _, percent in lines]
+    widest = max(range(len(lines)), key=lambda index: abs(farthest[index]))
+    disturbed = f"{n_disturbed} of them disturbed by the host" if n_disturbed else "none of them disturbed"
     return (
-        f"Time of each round relative to the Case's median, {len(rows)} Case{'s' * (len(rows) != 1)} over up to "
-        f"{longest} rounds, {of_them}. Farthest from its median was {called[widest]} with {far:+.2g} %."
+        f"Time of each round relative to the Case's median, {plural(len(lines), 'Case')} over up to "
+        f"{longest} rounds, {disturbed}. Farthest from its median was {called[widest]} with "
+        f"{farthest[widest]:+.2g} %."
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
-from bench.report.charts import bars
-from bench.report.charts.chart import Chart, Row, Source
-from bench.report.charts.scales import PLAIN, known, logarithmic, short
-from bench.report.charts.series import SAMPLES, backend_name, clean, looks
-from bench.report.charts.theme import BLUE, GREEN, GREY, POINT_AT, VERMILLION, specification
+import altair
+
+from bench.report.charts.axes import known, logarithmic, short, tooltips
+from bench.report.charts.bars import Bars, height_of, is_named, kinds
+from bench.report.charts.chart import POINT_AT, SAMPLES, Chart, Row, Source
+from bench.report.charts.looks import backend_name, clean, counted, looks, plural
+from bench.report.charts.theme import BLUE, GREEN, GREY, VERMILLION, Theme
 from bench.report.text import number
 
 # Verdict, colour, shape: also without colours the shape points to where the row lies.
@@ -21,7 +23,7 @@ WAYS = (
 )
 
 
-def draw(source: Source) -> list[Chart]:
+def ratios(source: Source) -> list[Chart]:
     """A chart for each timed scenario: they time other stages."""
     return [chart for scenario in ("latency", "throughput") if (chart := _chart(source, scenario))]
 
@@ -31,13 +33,17 @@ def _chart(source: Source, scenario: str) -> Chart | None:
     rows = [row for row in timed if row["ratio"] and row["verdict"]]
     if not rows:
         return None
-    own = looks(rows)
+    names = looks(rows).names
+    baseline = _baseline(timed, rows)
+    verdicts = [row["verdict"] for row in rows]
+    words = [word for word, _, _ in WAYS]
+    fastest = min(range(len(rows)), key=lambda index: rows[index]["ratio"])
     values = [
         known(
             case_id=row["case_id"],
             baseline_case_id=row["baseline_case_id"],
             place=place,
-            name=own.names[place],
+            name=names[place],
             figure=_figure(row),
             verdict=row["verdict"],
             ratio=row["ratio"],
@@ -48,71 +54,53 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         )
         for place, row in enumerate(rows)
     ]
-    baseline = _baseline(timed, rows)
-    title = f"Time relative to {baseline}: {scenario}"
-    band = 1.0 / (1.0 + source.materiality), 1.0 + source.materiality
     together = f", {len(rows)} together" if len(rows) > 1 else ""
-    notes = [
-        f"median ratio over rounds, 95 % intervals{together}; left is faster",
-        f"grey band: up to {100 * source.materiality:.3g} % counts as the same",
-    ]
-    if not bars.is_named(len(rows)):
-        notes.append(POINT_AT)
-    alt = _alt(rows, own.names, baseline)
-    present = [row["verdict"] for row in rows]
-    layers = _layers(values, band, present, baseline)
-    legend = [word for word, _, _ in WAYS if word in present]
-    spec = specification(title, alt, notes, values, layers, bars.height_of(len(rows)), legend, len(rows))
-    return Chart(f"{scenario}_ratio", title, alt, spec, tuple(row["case_id"] for row in rows))
+    return Chart(
+        f"{scenario}_ratio",
+        f"Time relative to {baseline}: {scenario}",
+        [
+            f"median ratio over rounds, 95 % intervals{together}; left is faster",
+            f"grey band: up to {100 * source.materiality:.3g} % counts as the same",
+            *([] if is_named(len(rows)) else [POINT_AT]),
+        ],
+        f"Time over that of {baseline} for {plural(len(rows), 'row')}: {counted(verdicts, words)}. "
+        f"Lowest ratio: {names[fastest]}, {_figure(rows[fastest])}.",
+        {"rows": values},
+        partial(_layers, values=values, materiality=source.materiality, baseline=baseline),
+        height=height_of(len(rows)),
+        legend=[word for word in words if word in verdicts],
+        is_list=True,
+    )
 
 
 def _baseline(timed: Sequence[Row], rows: Sequence[Row]) -> str:
     ids = {row["baseline_case_id"] for row in rows}
-    named = {
+    names = {
         f"{backend_name(row)} {clean(row['precision']).upper()}" for row in timed if row["case_id"] in ids
     }
-    return named.pop() if len(named) == 1 else "the baseline"
+    return names.pop() if len(names) == 1 else "the baseline"
 
 
-def _layers(
-    values: Sequence[dict[str, Any]], band: tuple[float, float], present: Sequence[str], baseline: str
-) -> list[dict[str, Any]]:
-    n = len(values)
+def _layers(theme: Theme, values: Sequence[Row], materiality: float, baseline: str) -> list[altair.Chart]:
+    low, high = 1.0 / (1.0 + materiality), 1.0 + materiality
     ends = [value[name] for value in values for name in ("ratio", "low", "high") if name in value]
-    axis = logarithmic(min(*ends, band[0]), max(*ends, band[1]), f"time over that of {baseline}")
-    axis["axis"]["grid"] = False
-    at = {"type": "quantitative", **axis}
-    ratio = {"field": "ratio", **at}
-    y, kinds = bars.place(n), bars.kinds("verdict", WAYS, present)
-    told = [
-        {"field": "name", "title": "row"},
-        {"field": "verdict", "title": "verdict"},
-        {"field": "ratio", "type": "quantitative", "title": "time over baseline's", "format": PLAIN},
-        {"field": "low", "type": "quantitative", "title": "from", "format": PLAIN},
-        {"field": "high", "type": "quantitative", "title": "to", "format": PLAIN},
-        {"field": "rounds", "type": "quantitative", "title": "rounds"},
-        {"field": "case_id", "title": "case_id"},
-        {"field": "baseline_case_id", "title": "case_id (baseline)"},
-        {"field": "file", "title": "samples file"},
-    ]
+    title = f"time over that of {baseline}"
+    bars = Bars(theme, len(values), logarithmic(min(*ends, low), max(*ends, high), title, grid=False))
+    colour, shape = kinds("verdict", WAYS, [value["verdict"] for value in values])
+    told = tooltips(
+        ("verdict:N", "verdict"),
+        ("ratio:Q", "time over baseline's"),
+        ("low:Q", "from"),
+        ("high:Q", "to"),
+        ("rounds:Q", "rounds"),
+        ("baseline_case_id:N", "case_id (baseline)"),
+    )
     return [
-        *bars.band(n, at, short(band[0]), 1, short(band[1])),
-        *bars.tracks(n),
-        {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
-            "mark": {"type": "rule", "strokeWidth": 2, **bars.down(n)},
-            "encoding": {
-                "x": {**ratio, "field": "low"},
-                "x2": {"field": "high"},
-                "y": y,
-                "color": kinds["color"],
-            },
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": bars.marker(n), "opacity": 1, **bars.down(n)},
-            "encoding": {"x": ratio, "y": y, **kinds, "tooltip": told},
-        },
-        *bars.letters(n),
+        *bars.band(short(low), 1.0, short(high)),
+        *bars.tracks(),
+        bars.spans("low", "high", color=colour),
+        bars.points("ratio", color=colour, shape=shape, tooltip=told),
+        *bars.texts(),
     ]
 
 
@@ -122,13 +110,3 @@ def _figure(row: Row) -> str:
         return number(row["ratio"])
     half_width = (high - low) / 2.0
     return f"{number(row['ratio'], half_width)} ({number(low, half_width)} to {number(high, half_width)})"
-
-
-def _alt(rows: Sequence[Row], names: Sequence[str], baseline: str) -> str:
-    counts = [(sum(row["verdict"] == word for row in rows), word) for word, _, _ in WAYS]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count)
-    fastest = min(range(len(rows)), key=lambda place: rows[place]["ratio"])
-    return (
-        f"Time over that of {baseline} for {len(rows)} row{'s' * (len(rows) != 1)}: {told}. "
-        f"Lowest ratio: {names[fastest]}, {_figure(rows[fastest])}."
-    )

@@ -15,6 +15,7 @@ from bench.analysis.accuracy.waterfall import steps, tree
 from bench.record.case import GRAPH_AS_EXPORTED, Case
 from bench.report import waterfall as shown
 from bench.report import write_all
+from bench.report.charts.accuracy import waterfall
 
 N = 200
 START = case(scenario="accuracy", pipeline="reference", batch=32)
@@ -114,7 +115,7 @@ def test_random_weights_give_flips_and_no_loss(tmp_path: Path) -> None:
     table = shown.table(found)
     assert table is not None
     assert table.rows[1][2:] == ("", "", "", "3", "")
-    assert shown.chart(found, is_demo=False) is None
+    assert waterfall(found, []) == []
     assert shown.write_figure(tmp_path / "run", found, is_demo=False) is None
 
 
@@ -132,9 +133,8 @@ def test_the_figure_is_drawn_from_the_same_numbers(tmp_path: Path) -> None:
         assert word in text
     shown.write_figure(run.path, steps(run), is_demo=True)
     assert path.read_bytes() == first
-    drawn = shown.chart(steps(run), is_demo=False)
-    assert drawn is not None
-    bars = {bar["step"].split(":")[0]: bar for bar in drawn.to_dict()["data"]["values"]}
+    (drawn,) = waterfall(steps(run), [])
+    bars = {row["name"]: row for row in drawn.data["rows"]}
     assert (bars["INT8"]["from"], bars["INT8"]["to"]) == pytest.approx((99.0, 90.0))
     assert bars["INT8"]["effect"] == "lost"
     assert bars["pixels by dali"]["effect"] == "not resolved"

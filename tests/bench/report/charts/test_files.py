@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from PIL import Image
 from report_run import case, make_run
 
 from bench.record.run_folder import RunFolder
-from bench.report.charts import Chart
-from bench.report.charts.files import FORMATS, WIDTHS_INCH, in_order, write_figures
+from bench.report.charts.chart import Chart
+from bench.report.charts.files import FORMATS, WIDTHS_INCH, write_figures
 from scarlet.errors import BenchError
 
 HOSTILE = "</svg><script>alert(1)</script><a href='javascript:1'>&amp;"
@@ -54,30 +53,16 @@ def test_every_chart_in_every_width_and_format(charts: list[Chart], tmp_path: Pa
 
 
 def test_the_same_charts_give_the_same_bytes(charts: list[Chart], tmp_path: Path) -> None:
-    chosen = [chart for chart in charts if chart.name == "accuracy_latency"]
-    first = [path.read_bytes() for path in write_figures(chosen, tmp_path / "first", ["single"])]
-    assert [path.read_bytes() for path in write_figures(chosen, tmp_path / "again", ["single"])] == first
+    """In PDFs fonts and opacities decide: these two charts have the most kinds of marks."""
+    chosen = [chart for chart in charts if chart.name in ("latency_rounds", "waterfall")]
+    first, *others = (
+        [path.read_bytes() for path in write_figures(chosen, tmp_path / f"{n}", ["single"])] for n in range(3)
+    )
+    assert all(other == first for other in others)
     assert all(b"Date" not in data for data in first)
 
 
-def test_a_pdf_put_in_order_is_still_a_pdf(charts: list[Chart], tmp_path: Path) -> None:
-    (path,) = write_figures([charts[-1]], tmp_path, ["single"], ["pdf"])
-    data = path.read_bytes()
-    start = int(data.rsplit(b"startxref\n", 1)[1].split()[0])
-    n = int(data[start:].split()[2])
-    entries = data[start:].split(b"\n")[2:][:n]
-    assert data[start:].startswith(b"xref\n0 ")
-    for number, entry in enumerate(entries[1:], start=1):
-        offset = int(entry.split()[0])
-        assert data[offset:].startswith(b"%d 0 obj\n" % number)
-    named = {int(number) for number in re.findall(rb"(\d+) 0 R\b", data)}
-    assert named <= set(range(1, n))
-    assert b"/Size %d" % n in data[start:]
-    assert in_order(data) == data
-    assert in_order(b"%PDF-1.7\nsomething else") == b"%PDF-1.7\nsomething else"
-
-
-def test_letters_are_in_the_font_that_comes_along(charts: list[Chart], tmp_path: Path) -> None:
+def test_text_is_in_the_font_that_comes_along(charts: list[Chart], tmp_path: Path) -> None:
     chosen = [chart for chart in charts if chart.name == "latency_ecdf"]
     (path,) = write_figures(chosen, tmp_path, ["single"], ["pdf"])
     data = path.read_bytes()

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.report.charts import bars
-from bench.report.charts.accuracy_latency import front, share_interval
+from bench.report.charts.accuracy import front, share_interval
+from bench.report.charts.axes import known, linear, logarithmic, positive, ticks
+from bench.report.charts.bars import MOST_NAMED, Bars, height_of
 from bench.report.charts.drift import disturbed, in_blocks, reach, relative, together
 from bench.report.charts.ecdf import thinned
-from bench.report.charts.scales import known, logarithmic, positive, ticks
-from bench.report.charts.series import MOST_OF_TEXT, MOST_SERIES, clean, looks, names
+from bench.report.charts.looks import MOST_OF_TEXT, MOST_SERIES, clean, looks, names
+from bench.report.charts.theme import SCREEN
 
 few = settings(max_examples=60, deadline=None)
 small = st.integers(0, 6).map(float)
@@ -163,13 +164,13 @@ def test_ticks_of_some_ranges(low: float, high: float, expected: list[float]) ->
 
 
 def test_a_wide_range_is_logarithmic_and_nothing_below_zero_is() -> None:
-    assert "type" not in positive(1.0, 2.0, "ms")["scale"]
-    assert "type" not in positive(0.0, 200.0, "ms")["scale"]
-    wide = positive(1.0, 200.0, "ms")
-    assert wide["scale"]["type"] == "log"
-    low, high = wide["scale"]["domain"]
+    assert positive(1.0, 2.0, "ms")["scale"].to_dict() == {"zero": False}
+    assert positive(0.0, 200.0, "ms")["scale"].to_dict() == {"zero": False}
+    wide = positive(1.0, 200.0, "ms")["scale"].to_dict()
+    assert wide["type"] == "log"
+    low, high = wide["domain"]
     assert low < 1.0 < 200.0 < high
-    assert logarithmic(2.0, 2.0, "ms")["scale"]["domain"][0] < 2.0
+    assert logarithmic(2.0, 2.0, "ms")["scale"].to_dict()["domain"][0] < 2.0
 
 
 def test_unknown_values_are_left_out_and_numbers_are_short() -> None:
@@ -236,8 +237,9 @@ def test_too_many_rows_are_told_apart_by_backend() -> None:
     assert len({look.colour for look in found.looks}) == 3
 
 
-def test_many_bars_lose_their_letters() -> None:
-    assert len(bars.letters(bars.MOST_NAMED)) == 2
-    assert bars.letters(bars.MOST_NAMED + 1) == []
-    assert bars.height_of(200) < 1500
-    assert bars.height_of(3) > bars.height_of(2)
+def test_many_bars_lose_their_text() -> None:
+    few, many = (Bars(SCREEN, n, linear("ms")) for n in (MOST_NAMED, MOST_NAMED + 1))
+    assert (len(few.texts()), len(few.tracks())) == (2, 1)
+    assert many.texts() == many.tracks() == []
+    assert height_of(200) < 1500
+    assert height_of(3) > height_of(2)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import altair
+
 from bench.backends import REGISTRY, colour, display_name
 from bench.report.charts.chart import Row
 from bench.report.charts.theme import PALETTE
 from bench.report.sentences import one_line
-
-# Files of a run's folder that the figures come from. Parts that are not merged yet end up in the same.
-SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"
 
 # A legend of more is not read, and no eye tells more lines apart: then they are told apart by backend alone.
 MOST_SERIES = 12
@@ -24,10 +23,24 @@ MOST_SERIES = 12
 MOST_OF_TEXT, MOST_OF_NAME = 28, 56
 
 _STYLES = {"fp32": 0, "int8": 1, "fp16": 2, "bf16": 3, "tf32": 4}
-_DASHES = ([1, 0], [6, 3], [2, 2], [10, 3, 2, 3], [4, 2])
-# Long enough to show dashes.
-_LINES = {"symbolType": "stroke", "symbolSize": 200}
+_DASHES = ((1, 0), (6, 3), (2, 2), (10, 3, 2, 3), (4, 2))
 _SHAPES = ("circle", "triangle-up", "square", "diamond", "cross")
+# Long enough to show dashes.
+_LINES = altair.Legend(symbolType="stroke", symbolSize=200)
+
+
+def scaled(domain: Sequence[str], values: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """What an encoding of a closed set of words needs: which value stands for which, in this order.
+
+    Encodings of the same words share one legend.
+
+    Args:
+        domain: the words.
+        values: colours, shapes or dashes.
+        more: further properties of the encoding.
+    """
+    scale = altair.Scale(domain=list(domain), range=list(values))
+    return {"type": "nominal", "title": None, "sort": None, "scale": scale, **more}
 
 
 @dataclass(frozen=True)
@@ -64,29 +77,41 @@ class Looks:
         """The legend's."""
         return tuple(look.name for look in self.looks)
 
-    def colour(self, lines: bool = False) -> dict[str, Any]:
-        """The encoding ``color``, with a legend of lines or of points."""
-        legend = {"legend": _LINES} if lines else {}
-        return {**self._encoding([look.colour for look in self.looks]), **legend}
+    def colour(self, **more: Any) -> altair.Color:
+        """The encoding ``color`` of field ``legend``."""
+        return altair.Color("legend", **scaled(self.entries, [look.colour for look in self.looks], **more))
 
-    def dashes(self) -> dict[str, Any]:
-        """The encoding ``strokeDash``; its legend is the same."""
-        legend = {"legend": _LINES}
-        return {**self._encoding([list(look.dash) for look in self.looks]), **legend}
+    def of_lines(self) -> dict[str, Any]:
+        """The encodings of lines, with a legend of lines."""
+        dashes = scaled(self.entries, [list(look.dash) for look in self.looks], legend=_LINES)
+        return {"color": self.colour(legend=_LINES), "strokeDash": altair.StrokeDash("legend", **dashes)}
 
-    def shapes(self) -> dict[str, Any]:
-        """The encoding ``shape``; its legend is the same."""
-        return self._encoding([look.shape for look in self.looks])
-
-    def _encoding(self, values: list[Any]) -> dict[str, Any]:
-        scale = {"domain": list(self.entries), "range": values}
-        return {"field": "legend", "type": "nominal", "title": None, "scale": scale, "sort": None}
+    def of_points(self) -> dict[str, Any]:
+        """The encodings of points, with a legend of points."""
+        shapes = scaled(self.entries, [look.shape for look in self.looks])
+        return {"color": self.colour(), "shape": altair.Shape("legend", **shapes)}
 
 
 def clean(text: str, most: int = MOST_OF_TEXT) -> str:
     """A text from outside on one line, without signs that are not seen; cut to its end, where a path says most."""
     seen = "".join(sign for sign in one_line(text) if unicodedata.category(sign) not in ("Cf", "Cs"))
     return seen if len(seen) <= most else f"…{seen[1 - most :]}"
+
+
+def listed(texts: Sequence[str], most: int) -> str:
+    """The first texts, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(words: Sequence[str], order: Sequence[str]) -> str:
+    """How often each word occurs, in this order."""
+    return ", ".join(f"{words.count(word)} {word}" for word in order if word in words)
+
+
+def plural(n: int, noun: str) -> str:
+    """The count with its noun."""
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def backend_name(row: Row) -> str:
@@ -108,8 +133,8 @@ def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
         "pipeline": lambda value: f"pixels by {clean(value)}",
         "options": _options,
         "batch": lambda value: f"batch {value}",
-        "threads": lambda value: f"{value} thread{'s' * (value != 1)}",
-        "instances": lambda value: f"{value} instance{'s' * (value != 1)}",
+        "threads": lambda value: plural(value, "thread"),
+        "instances": lambda value: plural(value, "instance"),
     }
     varying = [name for name in words if name not in without and len({row[name] for row in rows}) > 1]
     made: list[str] = []
@@ -142,9 +167,7 @@ def looks(rows: Sequence[Row], without: Sequence[str] = ()) -> Looks:
     for name in order:
         wanted = hues[first[name]["backend"]], _STYLES.get(first[name]["precision"], 0)
         taken[_free(wanted, taken, set(hues.values()))] = name
-    found = [
-        Look(name, colour, tuple(_DASHES[style]), _SHAPES[style]) for (colour, style), name in taken.items()
-    ]
+    found = [Look(name, colour, _DASHES[style], _SHAPES[style]) for (colour, style), name in taken.items()]
     return Looks(own, own, tuple(found))
 
 

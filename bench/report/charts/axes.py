@@ -1,9 +1,11 @@
-"""Axes whose ticks are round numbers, and numbers short enough to send."""
+"""Axes whose ticks are round numbers, numbers short enough to send, and tooltips."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+import altair
 
 # From this ratio of largest to smallest on a linear axis would press the small ones into its foot.
 WIDE = 8.0
@@ -18,7 +20,7 @@ _LEAST_TICKS = 4
 PLAIN = f".{DIGITS}~r"
 
 # So that a wide chart is not a ruler.
-FEW = {"expr": "max(2, ceil(width / 70))"}
+FEW = altair.ExprRef("max(2, ceil(width / 70))")
 
 
 def short(value: float) -> float:
@@ -29,6 +31,22 @@ def short(value: float) -> float:
 def known(**fields: Any) -> dict[str, Any]:
     """The fields that have a value, numbers shortened, lists of numbers too; infinite ones and NaN are unknown."""
     return {name: _shortened(value) for name, value in fields.items() if _is_known(value)}
+
+
+def tooltips(*fields: tuple[str, ...]) -> list[altair.Tooltip]:
+    """What is shown of a row when one points at its mark; its Case and the file of its figures come last.
+
+    Args:
+        fields: of each line its field with a letter for the type (``ms:Q``), its title, and its format where that is
+            not ``PLAIN``.
+    """
+    last = (("case_id:N", "case_id"), ("file:N", "file"))
+    return [
+        altair.Tooltip(field, title=title, format=(*more, PLAIN)[0])
+        if field.endswith(":Q")
+        else altair.Tooltip(field, title=title)
+        for field, title, *more in (("name:N", "row"), *fields, *last)
+    ]
 
 
 def positive(low: float, high: float, title: str, *, wide: float = WIDE, **more: Any) -> dict[str, Any]:
@@ -46,32 +64,37 @@ def positive(low: float, high: float, title: str, *, wide: float = WIDE, **more:
     return logarithmic(low, high, title)
 
 
-def linear(title: str, grid: bool = True, **more: Any) -> dict[str, Any]:
-    """A linear scale that need not begin at 0, for a horizontal axis.
+def linear(title: str, ticks: Any = FEW, grid: bool = True, **more: Any) -> dict[str, Any]:
+    """A linear scale that need not begin at 0.
 
     Args:
         title: of the axis, with the unit.
+        ticks: about how many; as a wide chart has room for, where the axis is horizontal.
         grid: fine lines across the plot.
         more: further properties of the scale.
     """
-    return {"title": title, "scale": {"zero": False, **more}, "axis": {"tickCount": FEW, "grid": grid}}
+    return {
+        "title": title,
+        "scale": altair.Scale(zero=False, **more),
+        "axis": altair.Axis(tickCount=ticks, grid=grid),
+    }
 
 
-def logarithmic(low: float, high: float, title: str, pad: float = 0.04) -> dict[str, Any]:
+def logarithmic(low: float, high: float, title: str, grid: bool = True) -> dict[str, Any]:
     """A logarithmic scale over the range and a little more, with round ticks inside it.
 
     Args:
         low: the smallest value, above 0.
         high: the largest.
         title: of the axis, with the unit.
-        pad: what is added on either side, as a share of the range's logarithm.
+        grid: fine lines across the plot.
     """
-    room = max(math.log(high / low), 0.02) * pad
+    room = max(math.log(high / low), 0.02) * 0.04
     ends = low * math.exp(-room), high * math.exp(room)
     return {
         "title": title,
-        "scale": {"type": "log", "domain": [short(end) for end in ends], "nice": False},
-        "axis": {"values": ticks(*ends), "format": PLAIN},
+        "scale": altair.Scale(type="log", domain=[short(end) for end in ends], nice=False),
+        "axis": altair.Axis(values=ticks(*ends), format=PLAIN, grid=grid),
     }
 
 
