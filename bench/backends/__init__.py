@@ -51,8 +51,9 @@ def runs_module(name: str) -> bool:
 
 @functools.cache
 def runtime_packages() -> tuple[str, ...]:
-    """The distributions of all runtimes, whose versions a run writes down."""
-    return tuple(dict.fromkeys(package for name in REGISTRY for package in facts(name).packages.values()))
+    """The distributions of all runtimes, whose versions a run writes down; the fake one is in the harness itself."""
+    packages = dict.fromkeys(package for name in REGISTRY for package in facts(name).packages.values())
+    return tuple(package for package in packages if package != "scarlet-bench")
 
 
 def package_versions() -> dict[str, str | None]:
