@@ -68,8 +68,13 @@ class ModelFiles:
     typed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``ModelFiles(**data)`` reads it back."""
+        """Plain JSON types; ``from_dict`` reads it back."""
         return {**asdict(self), "parity": dict(self.parity), "preprocess": dict(self.preprocess)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelFiles:
+        """Reads what ``to_dict`` wrote."""
+        return cls(**data)
 
     @property
     def preprocessing(self) -> Preprocess:

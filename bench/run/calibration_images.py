@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bench.run.images import DEMO_DATA, working
+from bench.worker.messages import CalibrationImages
 from export.store import file_sha256
 from pipelines.imagenet.find import Image, find_images, subset
 from scarlet.errors import BenchError
@@ -21,33 +20,6 @@ IMAGES = 256
 FEW = 100
 # Another seed than that of the images to score, so that a user who scores part of a set finds other images here.
 SEED = 6
-
-
-@dataclass(frozen=True)
-class CalibrationImages:
-    """Images to calibrate on.
-
-    Attributes:
-        root: the folder that their ids are relative to.
-        images: in order of their ids.
-        source: in a few words, where they come from.
-    """
-
-    root: Path
-    images: tuple[Image, ...]
-    source: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``from_dict`` reads it back."""
-        pairs = [(image.image_id, image.label) for image in self.images]
-        return {"root": str(self.root), "images": pairs, "source": self.source}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CalibrationImages:
-        """Reads what ``to_dict`` wrote."""
-        root = Path(data["root"])
-        images = tuple(Image(name, root / name, label) for name, label in data["images"])
-        return cls(root, images, str(data["source"]))
 
 
 def choose_calibration(

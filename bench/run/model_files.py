@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench import host
-from bench.backends.base import Unavailable
+from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import Wanted, needed
 from bench.record.case import Case, Status
-from bench.run.calibration_images import CalibrationImages, choose_calibration
+from bench.run.calibration_images import choose_calibration
 from bench.worker import channel
+from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image
 from scarlet.errors import BenchError
 
@@ -91,7 +92,7 @@ def prepare_files(
     threads: int,
     timeout_seconds: float,
     required: Requirements | None = None,
-) -> dict[str, Any]:
+) -> ModelFiles:
     """Has a worker build the model's files, then another the graphs of lower precision.
 
     Args:
@@ -101,52 +102,49 @@ def prepare_files(
         timeout_seconds: for the FP32 files, and again for each further graph.
         required: see ``requirements``.
 
-    Returns:
-        ``ModelFiles`` as plain JSON types.
-
     Raises:
         BenchError: the model or its checkpoint is at fault.
         PreparationFailed: building took too long, crashed or met a bug.
         Unavailable: a package that the model needs is missing.
     """
-    worker = channel.LocalWorker(log, threads)
-    whole_log = f"The whole log is {log}."
     try:
-        answer = worker.call({"do": "prepare", "request": request}, timeout_seconds)
-    except channel.WorkerTimeout:
-        what = f"preparing the model took longer than {timeout_seconds:g} s"
-        raise PreparationFailed(what, f"Give a larger --timeout. {whole_log}") from None
-    except channel.WorkerDied as death:
-        what = f"preparing the model failed: the worker was {death.cause}; its last words: {death.last_words}"
-        raise PreparationFailed(what, whole_log) from None
-    except KeyboardInterrupt:
-        worker.kill()
-        raise
-    worker.stop()
-    if answer["ok"]:
-        files: dict[str, Any] = answer["files"]
-        if required and required.wanted:
-            files["typed"] = prepare_typed_files(files, required, log, threads, timeout_seconds)
+        answer = channel.ask_once({"do": "prepare", "request": request}, log, threads, timeout_seconds)
+    except channel.WorkerFailed as failure:
+        raise why_unprepared(failure, log) from None
+    files = ModelFiles.from_dict(answer["files"])
+    if not required or not required.wanted:
         return files
-    if answer["status"] == Status.UNAVAILABLE.value:
-        raise Unavailable(answer["reason"])
-    if "do" in answer:
-        raise BenchError(answer["reason"], answer["do"], answer.get("stage", ""))
-    raise PreparationFailed(f"preparing the model failed: {answer['reason']}", whole_log)
+    return replace(files, typed=prepare_typed_files(files, required, log, threads, timeout_seconds))
+
+
+def why_unprepared(failure: channel.WorkerFailed, log: Path, who: str = "") -> Exception:
+    """What to raise where a worker did not prepare the model: see ``prepare_files``.
+
+    Args:
+        failure: of the worker.
+        log: what the worker printed.
+        who: whose worker it was, where there are several.
+    """
+    if failure.status is Status.UNAVAILABLE and not who:
+        return Unavailable(failure.reason)
+    what = f"{who or 'the worker'} cannot prepare the model: {failure.reason}"
+    if failure.is_mistake:
+        return BenchError(what if who else failure.reason, failure.do, failure.stage)
+    return PreparationFailed(what, f"{failure.do} The whole log is {log}.".strip())
 
 
 def prepare_typed_files(
-    files: Mapping[str, Any],
+    files: ModelFiles,
     required: Requirements,
     log: Path,
     threads: int,
     timeout_seconds: float,
-    make_worker: Callable[[], channel.LocalWorker] | None = None,
+    make_worker: Callable[[], channel.WorkerHandle] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Has a worker build the graphs of lower precision; whatever befalls one of them is that graph's result alone.
 
     Args:
-        files: ``ModelFiles`` as plain JSON types.
+        files: of the model.
         required: what to build.
         log: file that takes what the worker prints.
         threads: of the worker.
@@ -160,48 +158,33 @@ def prepare_typed_files(
 
     start = make_worker or (lambda: channel.LocalWorker(log, threads, program=PROGRAM))
     common = {
-        "files": dict(files),
+        "files": files.to_dict(),
         "calibration": required.calibration and required.calibration.to_dict(),
         "check": required.check and required.check.to_dict(),
         "pipeline": required.pipeline,
         "threads": threads,
     }
     typed: dict[str, dict[str, Any]] = {}
-    worker: channel.LocalWorker | None = None
-    try:
+    with channel.Renewed(start) as worker:
         for wanted in required.wanted:
-            worker = worker or start()
             try:
-                answer = worker.call({**common, "wanted": asdict(wanted)}, timeout_seconds)
-            except channel.WorkerTimeout:
-                worker = None
-                answer = {
-                    "status": Status.FAILED.value,
-                    "reason": f"making it took longer than {timeout_seconds:g} s",
-                    "do": "Give a larger --timeout.",
+                answer = worker.ask({**common, "wanted": asdict(wanted)}, timeout_seconds)
+                typed[wanted.key] = answer["typed"]
+            except channel.WorkerFailed as failure:
+                status = Status.FAILED if failure.gone else failure.status
+                do = failure.do or (f"The whole log is {log}." if failure.gone else "")
+                typed[wanted.key] = {
+                    "status": status.value,
+                    "reason": failure.reason,
+                    **({"do": do} if do else {}),
                 }
-            except channel.WorkerDied as death:
-                worker = None
-                answer = {
-                    "status": Status.FAILED.value,
-                    "reason": f"the worker was {death.cause}; its last words: {death.last_words}",
-                    "do": f"The whole log is {log}.",
-                }
-            typed[wanted.key] = answer.get("typed") or {
-                name: answer[name] for name in ("status", "reason", "do") if name in answer
-            }
-    except KeyboardInterrupt:
-        if worker is not None:
-            worker.kill()
-        raise
-    if worker is not None:
-        worker.stop()
     return typed
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def changed(before: Mapping[str, Any], files: ModelFiles) -> bool:
     """Whether weights or a graph differ between two preparations: a run goes on only with the files it began with."""
+    now = files.to_dict()
     if any(before[digest] != now[digest] for digest in ("weights_sha256", "onnx_sha256")):
         return True
-    was, is_ = before.get("typed") or {}, now.get("typed") or {}
+    was, is_ = before.get("typed") or {}, files.typed
     return any(was[key].get("sha256") != is_[key].get("sha256") for key in was.keys() & is_.keys())

@@ -48,29 +48,16 @@ def ask(request: Request, log: Path, timeout_seconds: float = GATE_TIMEOUT_SECON
     Raises:
         BenchError: the request names what is not known.
     """
-    worker = channel.LocalWorker(log, request.threads)
+    message = {"do": "parity", "request": asdict(request)}
     try:
-        reply = worker.call({"do": "parity", "request": asdict(request)}, timeout_seconds)
-    except channel.WorkerTimeout:
-        return _without(Status.TIMEOUT, f"the check took longer than {timeout_seconds:g} s")
-    except channel.WorkerDied as death:
-        said = f"; its last words: {death.last_words}" if death.last_words else ""
-        return _without(Status.CRASHED, f"the check's worker was {death.cause}{said}")
-    except KeyboardInterrupt:
-        worker.kill()
-        raise
-    worker.stop()
-    if not reply["ok"]:
-        if "do" in reply:
-            raise BenchError(reply["reason"], reply["do"])
-        return _without(Status(reply["status"]), reply["reason"])
-    finding = reply["report"]["finding"]
+        answer = channel.ask_once(message, log, request.threads, timeout_seconds)
+    except channel.WorkerFailed as failure:
+        if failure.is_mistake:
+            raise BenchError(failure.reason, failure.do) from None
+        return {"status": failure.status.value, "reason": failure.reason}
+    finding = answer["report"]["finding"]
     status = Status.INVALID if finding else Status.OK
-    return {"status": status.value, "reason": finding, "report": reply["report"], "flips": reply["flips"]}
-
-
-def _without(status: Status, reason: str) -> dict[str, Any]:
-    return {"status": status.value, "reason": reason}
+    return {"status": status.value, "reason": finding, "report": answer["report"], "flips": answer["flips"]}
 
 
 def gate(
@@ -195,7 +182,7 @@ def compare(
                 name,
                 root,
                 [(image.image_id, image.label) for image in images],
-                files["preprocess"],
+                files.preprocess,
                 threads,
                 files,
             )
@@ -212,6 +199,6 @@ def compare(
         "data": root,
         "is_demo": image_set.is_demo,
         "model": spec.name,
-        "weights": files["weights"],
+        "weights": files.weights,
         "pipelines": found,
     }

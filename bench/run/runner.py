@@ -8,9 +8,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from bench.analysis.time import verdict
 from bench.host import memory
@@ -19,7 +19,8 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run import schedule
 from bench.worker import channel
-from bench.worker.tasks import Context, Progress
+from bench.worker.channel import WorkerHandle
+from bench.worker.messages import Context, Progress
 
 WARM_UP_ROUND = -1
 ACCURACY_SLICE_NS = 500_000_000
@@ -40,19 +41,6 @@ class Listener(Protocol):
     def case_ended(self, result: CaseResult) -> None: ...
 
 
-class WorkerHandle(Protocol):
-    """A place where one Case runs. ``channel.LocalWorker`` is the one on this machine."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message: ...
-
-    def stop(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-
 @dataclass
 class Live:
     """A Case at work."""
@@ -60,7 +48,6 @@ class Live:
     case: Case
     worker: WorkerHandle
     started_at: str
-    oom_kills: int
     used_seconds: float = 0.0
     stop_reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress(False, False, 0.0, 0))
@@ -100,7 +87,7 @@ class Runner:
         make_worker: Callable[[Case], WorkerHandle] | None = None,
     ) -> None:
         self._run = run
-        self._context = asdict(context)
+        self._context = context.to_dict()
         self._stop = context.stop
         self._listener = listener
         self._timeout_seconds = timeout_seconds
@@ -305,7 +292,7 @@ class Runner:
 
     def _start(self, case: Case) -> Live:
         self._listener.case_started(case)
-        live = Live(case, self._make_worker(case), _now(), memory.oom_kills())
+        live = Live(case, self._make_worker(case), _now())
         self._live[case.case_id] = live
         self._ask(live, {"do": "start", "case": case.to_dict(), "context": self._context})
         return live
@@ -337,34 +324,17 @@ class Runner:
         remaining = max(LEAST_TURN_SECONDS, self._timeout_seconds - live.used_seconds)
         started = time.monotonic()
         try:
-            answer = live.worker.call(message, remaining)
-        except channel.WorkerTimeout:
-            limit = f"{self._timeout_seconds:g} s"
-            self._end(
-                live, Status.TIMEOUT, f"it took longer than --timeout ({limit}); give it more or fewer images"
-            )
-        except channel.WorkerDied as death:
-            status, reason = self._post_mortem(live, death)
-            self._end(live, status, reason)
-        else:
-            live.used_seconds += time.monotonic() - started
-            if not answer["ok"]:
-                reason = " ".join(filter(None, [answer["reason"], answer.get("do", "")]))
-                self._end(live, Status(answer["status"]), reason)
-            return answer
-        raise AssertionError("unreachable: _end raises")
+            answer = live.worker.ask(message, remaining)
+        except channel.WorkerFailed as failure:
+            if failure.status is Status.TIMEOUT:
+                failure = channel.too_slow(self._timeout_seconds)
+            log = self._run.log_path(live.case.case_id).name
+            see = f"; see logs/{log}" if failure.status is Status.CRASHED else ""
+            self._end(live, failure.status, f"{failure.line}{see}")
+        live.used_seconds += time.monotonic() - started
+        return answer
 
-    def _post_mortem(self, live: Live, death: channel.WorkerDied) -> tuple[Status, str]:
-        if death.returncode == -9 and memory.oom_kills() > live.oom_kills:
-            return (
-                Status.OOM,
-                "the system killed it because memory ran out; use a smaller batch or fewer workers",
-            )
-        log = self._run.log_path(live.case.case_id).name
-        said = f"; its last words: {death.last_words}" if death.last_words else ""
-        return Status.CRASHED, f"the worker was {death.cause}{said}; see logs/{log}"
-
-    def _end(self, live: Live, status: Status, reason: str) -> None:
+    def _end(self, live: Live, status: Status, reason: str) -> NoReturn:
         live.worker.kill()
         del self._live[live.case.case_id]
         self._record(live.case, live.started_at, status, reason)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import host
 from bench.backends import package_versions
-from bench.backends.base import Unavailable
+from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import Monitor, open_gpu, summary
 from bench.record.case import Status
 from bench.record.machine import lookup_peaks
@@ -33,7 +33,7 @@ from bench.run.reference_digests import of_reference
 from bench.run.runner import Runner
 from bench.run.spec import RunSpec
 from bench.studies import noise
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
 from scarlet.errors import BenchError
 
@@ -145,7 +145,7 @@ def _carry_out(
 ) -> Ended:
     info = folder.read_run_info()
     root = str(info["dataset"]["root"])
-    files: dict[str, Any] = {}
+    files: ModelFiles | None = None
     missing = ""
     required = requirements(spec.cases(), root, images, spec.calibration, console)
     try:
@@ -155,20 +155,21 @@ def _carry_out(
     before = info.get("model_files")
     if before and files and changed(before, files):
         raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
-    weights, fixed_batch = files.get("weights") or spec.weights, files.get("fixed_batch")
+    weights, fixed_batch = (files.weights, files.fixed_batch) if files else (spec.weights, None)
     cases = spec.cases(weights, fixed_batch)
     for note in spec.notes():
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    info |= {"model_files": files, "plan": spec.plan(cases, weights, fixed_batch)}
+    info |= {"model_files": files.to_dict() if files else {}, "plan": spec.plan(cases, weights, fixed_batch)}
     folder.write_run_info(info)
     pixels: dict[str, Any] = {}
-    if not missing:
-        pixels = pixel_gate.gate(folder, cases, images, root, files["preprocess"], spec.seed, console)
+    if files:
+        pixels = pixel_gate.gate(folder, cases, images, root, files.preprocess, spec.seed, console)
         info |= {"preprocessing": pixels}
         if any(case.scenario == "accuracy" for case in cases):
-            info |= {"reference": of_reference(images, files["preprocess"])}
+            info |= {"reference": of_reference(images, files.preprocess)}
         folder.write_run_info(info)
-    context = Context(run=str(folder.path), data=root, files=files, stop=spec.stop)
+    prepared = files or ModelFiles(spec.network.name, weights, "", "", "")  # nothing is run on that
+    context = Context(run=str(folder.path), data=root, files=prepared, stop=spec.stop)
     with (
         make_listener(console, len(cases)) as listener,
         Monitor(lambda: runner.pids(), gpu=open_gpu(spec.devices)) as monitor,
@@ -210,7 +211,7 @@ def _prepare(
     folder: RunFolder,
     console: Console,
     required: Requirements | None = None,
-) -> dict[str, Any]:
+) -> ModelFiles:
     """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
     with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
         return prepare_files(
@@ -264,10 +265,10 @@ def measure_noise(spec: RunSpec, out: Path | None, console: Console) -> Path:
     folder = begin(spec, image_set, images, path)
     info = folder.read_run_info()
     files = _prepare(spec, info["dataset"]["root"], images, folder, console)
-    base = next(case for case in spec.cases(files["weights"]) if case.scenario == "latency")
+    base = next(case for case in spec.cases(files.weights) if case.scenario == "latency")
     cases = noise.noise_cases(base)
     folder.write_run_info(
-        {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
+        {**info, "model_files": files.to_dict(), "plan": {"cases": [case.to_dict() for case in cases]}}
     )
     context = Context(run=str(folder.path), data=info["dataset"]["root"], files=files)
     with working(console, f"{base.label} against itself, for about {spec.budget_seconds:g} s"):

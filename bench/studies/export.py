@@ -12,7 +12,7 @@ from rich.console import Console
 
 import pipelines
 from bench import host
-from bench.backends.base import Unavailable
+from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import Wanted
 from bench.record.case import checked_names
 from bench.run.calibration_images import choose_calibration
@@ -61,12 +61,12 @@ class Written:
 
     Attributes:
         out: the file; an ``.xml`` has its ``.bin`` beside it.
-        files: ``bench.backends.base.ModelFiles`` as plain JSON types, without the lower precision.
+        files: of the model.
         typed: ``sha256`` and ``facts`` of the graph of lower precision; empty for FP32.
     """
 
     out: Path
-    files: dict[str, Any]
+    files: ModelFiles
     typed: dict[str, Any] = field(default_factory=dict)
 
 
@@ -148,13 +148,13 @@ def export(
             raise BenchError(
                 f"{spec.name} cannot be exported here: {missing}", "Install what is missing."
             ) from None
-    typed = files.pop("typed", {}).get(in_lower.suffix, {}) if in_lower else {}
+    typed = dict(files.typed.get(in_lower.suffix, {})) if in_lower else {}
     if in_lower and "path" not in typed:
         raise BenchError(
             f"the {in_lower.suffix} graph could not be made: {typed['reason']}",
             typed.get("do", "Install what is missing, or take another precision."),
         )
-    source = Path(typed.get("path", files["onnx"]))
+    source = Path(typed.get("path", files.onnx))
     _copy(source, target)
     if source.suffix == ".xml":
         _copy(source.with_suffix(".bin"), target.with_suffix(".bin"))
@@ -188,15 +188,15 @@ def _copy(source: Path, target: Path) -> None:
 
 def to_json(written: Written) -> dict[str, Any]:
     """What `export --json` prints."""
-    return {"out": str(written.out), **written.files, **({"typed": written.typed} if written.typed else {})}
+    return {"out": str(written.out), **written.files.to_dict(), "typed": written.typed}
 
 
 def describe(written: Written) -> str:
     """What `export` says at the end, for people."""
     files, typed = written.files, written.typed
-    head = f"{written.out}: {files['model']}, {files['weights']} weights"
+    head = f"{written.out}: {files.model}, {files.weights} weights"
     if not typed:
-        parity = files["parity"]
+        parity = files.parity
         return (
             f"{head}; largest difference of a logit from PyTorch {parity['max_abs_diff']:.2g}, the logits' spread "
             f"{parity['logits_spread']:.3g}"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from bench.analysis.time.verdict import RatioStop
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder, utc_now
 from bench.run import schedule
-from bench.run.runner import WorkerHandle
 from bench.studies.noise import REPETITION, SEQUENTIAL, NoiseResult, resolution_of
 from bench.worker import channel
-from bench.worker.tasks import Context
+from bench.worker.channel import WorkerHandle
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 # More make the bounds of short comparisons surer, fewer leave each more time to drift.
@@ -67,7 +66,7 @@ def measure(
         for case in cases:
             say(0.0, f"loading {case.label}")
             workers[case] = make(case)
-            start = {"do": "start", "case": case.to_dict(), "context": asdict(context)}
+            start = {"do": "start", "case": case.to_dict(), "context": context.to_dict()}
             _ask(case, workers[case], start, timeout_seconds)
         for case, worker in workers.items():
             warm_up = {"do": "turn", "round": WARM_UP_ROUND, "slice_ns": SLICE_NS}
@@ -151,15 +150,9 @@ def _ask(
 ) -> channel.Message:
     """An answer, or a ``BenchError`` that says why there is none: without both copies there is nothing to tell."""
     try:
-        answer = worker.call(message, timeout_seconds)
-    except channel.WorkerTimeout:
-        reason = f"it took longer than --timeout ({timeout_seconds:g} s)"
-    except channel.WorkerDied as death:
-        reason = f"the worker was {death.cause}: {death.last_words}"
-    else:
-        if answer["ok"]:
-            return answer
-        reason = str(answer["reason"])
+        return worker.ask(message, timeout_seconds)
+    except channel.WorkerFailed as failure:
+        reason = failure.line
     raise BenchError(
         f"the A/A run of {case.backend} ended early: {reason}",
         "See what scarlet-bench run says of this backend, or name another one.",

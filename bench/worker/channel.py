@@ -12,13 +12,22 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, NoReturn, Protocol
 
+from bench.backends.base import Unavailable, Unsupported
+from bench.host import memory
+from bench.record.case import Status
 from export.store import ROOT_VARIABLE, default_root
+from pipelines.base import PipelineUnavailable, PipelineUnsupported
+from scarlet.errors import BenchError
 
 Message = dict[str, Any]
+Answer = Callable[[Message], Message]
 
 # Goes up when a worker of this version would not understand a runner of the one before, or the other way round:
 # ``bench.studies.against.revision_worker`` has runners and workers of different versions talk to each other.
@@ -26,50 +35,104 @@ PROTOCOL = 1
 
 PROGRAM = "from bench.worker import main; main()"
 
+# Out of memory has no type of its own in the runtimes: this is how they say it.
+OOM_WORDS = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad_alloc")
+
 # How long a worker that was asked to go may take before it is killed.
 GRACE_SECONDS = 5.0
 
 
-class WorkerTimeout(Exception):
-    """The worker did not answer in time. It has been killed."""
-
-
-class WorkerDied(Exception):
-    """The worker's process ended instead of answering.
+class WorkerFailed(Exception):
+    """A worker gave no answer that can be used: it was too slow, it died, or it refused.
 
     Attributes:
-        returncode: as of ``subprocess``: negative for a signal.
-        last_words: the end of what it wrote to its log, on one line.
+        status: of the row that it means: ``timeout``; ``crashed`` or ``oom`` for a death; what the worker said of a
+            request that it refused.
+        reason: why, in a few words.
+        do: what to do about it; empty where nobody knows.
+        stage: as of ``BenchError``, where a worker refused with one.
+        gone: the process has ended, so that the next request needs another worker.
     """
 
-    def __init__(self, returncode: int, last_words: str) -> None:
-        super().__init__(f"exit code {returncode}: {last_words}")
-        self.returncode = returncode
-        self.last_words = last_words
+    def __init__(
+        self, status: Status, reason: str, do: str = "", *, stage: str = "", gone: bool = False
+    ) -> None:
+        super().__init__(reason, do)
+        self.status, self.reason, self.do, self.stage, self.gone = status, reason, do, stage, gone
 
     @property
-    def cause(self) -> str:
-        """``killed by SIGKILL`` or ``ended with exit code 7``."""
-        if self.returncode < 0:
-            try:
-                return f"killed by {signal.Signals(-self.returncode).name}"
-            except ValueError:
-                return f"killed by signal {-self.returncode}"
-        return f"ended with exit code {self.returncode}"
+    def is_mistake(self) -> bool:
+        """The user can mend it: the worker refused with a ``BenchError``."""
+        return bool(self.do) and self.status is Status.FAILED
+
+    @property
+    def line(self) -> str:
+        """The reason and what to do, on one line."""
+        return f"{self.reason}; {self.do[0].lower()}{self.do[1:].rstrip('.')}" if self.do else self.reason
+
+
+def too_slow(limit_seconds: float) -> WorkerFailed:
+    """What a worker means that took longer than it may."""
+    reason = f"it took longer than {limit_seconds:g} s"
+    return WorkerFailed(Status.TIMEOUT, reason, "Give a larger --timeout.", gone=True)
+
+
+def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFailed:
+    """What a worker means whose process ended instead of answering.
+
+    Args:
+        returncode: as of ``subprocess``: negative for a signal.
+        words: the end of what it wrote to its log, on one line.
+        out_of_memory: the system has killed a process for want of memory since this one began.
+    """
+    if returncode == -signal.SIGKILL and out_of_memory:
+        reason = "the system killed the worker because memory ran out"
+        return WorkerFailed(Status.OOM, reason, "Use a smaller batch or fewer workers.", gone=True)
+    end = f"ended with exit code {returncode}"
+    if returncode < 0:
+        named = -returncode in [number.value for number in signal.Signals]
+        end = f"was killed by {signal.Signals(-returncode).name if named else f'signal {-returncode}'}"
+    said = f"; its last words: {words}" if words else ""
+    return WorkerFailed(Status.CRASHED, f"the worker {end}{said}", gone=True)
+
+
+def checked(answer: Message) -> Message:
+    """The answer.
+
+    Raises:
+        WorkerFailed: it is a refusal.
+    """
+    if answer["ok"]:
+        return answer
+    status, reason = Status(answer["status"]), str(answer["reason"])
+    raise WorkerFailed(status, reason, answer.get("do", ""), stage=answer.get("stage", ""))
+
+
+class WorkerHandle(Protocol):
+    """Something that answers requests. ``LocalWorker`` is a process on this machine."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def ask(self, request: Message, timeout_seconds: float) -> Message: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
 
 
 class LocalWorker:
-    """A worker process on this machine.
+    """A worker process on this machine. A ``with`` block stops it at its end, and kills it where one is raised.
 
     Args:
         log: file that takes all the process prints.
         threads: upper bound of the thread pools that read the environment at start.
         home: folder with the packages whose code it runs; this process's own where None.
-        program: Python text that ends in the main loop of ``bench.worker.serve``.
+        program: Python text that ends in ``serve``.
     """
 
     def __init__(self, log: Path, threads: int, home: Path | None = None, program: str = PROGRAM) -> None:
-        self._log = log
+        self._log, self._oom_kills = log, memory.oom_kills()
         log.parent.mkdir(parents=True, exist_ok=True)
         # The packages have common names ("bench", "export"): started from their parent folder, the process finds
         # ours whatever lies in the user's current folder.
@@ -99,35 +162,47 @@ class LocalWorker:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, message: Message, timeout_seconds: float) -> Message:
-        """Sends one message and waits for its answer.
+    def __enter__(self) -> LocalWorker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop() if error is None else self.kill()
+
+    def ask(self, request: Message, timeout_seconds: float) -> Message:
+        """Sends a request and waits for its answer.
 
         Raises:
-            WorkerTimeout: no answer in time; the worker is killed.
-            WorkerDied: the process ended first.
+            WorkerFailed: no answer in time (the worker is killed), none because the process ended, or a refusal.
             ValueError: the answer is no JSON, as where another program than ours answers.
         """
+        return checked(self.call(request, timeout_seconds))
+
+    def call(self, request: Message, timeout_seconds: float) -> Message:
+        """As ``ask``; gives refusals as they came."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._death() from None
         return self.read(timeout_seconds)
 
     def read(self, timeout_seconds: float) -> Message:
-        """Waits for a message that answers none; ``call`` says what may be raised."""
-        message: Message = json.loads(self._read_line(time.monotonic() + timeout_seconds))
+        """Waits for a message that answers none; ``ask`` says what may be raised."""
+        message: Message = json.loads(self._read_line(timeout_seconds))
         return message
 
-    def _read_line(self, deadline: float) -> bytes:
+    def _read_line(self, timeout_seconds: float) -> bytes:
         assert self._process.stdout is not None
+        deadline = time.monotonic() + timeout_seconds
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._unread:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
                 self.kill()
-                raise WorkerTimeout
+                raise too_slow(timeout_seconds)
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 raise self._death()
@@ -135,10 +210,10 @@ class LocalWorker:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _death(self) -> WorkerDied:
+    def _death(self) -> WorkerFailed:
         returncode = self._process.wait()
         self._close_pipes()
-        return WorkerDied(returncode, last_words(self._log))
+        return dead(returncode, last_words(self._log), memory.oom_kills() > self._oom_kills)
 
     def stop(self) -> None:
         """Asks the process to end, and kills it if it does not."""
@@ -162,6 +237,62 @@ class LocalWorker:
                     stream.close()
 
 
+class Renewed:
+    """Workers one after the other: where one has gone, the next request starts another.
+
+    Args:
+        start: starts a worker.
+    """
+
+    def __init__(self, start: Callable[[], WorkerHandle]) -> None:
+        self._start = start
+        self._worker: WorkerHandle | None = None
+
+    def __enter__(self) -> Renewed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        elif self._worker is not None:
+            self._worker.stop()
+
+    def kill(self) -> None:
+        """Ends the worker, whatever it is doing."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def open(self) -> None:
+        """Starts a worker, if there is none."""
+        self._worker = self._worker or self._start()
+
+    def ask(self, request: Message, timeout_seconds: float) -> Message:
+        """As ``LocalWorker.ask``."""
+        self.open()
+        assert self._worker is not None
+        try:
+            return self._worker.ask(request, timeout_seconds)
+        except WorkerFailed as failure:
+            if failure.gone:
+                self._worker = None
+            raise
+
+
+def ask_once(
+    request: Message, log: Path, threads: int, timeout_seconds: float, program: str = PROGRAM
+) -> Message:
+    """The answer of a worker that is started for one request; see ``LocalWorker``.
+
+    Raises:
+        WorkerFailed: there is none.
+    """
+    with LocalWorker(log, threads, program=program) as worker:
+        return worker.ask(request, timeout_seconds)
+
+
 def own_home() -> Path:
     """The folder that holds the packages of this process."""
     return Path(__file__).resolve().parents[2]
@@ -176,6 +307,46 @@ def last_words(log: Path, lines: int = 3, length: int = 300) -> str:
         text = stream.read().decode(errors="replace")
     kept = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
     return " | ".join(kept)[-length:]
+
+
+# --- in the worker's process ---------------------------------------------------------------------------------
+
+
+def serve(answer: Answer) -> NoReturn:
+    """The worker's main loop: answers requests until stdin ends, because the other side closed it or is gone."""
+    incoming, outgoing = own_channel()
+    for line in iter(incoming.readline, b""):
+        outgoing.write(json.dumps(reply(answer, json.loads(line))).encode() + b"\n")
+        outgoing.flush()
+    # Runtimes with threads of their own sometimes hang or crash while the interpreter takes itself apart.
+    os._exit(0)
+
+
+def reply(answer: Answer, request: Message) -> Message:
+    """``{"ok": True, ...}``, or, where something is raised, a status and a reason; ``checked`` reads both."""
+    try:
+        return {"ok": True, **answer(request)}
+    except BenchError as mistake:
+        refusal = {"ok": False, "status": Status.FAILED.value, "reason": mistake.what, "do": mistake.do}
+        return {**refusal, "stage": mistake.stage} if mistake.stage else refusal
+    except (
+        Exception
+    ) as error:  # whatever a library raises is this request's result; its traceback is in the log
+        traceback.print_exc()
+        status, reason = classify(error)
+        return {"ok": False, "status": status.value, "reason": reason}
+
+
+def classify(error: BaseException) -> tuple[Status, str]:
+    """The status that an exception of a backend or pipeline means, and its reason on one line."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, (Unavailable, PipelineUnavailable)):
+        return Status.UNAVAILABLE, str(error)
+    if isinstance(error, (Unsupported, PipelineUnsupported)):
+        return Status.UNSUPPORTED, str(error)
+    if isinstance(error, MemoryError) or any(word in reason.lower() for word in OOM_WORDS):
+        return Status.OOM, f"{reason}; use a smaller --batches or free memory"
+    return Status.FAILED, f"{reason}; its traceback is in the Case's log"
 
 
 def own_channel() -> tuple[IO[bytes], IO[bytes]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 import pipelines
 from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import TypedGraph, Wanted
-from bench.run.calibration_images import CalibrationImages
 from bench.worker import channel
+from bench.worker.messages import CalibrationImages
 from export.precision.calibration import Batches, CalibrationSet
 from export.precision.recipe import Recipe, default_recipe, read_recipe
 from pipelines.base import Pipeline, Preprocess
@@ -102,24 +100,14 @@ class TypedWorker:
         self._calibration: tuple[str, CalibrationSet] | None = None
 
     def answer(self, message: channel.Message) -> channel.Message:
-        """``{"ok": True, "typed": ...}``, or a status and a reason."""
-        from bench.worker.serve import classify
-
+        """``{"typed": ...}``."""
         try:
-            return {"ok": True, "typed": self._make(message)}
-        except BenchError as mistake:
-            return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do}
-        except (
-            Exception
-        ) as error:  # whatever a library raises is that precision's result; its traceback is in the log
-            traceback.print_exc()
-            status, reason = classify(error)
-            return {"ok": False, "status": status.value, "reason": reason}
+            return {"typed": self._make(message)}
         finally:
             gc.collect()
 
     def _make(self, message: channel.Message) -> dict[str, Any]:
-        files = ModelFiles(**{name: value for name, value in message["files"].items() if name != "typed"})
+        files = ModelFiles.from_dict(message["files"])
         wanted = Wanted(**message["wanted"])
         if wanted.converter:
             return self._converted(wanted, message, files)
@@ -166,14 +154,8 @@ class TypedWorker:
 
 
 def main() -> None:
-    """Reads requests until stdin ends: the runner closed it, or is gone."""
-    incoming, outgoing = channel.own_channel()
-    worker = TypedWorker()
-    for line in iter(incoming.readline, b""):
-        outgoing.write(json.dumps(worker.answer(json.loads(line))).encode() + b"\n")
-        outgoing.flush()
-    # As in bench.worker.serve: runtimes sometimes hang while the interpreter takes itself apart.
-    os._exit(0)
+    """The main loop; the process ends with it."""
+    channel.serve(TypedWorker().answer)
 
 
 if __name__ == "__main__":

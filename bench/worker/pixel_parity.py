@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from pipelines.imagenet.find import Image
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bench.backends.base import Backend, ModelFiles
+    from bench.backends.base import Backend
     from pipelines.base import Preprocess
 
     Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -33,7 +34,7 @@ class Request:
         images: ``(image_id, label)`` of those to compare on.
         preprocess: keywords of ``pipelines.base.Preprocess``.
         threads: of the decoding, and of the network.
-        files: ``ModelFiles`` as plain JSON types, to count changed predictions with; None to compare pixels only.
+        files: of the model, to count changed predictions with; None to compare pixels only.
     """
 
     pipeline: str
@@ -41,7 +42,13 @@ class Request:
     images: Sequence[tuple[str, int]]
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
-    files: Mapping[str, Any] | None = None
+    files: ModelFiles | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        """Reads what ``dataclasses.asdict`` made."""
+        files = data["files"]
+        return cls(**{**data, "files": files and ModelFiles.from_dict(files)})
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,6 @@ def answer(request: Request) -> dict[str, Any]:
         PipelineUnavailable, PipelineUnsupported: the pipeline cannot be opened.
         Unavailable: no backend can run the model.
     """
-    from bench.backends.base import ModelFiles
     from pipelines.base import Preprocess
     from pipelines.parity.check import check
 
@@ -81,7 +87,7 @@ def answer(request: Request) -> dict[str, Any]:
     report = check(images, request.pipeline, preprocess, request.threads).to_dict()
     if request.files is None:
         return {"report": report, "flips": None}
-    with predictor(ModelFiles(**request.files), request.threads) as (backend, predict):
+    with predictor(request.files, request.threads) as (backend, predict):
         counted = count_flips(images, request.pipeline, preprocess, predict, request.threads)
     return {"report": report, "flips": asdict(counted) | {"backend": backend}}
 

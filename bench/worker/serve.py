@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from bench.backends import make_backend
-from bench.backends.base import Backend, Unavailable, Unsupported
+from bench.backends.base import Backend
 from bench.backends.instances import Instances
 from bench.host import memory
 from bench.host.memory import peak_rss_bytes
-from bench.record.case import Case, Status
+from bench.record.case import Case
 from bench.worker import channel
 from bench.worker.footprint import EnergyAccount, model_file_bytes
-from scarlet.errors import BenchError
-
-# Out of memory has no type of its own in the runtimes: this is how they say it.
-OOM_WORDS = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad_alloc")
 
 
 class Worker:
@@ -36,7 +29,7 @@ class Worker:
         self._energy = EnergyAccount.open()
 
     def answer(self, message: channel.Message) -> channel.Message:
-        """One answer for one message; whatever is raised becomes a status and a reason."""
+        """The answer to a message; ``channel.reply`` makes a refusal of what is raised."""
         handlers: dict[str, Callable[[channel.Message], dict[str, Any]]] = {
             "prepare": self._prepare,
             "parity": self._parity,
@@ -44,17 +37,7 @@ class Worker:
             "turn": self._turn,
             "finish": self._finish,
         }
-        try:
-            return {"ok": True, **handlers[message["do"]](message)}
-        except BenchError as mistake:
-            stage = {"stage": mistake.stage} if mistake.stage else {}
-            return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do, **stage}
-        except (
-            Exception
-        ) as error:  # whatever a runtime raises is the Case's result, with its traceback in the log
-            traceback.print_exc()
-            status, reason = classify(error)
-            return {"ok": False, "status": status.value, "reason": reason}
+        return handlers[message["do"]](message)
 
     def _prepare(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker.prepare import Request, prepare
@@ -64,21 +47,22 @@ class Worker:
     def _parity(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker.pixel_parity import Request, answer
 
-        return answer(Request(**message["request"]))
+        return answer(Request.from_dict(message["request"]))
 
     def _start(self, message: channel.Message) -> dict[str, Any]:
-        from bench.worker.tasks import Context, make_task
+        from bench.worker.messages import Context
+        from bench.worker.tasks import make_task
 
-        case, context = Case.from_dict(message["case"]), Context(**message["context"])
+        case, context = Case.from_dict(message["case"]), Context.from_dict(message["context"])
         self._backend = (
             make_backend(case.backend)
             if case.instances == 1
             else Instances(lambda: make_backend(case.backend))
         )
         started = time.perf_counter_ns()
-        self._backend.load(case, context.model_files)
+        self._backend.load(case, context.files)
         self._load_ns = time.perf_counter_ns() - started
-        self._file_bytes = model_file_bytes(case, context.model_files)
+        self._file_bytes = model_file_bytes(case, context.files)
         self._task = make_task(case, self._backend, context)
         # A collection in the middle of a sample is our noise, not the backend's latency.
         gc.collect()
@@ -122,29 +106,9 @@ class Worker:
         }
 
 
-def classify(error: BaseException) -> tuple[Status, str]:
-    """The status that an exception of a backend or pipeline means, and its reason on one line."""
-    from pipelines.base import PipelineUnavailable, PipelineUnsupported
-
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, (Unavailable, PipelineUnavailable)):
-        return Status.UNAVAILABLE, str(error)
-    if isinstance(error, (Unsupported, PipelineUnsupported)):
-        return Status.UNSUPPORTED, str(error)
-    if isinstance(error, MemoryError) or any(word in reason.lower() for word in OOM_WORDS):
-        return Status.OOM, f"{reason}; use a smaller --batches or free memory"
-    return Status.FAILED, f"{reason}; its traceback is in the Case's log"
-
-
 def main() -> None:
-    """Reads messages until stdin ends: the runner closed it, or is gone."""
-    incoming, outgoing = channel.own_channel()
-    worker = Worker()
-    for line in iter(incoming.readline, b""):
-        outgoing.write(json.dumps(worker.answer(json.loads(line))).encode() + b"\n")
-        outgoing.flush()
-    # Runtimes with threads of their own sometimes hang or crash while the interpreter takes itself apart.
-    os._exit(0)
+    """The main loop; the process ends with it."""
+    channel.serve(Worker().answer)
 
 
 if __name__ == "__main__":

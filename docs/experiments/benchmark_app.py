@@ -12,7 +12,6 @@ lies more than 3 % from equal.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import signal
 import statistics
@@ -118,15 +117,15 @@ def one_round(model: Prepared, case: Case, number: int, seconds: float) -> tuple
     app = None
 
     def ask(message: dict[str, Any]) -> Any:
-        answer = worker.call(message, 600)
-        if not answer["ok"]:
-            raise SystemExit(answer["reason"])
-        return answer
+        try:
+            return worker.ask(message, 600)
+        except channel.WorkerFailed as failure:
+            raise SystemExit(failure.line) from None
 
     try:
-        ask({"do": "start", "case": case.to_dict(), "context": dataclasses.asdict(context)})
+        ask({"do": "start", "case": case.to_dict(), "context": context.to_dict()})
         ask({"do": "turn", "round": -1, "slice_ns": round(1e9)})
-        app = App(model.files["onnx"], pixels, case, 2 * seconds)
+        app = App(model.files.onnx, pixels, case, 2 * seconds)
         app.wait_until_it_measures()
         time.sleep(1.0)  # its own warm-up
         ours = []

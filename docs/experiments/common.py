@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
+from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.images import choose_images
 from bench.run.model_files import prepare_files, prepare_request
 from bench.run.progress import PlainListener
 from bench.run.runner import Runner
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 
 
 class Quiet(PlainListener):
@@ -41,14 +42,14 @@ class Prepared:
 
     root: Path
     data: str
-    files: dict[str, Any]
+    files: ModelFiles
     images: Sequence[tuple[str, int]]
     is_demo: bool
 
     def case(self, backend: str, **more: Any) -> Case:
         """A Case of this model on all cores."""
         fields = {"threads": host.allowed_cores(), **more}
-        return Case(self.files["model"], self.files["weights"], backend, **fields)
+        return Case(self.files.model, self.files.weights, backend, **fields)
 
     def folder(self, name: str, cases: Sequence[Case]) -> RunFolder:
         """A new run's folder that plans these Cases."""
@@ -57,7 +58,7 @@ class Prepared:
             {
                 "plan": {"cases": [case.to_dict() for case in cases]},
                 "dataset": {"is_demo": self.is_demo, "n_images": len(self.images)},
-                "model_files": self.files,
+                "model_files": self.files.to_dict(),
             }
         )
         run.write_images(self.images)

@@ -9,9 +9,7 @@ after each pass.
 
 from __future__ import annotations
 
-import json
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +23,7 @@ from bench.backends.base import Backend
 from bench.backends.instances import Instances
 from bench.record.case import Case
 from bench.worker import channel
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from bench.worker.tasks.overlap import AHEAD, Overlap
 from bench.worker.tasks.parts import Parts
 
@@ -82,7 +80,7 @@ class Published:
 
         from scarlet import zoo
 
-        files = context.model_files
+        files = context.files
         assert files.state is not None
         self._module = zoo.untrained(zoo.resolve(files.model)).eval()
         self._module.load_state_dict(load_file(files.state), strict=True)
@@ -108,7 +106,7 @@ class Tuned:
         from torch.utils.data import DataLoader
 
         self._backend = make_backend("pytorch")  # its default form
-        self._backend.load(case, context.model_files)
+        self._backend.load(case, context.files)
         paths = [image.path for image in context.images()]
         self._loader: Any = DataLoader(
             Files(paths),  # type: ignore[arg-type]
@@ -137,7 +135,7 @@ class Ours:
             if case.instances == 1
             else Instances(lambda: make_backend(case.backend))
         )
-        backend.load(case, context.model_files)
+        backend.load(case, context.files)
         self._overlap = Overlap(backend, int(case.option("ahead", str(AHEAD))))
         self._pipeline = context.open_pipeline(case, context.images())
         self._parts = Parts(case, context, self._overlap.infer_all, self._overlap.slots, time.perf_counter_ns)
@@ -174,28 +172,21 @@ def answer(contestant: Contestant, message: channel.Message, n_images: int) -> c
     return {"pass_ns": taken, "parts": contestant.parts()}
 
 
+class Process:
+    """Answers ``start``, then any number of passes."""
+
+    def answer(self, message: channel.Message) -> channel.Message:
+        if message["do"] == "start":
+            context = Context.from_dict(message["context"])
+            self._n_images = len(context.images())
+            self._contestant = KINDS[message["kind"]](Case.from_dict(message["case"]), context)
+            return {}
+        return answer(self._contestant, message, self._n_images)
+
+
 def main() -> None:
-    """Reads a message a line until stdin ends, and answers each."""
-    incoming, outgoing = channel.own_channel()
-    contestant: Contestant | None = None
-    n_images = 0
-    for line in iter(incoming.readline, b""):
-        message = json.loads(line)
-        try:
-            if message["do"] == "start":
-                context = Context(**message["context"])
-                n_images = len(context.images())
-                contestant = KINDS[message["kind"]](Case.from_dict(message["case"]), context)
-                told: channel.Message = {}
-            else:
-                assert contestant is not None
-                told = answer(contestant, message, n_images)
-            told["ok"] = True
-        except Exception as error:  # whatever it is, the parent says it
-            traceback.print_exc()
-            told = {"ok": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
-        outgoing.write(json.dumps(told).encode() + b"\n")
-        outgoing.flush()
+    """The main loop; the process ends with it."""
+    channel.serve(Process().answer)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from bench.run import schedule
 from bench.run.images import choose_images
 from bench.run.model_files import prepare_files, prepare_request
 from bench.worker import channel
-from bench.worker.tasks.base import decode_threads
+from bench.worker.messages import decode_threads
 
 HERE = str(Path(__file__).resolve().parent)
 PROGRAM = f"import sys; sys.path.insert(0, {HERE!r}); from contestants import main; main()"
@@ -107,16 +107,16 @@ def ours_of(model: Prepared, text: str) -> Entry:
 
 
 def ask(worker: channel.LocalWorker, message: channel.Message) -> channel.Message:
-    answer = worker.call(message, TIMEOUT_SECONDS)
-    if not answer["ok"]:
-        raise SystemExit(f"{message['do']}: {answer['reason']}")
-    return answer
+    try:
+        return worker.ask(message, TIMEOUT_SECONDS)
+    except channel.WorkerFailed as failure:
+        raise SystemExit(f"{message['do']}: {failure.line}") from None
 
 
 def compete(model: Prepared, field: Sequence[Entry], rounds: int, seed: int) -> None:
     """Fills in what each contestant did."""
     run = model.folder("end-to-end", [entry.case for entry in field])
-    context = dataclasses.asdict(model.context(run))
+    context = model.context(run).to_dict()
     workers: list[channel.LocalWorker] = []
     try:
         for place, entry in enumerate(field):
@@ -207,10 +207,10 @@ def outcome(model: Prepared, field: Sequence[Entry]) -> dict[str, Any]:
         "at": utc_now(),
         "host": info,
         "packages": package_versions(),
-        "model": model.files["model"],
-        "weights": model.files["weights"],
-        "weights_sha256": model.files["weights_sha256"],
-        "onnx_sha256": model.files["onnx_sha256"],
+        "model": model.files.model,
+        "weights": model.files.weights,
+        "weights_sha256": model.files.weights_sha256,
+        "onnx_sha256": model.files.onnx_sha256,
         "n_images": n_images,
         "is_demo": model.is_demo,
         "rounds": len(first.pass_ns),

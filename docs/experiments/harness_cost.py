@@ -11,7 +11,6 @@ than 3 %.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from bench.analysis.stats import intervals
 from bench.backends import make_backend
-from bench.backends.base import Backend, ModelFiles
+from bench.backends.base import Backend
 from bench.record.case import Status
 from bench.record.run_folder import CaseResult
 from bench.worker import channel
@@ -80,16 +79,16 @@ def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
     run = model.folder(f"{name}-{batch}", [case])
     context = model.context(run)
     worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
-    start = {"do": "start", "case": case.to_dict(), "context": dataclasses.asdict(context)}
-    assert worker.call(start, timeout_seconds=120)["ok"]
+    start = {"do": "start", "case": case.to_dict(), "context": context.to_dict()}
+    worker.ask(start, timeout_seconds=120)
     backend = make_backend(name)
-    backend.load(case, ModelFiles(**model.files))
+    backend.load(case, model.files)
     what, loop = LOOPS[name]
     take = loop(backend, first_batch(case, context))
     theirs: list[float] = []
 
     def turn(round_: int) -> None:
-        assert worker.call({"do": "turn", "round": round_, "slice_ns": SLICE_NS}, timeout_seconds=120)["ok"]
+        worker.ask({"do": "turn", "round": round_, "slice_ns": SLICE_NS}, timeout_seconds=120)
 
     for _ in range(10):
         take()
@@ -101,7 +100,7 @@ def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
         else:
             turn(round_)
             theirs.append(float(np.median(take())))
-    worker.call({"do": "finish"}, timeout_seconds=120)
+    worker.ask({"do": "finish"}, timeout_seconds=120)
     worker.stop()
     run.append_case(CaseResult(case, Status.OK))
     samples = run.samples()

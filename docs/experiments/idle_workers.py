@@ -10,7 +10,6 @@ workers together take 3 % of a core or more.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import time
@@ -41,19 +40,19 @@ def main() -> int:
             for batch in (1, 2, 3, 4, 6, 8)
         ]
         run = model.folder("idle", cases)
-        context = dataclasses.asdict(model.context(run))
+        context = model.context(run).to_dict()
         workers = []
         for case in cases:
             worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
-            assert worker.call({"do": "start", "case": case.to_dict(), "context": context}, 300)["ok"]
-            assert worker.call({"do": "turn", "round": -1, "slice_ns": 0}, 300)["ok"]
+            worker.ask({"do": "start", "case": case.to_dict(), "context": context}, 300)
+            worker.ask({"do": "turn", "round": -1, "slice_ns": 0}, 300)
             workers.append(worker)
         waiting = share_of(workers, lambda: time.sleep(wanted.seconds))
 
         def one_computes() -> None:
             ended = time.monotonic() + wanted.seconds
             while time.monotonic() < ended:
-                workers[-1].call({"do": "turn", "round": 0, "slice_ns": 50_000_000}, 300)
+                workers[-1].ask({"do": "turn", "round": 0, "slice_ns": 50_000_000}, 300)
 
         beside = share_of(workers[:-1], one_computes)
         for worker in workers:

@@ -8,12 +8,12 @@ from typing import Any
 
 import onnx
 import pytest
-from bench_fakes import WNIDS, Recorder, make_graph
+from bench_fakes import Recorder, make_graph, run_on, tiny_files
 
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Runner
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 
 
 @pytest.fixture(scope="session")
@@ -39,20 +39,9 @@ def run_cases(
         **more: Any,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
-            plan = {"cases": [case.to_dict() for case in cases]}
-            folder = RunFolder.create(tmp_path / "run")
-            folder.write_run_info({"created_at": "2026-01-01T00:00:00+00:00", "plan": plan})
-            names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
-            folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
-        files = {
-            "model": "onnx:tiny.onnx",
-            "weights": "user",
-            "weights_sha256": "0" * 64,
-            "onnx": str(tiny_graph),
-            "onnx_sha256": "0" * 64,
-        }
+            folder = run_on(tmp_path / "run", image_folder, cases)
         context = Context(
-            run=str(folder.path), data=str(image_folder), files=files, throughput_images=8, stop=stop
+            str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, stop=stop
         )
         recorder = Recorder()
         runner = Runner(

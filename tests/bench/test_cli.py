@@ -425,8 +425,8 @@ def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(
 @pytest.mark.parametrize(
     ("death", "expected"),
     [
-        (channel.WorkerTimeout(), "longer than 5 s"),
-        (channel.WorkerDied(-9, "no memory"), "killed by SIGKILL"),
+        (channel.too_slow(5), "longer than 5 s"),
+        (channel.dead(-9, "no memory"), "killed by SIGKILL"),
         ({"ok": False, "status": "failed", "reason": "KeyError: a bug"}, "KeyError: a bug"),
     ],
 )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bench.backends.base import ModelFiles
 from bench.record.case import Case
-from bench.record.run_folder import CaseResult
+from bench.record.run_folder import CaseResult, RunFolder
+from bench.worker import channel
+from bench.worker.serve import Worker
 
 WNIDS = ("n01440764", "n01443537", "n01484850")  # the first three of the sorted 1000
 
@@ -27,6 +35,65 @@ def make_graph(batch: str | int, classes: int = 1000, size: int = 224) -> onnx.M
         [numpy_helper.from_array(weight, "weight")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def tiny_files(onnx: Path | str = "") -> ModelFiles:
+    """The files of a model that somebody gave as this graph."""
+    return ModelFiles("onnx:tiny.onnx", "user", "0" * 64, str(onnx), "0" * 64)
+
+
+def run_on(path: Path, image_folder: Path, cases: Iterable[Case] = ()) -> RunFolder:
+    """A new run's folder that knows these Cases and the labelled images of a folder."""
+    folder = RunFolder.create(path)
+    plan = {"cases": [case.to_dict() for case in cases]}
+    folder.write_run_info({"created_at": "2026-01-01T00:00:00+00:00", "plan": plan})
+    names = sorted(file.relative_to(image_folder).as_posix() for file in image_folder.rglob("*.JPEG"))
+    folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
+    return folder
+
+
+class HereWorker:
+    """A worker without a process of its own; ``fails`` on its third request where it is told to."""
+
+    pid = 1
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.worker, self.requests, self.fails, self.ended = Worker(), 0, fails, ""
+
+    def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+        self.requests += 1
+        if self.fails and self.requests == 3:
+            raise self.fails
+        answer: dict[str, Any] = json.loads(json.dumps(channel.reply(self.worker.answer, request)))
+        return channel.checked(answer)
+
+    def stop(self) -> None:
+        self.ended = "stopped"
+
+    def kill(self) -> None:
+        self.ended = "killed"
+
+
+class Scripted:
+    """A worker that gives prepared answers, one after the other; those that are exceptions are raised."""
+
+    pid = 1
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers, self.requests, self.ended = answers, list[channel.Message](), ""
+
+    def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return channel.checked(answer)
+
+    def stop(self) -> None:
+        self.ended = "stopped"
+
+    def kill(self) -> None:
+        self.ended = "killed"
 
 
 class Recorder:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from bench.analysis.time import verdict
+from bench.backends.base import ModelFiles
 from bench.host.disturbance import Monitor, RoundState, open_gpu, summary
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder, new_run_path, utc_now
@@ -19,7 +20,7 @@ from bench.run import schedule, session
 from bench.run.images import choose_images, working
 from bench.run.model_files import PreparationFailed, prepare_request
 from bench.run.progress import make_listener
-from bench.run.runner import Listener, Runner, WorkerHandle
+from bench.run.runner import Listener, Runner
 from bench.run.spec import RunSpec
 from bench.studies.against import revision_worker
 from bench.studies.against import verdict as against
@@ -27,7 +28,8 @@ from bench.studies.against.revision_worker import RevisionWorker, Side, prepare
 from bench.studies.against.verdict import THIS, Against, Outcome
 from bench.studies.against.worktree import Revision, this_revision, worktree
 from bench.worker import channel
-from bench.worker.tasks import Context
+from bench.worker.channel import WorkerHandle
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 ID_LENGTH = 12  # of a commit in a Case's options
@@ -147,7 +149,9 @@ def _carry_out(
         },
     }
     folder.write_run_info(info)
-    context = Context(run=str(folder.path), data=str(info["dataset"]["root"]), files=dict(this.files))
+    context = Context(
+        run=str(folder.path), data=str(info["dataset"]["root"]), files=ModelFiles.from_dict(this.files)
+    )
 
     def make_worker(case: Case) -> WorkerHandle:
         side = names[case.option(against.REVISION)]

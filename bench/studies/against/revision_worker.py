@@ -23,12 +23,12 @@ from typing import Any
 from bench.record import raw_tables
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
-from bench.run.model_files import PreparationFailed
+from bench.run.model_files import why_unprepared
 from bench.studies.against import introduction
 from bench.studies.against.verdict import bare
 from bench.studies.against.worktree import Revision
 from bench.worker import channel
-from bench.worker.tasks import Context, Progress
+from bench.worker.messages import Context, Progress
 from scarlet.errors import BenchError
 
 # To start a process, import and answer; without it a program that is no worker would be waited for as for a Case.
@@ -66,7 +66,7 @@ class RevisionWorker:
     Args:
         revision: whose code.
         log: file that takes all the process prints.
-        threads: as of ``channel.LocalWorker``.
+        threads: as of ``LocalWorker``.
         side: what the revision prepared; None for the worker that prepares it.
         handshake_seconds: how long it may take to say who it is.
 
@@ -97,24 +97,24 @@ class RevisionWorker:
         return self._worker.pid
 
     def stop(self) -> None:
-        """As of ``channel.LocalWorker``."""
+        """As ``LocalWorker`` does."""
         self._worker.stop()
 
     def kill(self) -> None:
-        """As of ``channel.LocalWorker``."""
+        """As ``LocalWorker`` does."""
         self._worker.kill()
 
-    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
-        """As of ``channel.LocalWorker``; the answer to ``finish`` has, in its proof under ``code``, what code ran.
+    def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+        """As ``LocalWorker.ask``; the answer to ``finish`` has, in its proof under ``code``, what code ran.
 
         Raises:
             BenchError: the answer is not one that the runner understands.
         """
-        what = str(message["do"])
+        what = str(request["do"])
         if what == "start":
-            message = self._begin(message)
+            request = self._begin(request)
         try:
-            answer = self._worker.call(message, timeout_seconds)
+            answer = self._worker.call(request, timeout_seconds)
         except ValueError:
             raise self._stranger(f"its answer to '{what}' is not JSON") from None
         if not isinstance(answer, dict):
@@ -125,7 +125,8 @@ class RevisionWorker:
             raise self._stranger(f"its answer to '{what}' lacks {', '.join(missing or ['ok'])}")
         if not answer["ok"] and answer["status"] not in [status.value for status in Status]:
             raise self._stranger(f"its answer to '{what}' has a status '{answer['status']}'")
-        if what == "finish" and answer["ok"]:
+        channel.checked(answer)
+        if what == "finish":
             self._take_over(str(answer["stage"]))
             answer = {**answer, "proof": {**answer["proof"], "code": self._code()}}
         return answer
@@ -137,10 +138,8 @@ class RevisionWorker:
                 # No revision knows this message; that it is answered at all is what counts.
                 self._worker.call({"do": "hello"}, seconds)
             said = dict(first["introduction"])
-        except channel.WorkerTimeout:
-            raise self._stranger(f"it said nothing for {seconds:g} s") from None
-        except channel.WorkerDied as death:
-            raise self._stranger(f"it was {death.cause}: {death.last_words}") from None
+        except channel.WorkerFailed as failure:
+            raise self._stranger(failure.reason) from None
         except (ValueError, TypeError, KeyError):
             raise self._stranger("it does not say who it is") from None
         for name in introduction.PACKAGES:
@@ -170,7 +169,7 @@ class RevisionWorker:
 
     def _begin(self, message: channel.Message) -> channel.Message:
         """The bare Case, the revision's own files, and no field at its default: that is how fields come in later."""
-        case, context = Case.from_dict(message["case"]), Context(**message["context"])
+        case, context = Case.from_dict(message["case"]), Context.from_dict(message["context"])
         self._case, self._run = case, RunFolder(Path(context.run))
         own = self._own_folder(case)
         shutil.rmtree(own, ignore_errors=True)  # of a worker that was killed
@@ -228,22 +227,13 @@ def prepare(revision: Revision, request: Mapping[str, Any], log: Path, timeout_s
         PreparationFailed: building took too long, crashed or met a bug.
     """
     worker = RevisionWorker(revision, log, int(request["threads"]))
-    whole_log = f"The whole log is {log}."
     try:
-        answer = worker.call({"do": "prepare", "request": dict(request)}, timeout_seconds)
-    except channel.WorkerTimeout:
-        what = f"{revision.label} took longer than {timeout_seconds:g} s to prepare the model"
-        raise PreparationFailed(what, f"Give a larger --timeout. {whole_log}") from None
-    except channel.WorkerDied as death:
-        what = f"{revision.label} cannot prepare the model: the worker was {death.cause}: {death.last_words}"
-        raise PreparationFailed(what, whole_log) from None
+        answer = worker.ask({"do": "prepare", "request": dict(request)}, timeout_seconds)
+    except channel.WorkerFailed as failure:
+        worker.kill()
+        raise why_unprepared(failure, log, revision.label) from None
     except BaseException:
         worker.kill()
         raise
     worker.stop()
-    if answer["ok"]:
-        return Side(revision, answer["files"], str(worker.introduction["sources_sha256"]))
-    what = f"{revision.label} cannot prepare the model: {answer['reason']}"
-    if "do" in answer:
-        raise BenchError(what, answer["do"])
-    raise PreparationFailed(what, whole_log)
+    return Side(revision, answer["files"], str(worker.introduction["sources_sha256"]))

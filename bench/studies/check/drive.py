@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run import session
@@ -24,7 +25,7 @@ from bench.studies.check.rules import Verdict, changed_ground, match
 from bench.studies.check.sequential import block_sizes
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, ids_digest, of_run
 from bench.studies.check.tolerances import Config
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, subset
 
 
@@ -129,7 +130,11 @@ def _in_blocks(
             }
         )
         folder.write_images((image.image_id, image.label) for image in block)
-        context = Context(run=str(folder.path), data=str(info["dataset"]["root"]), files=info["model_files"])
+        context = Context(
+            run=str(folder.path),
+            data=str(info["dataset"]["root"]),
+            files=ModelFiles.from_dict(info["model_files"]),
+        )
         with make_listener(console, len(cases)) as listener:
             Runner(
                 folder, context, listener, timeout_seconds=float(info["settings"]["timeout_seconds"])

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench import host
 from bench.backends import REGISTRY, facts, runs_module
-from bench.backends.base import Unavailable
+from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.profiler import CALLS_PER_TURN, Recording
 from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
@@ -114,7 +114,7 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
 
 def record(
     case: Case,
-    files: Mapping[str, Any],
+    files: ModelFiles,
     root: Path,
     images: Sequence[Image],
     repeats: int,
@@ -128,44 +128,31 @@ def record(
     """
     from bench.studies.profile.worker import PROGRAM
 
-    worker = channel.LocalWorker(log, case.threads, program=PROGRAM)
     message = {
         "case": case.to_dict(),
-        "files": dict(files),
+        "files": files.to_dict(),
         "data": str(root),
         "images": [(image.image_id, image.label) for image in images],
         "repeats": repeats,
     }
     try:
-        answer = worker.call(message, timeout_seconds)
-    except channel.WorkerTimeout:
-        raise BenchError(
-            f"profiling took longer than {timeout_seconds:g} s", "Give a larger --timeout or fewer --repeats."
-        ) from None
-    except channel.WorkerDied as death:
-        what = f"the profiled worker was {death.cause}; its last words: {death.last_words}"
-        raise BenchError(what, "Try a smaller --batch, or another backend.") from None
-    except KeyboardInterrupt:
-        worker.kill()
-        raise
-    worker.stop()
-    if not answer["ok"]:
-        raise BenchError(
-            f"{case.backend} cannot be profiled: {answer['reason']}",
-            answer.get("do", "Change the options or install what is missing."),
+        answer = channel.ask_once(message, log, case.threads, timeout_seconds, PROGRAM)
+    except channel.WorkerFailed as failure:
+        do = (
+            failure.do
+            or "Try a smaller --batch or another backend, change the options or install what is missing."
         )
+        raise BenchError(f"{case.backend} cannot be profiled: {failure.reason}", do) from None
     return Recording.from_dict(answer["recording"])
 
 
-def join_recording(case: Case, files: Mapping[str, Any], recording: Recording) -> list[Joined]:
+def join_recording(case: Case, files: ModelFiles, recording: Recording) -> list[Joined]:
     """The recording's nodes with the layers they belong to. Imports torch: after the measurement, not before."""
-    from bench.backends.base import ModelFiles
     from bench.studies.profile import layers, model
 
-    found = ModelFiles(**files)
     if runs_module(case.backend):
-        return layers.join_modules(recording.nodes, model.modules_of(case, found))
-    return layers.join(recording.nodes, model.nodes_of(found))
+        return layers.join_modules(recording.nodes, model.modules_of(case, files))
+    return layers.join(recording.nodes, model.nodes_of(files))
 
 
 def known_ridge(case: Case) -> Ridge | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -68,32 +65,16 @@ def _pixels(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixels:
 
 
 def answer(message: channel.Message) -> channel.Message:
-    """``{"ok": True, "recording": ...}``, or a status and a reason."""
-    from bench.worker.serve import classify
-
-    try:
-        root = Path(message["data"])
-        images = [Image(image_id, root / image_id, label) for image_id, label in message["images"]]
-        recording = record(
-            Case.from_dict(message["case"]), ModelFiles(**message["files"]), images, message["repeats"]
-        )
-        return {"ok": True, "recording": recording.to_dict()}
-    except BenchError as mistake:
-        return {"ok": False, "status": "failed", "reason": mistake.what, "do": mistake.do}
-    except Exception as error:  # whatever a runtime raises is told in one line; its traceback is in the log
-        traceback.print_exc()
-        status, reason = classify(error)
-        return {"ok": False, "status": status.value, "reason": reason}
+    """``{"recording": ...}``."""
+    root = Path(message["data"])
+    images = [Image(image_id, root / image_id, label) for image_id, label in message["images"]]
+    case, files = Case.from_dict(message["case"]), ModelFiles.from_dict(message["files"])
+    return {"recording": record(case, files, images, message["repeats"]).to_dict()}
 
 
 def main() -> None:
-    """Reads requests until stdin ends."""
-    incoming, outgoing = channel.own_channel()
-    for line in iter(incoming.readline, b""):
-        outgoing.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
-        outgoing.flush()
-    # As in bench.worker.serve: runtimes sometimes hang while the interpreter takes itself apart.
-    os._exit(0)
+    """The main loop; the process ends with it."""
+    channel.serve(answer)
 
 
 if __name__ == "__main__":

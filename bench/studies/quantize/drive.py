@@ -6,14 +6,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 
 from bench import host
 from bench.analysis.accuracy import predictions
 from bench.analysis.time import verdict
-from bench.backends.base import Unavailable
+from bench.backends.base import ModelFiles, Unavailable
 from bench.record.case import Case
 from bench.record.files import plain, write_text
 from bench.record.run_folder import RunFolder, new_run_path
@@ -105,7 +104,7 @@ class _Doctor:
         pixels.mkdir()
         sets = {"search": self._sets.search, "confirm": self._sets.confirm}
         request = {
-            "files": files,
+            "files": files.to_dict(),
             "backend": self._asked.backend,
             "threads": self._threads,
             "batch": BATCH,
@@ -137,7 +136,7 @@ class _Doctor:
             pixels.rmdir()
         return self._outcome(interrupted, evaluator.opened.get("images", {}))
 
-    def _prepare(self) -> dict[str, Any]:
+    def _prepare(self) -> ModelFiles:
         """The FP32 files.
 
         Raises:
@@ -156,7 +155,7 @@ class _Doctor:
             raise BenchError(
                 f"{asked.model} cannot be loaded here: {missing}", "Install what is missing."
             ) from None
-        case = Case(files["model"], files["weights"], asked.backend)
+        case = Case(files.model, files.weights, asked.backend)
         if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
             raise BenchError(
                 f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint."
@@ -181,7 +180,7 @@ class _Doctor:
         self._found = looking.found
         looking.run(settings_to_try(self._asked.backend))
 
-    def _time(self, files: dict[str, Any]) -> None:
+    def _time(self, files: ModelFiles) -> None:
         finalists = finalists_of(self._found, default_of(self._asked.backend), self._asked.margin_percent)
         if not finalists:
             return
@@ -191,11 +190,11 @@ class _Doctor:
         for path, one in zip(paths, finalists, strict=True):
             write_recipe(path, one.recipe, {"settings": one.label})
         base = Case(
-            files["model"],
-            files["weights"],
+            files.model,
+            files.weights,
             self._asked.backend,
             pipeline=self._asked.pipeline,
-            batch=files.get("fixed_batch") or self._asked.batch,
+            batch=files.fixed_batch or self._asked.batch,
             threads=self._threads,
         )
         setup = timing.Setup(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.run.runner import WorkerHandle
 from bench.studies.quantize.groups import Node
 from bench.studies.quantize.measured import Measured, measured
 from bench.worker import channel
+from bench.worker.channel import WorkerHandle
 from export.precision.recipe import Recipe
 from scarlet.errors import BenchError
 
@@ -33,7 +33,7 @@ class Evaluator:
     ) -> None:
         self._request, self._start = {**request, "do": "open"}, start
         self._timeout, self._say = timeout_seconds, say
-        self._worker: WorkerHandle | None = None
+        self._worker = channel.Renewed(self._opened)
         self._known: dict[tuple[str, str], Measured | None] = {}
         self.opened: dict[str, Any] = {}
 
@@ -43,20 +43,18 @@ class Evaluator:
         Raises:
             BenchError: the images or the model are at fault, or the worker cannot be opened.
         """
-        self._worker = self._start()
+        self._worker.open()
+        return tuple(Node(**node) for node in self.opened["nodes"])
+
+    def _opened(self) -> WorkerHandle:
+        worker = self._start()
         try:
-            answer = self._worker.call(self._request, self._timeout)
-        except (channel.WorkerTimeout, channel.WorkerDied) as end:
-            self._worker = None
-            raise BenchError(
-                f"the search could not begin: {_reason(end, self._timeout)}", "See its log."
-            ) from None
-        if not answer["ok"]:
-            raise BenchError(
-                f"the search could not begin: {answer['reason']}", answer.get("do", "See its log.")
-            )
-        self.opened = answer
-        return tuple(Node(**node) for node in answer["nodes"])
+            self.opened = worker.ask(self._request, self._timeout)
+        except channel.WorkerFailed as failure:
+            worker.kill()
+            what = f"the search could not begin: {failure.reason}"
+            raise BenchError(what, failure.do or "See its log.") from None
+        return worker
 
     def measure(
         self, label: str, recipe: Recipe, images: str = "search", limit_seconds: float | None = None
@@ -80,28 +78,14 @@ class Evaluator:
         return found and replace(found, label=label)
 
     def _asked(self, label: str, recipe: Recipe, images: str, limit_seconds: float) -> Measured | None:
-        if self._worker is None:
-            self.open()
-        assert self._worker is not None
         message = {"do": "evaluate", "recipe": recipe.to_dict(), "set": images}
         try:
-            answer = self._worker.call(message, limit_seconds)
-        except (channel.WorkerTimeout, channel.WorkerDied) as end:
-            self._worker = None
-            answer = {"ok": False, "reason": _reason(end, limit_seconds)}
-        if not answer["ok"]:
-            self._say(f"{label}: no such graph: {answer['reason']}")
+            answer = self._worker.ask(message, limit_seconds)
+        except channel.WorkerFailed as failure:
+            self._say(f"{label}: no such graph: {failure.reason}")
             return None
         return measured(label, recipe, answer["figures"])
 
     def close(self) -> None:
         """Ends the worker, whatever it is doing."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
-
-
-def _reason(end: channel.WorkerTimeout | channel.WorkerDied, seconds: float) -> str:
-    if isinstance(end, channel.WorkerTimeout):
-        return f"it took longer than {seconds:g} s"
-    return f"the worker was {end.cause}; its last words: {end.last_words}"
+        self._worker.kill()

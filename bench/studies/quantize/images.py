@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.run.calibration_images import IMAGES, CalibrationImages, choose_calibration, without_copies
+from bench.run.calibration_images import IMAGES, choose_calibration, without_copies
 from bench.run.images import DEMO_DATA, choose_images, working
+from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import ImageSet, find_images, subset
 from scarlet.errors import BenchError
 

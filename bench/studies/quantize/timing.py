@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench.analysis.accuracy.scores import MEASURED
 from bench.analysis.time import verdict
+from bench.backends.base import ModelFiles
 from bench.backends.graphs import wanted_by
 from bench.host.disturbance import Monitor, open_gpu
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.run.calibration_images import CalibrationImages
 from bench.run.model_files import Requirements, prepare_typed_files
 from bench.run.runner import Listener, Runner
 from bench.studies.quantize.measured import BOUND, Measured
-from bench.worker.tasks import Context
+from bench.worker.messages import CalibrationImages, Context
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Setup:
 
     Attributes:
         folder: of the run, which knows its images.
-        files: ``bench.backends.base.ModelFiles`` as plain JSON types, without graphs of lower precision.
+        files: of the model, without graphs of lower precision.
         base: the FP32 Case.
         calibration: images for the ranges.
         data: the folder that image ids are relative to.
@@ -61,7 +60,7 @@ class Setup:
     """
 
     folder: RunFolder
-    files: Mapping[str, Any]
+    files: ModelFiles
     base: Case
     calibration: CalibrationImages
     data: str
@@ -93,10 +92,10 @@ def time_recipes(
     typed = prepare_typed_files(
         setup.files, required, setup.folder.log_path("prepare"), setup.threads, setup.timeout_seconds
     )
-    files, planned = {**setup.files, "typed": typed}, [setup.base, *cases]
+    files, planned = replace(setup.files, typed=typed), [setup.base, *cases]
     info = setup.folder.read_run_info()
     plan = {"cases": [case.to_dict() for case in planned]}
-    setup.folder.write_run_info({**info, "model_files": files, "plan": plan})
+    setup.folder.write_run_info({**info, "model_files": files.to_dict(), "plan": plan})
     context = Context(run=str(setup.folder.path), data=setup.data, files=files)
     watching = Monitor(lambda: runner.pids(), gpu=open_gpu(("cpu",))) if watch else nullcontext()
     with watching as monitor:

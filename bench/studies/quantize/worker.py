@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +21,10 @@ from bench.analysis.stats.paired import wins_and_losses
 from bench.backends import make_backend
 from bench.backends.base import ModelFiles
 from bench.record.case import Case
-from bench.run.calibration_images import CalibrationImages
 from bench.studies.quantize.groups import nodes_of
 from bench.worker import channel
 from bench.worker.lower_precision import BATCH, calibration_batches
+from bench.worker.messages import CalibrationImages
 from export.precision.calibration import CalibrationSet
 from export.precision.int8 import name_nodes
 from export.precision.lower import make_typed
@@ -112,20 +109,14 @@ class QuantizeWorker:
     """Answers ``open``, then any number of ``evaluate``."""
 
     def answer(self, message: channel.Message) -> channel.Message:
-        """``{"ok": True, ...}``, or a reason, and what to do where a user can mend it."""
+        """The nodes of the graph, or the figures of a recipe."""
         try:
-            handlers = {"open": self._open, "evaluate": self._evaluate}
-            return {"ok": True, **handlers[message["do"]](message)}
-        except BenchError as mistake:
-            return {"ok": False, "reason": mistake.what, "do": mistake.do}
-        except Exception as error:  # whatever a quantiser or runtime raises ends this candidate alone
-            traceback.print_exc()
-            return {"ok": False, "reason": " ".join(f"{type(error).__name__}: {error}".split())}
+            return {"open": self._open, "evaluate": self._evaluate}[message["do"]](message)
         finally:
             gc.collect()
 
     def _open(self, message: channel.Message) -> dict[str, Any]:
-        files = ModelFiles(**{name: value for name, value in message["files"].items() if name != "typed"})
+        files = ModelFiles.from_dict(message["files"])
         self._files, self._backend, self._threads = files, message["backend"], message["threads"]
         self._batch = files.fixed_batch or message["batch"]
         preprocess, pipeline = files.preprocessing, message["pipeline"]
@@ -167,7 +158,7 @@ class QuantizeWorker:
             )
             entry = {"path": str(made.path), "sha256": made.sha256, "facts": {"recipe": made.facts["recipe"]}}
             typed = {f"int8@{_CANDIDATE}": entry}
-            files = ModelFiles(**{**self._files.to_dict(), "typed": typed})
+            files = replace(self._files, typed=typed)
             (first, margin), proof = self._predict(self._case("int8"), files, name)
         labels, (fp32_first, fp32_margin) = self._sets[name].labels, self._fp32[name]
         right, fp32_right = first == labels, fp32_first == labels
@@ -216,14 +207,8 @@ class QuantizeWorker:
 
 
 def main() -> None:
-    """Reads requests until stdin ends: the one that asks closed it, or is gone."""
-    incoming, outgoing = channel.own_channel()
-    worker = QuantizeWorker()
-    for line in iter(incoming.readline, b""):
-        outgoing.write(json.dumps(worker.answer(json.loads(line))).encode() + b"\n")
-        outgoing.flush()
-    # As in bench.worker.serve: runtimes sometimes hang while the interpreter takes itself apart.
-    os._exit(0)
+    """The main loop; the process ends with it."""
+    channel.serve(QuantizeWorker().answer)
 
 
 if __name__ == "__main__":

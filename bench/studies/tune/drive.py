@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from bench.record.run_folder import CaseResult, RunFolder, new_run_path, utc_now
 from bench.run import schedule, session
 from bench.run.images import choose_images, working
 from bench.run.model_files import prepare_files, prepare_request, requirements
-from bench.run.runner import WorkerHandle
 from bench.run.spec import RunSpec
 from bench.studies.tune import search
 from bench.studies.tune.search import Standing
 from bench.worker import channel
-from bench.worker.tasks import Context
+from bench.worker.channel import WorkerHandle
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 # Long enough that the ends of a pass, where not everything is at work, weigh little; short enough for many rounds.
@@ -93,10 +93,10 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
             )
     except Unavailable as missing:
         raise BenchError("the model cannot be prepared here", f"{missing}.") from missing
-    fixed = files.get("fixed_batch")
+    fixed = files.fixed_batch
     cases = search.candidates(base, host.allowed_cores(), [fixed] if fixed else spec.batches)
     folder.write_run_info(
-        {**info, "model_files": files, "plan": {"cases": [case.to_dict() for case in cases]}}
+        {**info, "model_files": files.to_dict(), "plan": {"cases": [case.to_dict() for case in cases]}}
     )
     context = Context(
         run=str(folder.path), data=root, files=files, throughput_images=PASS_IMAGES, time_parts=False
@@ -193,7 +193,7 @@ class _Field:
         """Loads the Case and makes one pass to warm it."""
         self._started[case] = utc_now()
         self.workers[case] = self._make(case)
-        message = {"do": "start", "case": case.to_dict(), "context": asdict(self._context)}
+        message = {"do": "start", "case": case.to_dict(), "context": self._context.to_dict()}
         if self._ask(case, message) is not None:
             self._ask(case, {"do": "turn", "round": -1, "slice_ns": 0})
 
@@ -237,13 +237,7 @@ class _Field:
 
     def _ask(self, case: Case, message: channel.Message) -> Mapping[str, Any] | None:
         try:
-            answer = self.workers[case].call(message, self._timeout_seconds)
-        except channel.WorkerTimeout:
-            self.fail(case, Status.TIMEOUT, f"it took longer than --timeout ({self._timeout_seconds:g} s)")
-        except channel.WorkerDied as death:
-            self.fail(case, Status.CRASHED, f"the worker was {death.cause}: {death.last_words}")
-        else:
-            if answer["ok"]:
-                return answer
-            self.fail(case, Status(answer["status"]), str(answer["reason"]))
+            return self.workers[case].ask(message, self._timeout_seconds)
+        except channel.WorkerFailed as failure:
+            self.fail(case, failure.status, failure.line)
         return None

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from bench.backends.base import Backend
 from bench.record.case import Case
+from bench.worker.messages import Context
 from bench.worker.tasks.accuracy import AccuracyTask
-from bench.worker.tasks.base import Context, Outcome, Progress, Task
+from bench.worker.tasks.base import Task
 from bench.worker.tasks.latency import LatencyTask, first_batch
 from bench.worker.tasks.throughput import ThroughputTask
 
-__all__ = ["Context", "Outcome", "Progress", "Task", "first_batch", "make_task"]
+__all__ = ["Task", "first_batch", "make_task"]
 
 TASKS: dict[str, Callable[[Case, Backend, Context], Task]] = {
     "accuracy": AccuracyTask,

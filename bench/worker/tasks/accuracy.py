@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bench.analysis.accuracy.top5 import Predictions
 from bench.backends.base import Backend, Unsupported
 from bench.record.case import Case
-from bench.worker.tasks.base import Context, Outcome, Progress, bad_images, fallback_sentence
+from bench.worker.messages import Context, Outcome, Progress
+from bench.worker.tasks.base import bad_images, fallback_sentence
 from bench.worker.tasks.overlap import infer, work_for
 from pipelines.base import Batch
 
@@ -22,7 +23,7 @@ class AccuracyTask:
     """One pass over all images; keeps the predictions and a digest of every pixel that went in."""
 
     def __init__(self, case: Case, backend: Backend, context: Context) -> None:
-        files = context.model_files
+        files = context.files
         self._images = context.images()
         highest = max(image.label for image in self._images)
         if highest >= files.classes:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bench.backends.base import Backend, TimesStages, Unsupported
 from bench.record.case import Case
+from bench.worker.messages import Context, Outcome, Progress
 from bench.worker.sampling import STAGE, STOPS, WHOLE, LatencySampler
-from bench.worker.tasks.base import Context, Outcome, Progress, clock_of, write_samples
+from bench.worker.tasks.base import clock_of, write_samples
 
 
 class LatencyTask:

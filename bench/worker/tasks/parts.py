@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import pipelines
 from bench.record.case import Case
-from bench.worker.tasks.base import Context, decode_threads
+from bench.worker.messages import Context, decode_threads
 from pipelines.base import PipelineUnsupported
 from pipelines.reference.pipeline import UnreadableImage
 
@@ -46,9 +46,7 @@ class Parts:
         slots: int,
         clock_ns: Callable[[], int],
     ) -> None:
-        self._stages = pipelines.open_stages(
-            case.pipeline, context.model_files.preprocessing, decode_threads(case)
-        )
+        self._stages = pipelines.open_stages(case.pipeline, context.files.preprocessing, decode_threads(case))
         self._batch, self._infer_all, self._clock = case.batch, infer_all, clock_ns
         at_once = case.batch * slots
         most = PART_IMAGES if case.device == "cpu" else PART_IMAGES_BESIDE_GPU

@@ -10,17 +10,9 @@ from bench.analysis.accuracy.top5 import top_and_margin
 from bench.analysis.stats.intervals import MIN_PASSES
 from bench.backends.base import Backend
 from bench.record.case import Case
+from bench.worker.messages import Context, Outcome, Progress, decode_threads
 from bench.worker.sampling import Samples
-from bench.worker.tasks.base import (
-    Context,
-    Outcome,
-    Progress,
-    bad_images,
-    clock_of,
-    decode_threads,
-    fallback_sentence,
-    write_samples,
-)
+from bench.worker.tasks.base import bad_images, clock_of, fallback_sentence, write_samples
 from bench.worker.tasks.device_parts import DeviceParts
 from bench.worker.tasks.overlap import AHEAD, Overlap
 from bench.worker.tasks.parts import Parts
@@ -55,7 +47,7 @@ class ThroughputTask:
         self._count = max(1, context.throughput_images // case.batch) * case.batch
         self._shortest = self._count
         self._pipeline = self._opened()
-        self._fixed_batch = context.model_files.fixed_batch
+        self._fixed_batch = context.files.fixed_batch
         self._decodes_on_gpu = case.pipeline in pipelines.ON_GPU
         self._parts = self._new_parts() if context.time_parts else None
         self._samples = Samples()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import fake_case
+from bench_fakes import fake_case, tiny_files
 
 import pipelines
 from bench.backends import REGISTRY, check_options, facts
 from bench.backends.base import HARNESS_OPTIONS
 from bench.record.case import Status
 from bench.studies import noise
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 
@@ -38,8 +38,7 @@ def test_the_pipeline_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         pipelines, "open_pipeline", lambda name, images, batch, threads, how: asked.append(threads)
     )
-    files = {"model": "m", "weights": "user", "weights_sha256": "", "onnx": "", "onnx_sha256": ""}
-    context = Context(run="", data="", files=files)
+    context = Context(run="", data="", files=tiny_files())
     for options in ({}, {"decode_threads": "3"}):
         context.open_pipeline(fake_case("throughput", **options), [])
     assert asked == [1, 3]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +21,7 @@ from bench.backends.pytorch.profiler import PyTorchProfiler
 from bench.record.case import Case
 from bench.studies.profile import model, worker
 from bench.studies.profile.layers import NETWORK, join, join_modules, short_name
+from bench.worker import channel
 from export.compare.values import OnnxValues
 from pipelines.imagenet.find import Image, find_images
 from scarlet.cost import measure_cost
@@ -361,11 +361,12 @@ def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path
         "images": [("no.JPEG", 0)],
         "repeats": 5,
     }
-    told = worker.answer(message)
+    told = channel.reply(worker.answer, message)
     assert (told["ok"], told["reason"]) == (False, "none of the first images could be read")
     image = next(image_folder.rglob("*.JPEG")).relative_to(image_folder)
-    refused = worker.answer(
-        {**message, "data": str(image_folder), "images": [(str(image), 0)], "case": pytorch_case().to_dict()}
+    refused = channel.reply(
+        worker.answer,
+        {**message, "data": str(image_folder), "images": [(str(image), 0)], "case": pytorch_case().to_dict()},
     )
     assert refused == {
         "ok": False,
@@ -376,14 +377,3 @@ def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path
 
 def pytorch_case() -> Case:
     return Case("onnx:tiny.onnx", "user", "pytorch", pipeline="reference")
-
-
-def test_the_workers_loop_ends_with_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    import io
-
-    outgoing, ended = io.BytesIO(), list[int]()
-    monkeypatch.setattr(worker.channel, "own_channel", lambda: (io.BytesIO(b"{}\n"), outgoing))
-    monkeypatch.setattr(os, "_exit", ended.append)
-    worker.main()
-    assert ended == [0]
-    assert b'"ok": false' in outgoing.getvalue()

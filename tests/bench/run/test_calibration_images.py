@@ -14,7 +14,8 @@ from PIL import Image as PilImage
 from rich.console import Console
 
 from bench.run import calibration_images
-from bench.run.calibration_images import CalibrationImages, choose_calibration, without_copies
+from bench.run.calibration_images import choose_calibration, without_copies
+from bench.worker.messages import CalibrationImages
 from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import find_images, subset
 from scarlet.errors import BenchError

@@ -72,7 +72,7 @@ def test_a_worker_answers_for_a_pipeline_whatever_becomes_of_it(
 
 def test_a_check_that_takes_too_long_is_given_up(tmp_path: Path, image_folder: Path) -> None:
     found = pixel_gate.ask(request_for("reference", image_folder), tmp_path / "check.log", 0.001)
-    assert found == {"status": "timeout", "reason": "the check took longer than 0.001 s"}
+    assert found == {"status": "timeout", "reason": "it took longer than 0.001 s"}
 
 
 def test_a_name_that_is_not_known_is_a_mistake(tmp_path: Path, image_folder: Path) -> None:

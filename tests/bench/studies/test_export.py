@@ -133,7 +133,7 @@ def test_a_recipe_that_quantises_nothing_is_an_error(export: Command) -> None:
 
 
 def test_what_is_missing_is_an_error_of_two_lines(export: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare_files(*_: Any, **__: Any) -> dict[str, Any]:
+    def prepare_files(*_: Any, **__: Any) -> Any:
         raise Unavailable("the package timm is not installed")
 
     monkeypatch.setattr(exporting, "prepare_files", prepare_files)

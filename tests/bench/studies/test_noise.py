@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bench_fakes import WNIDS, fake_case
+from bench_fakes import HereWorker, fake_case, run_on, tiny_files
 from folders import ROOT
 
 from bench.backends.fake import Fake
@@ -24,8 +23,7 @@ from bench.record.run_folder import RunFolder
 from bench.studies import noise, noise_run
 from bench.studies.noise import REPETITION, SEQUENTIAL, NoiseResult, Resolution
 from bench.worker import channel
-from bench.worker.serve import Worker
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 CASES = noise.noise_cases(fake_case("throughput", batch=4, latency_ns="1000000"))
@@ -114,26 +112,6 @@ class SharedClock(Fake):
             SharedClock.shared_ns = value
 
 
-class HereWorker:
-    """A worker without a process of its own; ``fails`` on its third call where it is told to."""
-
-    def __init__(self, fails: Exception | None = None) -> None:
-        self.worker, self.calls, self.fails, self.ended = Worker(), 0, fails, ""
-
-    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
-        self.calls += 1
-        if self.fails and self.calls == 3:
-            raise self.fails
-        answer: dict[str, Any] = json.loads(json.dumps(self.worker.answer(message)))
-        return answer
-
-    def stop(self) -> None:
-        self.ended = "stopped"
-
-    def kill(self) -> None:
-        self.ended = "killed"
-
-
 @pytest.fixture
 def measure(
     tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,12 +122,8 @@ def measure(
         monkeypatch.setattr("bench.backends.fake.Fake", SharedClock)
         SharedClock.shared_ns = 0
         cases = noise.noise_cases(base)
-        folder = RunFolder.create(tmp_path / f"run-{seed}")
-        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
-        folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
-        weights = {"model": "onnx:tiny.onnx", "weights": "user", "weights_sha256": "0" * 64}
-        files = {**weights, "onnx": str(tiny_graph), "onnx_sha256": "0" * 64}
-        context = Context(run=str(folder.path), data=str(image_folder), files=files)
+        folder = run_on(tmp_path / f"run-{seed}", image_folder, cases)
+        context = Context(run=str(folder.path), data=str(image_folder), files=tiny_files(tiny_graph))
         result = noise_run.measure(
             *(folder, context, cases, {"load_1m": 0.5}, "cafe"),
             budget_seconds=budget_seconds,
@@ -197,14 +171,14 @@ def test_what_breaks_is_an_error_that_says_why_and_leaves_no_worker(measure: Any
     workers: list[HereWorker] = []
 
     def make(case: Case) -> HereWorker:
-        workers.append(HereWorker(channel.WorkerDied(7, "no more") if workers else None))
+        workers.append(HereWorker(channel.dead(7, "no more") if workers else None))
         return workers[-1]
 
-    with pytest.raises(BenchError, match="ended with exit code 7: no more"):
+    with pytest.raises(BenchError, match="ended with exit code 7; its last words: no more"):
         measure(fake_case(), seed=2, make_worker=make)
     assert [worker.ended for worker in workers] == ["killed", "killed"]
-    with pytest.raises(BenchError, match="longer than --timeout"):
-        measure(fake_case(), seed=3, make_worker=lambda case: HereWorker(channel.WorkerTimeout()))
+    with pytest.raises(BenchError, match="longer than 600 s"):
+        measure(fake_case(), seed=3, make_worker=lambda case: HereWorker(channel.too_slow(600)))
 
 
 # --- the store ----------------------------------------------------------------------------------------------

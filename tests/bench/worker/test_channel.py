@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench_fakes import Recorder, fake_case
+from bench_fakes import Recorder, Scripted, fake_case
 from rich.console import Console
 
 from bench.backends.base import Unavailable, Unsupported
@@ -15,35 +18,103 @@ from bench.record.case import Status
 from bench.record.run_folder import CaseResult
 from bench.run.progress import BarListener, PlainListener, make_listener
 from bench.worker import channel
-from bench.worker.serve import Worker, classify
+from bench.worker.serve import Worker
 from scarlet.errors import BenchError
 
 
 def test_a_worker_answers_until_its_pipe_is_closed(tmp_path: Path) -> None:
     worker = channel.LocalWorker(tmp_path / "log", threads=1)
-    answer = worker.call({"do": "turn"}, timeout_seconds=30)
-    assert answer["ok"] is False
-    assert answer["status"] == "failed"
+    with pytest.raises(channel.WorkerFailed) as refused:
+        worker.ask({"do": "turn"}, timeout_seconds=30)
+    assert (refused.value.status, refused.value.gone) == (Status.FAILED, False)
     worker.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
     assert "Traceback" in (tmp_path / "log").read_text(), "the traceback is kept where a person can find it"
 
 
-def test_a_worker_that_is_killed_is_told_apart_from_one_that_exits(tmp_path: Path) -> None:
-    killed = channel.WorkerDied(-9, "")
-    ended = channel.WorkerDied(3, "last words")
-    assert killed.cause == "killed by SIGKILL"
-    assert ended.cause == "ended with exit code 3"
-    assert channel.WorkerDied(-200, "").cause == "killed by signal 200"
+def test_a_worker_that_died_is_noticed_when_it_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(channel.WorkerFailed, match="killed by SIGSEGV") as gone:
+        channel.ask_once({}, tmp_path / "log", 1, 30, "import os; os.kill(os.getpid(), 11)")
+    assert (gone.value.status, gone.value.gone) == (Status.CRASHED, True)
 
 
-def test_a_worker_that_died_is_noticed_on_the_next_call(tmp_path: Path) -> None:
-    worker = channel.LocalWorker(tmp_path / "log", threads=1)
-    worker.call({"do": "unknown"}, timeout_seconds=30)
-    os.kill(worker.pid, 11)
-    with pytest.raises(channel.WorkerDied, match="-11"):
-        worker.call({"do": "turn"}, timeout_seconds=30)
+@pytest.mark.parametrize(
+    ("ended", "status", "line"),
+    [
+        (channel.dead(-9, ""), Status.CRASHED, "the worker was killed by SIGKILL"),
+        (
+            channel.dead(3, "a | b"),
+            Status.CRASHED,
+            "the worker ended with exit code 3; its last words: a | b",
+        ),
+        (channel.dead(-200, ""), Status.CRASHED, "the worker was killed by signal 200"),
+        (channel.dead(-9, "", out_of_memory=True), Status.OOM, "memory ran out; use a smaller batch"),
+        (channel.dead(7, "", out_of_memory=True), Status.CRASHED, "the worker ended with exit code 7"),
+        (channel.too_slow(2.5), Status.TIMEOUT, "it took longer than 2.5 s; give a larger --timeout"),
+    ],
+)
+def test_every_end_of_a_worker_has_a_status_and_one_sentence(
+    ended: channel.WorkerFailed, status: Status, line: str
+) -> None:
+    assert (ended.status, ended.gone, ended.is_mistake) == (status, True, False)
+    assert line in ended.line
+
+
+def test_a_refusal_says_what_the_worker_said() -> None:
+    answer = {"ok": True, "figures": 1}
+    assert channel.checked(answer) is answer
+    refusal = {
+        "ok": False,
+        "status": "failed",
+        "reason": "this is wrong",
+        "do": "Do that.",
+        "stage": "export",
+    }
+    with pytest.raises(channel.WorkerFailed) as refused:
+        channel.checked(refusal)
+    assert (refused.value.is_mistake, refused.value.stage, refused.value.gone) == (True, "export", False)
+    assert refused.value.line == "this is wrong; do that"
+
+
+def test_an_interrupt_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def ask(self: channel.LocalWorker, *_: Any) -> channel.Message:
+        asked.append(self.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(channel.LocalWorker, "ask", ask)
+    with pytest.raises(KeyboardInterrupt):
+        channel.ask_once({}, tmp_path / "log", 1, 5, "import time; time.sleep(60)")
+    with pytest.raises(ProcessLookupError):
+        os.kill(asked[0], 0)
+
+
+def test_the_next_request_starts_another_worker_where_one_has_gone() -> None:
+    ok = {"ok": True}
+    refusal = {"ok": False, "status": "failed", "reason": "no"}
+    workers = [Scripted([ok, refusal, channel.dead(-9, "")]), Scripted([ok])]
+    waiting = list(workers)
+    with channel.Renewed(lambda: waiting.pop(0)) as worker:
+        worker.ask({}, 1.0)
+        for _ in range(2):
+            with pytest.raises(channel.WorkerFailed):
+                worker.ask({}, 1.0)
+        assert len(waiting) == 1, "nobody is started before there is a request"
+        worker.ask({}, 1.0)
+    assert [each.ended for each in workers] == ["", "stopped"]
+
+
+def test_a_worker_answers_what_it_reads_and_ends_with_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    outgoing, ended = io.BytesIO(), list[int]()
+    monkeypatch.setattr(channel, "own_channel", lambda: (io.BytesIO(b'{"n": 1}\n{}\n'), outgoing))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    channel.serve(lambda request: {"twice": 2 * request["n"]})
+    assert ended == [0]
+    first, second = map(json.loads, outgoing.getvalue().splitlines())
+    assert first == {"ok": True, "twice": 2}
+    assert (second["ok"], second["status"]) == (False, "failed")
 
 
 def test_last_words_are_the_end_of_the_log_on_one_line(tmp_path: Path) -> None:
@@ -65,7 +136,7 @@ def test_last_words_are_the_end_of_the_log_on_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_runtime_raises_becomes_a_status(error: Exception, status: Status) -> None:
-    found, reason = classify(error)
+    found, reason = channel.classify(error)
     assert found is status
     assert reason
     assert "\n" not in reason
@@ -77,7 +148,7 @@ def test_a_users_mistake_keeps_both_of_its_lines(monkeypatch: pytest.MonkeyPatch
 
     worker = Worker()
     monkeypatch.setattr(worker, "_prepare", mistaken)
-    assert worker.answer({"do": "prepare"}) == {
+    assert channel.reply(worker.answer, {"do": "prepare"}) == {
         "ok": False,
         "status": "failed",
         "reason": "this is wrong",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from bench_fakes import Scripted, tiny_files
 from rich.console import Console
 
 from bench.backends import REGISTRY
 from bench.backends.base import Facts, ModelFiles, Unavailable
 from bench.backends.graphs import Wanted, graph_for, needed
 from bench.record.case import Case
-from bench.run.calibration_images import CalibrationImages
 from bench.run.model_files import (
     Requirements,
     changed,
@@ -29,6 +29,7 @@ from bench.run.model_files import (
 from bench.worker import channel, lower_precision
 from bench.worker.footprint import model_file_bytes
 from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
+from bench.worker.messages import CalibrationImages
 from export.precision.recipe import Recipe, default_recipe, write_recipe
 from export.store import file_sha256
 from pipelines.imagenet.find import find_images
@@ -43,14 +44,8 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def files(tiny_graph: Path) -> dict[str, Any]:
-    return {
-        "model": "onnx:tiny.onnx",
-        "weights": "user",
-        "weights_sha256": "0" * 64,
-        "onnx": str(tiny_graph),
-        "onnx_sha256": file_sha256(tiny_graph),
-    }
+def files(tiny_graph: Path) -> ModelFiles:
+    return replace(tiny_files(tiny_graph), onnx_sha256=file_sha256(tiny_graph))
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +54,22 @@ def chosen(image_folder: Path) -> CalibrationImages:
     return CalibrationImages(image_set.root, image_set.images[:4], "a test")
 
 
-def message(files: dict[str, Any], chosen: CalibrationImages, wanted: Wanted) -> dict[str, Any]:
-    common = {"files": files, "calibration": chosen.to_dict(), "pipeline": "reference", "threads": 1}
+def message(files: ModelFiles, chosen: CalibrationImages, wanted: Wanted) -> dict[str, Any]:
+    common = {
+        "files": files.to_dict(),
+        "calibration": chosen.to_dict(),
+        "pipeline": "reference",
+        "threads": 1,
+    }
     return json.loads(json.dumps({**common, "wanted": asdict(wanted)}))  # type: ignore[no-any-return]
 
 
-def test_a_worker_makes_a_graph_and_says_what_it_is(files: dict[str, Any], chosen: CalibrationImages) -> None:
-    answer = TypedWorker().answer(message(files, chosen, INT8))
+def answer_of(worker: TypedWorker, request: dict[str, Any]) -> dict[str, Any]:
+    return channel.reply(worker.answer, request)
+
+
+def test_a_worker_makes_a_graph_and_says_what_it_is(files: ModelFiles, chosen: CalibrationImages) -> None:
+    answer = answer_of(TypedWorker(), message(files, chosen, INT8))
     assert answer["ok"], answer
     typed = json.loads(json.dumps(answer["typed"]))
     assert file_sha256(Path(typed["path"])) == typed["sha256"]
@@ -77,7 +81,7 @@ def test_a_worker_makes_a_graph_and_says_what_it_is(files: dict[str, Any], chose
 
 
 def test_calibration_images_are_read_once_for_all_graphs(
-    files: dict[str, Any], chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch
+    files: ModelFiles, chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = []
     original = lower_precision.CalibrationSet.of
@@ -86,7 +90,7 @@ def test_calibration_images_are_read_once_for_all_graphs(
     )
     worker = TypedWorker()
     for dialect in ("ort", "symmetric"):
-        assert worker.answer(message(files, chosen, Wanted("", "int8", dialect)))["ok"]
+        assert answer_of(worker, message(files, chosen, Wanted("", "int8", dialect)))["ok"]
     assert passes == [1]
 
 
@@ -104,7 +108,7 @@ def copying(monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
-    files: dict[str, Any],
+    files: ModelFiles,
     chosen: CalibrationImages,
     copying: Case,
     image_folder: Path,
@@ -118,37 +122,37 @@ def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
     assert required.check is not None
     assert required.calibration is None
     asked = {**message(files, chosen, wanted), "check": required.check.to_dict()}
-    answer = TypedWorker().answer(asked)
+    answer = answer_of(TypedWorker(), asked)
     assert answer["ok"], answer
     graph = graph_for(copying, {wanted.key: answer["typed"]})
     assert graph is not None
     assert graph.facts["parity"]["n_images"] == len(scored)
-    assert model_file_bytes(copying, ModelFiles(**files, typed={wanted.key: answer["typed"]})) == len(
+    assert model_file_bytes(copying, replace(files, typed={wanted.key: answer["typed"]})) == len(
         Path(graph.path).read_bytes()
     )
     monkeypatch.setattr("copying_converter.PACKAGES", ("no-such-package",))
-    answer = TypedWorker().answer(asked)
+    answer = answer_of(TypedWorker(), asked)
     assert answer["status"] == "unavailable"
     with pytest.raises(Unavailable, match="pip install no-such-package"):
         graph_for(copying, {wanted.key: answer})
 
 
 def test_mistakes_and_missing_packages_are_answers(
-    files: dict[str, Any], chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    files: ModelFiles, chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     worker = TypedWorker()
     write_recipe(tmp_path / "all.yaml", Recipe("int8", "ort", exclude=("*",)))
     nothing = Wanted("int8@all.yaml", "int8", "", str(tmp_path / "all.yaml"))
-    answer = worker.answer(message(files, chosen, nothing))
+    answer = answer_of(worker, message(files, chosen, nothing))
     assert (answer["ok"], answer["status"]) == (False, "failed")
     assert "no convolution and no matrix product" in answer["reason"]
     assert answer["do"]
     absent = {**message(files, chosen, INT8), "pipeline": "absent"}
-    assert "unknown pipeline" in TypedWorker().answer(absent)["reason"]
-    broken = {**files, "onnx": str(tmp_path / "gone.onnx")}
-    assert worker.answer(message(broken, chosen, Wanted("fp16", "fp16")))["status"] == "failed"
+    assert "unknown pipeline" in answer_of(TypedWorker(), absent)["reason"]
+    broken = replace(files, onnx=str(tmp_path / "gone.onnx"))
+    assert answer_of(worker, message(broken, chosen, Wanted("fp16", "fp16")))["status"] == "failed"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    answer = worker.answer(message(files, chosen, Wanted("int8/nncf", "int8", "nncf")))
+    answer = answer_of(worker, message(files, chosen, Wanted("int8/nncf", "int8", "nncf")))
     assert (answer["status"], "pip install openvino" in answer["reason"]) == ("unavailable", True)
 
 
@@ -183,65 +187,42 @@ def test_real_workers_make_what_a_matrix_needs(
     required = Requirements(needed(cases), chosen, "reference")
     request = prepare_request(f"onnx:{tiny_graph}", None, str(image_folder), [])
     files = prepare_files(request, tmp_path / "log", 1, 120, required)
-    typed = files["typed"]
+    typed = files.typed
     assert set(typed) == {"fp16", "int8/ort"}
     assert {node.op_type for node in onnx.load(typed["int8/ort"]["path"]).graph.node} >= {"QuantizeLinear"}
     assert typed["fp16"]["facts"]["heavy_converted"] == 1
-    assert not prepare_files(request, tmp_path / "log", 1, 120)["typed"]
-    assert not changed(files, files)
-    assert not changed({**files, "typed": {}}, files)
-    other = {**files, "typed": {"fp16": {**typed["fp16"], "sha256": "other"}}}
-    assert changed(files, other)
-    assert changed(files, {**files, "onnx_sha256": "other"})
-
-
-class Answering:
-    """A worker that answers, dies or dawdles as its list says."""
-
-    def __init__(self, script: list[Any], started: list[int]) -> None:
-        self.script = script
-        started.append(1)
-
-    def call(self, asked: channel.Message, timeout_seconds: float) -> channel.Message:
-        step = self.script.pop(0)
-        if isinstance(step, BaseException):
-            raise step
-        return {"ok": True, "typed": {"path": asked["wanted"]["key"]}}
-
-    def stop(self) -> None:
-        self.script.append("stopped")
-
-    def kill(self) -> None:
-        self.script.append("killed")
+    assert not prepare_files(request, tmp_path / "log", 1, 120).typed
+    before = files.to_dict()
+    assert not changed(before, files)
+    assert not changed({**before, "typed": {}}, files)
+    assert changed(before, replace(files, typed={"fp16": {**typed["fp16"], "sha256": "other"}}))
+    assert changed(before, replace(files, onnx_sha256="other"))
 
 
 WANTED = tuple(Wanted(key, "fp16") for key in "abcd")
 
 
-def test_a_worker_that_dies_takes_one_graph_with_it(files: dict[str, Any], tmp_path: Path) -> None:
-    started: list[int] = []
-    script = ["ok", channel.WorkerDied(-9, "no memory"), channel.WorkerTimeout(), "ok"]
-    typed = prepare_typed_files(
-        files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: Answering(script, started)
-    )
+def test_a_worker_that_dies_takes_one_graph_with_it(files: ModelFiles, tmp_path: Path) -> None:
+    ends = [channel.dead(-9, "no memory"), channel.too_slow(5)]
+    answers = [{"ok": True, "typed": {"path": name}} for name in "ad"]
+    workers = [Scripted([answers[0], ends[0]]), Scripted([ends[1]]), Scripted([answers[1]])]
+    waiting = list(workers)
+    typed = prepare_typed_files(files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: waiting.pop(0))
     assert [entry.get("path") for entry in typed.values()] == ["a", None, None, "d"]
     assert typed["b"]["status"] == typed["c"]["status"] == "failed"
     assert "no memory" in typed["b"]["reason"]
     assert "longer than 5 s" in typed["c"]["reason"]
-    assert len(started) == 3
-    assert script == ["stopped"]
+    assert [worker.ended for worker in workers] == ["", "", "stopped"]
 
 
-def test_an_interrupt_ends_the_worker(files: dict[str, Any], tmp_path: Path) -> None:
-    script: list[Any] = [KeyboardInterrupt()]
+def test_an_interrupt_ends_the_worker(files: ModelFiles, tmp_path: Path) -> None:
+    worker = Scripted([KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
-        prepare_typed_files(
-            files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: Answering(script, [])
-        )
-    assert script == ["killed"]
+        prepare_typed_files(files, Requirements(WANTED), tmp_path / "log", 1, 5, lambda: worker)
+    assert worker.ended == "killed"
 
 
-def test_a_worker_that_really_dies(files: dict[str, Any], chosen: CalibrationImages, tmp_path: Path) -> None:
+def test_a_worker_that_really_dies(files: ModelFiles, chosen: CalibrationImages, tmp_path: Path) -> None:
     program = "import os, sys; sys.stdin.readline(); print('out of luck', file=sys.stderr); os._exit(3)"
     typed = prepare_typed_files(
         files,
@@ -273,8 +254,8 @@ def test_requirements_choose_images_for_int8_alone(image_folder: Path) -> None:
         ask(int8, scored=images)
 
 
-def test_the_program_answers_line_by_line(tmp_path: Path, files: dict[str, Any]) -> None:
+def test_the_program_answers_line_by_line(tmp_path: Path, files: ModelFiles) -> None:
     worker = channel.LocalWorker(tmp_path / "log", 1, program=PROGRAM)
-    answer = worker.call({"files": files, "wanted": asdict(Wanted("bf16", "bf16"))}, 60)
+    answer = worker.ask({"files": files.to_dict(), "wanted": asdict(Wanted("bf16", "bf16"))}, 60)
     worker.stop()
     assert answer["typed"]["facts"]["heavy_converted"] == 1, answer

@@ -169,7 +169,7 @@ def test_an_answer_holds_the_report_and_where_asked_the_flips(image_folder, imag
     assert alone["flips"] is None
     assert alone["report"]["blame"] == "crop"
     assert alone["report"]["images"]["n_images"] == 8
-    both = answer(Request(**{**request.__dict__, "files": files_of(graph("batch"))}))
+    both = answer(Request(**{**request.__dict__, "files": ModelFiles(**files_of(graph("batch")))}))
     assert both["report"] == alone["report"]
     assert both["flips"]["backend"] == "onnxruntime"
     assert both["flips"]["n_images"] == 8

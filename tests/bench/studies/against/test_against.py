@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench_fakes import WNIDS, Recorder, fake_case
+from bench_fakes import HereWorker, Recorder, fake_case, run_on, tiny_files
 from rich.console import Console
 
 from bench import cli
 from bench.analysis.stats import intervals
+from bench.backends.base import ModelFiles
+from bench.backends.fake import Fake
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.spec import RunSpec
@@ -32,8 +34,7 @@ from bench.studies.against.revision_worker import RevisionWorker, Side
 from bench.studies.against.verdict import THIS, Against, Outcome
 from bench.studies.against.worktree import Revision, this_revision, worktree
 from bench.worker import channel
-from bench.worker.serve import Worker
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 OTHER = "0123456789ab"
@@ -144,31 +145,29 @@ def test_what_favours_the_first_process_cancels_because_sides_are_swapped() -> N
 # --- blocks on a fake clock -----------------------------------------------------------------------------------------
 
 
-class HereWorker:
-    """A worker without a process of its own, slower by a factor for as long as it lives."""
-
-    pid = 1
+class Slowed(Fake):
+    """The fake backend, slower by a factor; it is told the Case as a revision's worker is, without labels."""
 
     def __init__(self, factor: float) -> None:
-        self.worker, self.factor = Worker(), factor
+        super().__init__()
+        self.factor = factor
 
-    def call(self, message: channel.Message, timeout_seconds: float) -> channel.Message:
-        if message["do"] == "start":
-            # Only the backend is told another time: rows and samples keep the Case's id.
-            real = Worker._start
+    def load(self, case: Case, files: ModelFiles) -> None:
+        super().load(verdict.bare(case), files)
+        self._latency_ns *= self.factor
 
-            case = Case.from_dict(message["case"])
-            answer: dict[str, Any] = {"ok": True, **real(self.worker, message)}
-            backend: Any = self.worker._backend
-            backend._latency_ns = float(case.option("latency_ns")) * self.factor
-            return answer
-        sent: dict[str, Any] = json.loads(json.dumps(self.worker.answer(message)))
-        return sent
 
-    def stop(self) -> None:
-        """Nothing is left."""
+class SlowedWorker(HereWorker):
+    """A worker without a process of its own, slower by a factor for as long as it lives."""
 
-    kill = stop
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bench.worker.serve.make_backend", lambda name: Slowed(self.factor))
+            return super().ask(request, timeout_seconds)
 
 
 @pytest.fixture
@@ -176,12 +175,8 @@ def run_folder(
     tmp_path: Path, image_folder: Path, tiny_graph: Path
 ) -> Callable[[str], tuple[RunFolder, Context]]:
     def make(name: str) -> tuple[RunFolder, Context]:
-        folder = RunFolder.create(tmp_path / name)
-        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
-        folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
-        files = {"model": "onnx:tiny.onnx", "weights": "user", "weights_sha256": "0" * 64}
-        files |= {"onnx": str(tiny_graph), "onnx_sha256": "0" * 64}
-        return folder, Context(run=str(folder.path), data=str(image_folder), files=files)
+        folder = run_on(tmp_path / name, image_folder)
+        return folder, Context(run=str(folder.path), data=str(image_folder), files=tiny_files(tiny_graph))
 
     return make
 
@@ -193,9 +188,9 @@ def measured(
     folder, context = made
     source = np.random.default_rng(seed)
 
-    def make_worker(case: Case) -> HereWorker:
+    def make_worker(case: Case) -> SlowedWorker:
         own = ratio if case.option(verdict.REVISION) == THIS else 1.0
-        return HereWorker(own * math.exp(source.normal(0, of_process)))
+        return SlowedWorker(own * math.exp(source.normal(0, of_process)))
 
     settings = RunSpec(budget_seconds=18.0, seed=seed)
     plan = drive.plan_blocks([base], [THIS, OTHER], blocks, seed)
@@ -345,7 +340,7 @@ def stranger(tmp_path: Path) -> Callable[..., RevisionWorker]:
 def test_a_worker_says_whose_code_it_runs(stranger: Any, tmp_path: Path) -> None:
     worker = stranger()
     try:
-        code = worker.call({"do": "finish"}, 20.0)["proof"]
+        code = worker.ask({"do": "finish"}, 20.0)["proof"]
     finally:
         worker.stop()
     home = tmp_path / "strange"
@@ -368,7 +363,7 @@ HANGS = "import time\ndef main():\n    time.sleep(60)\n"
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"worker": None}, "ended with exit code 1: .*No module named 'bench.worker'"),
+        ({"worker": None}, "ended with exit code 1; .*No module named 'bench.worker'"),
         ({"worker": "def main(): raise SystemExit(3)\n"}, "ended with exit code 3"),
         ({"worker": "print('hello')\n" + OBEDIENT}, "does not say who it is"),
         ({"without": "export"}, "no package 'export' in it"),
@@ -389,7 +384,7 @@ def test_a_worker_that_never_answers_is_not_waited_for(
 ) -> None:
     real = RevisionWorker._introduced
     monkeypatch.setattr(RevisionWorker, "_introduced", lambda self, seconds: real(self, 1.0))
-    with pytest.raises(BenchError, match="said nothing for 1 s"):
+    with pytest.raises(BenchError, match="longer than 1 s"):
         stranger(worker=HANGS)
 
 
@@ -409,7 +404,7 @@ def test_an_answer_the_runner_would_stumble_over_is_a_clear_error(
     worker = stranger(answers={"turn": answer})
     try:
         with pytest.raises(BenchError, match=said):
-            worker.call({"do": "turn", "round": 0, "slice_ns": 1}, 20.0)
+            worker.ask({"do": "turn", "round": 0, "slice_ns": 1}, 20.0)
     finally:
         worker.kill()
 
@@ -434,11 +429,11 @@ def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
     worker = stranger(worker=ECHO, sources_sha256="any")
     run = RunFolder.create(tmp_path / "run")
     run.write_images([("a.jpg", 3)])
-    context = Context(run=str(run.path), data="/data", files={"onnx": "ours"})
+    context = Context(run=str(run.path), data="/data", files=tiny_files("ours"))
     case = verdict.copy_of(BASE, THIS, 1)
-    message = {"do": "start", "case": case.to_dict(), "context": vars(context)}
+    message = {"do": "start", "case": case.to_dict(), "context": context.to_dict()}
     try:
-        sent = worker.call(message, 20.0)["sent"]
+        sent = worker.ask(message, 20.0)["sent"]
     finally:
         worker.stop()
     own = run.path / revision.WORKERS / case.case_id

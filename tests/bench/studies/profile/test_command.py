@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bench_fakes import tiny_files
 
 from bench import cli
-from bench.record.case import Case
+from bench.record.case import Case, Status
 from bench.studies.profile import drive
 from bench.worker import channel
 from scarlet.errors import BenchError
@@ -116,48 +117,24 @@ def test_a_file_in_the_place_of_the_folder(profile: Command, tmp_path: Path) -> 
     assert "is a file" in err
 
 
-CASE = Case("onnx:tiny.onnx", "user", "onnxruntime")
-
-
-class Broken:
-    """A worker that never answers well."""
-
-    answer: Any = None
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.killed = False
-
-    def call(self, message: Any, timeout_seconds: float) -> Any:
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
-
-    def stop(self) -> None: ...
-
-    def kill(self) -> None:
-        Broken.answer = "killed"
-
-
 @pytest.mark.parametrize(
-    ("answer", "what"),
+    ("failure", "what"),
     [
-        (channel.WorkerTimeout(), "longer than 3 s"),
-        (channel.WorkerDied(-9, "out of luck"), "killed by SIGKILL; its last words: out of luck"),
-        ({"ok": False, "reason": "openvino is missing"}, "cannot be profiled: openvino is missing"),
+        (channel.too_slow(3), "longer than 3 s"),
+        (channel.dead(-9, "out of luck"), "killed by SIGKILL; its last words: out of luck"),
+        (
+            channel.WorkerFailed(Status.UNAVAILABLE, "openvino is missing"),
+            "cannot be profiled: openvino is missing",
+        ),
     ],
 )
 def test_a_worker_that_fails_is_told_in_one_line(
-    answer: Any, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    failure: channel.WorkerFailed, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(channel, "LocalWorker", Broken)
-    monkeypatch.setattr(Broken, "answer", answer)
+    def ask_once(*_: Any) -> Any:
+        raise failure
+
+    monkeypatch.setattr(channel, "ask_once", ask_once)
+    case = Case("onnx:tiny.onnx", "user", "onnxruntime")
     with pytest.raises(BenchError, match=what):
-        drive.record(CASE, {}, tmp_path, [], 5, tmp_path / "log", 3.0)
-
-
-def test_an_interrupt_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(channel, "LocalWorker", Broken)
-    monkeypatch.setattr(Broken, "answer", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        drive.record(CASE, {}, tmp_path, [], 5, tmp_path / "log", 3.0)
-    assert Broken.answer == "killed"
+        drive.record(case, tiny_files(), tmp_path, [], 5, tmp_path / "log", 3.0)

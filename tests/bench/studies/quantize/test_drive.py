@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bench_fakes import WNIDS
+from bench_fakes import WNIDS, Scripted, tiny_files
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image as PilImage
 from rich.console import Console
@@ -95,17 +95,11 @@ def sets_of(data: Path, **changes: Any) -> quantize_images.Sets:
 
 def request_of(data: Path, graph: Path, tmp_path: Path) -> dict[str, Any]:
     sets = sets_of(data)
-    files = {
-        "model": f"onnx:{graph}",
-        "weights": "user",
-        "weights_sha256": "0" * 64,
-        "onnx": str(graph),
-        "onnx_sha256": file_sha256(graph),
-    }
+    files = replace(tiny_files(graph), model=f"onnx:{graph}", onnx_sha256=file_sha256(graph))
     chosen = {"search": sets.search, "confirm": sets.confirm}
     return {
         "do": "open",
-        "files": files,
+        "files": files.to_dict(),
         "backend": "onnxruntime",
         "threads": 1,
         "batch": 3,
@@ -181,10 +175,10 @@ def test_pixels_are_kept_as_the_bytes_that_the_reference_makes(data: Path, tmp_p
 
 def test_a_worker_measures_recipes_against_fp32(data: Path, graph: Path, tmp_path: Path) -> None:
     worker = QuantizeWorker()
-    opened = worker.answer(json.loads(json.dumps(request_of(data, graph, tmp_path))))
+    opened = wire.reply(worker.answer, json.loads(json.dumps(request_of(data, graph, tmp_path))))
     assert opened["images"] == {"search": 8, "confirm": 6}
     assert [node["name"] for node in opened["nodes"]][-1] == "head/MatMul"
-    answer = worker.answer({"do": "evaluate", "recipe": GOOD.to_dict(), "set": "search"})
+    answer = wire.reply(worker.answer, {"do": "evaluate", "recipe": GOOD.to_dict(), "set": "search"})
     figures = answer["figures"]
     assert (figures["n"], figures["fp32_right"], figures["losses"], figures["changed"]) == (8, 8, 0, 0)
     assert (figures["asked"], figures["layers"], figures["not_as_asked"]) == (1, 1, [])
@@ -193,31 +187,10 @@ def test_a_worker_measures_recipes_against_fp32(data: Path, graph: Path, tmp_pat
     assert any(name.endswith(".ranges.json") for name in stored)
     assert not any(name.endswith(".onnx") for name in stored), "candidates fill no store"
     everything = replace(GOOD, exclude=("*",))
-    answer = worker.answer({"do": "evaluate", "recipe": everything.to_dict(), "set": "search"})
+    answer = wire.reply(worker.answer, {"do": "evaluate", "recipe": everything.to_dict(), "set": "search"})
     assert (answer["ok"], "no convolution and no matrix product" in answer["reason"]) == (False, True)
-    answer = worker.answer({"do": "evaluate", "recipe": GOOD.to_dict(), "set": "none"})
+    answer = wire.reply(worker.answer, {"do": "evaluate", "recipe": GOOD.to_dict(), "set": "none"})
     assert answer["reason"].startswith("KeyError")
-
-
-class Handle:
-    """A worker that answers what it is told, or dies of it."""
-
-    pid = 0
-
-    def __init__(self, answers: list[Any]) -> None:
-        self.answers, self.killed = answers, False
-
-    def call(self, message: wire.Message, timeout_seconds: float) -> wire.Message:
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return dict(answer)
-
-    def stop(self) -> None:
-        """Nothing runs."""
-
-    def kill(self) -> None:
-        self.killed = True
 
 
 OPENED = {"ok": True, "nodes": [{"name": "a/Conv", "kind": "Conv", "depthwise": False}], "images": {}}
@@ -239,9 +212,9 @@ def test_a_recipe_that_kills_the_worker_is_passed_over_and_each_is_measured_once
     said: list[str] = []
     measured = {"ok": True, "figures": FIGURES}
     handles = [
-        Handle([OPENED, wire.WorkerDied(-9, "out of memory")]),
-        Handle([OPENED, measured, wire.WorkerTimeout()]),
-        Handle([OPENED, {"ok": False, "reason": "no"}]),
+        Scripted([OPENED, wire.dead(-9, "out of memory")]),
+        Scripted([OPENED, measured, wire.too_slow(5)]),
+        Scripted([OPENED, {"ok": False, "status": "failed", "reason": "no"}]),
     ]
     waiting = list(handles)
     evaluator = Evaluator({}, lambda: waiting.pop(0), 5.0, said.append)
@@ -261,18 +234,18 @@ def test_a_recipe_that_kills_the_worker_is_passed_over_and_each_is_measured_once
         "refused: no such graph: no",
     ]
     evaluator.close()
-    assert handles[-1].killed
+    assert handles[-1].ended == "killed"
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({"ok": False, "reason": "no image", "do": "Check."}, "no image"),
-        (wire.WorkerTimeout(), "longer than 5 s"),
+        ({"ok": False, "status": "failed", "reason": "no image", "do": "Check."}, "no image"),
+        (wire.too_slow(5), "longer than 5 s"),
     ],
 )
 def test_a_worker_that_cannot_open_ends_the_search(answer: Any, reason: str) -> None:
-    evaluator = Evaluator({}, lambda: Handle([answer]), 5.0, lambda line: None)
+    evaluator = Evaluator({}, lambda: Scripted([answer]), 5.0, lambda line: None)
     with pytest.raises(BenchError, match=reason):
         evaluator.open()
 
@@ -475,7 +448,7 @@ def test_mistakes_are_told_before_anything_slow(given: list[str], what: str) -> 
 
 
 def test_weights_without_accuracy_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"model": "scarlet_c", "weights": "random", "onnx": "x", "onnx_sha256": "0"}
+    files = replace(tiny_files(), model="scarlet_c", weights="random")
     monkeypatch.setattr(drive, "prepare_files", lambda *_, **__: files)
     asked = Asked(
         data=str(data / "set"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import fake_case
+from bench_fakes import fake_case, run_on, tiny_files
 from typer.testing import CliRunner
 
 from bench.cli import app
@@ -20,7 +20,7 @@ from bench.run import schedule
 from bench.studies.tune import drive as tuning_run
 from bench.studies.tune import search
 from bench.studies.tune.document import tuning_table
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 
 BASE = Case("m", "demo", "openvino", pipeline="turbo", options=(("hint", "latency"), ("keep", "1")))
 
@@ -173,18 +173,10 @@ def driven(
     tmp_path: Path, image_folder: Path, tiny_graph: Path
 ) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
     def drive(cases: Sequence[Case], **more: Any) -> tuple[tuning_run.Tuned, RunFolder]:
-        folder = RunFolder.create(tmp_path / "run")
-        folder.write_run_info({"plan": {"cases": [case.to_dict() for case in cases]}})
-        names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
-        folder.write_images((name, 0) for name in names)
-        files = {
-            "model": "onnx:tiny.onnx",
-            "weights": "user",
-            "weights_sha256": "0" * 64,
-            "onnx": str(tiny_graph),
-            "onnx_sha256": "0" * 64,
-        }
-        context = Context(str(folder.path), str(image_folder), files, throughput_images=8, time_parts=False)
+        folder = run_on(tmp_path / "run", image_folder, cases)
+        context = Context(
+            str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, time_parts=False
+        )
         found = tuning_run.drive(
             folder, context, cases, timeout_seconds=60.0, **{"budget_seconds": 0.2, **more}
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench_fakes import WNIDS
+from bench_fakes import WNIDS, tiny_files
 from fake_cuda import FakeCuda, faked
 from numpy.typing import NDArray
 from report_run import INFO
@@ -21,8 +21,8 @@ from bench.backends.base import Unsupported
 from bench.backends.fake import Fake
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
+from bench.worker.messages import Context
 from bench.worker.sampling import LatencySampler
-from bench.worker.tasks import Context
 from bench.worker.tasks.latency import LatencyTask
 
 CASE = Case("onnx:tiny.onnx", "user", "fake", device="cuda", pipeline="reference", batch=2)
@@ -49,13 +49,12 @@ def run_of(path: Path, image_folder: Path, *cases: Case) -> tuple[RunFolder, Con
     folder.write_run_info({**INFO, "plan": {"cases": [case.to_dict() for case in cases]}})
     names = sorted(file.relative_to(image_folder).as_posix() for file in image_folder.rglob("*.JPEG"))
     folder.write_images((name, WNIDS.index(name.split("/")[1])) for name in names)
-    files = dict.fromkeys(("model", "weights", "weights_sha256", "onnx", "onnx_sha256"), "x")
-    return folder, Context(run=str(folder.path), data=str(image_folder), files=files)
+    return folder, Context(run=str(folder.path), data=str(image_folder), files=tiny_files())
 
 
 def measured(case: Case, context: Context, backend: Any, rounds: int = 8) -> CaseResult:
     """The Case's result, after a warm-up and so many rounds, with its samples written."""
-    backend.load(dataclasses.replace(case, options=(("latency_ns", "0"),)), context.model_files)
+    backend.load(dataclasses.replace(case, options=(("latency_ns", "0"),)), context.files)
     task = LatencyTask(case, backend, context)
     while not task.turn(-1, 1).warm:
         pass

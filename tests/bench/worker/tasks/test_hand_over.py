@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from bench_fakes import fake_case
+from bench_fakes import fake_case, tiny_files
 from numpy.typing import NDArray
 
 import pipelines
@@ -18,7 +18,8 @@ from bench.analysis.time.quantiles import limit_of_parts, threads_of_parts
 from bench.backends.base import Facts, ModelFiles
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.worker.tasks import Context, throughput
+from bench.worker.messages import Context
+from bench.worker.tasks import throughput
 from bench.worker.tasks.accuracy import AccuracyTask
 from bench.worker.tasks.device_parts import DeviceParts
 from bench.worker.tasks.overlap import Overlap, infer, work_for
@@ -162,8 +163,7 @@ def context_of(folder: Path, n: int, **more: Any) -> Context:
     run = RunFolder.create(folder)
     run.write_run_info({"plan": {"cases": []}})
     run.write_images((f"{number}.JPEG", 0) for number in range(n))
-    files = {"model": "m", "weights": "user", "weights_sha256": "", "onnx": "", "onnx_sha256": ""}
-    return Context(run=str(run.path), data=str(folder), files=files, **more)
+    return Context(run=str(run.path), data=str(folder), files=tiny_files(), **more)
 
 
 def cuda_case(**fields: Any) -> Case:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import fake_case
+from bench_fakes import fake_case, tiny_files
 
 import pipelines
 from bench.record.run_folder import RunFolder
-from bench.worker.tasks import Context
+from bench.worker.messages import Context
 from bench.worker.tasks.parts import PART_IMAGES, Parts
 
 
@@ -21,8 +21,7 @@ def context_of(root: Path, folder: Path, ids: list[str]) -> Context:
     run = RunFolder.create(folder)
     run.write_run_info({"plan": {"cases": []}})
     run.write_images((name, 0) for name in ids)
-    files = {"model": "m", "weights": "user", "weights_sha256": "", "onnx": "", "onnx_sha256": ""}
-    return Context(run=str(run.path), data=str(root), files=files)
+    return Context(run=str(run.path), data=str(root), files=tiny_files())
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_parts_compute_on_the_very_pixels_of_a_pass(
     parts.close()
     assert parts.n_images == PART_IMAGES, "a small set is repeated"
     assert {len(pixels) for pixels in seen} == {4}
-    with_pass = pipelines.open_pipeline(name, context.images(), 8, 1, context.model_files.preprocessing)
+    with_pass = pipelines.open_pipeline(name, context.images(), 8, 1, context.files.preprocessing)
     (whole,) = list(with_pass)
     with_pass.close()
     np.testing.assert_array_equal(np.concatenate(seen), np.concatenate([whole.pixels] * (PART_IMAGES // 8)))
