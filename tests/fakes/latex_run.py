@@ -75,6 +75,17 @@ def paper_run(path: Path, factors: dict[str, float] | None = None, rounds: int =
     return folder
 
 
+def scored_run(path: Path, right: dict[str, int]) -> RunFolder:
+    """Accuracy Cases that are right on the first so many of 1,000 images."""
+    scored = [case(backend=name, scenario="accuracy", batch=32) for name in right]
+    folder = make_run(path, scored)
+    for one in scored:
+        hits = {f"i{place:04d}": (1, [1 if place < right[one.backend] else 2]) for place in range(1000)}
+        add_predictions(folder, one, hits)
+        end(folder, one)
+    return folder
+
+
 def engine() -> str:
     """pdflatex; the test is skipped where it or a package is missing."""
     found = shutil.which("pdflatex")

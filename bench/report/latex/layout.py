@@ -7,7 +7,7 @@ float would run off its page.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -153,8 +153,7 @@ def source(table: TexTable) -> str:
     notes += [("", escaped(text, breakable=True)) for text in table.notes]
     notes += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
     is_long = len(table.rows) > MOST_ROWS
-    widths = _widths(table, marks)
-    size, gap = _size(widths)
+    kind, size, gap_pt = _fit(table, marks)
     templates = jinja2.Environment(
         variable_start_string="<<",
         variable_end_string=">>",
@@ -165,34 +164,27 @@ def source(table: TexTable) -> str:
     )
     return templates.from_string(_LONG if is_long else _FLOAT).render(
         remarks="".join(f"% {one_line(remark)}\n" for remark in table.remarks),
-        kind="table*" if _width_pt(widths, *SIZES[0][1:]) > COLUMN_PT else "table",
+        kind=kind,
         caption=escaped(table.caption),
         label=checked_label(table.label),
-        settings=_SETTINGS.format(size=size, gap=gap / 2),
+        settings=_SETTINGS.format(size=size, gap=gap_pt / 2),
         rows=_rows(table, marks, is_long),
         notes=notes,
     )
 
 
-# --- how wide it is -----------------------------------------------------------------------------------------
+def _fit(table: TexTable, marks: Mapping[str, str]) -> tuple[str, str, float]:
+    """The float that it needs, the largest type that fits the page, and the gap between columns in points."""
+    texts = [[column.header for column in table.columns]]
+    texts += [[cell.text + marks.get(cell.note, "") for cell in row] for row in table.rows]
+    signs = [max(map(len, column)) for column in zip(*texts, strict=True)]
 
+    def width_pt(sign_pt: float, gap_pt: float) -> float:
+        return sum(sign_pt * n + gap_pt for n in signs)
 
-def _widths(table: TexTable, marks: Mapping[str, str]) -> list[int]:
-    """Of each column the signs of its longest text."""
-    lines = [[len(column.header) for column in table.columns]]
-    lines += [[len(cell.text) + len(marks.get(cell.note, "")) for cell in row] for row in table.rows]
-    return [max(column) for column in zip(*lines, strict=True)]
-
-
-def _width_pt(widths: Iterable[int], sign_pt: float, gap_pt: float) -> float:
-    return sum(sign_pt * n + gap_pt for n in widths)
-
-
-def _size(widths: Sequence[int]) -> tuple[str, float]:
-    """The largest type in which it fits the page, else the smallest, as LaTeX; and the gap between columns."""
-    fitting = (size for size in SIZES if _width_pt(widths, *size[1:]) <= PAGE_PT)
-    name, _, gap_pt = next(fitting, SIZES[-1])
-    return name, gap_pt
+    fitting = [(name, gap) for name, sign, gap in SIZES if width_pt(sign, gap) <= PAGE_PT]
+    name, gap_pt = fitting[0] if fitting else (SIZES[-1][0], SIZES[-1][2])
+    return "table" if width_pt(*SIZES[0][1:]) <= COLUMN_PT else "table*", name, gap_pt
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
