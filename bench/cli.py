@@ -6,8 +6,10 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench.commands import (
     against,
@@ -32,8 +34,24 @@ from bench.commands import (
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
 from scarlet.errors import BenchError
 
+
+class Grouped(TyperGroup):
+    """Lists its commands by what people want to do."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes a section for each group of commands."""
+        width = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            rows = [
+                (name, self.commands[name].get_short_help_str(formatter.width - 6 - width)) for name in names
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows, col_max=width)
+
+
 app = typer.Typer(
     name="scarlet-bench",
+    cls=Grouped,
     help="Compare the accuracy and latency of an image classifier across inference runtimes.",
     no_args_is_help=True,
     add_completion=False,
@@ -42,33 +60,30 @@ app = typer.Typer(
 )
 
 # In the order of --help. What a module imports at its top is loaded by every command: nothing heavy.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run.run,
-    "against": against.against,
-    "compare": compare.compare,
-    "bisect": bisect.bisect,
-    "parity": parity.parity,
-    "check": check.check,
-    "baseline": baseline.baseline,
-    "report": report.report,
-    "history": history.history,
-    "table": table.table,
-    "tune": tune.tune,
-    "profile": profile.profile,
-    "export": export.export,
-    "quantize": quantize.quantize,
-    "demo": demo.demo,
-    "doctor": doctor.doctor,
-    "models": models.models,
-    "schema": schema.schema,
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Measure": {"run": run.run, "plan": run.plan, "table": table.table, "report": report.report},
+    "Compare": {
+        "compare": compare.compare,
+        "against": against.against,
+        "baseline": baseline.baseline,
+        "check": check.check,
+        "history": history.history,
+    },
+    "Investigate": {
+        "profile": profile.profile,
+        "parity": parity.parity,
+        "bisect": bisect.bisect,
+        "noise": run.measure_noise,
+    },
+    "Improve": {"tune": tune.tune, "quantize": quantize.quantize, "export": export.export},
+    "Manage": {"doctor": doctor.doctor, "demo": demo.demo, "models": models.models, "schema": schema.schema},
 }
 # These hand their options on to another command.
-PASSING_ON: dict[str, Callable[..., None]] = {"plan": run.plan, "noise": run.measure_noise}
+PASSING_ON = ("plan", "noise")
 
-for name, command in COMMANDS.items():
-    app.command(name)(command)
-for name, command in PASSING_ON.items():
-    app.command(name, context_settings=PASS_ON)(command)
+for commands in GROUPS.values():
+    for name, command in commands.items():
+        app.command(name, context_settings=PASS_ON if name in PASSING_ON else None)(command)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

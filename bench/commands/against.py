@@ -7,6 +7,23 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backends,
+    Batches,
+    Budget,
+    Checkpoint,
+    Data,
+    Devices,
+    Images,
+    Model,
+    Option,
+    Pipeline,
+    Precisions,
+    Seed,
+    Threads,
+    Timeout,
+    spec_of,
+)
 from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for
 from scarlet.errors import BenchError
 
@@ -14,32 +31,22 @@ EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 
 
 def against(
+    context: typer.Context,
     ref: Annotated[str, typer.Argument(help="The other revision: a commit, branch or tag, such as HEAD~1.")],
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[
-        str, typer.Option(help="turbo, dali, dali_gpu or reference. Default: turbo, or dali_gpu for cuda.")
-    ] = "",
-    backends: Annotated[str, typer.Option(help="Comma-separated.")] = "onnxruntime",
-    devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
-    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
-    batches: Annotated[str, typer.Option(help="Batch sizes, comma-separated.")] = "1",
-    threads: Annotated[
-        str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")
-    ] = "",
-    images: Annotated[str, typer.Option(help="How many images to take the input from, or all.")] = "",
-    budget: Annotated[float, typer.Option(help="Seconds for all timed rounds together.")] = 60.0,
-    timeout: Annotated[float, typer.Option(help="Seconds that one worker may take.")] = 1800.0,
-    seed: Annotated[int, typer.Option(help="Of the order of turns.")] = 0,
-    option: Annotated[
-        list[str] | None, typer.Option(help="backend.name=value, for both revisions; may be repeated.")
-    ] = None,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    pipeline: Pipeline = "",
+    backends: Backends = "onnxruntime",
+    devices: Devices = "cpu",
+    precisions: Precisions = "fp32",
+    batches: Batches = "1",
+    threads: Threads = "",
+    images: Images = "",
+    budget: Budget = 60.0,
+    timeout: Timeout = 1800.0,
+    seed: Seed = 0,
+    option: Option = None,
     tolerance: Annotated[
         float | None,
         typer.Option(help="Per cent that this tree may be slower. Default: 3, or what the machine resolves."),
@@ -60,7 +67,6 @@ def against(
     import math
 
     from bench.report import write_all
-    from bench.run.spec import RunSpec
     from bench.studies.against import drive
     from bench.studies.against.verdict import BLOCKS, LEAST_BLOCKS, text
 
@@ -74,23 +80,7 @@ def against(
             f"--blocks {n_blocks} is not an even number of at least {LEAST_BLOCKS}",
             f"Give for example --blocks {BLOCKS}.",
         )
-    spec = RunSpec(
-        model=model,
-        checkpoint=checkpoint,
-        data=data,
-        pipeline=pipeline,
-        backends=backends,
-        devices=devices,
-        precisions=precisions,
-        batches=batches,
-        threads=threads,
-        scenarios="latency",
-        images=images,
-        budget_seconds=budget,
-        timeout_seconds=timeout,
-        seed=seed,
-        options=option or (),
-    )
+    spec = spec_of(context, scenarios="latency")
     console = console_for(as_json)
     share = None if tolerance is None else tolerance / 100.0
     ended = drive.run(ref, spec, out, console, share, n_blocks)

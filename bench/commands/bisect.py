@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.commands.options import Checkpoint, Data, Model
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 from scarlet.errors import BenchError
 
@@ -28,17 +29,15 @@ _ELSEWHERE = 5  # differing weights of other layers that are listed
 
 
 def bisect(
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name>; onnx:<file> with --against.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[str | None, typer.Option(help="Weights file, 'demo' or 'random'.")] = None,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
     onnx: Annotated[
         Path | None, typer.Option(help="A graph of the model. Default: the export that runs use.")
     ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Compare the graph with this one instead of PyTorch with the graph.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Images to compare on. Default: the demo set.")] = None,
+    data: Data = None,
     images: Annotated[int, typer.Option(help="How many.")] = 8,
     rtol: Annotated[
         float | None, typer.Option(help="Accepted difference as a share of a layer's spread. Default: 1e-3.")

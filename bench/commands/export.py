@@ -8,21 +8,16 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.options import Calibration, Checkpoint, Data, Model, Pipeline, Precision, spec_of
 from bench.commands.show import Json, console_for
 
 
 def export(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="scarlet_a, scarlet_b, scarlet_c, timm/<name>; onnx:<file> with a lower precision."
-        ),
-    ] = "scarlet_c",
-    checkpoint: Annotated[str | None, typer.Option(help="Weights file, 'demo' or 'random'.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Images to check the graph on. Default: the demo set.")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8.")] = "fp32",
+    context: typer.Context,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    precision: Precision = "fp32",
     dialect: Annotated[
         str | None,
         typer.Option(
@@ -33,15 +28,8 @@ def export(
         Path | None,
         typer.Option(help="YAML file that says how to lower the precision, as a search writes it."),
     ] = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="Images that int8 is calibrated on. Default: some of --data; the demo set has its own."
-        ),
-    ] = None,
-    pipeline: Annotated[
-        str, typer.Option(help="What reads the calibration images: turbo, dali or reference.")
-    ] = "",
+    calibration: Calibration = None,
+    pipeline: Pipeline = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -54,8 +42,8 @@ def export(
     from bench.studies import export as exporting
 
     console = console_for(as_json)
-    in_lower = exporting.lower(precision, dialect, recipe, calibration, pipeline)
-    written = exporting.export(model, checkpoint, data, out, console, in_lower)
+    spec = spec_of(context)
+    written = exporting.export(spec, out, console, exporting.lower(precision, dialect, recipe))
     if as_json:
         typer.echo(json.dumps(exporting.to_json(written)))
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.options import Checkpoint, Data, Images, Model, spec_of
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 
 if TYPE_CHECKING:
@@ -16,18 +17,17 @@ if TYPE_CHECKING:
 
 
 def parity(
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
+    context: typer.Context,
+    data: Data = None,
     pipeline: Annotated[
         str,
         typer.Option(
             help="Comma-separated. Default: turbo,dali and, beside a GPU, dali_gpu,dali_gpu_engine."
         ),
     ] = "",
-    images: Annotated[str, typer.Option(help="How many images, evenly over the classes, or all.")] = "200",
-    model: Annotated[
-        str, typer.Option(help="Whose preprocessing, and whose predictions: as of run.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[str | None, typer.Option(help="Weights file, 'demo' or 'random'.")] = None,
+    images: Images = "200",
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
     as_json: Json = False,
 ) -> None:
     """Compare the pixels of a pipeline with the reference's, and count the predictions that each stage changes.
@@ -35,13 +35,11 @@ def parity(
     Exit code 0 where all is within tolerance, 1 where it is not.
     """
     import pipelines
-    from bench.run import pixel_gate
-    from bench.run.spec import RunSpec
-    from bench.studies.parity import stage_table
+    from bench.studies.parity import compare, stage_table
 
     console = console_for(as_json)
-    named = pipeline or ",".join(pipelines.fast_names())
-    found = pixel_gate.compare(data, named, RunSpec(images=images).n_images, model, checkpoint, console)
+    spec = spec_of(context, pipeline=pipeline or pipelines.fast_names())
+    found = compare(spec, console)
     if as_json:
         typer.echo(json.dumps(found))
     else:

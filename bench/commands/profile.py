@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backend,
+    Batch,
+    Calibration,
+    Checkpoint,
+    Data,
+    Model,
+    OneThreads,
+    Option,
+    Precision,
+    Timeout,
+    spec_of,
+)
 from bench.commands.show import Json, console_for
 from scarlet.errors import BenchError
 
@@ -18,37 +31,26 @@ if TYPE_CHECKING:
 
 
 def profile(
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime, openvino or pytorch.")] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or int8.")] = "fp32",
-    batch: Annotated[int, typer.Option(help="Images per call.")] = 1,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads. Default: all cores this process may use.")
-    ] = None,
+    context: typer.Context,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    backend: Backend = "onnxruntime",
+    precision: Precision = "fp32",
+    batch: Batch = 1,
+    threads: OneThreads = None,
     repeats: Annotated[int, typer.Option(help="Calls with profiling; as many are timed without it.")] = 50,
     by: Annotated[str, typer.Option(help="layer, or block to add up the layers of each.")] = "layer",
     top: Annotated[int, typer.Option(help="Print so many rows, the slowest first; 0: all, in order.")] = 20,
-    option: Annotated[
-        list[str] | None, typer.Option(help="backend.name=value, as of `run`; may be repeated.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Images that int8 is calibrated on. Default: as of `run`.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for each step.")] = 1800.0,
+    option: Option = None,
+    calibration: Calibration = None,
+    timeout: Timeout = 1800.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for profile.json (every sample) and profile.csv.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Time every layer inside of one backend, joined to the model's layer names."""
-    from bench.run.spec import RunSpec
     from bench.studies.profile import drive
 
     if top < 0:
@@ -56,20 +58,7 @@ def profile(
     if out is not None and out.exists() and not out.is_dir():
         raise BenchError(f"--out {out} is a file", "Name a folder.")
     console = console_for(as_json)
-    spec = RunSpec(
-        model=model,
-        checkpoint=checkpoint,
-        data=data,
-        pipeline="reference",
-        backends=backend,
-        precisions=precision,
-        batches=batch,
-        threads=threads,
-        scenarios="latency",
-        timeout_seconds=timeout,
-        calibration=calibration,
-        options=option or (),
-    )
+    spec = spec_of(context, pipeline="reference", scenarios="latency")
     found = drive.run(spec, repeats, by, console)
     if out is not None:
         drive.write(found, out)

@@ -8,6 +8,17 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backend,
+    Batch,
+    Calibration,
+    Checkpoint,
+    Data,
+    Model,
+    OneThreads,
+    Pipeline,
+    Timeout,
+)
 from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for
 from scarlet.errors import BenchError
 
@@ -16,15 +27,11 @@ def quantize(
     search: Annotated[
         bool, typer.Option("--search", help="Look for a recipe. (One recipe: export --precision int8.)")
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[str | None, typer.Option(help="Weights file, or 'demo'.")] = None,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Folder of images to calibrate on. Default: some of --data.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    calibration: Calibration = None,
+    backend: Backend = "onnxruntime",
     margin: Annotated[
         float, typer.Option(help="By how much top-1 may fall, in per cent of FP32's top-1.")
     ] = 1.0,
@@ -34,10 +41,10 @@ def quantize(
         typer.Option(help="How many other images to confirm on. Default: as many as run scores."),
     ] = None,
     budget: Annotated[float, typer.Option(help="Seconds for the search and the rounds of latency.")] = 900.0,
-    batch: Annotated[int, typer.Option(help="Batch that latency is measured at.")] = 1,
-    threads: Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")] = None,
-    pipeline: Annotated[str, typer.Option(help="What reads the images: turbo, dali or reference.")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds that one recipe may take.")] = 1800.0,
+    batch: Batch = 1,
+    threads: OneThreads = None,
+    pipeline: Pipeline = "",
+    timeout: Timeout = 1800.0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the recipe. Default: <model>-<backend>.yaml.")
     ] = None,

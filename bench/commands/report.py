@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.options import Caption, Label
 from bench.commands.show import Json, console_for, show_run
 from scarlet.errors import BenchError
 
@@ -23,8 +24,8 @@ def report(
             help="Of the LaTeX table, comma-separated, such as backend,precision,batch,top1,latency,ratio."
         ),
     ] = "",
-    caption: Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")] = "",
-    label: Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")] = "",
+    caption: Caption = "",
+    label: Label = "",
     figures: Annotated[
         bool, typer.Option("--figures", help="Also draw the charts for papers: PDF, SVG and PNG in figures/.")
     ] = False,

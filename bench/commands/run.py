@@ -3,69 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backends,
+    Batches,
+    Budget,
+    Calibration,
+    Checkpoint,
+    Data,
+    Devices,
+    Images,
+    Instances,
+    Model,
+    Option,
+    Pipeline,
+    Precisions,
+    Scenarios,
+    Seed,
+    Stop,
+    Threads,
+    Timeout,
+    given,
+)
 from bench.commands.show import Json, console_for, show_run
 
 
 def run(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    pipeline: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated: turbo, dali, dali_gpu, dali_gpu_engine, reference; latency uses the first. Default: "
-            "turbo, or dali_gpu for cuda."
-        ),
-    ] = "",
-    backends: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino."
-        ),
-    ] = "",
-    devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
-    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
-    batches: Annotated[
-        str, typer.Option(help="Batch sizes for latency and throughput, comma-separated.")
-    ] = "1,8",
-    threads: Annotated[
-        str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")
-    ] = "",
-    instances: Annotated[
-        str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")
-    ] = "1",
-    scenarios: Annotated[
-        str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")
-    ] = "accuracy,latency",
-    images: Annotated[str, typer.Option(help="How many images to score, or all.")] = "",
-    budget: Annotated[float, typer.Option(help="Seconds for all timed rounds together.")] = 60.0,
-    timeout: Annotated[float, typer.Option(help="Seconds that one Case may take.")] = 1800.0,
-    seed: Annotated[int, typer.Option(help="Of the order of turns.")] = 0,
-    calibration: Annotated[
-        str | None, typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored.")
-    ] = None,
-    stop: Annotated[
-        str,
-        typer.Option(
-            help="When timed rounds are enough: precision (of the ratios) or plateau (of the noise)."
-        ),
-    ] = "precision",
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."
-        ),
-    ] = None,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    pipeline: Pipeline = "",
+    backends: Backends = "",
+    devices: Devices = "cpu",
+    precisions: Precisions = "fp32",
+    batches: Batches = "1,8",
+    threads: Threads = "",
+    instances: Instances = "1",
+    scenarios: Scenarios = "accuracy,latency",
+    images: Images = "",
+    budget: Budget = 60.0,
+    timeout: Timeout = 1800.0,
+    seed: Seed = 0,
+    calibration: Calibration = None,
+    stop: Stop = "precision",
+    option: Option = None,
     builds: Annotated[
         int, typer.Option(help="TensorRT plans to build of each kind, to tell their spread.")
     ] = 1,
@@ -92,36 +77,21 @@ def run(
     from bench.run.spec import RunSpec, read_plan
 
     console = console_for(as_json)
-    given: dict[str, Any] = {
-        "model": model,
-        "checkpoint": checkpoint,
-        "data": data,
-        "pipeline": pipeline,
-        "backends": backends,
-        "devices": devices,
-        "precisions": precisions,
-        "batches": batches,
-        "threads": threads,
-        "instances": instances,
-        "scenarios": scenarios,
-        "images": images,
-        "budget_seconds": budget,
-        "timeout_seconds": timeout,
-        "seed": seed,
-        "stop": stop,
-        "calibration": calibration,
-        "options": (*(option or ()), *build_options(builds)),
-    }
+    settings = given(context)
     if plan_file is not None:
         # The file says what the command line does not.
-        explicit = {name: value for name, value in given.items() if _is_explicit(context, name)}
-        given = {**given, **read_plan(plan_file), **explicit}
-    spec = RunSpec(**given)
+        settings |= read_plan(plan_file) | given(context, explicit=True)
+    several = build_options(builds)
+    if option or several:
+        settings["options"] = (*(option or ()), *several)
+    spec = RunSpec(**settings)
     if purpose == "plan":
         session.foretell(spec, console)
         return
     if purpose == "noise":
-        session.measure_noise(spec, out, console)
+        from bench.studies import noise
+
+        noise.run(spec, out, console)
         return
     ended = (
         session.resume(out or session.RESULTS / "latest", console)
@@ -130,17 +100,6 @@ def run(
     )
     show_run(ended.run, console, as_json)
     raise typer.Exit(ended.exit_code(strict))
-
-
-def _is_explicit(context: typer.Context, setting: str) -> bool:
-    """Whether the command line gave this setting."""
-    parameters = {
-        "budget_seconds": ("budget",),
-        "timeout_seconds": ("timeout",),
-        "options": ("option", "builds"),
-    }
-    sources = [context.get_parameter_source(name) for name in parameters.get(setting, (setting,))]
-    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def plan(context: typer.Context) -> None:

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backends,
+    Batches,
+    Caption,
+    Data,
+    Devices,
+    Images,
+    Label,
+    Option,
+    Pipeline,
+    Precisions,
+    Timeout,
+    spec_of,
+)
 from bench.commands.show import GOOD, INTERRUPTED, Json, console_for
 from scarlet.errors import BenchError
 
@@ -20,6 +34,7 @@ MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
 
 
 def table(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -35,20 +50,18 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Add the models that are only published.")
     ] = False,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    backends: Annotated[str, typer.Option(help="Comma-separated. Default: as of `run`.")] = "",
-    devices: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu",
-    precisions: Annotated[str, typer.Option(help="Comma-separated.")] = "fp32",
-    batches: Annotated[str, typer.Option(help="Batch sizes to time, comma-separated.")] = "1",
-    pipeline: Annotated[str, typer.Option(help="What makes the pixels. Default: as of `run`.")] = "",
-    images: Annotated[str, typer.Option(help="How many images to score, or all.")] = "",
+    data: Data = None,
+    backends: Backends = "",
+    devices: Devices = "cpu",
+    precisions: Precisions = "fp32",
+    batches: Batches = "1",
+    pipeline: Pipeline = "",
+    images: Images = "",
     budget: Annotated[float, typer.Option(help="Seconds for the timed rounds of each model.")] = 20.0,
-    timeout: Annotated[float, typer.Option(help="Seconds that one Case may take.")] = 1800.0,
-    option: Annotated[
-        list[str] | None, typer.Option(help="backend.name=value, as of `run`; may be repeated.")
-    ] = None,
-    caption: Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")] = "",
-    label: Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:field.")] = "",
+    timeout: Timeout = 1800.0,
+    option: Option = None,
+    caption: Caption = "",
+    label: Label = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -63,7 +76,6 @@ def table(
     from bench.record.run_folder import new_run_path
     from bench.report.latex.layout import checked_label
     from bench.run.session import RESULTS
-    from bench.run.spec import RunSpec
     from bench.studies.model_table import document as text
     from bench.studies.model_table import drive
     from bench.studies.model_table import rows as field
@@ -78,18 +90,7 @@ def table(
         made = [field.row_of_run(path) for path in field.run_folders(runs)]
     else:
         wanted = drive.wanted_models(models or MODELS)
-        spec = RunSpec(
-            data=data,
-            pipeline=pipeline,
-            backends=backends,
-            devices=devices,
-            precisions=precisions,
-            batches=batches,
-            images=images,
-            budget_seconds=budget,
-            timeout_seconds=timeout,
-            options=option or (),
-        )
+        spec = spec_of(context)
         out = out or new_run_path(RESULTS, "table")
         measured = drive.measure(wanted, spec, out, console)
         made, interrupted = list(measured.rows), measured.interrupted

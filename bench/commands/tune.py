@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.options import (
+    Backend,
+    Checkpoint,
+    Data,
+    Model,
+    Option,
+    Pipeline,
+    Precision,
+    Seed,
+    Timeout,
+    spec_of,
+)
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 
 if TYPE_CHECKING:
@@ -17,25 +29,18 @@ if TYPE_CHECKING:
 
 
 def tune(
-    model: Annotated[
-        str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")
-    ] = "scarlet_c",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")] = None,
-    backend: Annotated[str, typer.Option(help="One backend.")] = "openvino",
-    pipeline: Annotated[str, typer.Option(help="One of reference, dali, turbo.")] = "turbo",
-    precision: Annotated[str, typer.Option(help="One precision.")] = "fp32",
+    context: typer.Context,
+    model: Model = "scarlet_c",
+    checkpoint: Checkpoint = None,
+    data: Data = None,
+    backend: Backend = "openvino",
+    pipeline: Pipeline = "turbo",
+    precision: Precision = "fp32",
     batches: Annotated[str, typer.Option(help="Batch sizes to try, comma-separated.")] = "8,32",
     budget: Annotated[float, typer.Option(help="Seconds for all passes after warm-up.")] = 60.0,
-    timeout: Annotated[float, typer.Option(help="Seconds for each step of a candidate.")] = 600.0,
-    seed: Annotated[int, typer.Option(help="Of the order of turns.")] = 0,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="backend.name=value that all candidates keep; may be repeated."),
-    ] = None,
+    timeout: Timeout = 600.0,
+    seed: Seed = 0,
+    option: Option = None,
     out: Annotated[
         str | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
     ] = None,
@@ -44,24 +49,10 @@ def tune(
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""
     from pathlib import Path
 
-    from bench.run.spec import RunSpec
     from bench.studies.tune import drive
 
     console = console_for(as_json)
-    spec = RunSpec(
-        model=model,
-        checkpoint=checkpoint,
-        data=data,
-        pipeline=pipeline,
-        backends=backend,
-        precisions=precision,
-        batches=batches,
-        scenarios="throughput",
-        budget_seconds=budget,
-        timeout_seconds=timeout,
-        seed=seed,
-        options=option or (),
-    )
+    spec = spec_of(context, scenarios="throughput")
     found = drive.run(spec, Path(out) if out else None, console)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), allow_nan=False))

@@ -6,7 +6,6 @@ accuracy Cases run, keep their predictions, and end as ``invalid``.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,17 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-import pipelines
-from bench import host
-from bench.backends.base import Unavailable
-from bench.record.case import Case, Status, checked_names
+from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
-from bench.run.images import choose_images, working
-from bench.run.model_files import prepare_files, prepare_request
+from bench.run.images import working
 from bench.worker import channel
 from bench.worker.pixel_parity import Request
 from pipelines.imagenet.find import Image, subset
-from scarlet import zoo
 from scarlet.errors import BenchError
 
 REFERENCE = "reference"
@@ -132,73 +126,4 @@ def objections(cases: Iterable[Case], checked: Mapping[str, Any]) -> dict[str, s
         for case in cases
         if case.scenario == "accuracy"
         and (found := checked.get(case.pipeline) or {}).get("status") == Status.INVALID.value
-    }
-
-
-def compare(
-    data: str | None,
-    pipeline: str,
-    n_images: int | None,
-    model: str,
-    checkpoint: str | None,
-    console: Console,
-    timeout_seconds: float = PARITY_TIMEOUT_SECONDS,
-) -> dict[str, Any]:
-    """Compares pipelines with the reference by their pixels and by a model's predictions: `scarlet-bench parity`.
-
-    Args:
-        data: the user's folder, or None for the demo set.
-        pipeline: names, comma-separated.
-        n_images: how many, evenly over the classes; 0 for all, None for the default of a run.
-        model: its preprocessing is used, and its predictions are counted.
-        checkpoint: as of `scarlet-bench run`.
-        console: where to say what is done.
-        timeout_seconds: for the model's preparation, and for each pipeline.
-
-    Returns:
-        plain JSON types: ``data``, ``model``, ``weights``, and ``pipelines``: by name what ``ask`` gave.
-
-    Raises:
-        BenchError: a name, the data or the checkpoint is at fault, or a pipeline cannot be checked.
-    """
-    names = checked_names("pipeline", pipeline.split(","), pipelines.names())
-    spec = zoo.resolve(model)
-    image_set, images = choose_images(data, n_images, console)
-    root, threads = str(image_set.root.resolve()), host.allowed_cores()
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as logs:
-        try:
-            with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
-                files = prepare_files(
-                    prepare_request(spec.name, checkpoint, root, images),
-                    log=Path(logs) / "prepare.log",
-                    threads=threads,
-                    timeout_seconds=timeout_seconds,
-                )
-        except Unavailable as reason:
-            raise BenchError(f"{spec.name} cannot be prepared: {reason}", "Name another --model.") from None
-        for name in names:
-            request = Request(
-                name,
-                root,
-                [(image.image_id, image.label) for image in images],
-                files.preprocess,
-                threads,
-                files,
-            )
-            with working(
-                console, f"comparing the pipeline {name} with the reference, on {len(images)} images"
-            ):
-                found[name] = ask(request, Path(logs) / f"{name}.log", timeout_seconds)
-            if "report" not in found[name]:
-                what = (
-                    f"the pipeline {name} could not be compared with the reference: {found[name]['reason']}"
-                )
-                raise BenchError(what, "Mend that, or name another --pipeline.")
-    return {
-        "data": root,
-        "is_demo": image_set.is_demo,
-        "model": spec.name,
-        "weights": files.weights,
-        "pipelines": found,
     }

@@ -1,12 +1,19 @@
-"""One run from settings to results: finds the images, prepares the model, plans the Cases, drives them."""
+"""One run: from a RunSpec to images, a folder, the model's files, Cases and rows.
+
+``Session`` is how every command begins that measures something: it resolves paths, chooses images, makes the run's
+folder and prepares the model. ``run`` and ``resume`` go on from there to the rows of a run.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +22,8 @@ from bench import host
 from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import Monitor, open_gpu, summary
-from bench.record.case import Status
-from bench.record.machine import lookup_peaks
+from bench.record.case import Case, Status
+from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.run import pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
@@ -31,13 +38,189 @@ from bench.run.model_files import (
 from bench.run.progress import make_listener
 from bench.run.reference_digests import of_reference
 from bench.run.runner import Runner
-from bench.run.spec import RunSpec
-from bench.studies import noise
+from bench.run.spec import RunSpec, path_from_root
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
 from scarlet.errors import BenchError
 
 RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command that measures begins with; to be used in a ``with``.
+
+    A scratch folder goes at the end, and so does that of a run that ends by a mistake before it has a row. Either
+    stays where its log alone tells what broke.
+
+    Attributes:
+        spec: with every path from the root.
+        source: the model as workers are to be given it: the path of a graph from the root.
+        folder: of the run; it knows the spec, the machine and the images.
+        image_set: where the images come from.
+        images: those that are scored.
+        console: for progress and notes.
+        is_scratch: the folder is a temporary one.
+    """
+
+    spec: RunSpec
+    source: str
+    folder: RunFolder
+    image_set: ImageSet
+    images: tuple[Image, ...]
+    console: Console
+    is_scratch: bool = False
+
+    @classmethod
+    def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "") -> Session:
+        """Chooses the images and makes the folder of a new run.
+
+        Args:
+            spec: what to measure; paths are relative to the user's current folder.
+            out: the folder; a new one in ``results/runs`` where None.
+            console: for progress and notes.
+            kind: of run, for the name of a new folder: ``tune``.
+
+        Raises:
+            BenchError: the data or the folder are at fault.
+        """
+        spec, source, target = spec.absolute(), spec.source, path_from_root(str(out or ""))
+        image_set, images = choose_images(spec.data, spec.n_images, console)
+        spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
+        model = re.split(r"[:/\\]", spec.network.name)[-1]
+        name = f"{kind}-{model}" if kind else model
+        path = Path(target) if target else new_run_path(RESULTS, name)
+        folder = _begin(spec, image_set, images, path.resolve())
+        return cls(spec, source, folder, image_set, tuple(images), console)
+
+    @classmethod
+    def scratch(cls, spec: RunSpec, console: Console) -> Session:
+        """As ``open``, for a command that leaves no run: its folder takes the logs."""
+        spec, source = spec.absolute(), spec.source
+        image_set, images = choose_images(spec.data, spec.n_images, console)
+        folder = RunFolder.create(Path(tempfile.mkdtemp(prefix="scarlet-bench-")))
+        return cls(spec, source, folder, image_set, tuple(images), console, is_scratch=True)
+
+    @classmethod
+    def resume(cls, path: Path, console: Console) -> Session:
+        """Goes on with a run, with the spec and the images that it began with.
+
+        Raises:
+            BenchError: the folder holds no run, or its data have changed since.
+        """
+        folder = RunFolder.open(path.resolve())
+        info = folder.read_run_info()
+        spec = RunSpec.from_dict(info["settings"])
+        image_set = find_images(Path(info["dataset"]["root"]))
+        if image_set.fingerprint != info["dataset"]["fingerprint"]:
+            raise BenchError(
+                f"the images under {image_set.root} have changed since this run began", "Start a new run."
+            )
+        images = tuple(Image(name, image_set.root / name, label) for name, label in folder.read_images())
+        graph = (info.get("model_files") or {}).get("onnx")
+        # The user may be in another folder now.
+        source = f"onnx:{graph}" if graph and spec.network.kind == "onnx" else spec.source
+        return cls(spec, source, folder, image_set, images, console)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        mistake = isinstance(error, BenchError) and not self.folder.case_results()
+        if (self.is_scratch or mistake) and not isinstance(error, PreparationFailed):
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+
+    @property
+    def root(self) -> Path:
+        """The folder that image ids are relative to."""
+        return self.image_set.root.resolve()
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What a worker needs to prepare the model: see ``prepare_request``."""
+        return prepare_request(self.source, self.spec.checkpoint, str(self.root), self.images)
+
+    def prepare(self, required: Requirements | None = None) -> ModelFiles:
+        """Has workers build the model's files, and the graphs of lower precision that Cases need.
+
+        Args:
+            required: what is needed besides the FP32 files; what the spec's Cases need where None.
+
+        Raises:
+            BenchError: the model, its checkpoint or the calibration images are at fault.
+            PreparationFailed: building took too long, crashed or met a bug.
+            Unavailable: a package that the model needs is missing.
+        """
+        required = required or requirements(
+            self.spec.cases(), str(self.root), self.images, self.spec.calibration, self.console
+        )
+        with working(self.console, "preparing the model: weights, ONNX graph, check of its logits"):
+            return prepare_files(
+                self.request,
+                log=self.folder.log_path("prepare"),
+                threads=host.allowed_cores(),
+                timeout_seconds=self.spec.timeout_seconds,
+                required=required,
+            )
+
+    def require(self, required: Requirements | None = None) -> ModelFiles:
+        """As ``prepare``, for a command that is of no use without the model: a missing package is a mistake."""
+        try:
+            return self.prepare(required)
+        except Unavailable as missing:
+            raise BenchError(
+                f"{self.spec.network.name} cannot be prepared here: {missing}",
+                "Install what is missing, or name another --model.",
+            ) from None
+
+    def context(self, files: ModelFiles, **more: Any) -> Context:
+        """What the workers of this run need besides their Cases."""
+        folder, stop = str(self.folder.path), self.spec.stop
+        return Context(run=folder, data=str(self.root), files=files, stop=stop, **more)
+
+    def write(self, **facts: Any) -> None:
+        """Adds facts to the run's description."""
+        self.folder.write_run_info({**self.folder.read_run_info(), **facts})
+
+    def write_plan(self, files: ModelFiles, cases: Sequence[Case]) -> None:
+        """Adds the Cases and the files that they run on."""
+        self.write(model_files=files.to_dict(), plan={"cases": [case.to_dict() for case in cases]})
+
+
+def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> RunFolder:
+    """A new run's folder, which knows the spec, the machine and the images."""
+    # Looked at before the run's own work begins, which would show as load.
+    described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
+    fingerprint, packages = host.fingerprint(described_host), package_versions()
+    folder = RunFolder.create(path)
+    folder.write_run_info(
+        {
+            "created_at": utc_now(),
+            "command": ["scarlet-bench", *sys.argv[1:]],
+            "settings": spec.to_dict(),
+            "host": {**described_host, "fingerprint": fingerprint},
+            "packages": packages,
+            "noise": lookup_noise(fingerprint).to_dict(),
+            "peaks": lookup_peaks(fingerprint),
+            "git": host.git_revision(Path(__file__).resolve().parent),
+            "dataset": {
+                "root": str(image_set.root.resolve()),
+                "layout": image_set.layout,
+                "fingerprint": image_set.fingerprint,
+                "n_images": len(images),
+                "n_images_in_set": len(image_set.images),
+                "is_demo": image_set.is_demo,
+            },
+            "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
+        }
+    )
+    folder.write_images((image.image_id, image.label) for image in images)
+    return folder
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -67,111 +250,60 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Ended:
     """A new run.
 
     Raises:
-        BenchError: the user's settings, data, checkpoint or output folder are at fault.
+        BenchError: the user's options, data, checkpoint or output folder are at fault.
     """
-    spec = spec.absolute()
-    image_set, images = choose_images(spec.data, spec.n_images, console)
-    spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
-    folder = begin(spec, image_set, images, out or new_run_path(RESULTS, spec.network.name))
-    try:
-        return _carry_out(folder, spec, images, console, link_latest=out is None)
-    except PreparationFailed:
-        raise  # its log is in the folder
-    except BenchError:
-        if not folder.case_results():
-            shutil.rmtree(folder.path)  # a mistake in the settings leaves no empty run behind
-        raise
-
-
-def begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> RunFolder:
-    """A new run's folder, which knows the settings, the machine and the images.
-
-    Raises:
-        BenchError: the folder is in use, or cannot be written.
-    """
-    # Looked at before the run's own work begins, which would show as load.
-    described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
-    fingerprint, packages = host.fingerprint(described_host), package_versions()
-    folder = RunFolder.create(path.resolve())
-    folder.write_run_info(
-        {
-            "created_at": utc_now(),
-            "command": ["scarlet-bench", *sys.argv[1:]],
-            "settings": spec.to_dict(),
-            "host": {**described_host, "fingerprint": fingerprint},
-            "packages": packages,
-            "noise": noise_info(noise.lookup(fingerprint)),
-            "peaks": lookup_peaks(fingerprint),
-            "git": host.git_revision(Path(__file__).resolve().parent),
-            "dataset": {
-                "root": str(image_set.root.resolve()),
-                "layout": image_set.layout,
-                "fingerprint": image_set.fingerprint,
-                "n_images": len(images),
-                "n_images_in_set": len(image_set.images),
-                "is_demo": image_set.is_demo,
-            },
-            "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
-        }
-    )
-    folder.write_images((image.image_id, image.label) for image in images)
-    return folder
+    with Session.open(spec, out, console) as session:
+        ended = _carry_out(session)
+    if out is None:
+        set_latest(RESULTS, ended.run)
+    return ended
 
 
 def resume(path: Path, console: Console) -> Ended:
-    """Goes on with an interrupted run, with the settings it began with.
+    """Goes on with an interrupted run, with the spec it began with.
 
     Raises:
         BenchError: the folder holds no run, or its data or weights have changed since.
     """
-    folder = RunFolder.open(path.resolve())
-    info = folder.read_run_info()
-    spec = RunSpec.from_dict(info["settings"])
-    image_set = find_images(Path(info["dataset"]["root"]))
-    if image_set.fingerprint != info["dataset"]["fingerprint"]:
-        raise BenchError(
-            f"the images under {image_set.root} have changed since this run began", "Start a new run."
-        )
-    images = [Image(name, image_set.root / name, label) for name, label in folder.read_images()]
-    return _carry_out(folder, spec, images, console, link_latest=False)
+    return _carry_out(Session.resume(path, console))
 
 
-def _carry_out(
-    folder: RunFolder,
-    spec: RunSpec,
-    images: list[Image],
-    console: Console,
-    link_latest: bool,
-) -> Ended:
-    info = folder.read_run_info()
-    root = str(info["dataset"]["root"])
+def _carry_out(session: Session) -> Ended:
+    folder, spec, console = session.folder, session.spec, session.console
     files: ModelFiles | None = None
     missing = ""
-    required = requirements(spec.cases(), root, images, spec.calibration, console)
     try:
-        files = _prepare(spec, root, images, folder, console, required)
+        files = session.prepare()
     except Unavailable as reason:
         missing = str(reason)
-    before = info.get("model_files")
+    before = folder.read_run_info().get("model_files")
     if before and files and changed(before, files):
         raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
     weights, fixed_batch = (files.weights, files.fixed_batch) if files else (spec.weights, None)
     cases = spec.cases(weights, fixed_batch)
     for note in spec.notes():
         console.print(note, markup=False, highlight=False, soft_wrap=True)
-    info |= {"model_files": files.to_dict() if files else {}, "plan": spec.plan(cases, weights, fixed_batch)}
-    folder.write_run_info(info)
+    plan = spec.plan(cases, weights, fixed_batch)
+    session.write(model_files=files.to_dict() if files else {}, plan=plan)
     pixels: dict[str, Any] = {}
     if files:
-        pixels = pixel_gate.gate(folder, cases, images, root, files.preprocess, spec.seed, console)
-        info |= {"preprocessing": pixels}
-        if any(case.scenario == "accuracy" for case in cases):
-            info |= {"reference": of_reference(images, files.preprocess)}
-        folder.write_run_info(info)
-    prepared = files or ModelFiles(spec.network.name, weights, "", "", "")  # nothing is run on that
-    context = Context(run=str(folder.path), data=root, files=prepared, stop=spec.stop)
+        images, preprocess = session.images, files.preprocess
+        pixels = pixel_gate.gate(folder, cases, images, str(session.root), preprocess, spec.seed, console)
+        scores = any(case.scenario == "accuracy" for case in cases)
+        reference = {"reference": of_reference(images, preprocess)} if scores else {}
+        session.write(preprocessing=pixels, **reference)
+    return _rows(session, cases, files, pixels, missing)
+
+
+def _rows(
+    session: Session, cases: Sequence[Case], files: ModelFiles | None, pixels: dict[str, Any], missing: str
+) -> Ended:
+    """Runs the Cases; where the model is missing, says so in every row."""
+    folder, spec = session.folder, session.spec
+    context = session.context(files or ModelFiles(spec.network.name, spec.weights, "", "", ""))
+    interrupted = False
     with (
-        make_listener(console, len(cases)) as listener,
+        make_listener(session.console, len(cases)) as listener,
         Monitor(lambda: runner.pids(), gpu=open_gpu(spec.devices)) as monitor,
     ):
         runner = Runner(
@@ -184,7 +316,6 @@ def _carry_out(
             monitor=monitor,
             objections=pixel_gate.objections(cases, pixels),
         )
-        interrupted = False
         try:
             if missing:
                 runner.give_up(cases, missing)
@@ -192,98 +323,31 @@ def _carry_out(
                 runner.execute(cases)
         except KeyboardInterrupt:
             interrupted = True
-    info["warnings"] = [*info.get("warnings", ()), *summary(runner.rounds)]
     folder.merge_parts()
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
-    finished_at = None if interrupted else utc_now()
-    folder.write_run_info({**info, "finished_at": finished_at, "exit_code": ended.exit_code()})
-    if link_latest:
-        set_latest(RESULTS, folder.path)
+    session.write(
+        warnings=[*folder.read_run_info().get("warnings", ()), *summary(runner.rounds)],
+        finished_at=None if interrupted else utc_now(),
+        exit_code=ended.exit_code(),
+    )
     return ended
-
-
-def _prepare(
-    spec: RunSpec,
-    root: str,
-    images: Sequence[Image],
-    folder: RunFolder,
-    console: Console,
-    required: Requirements | None = None,
-) -> ModelFiles:
-    """The model's files, as of ``prepare_files``; its log goes to the run's folder."""
-    with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
-        return prepare_files(
-            prepare_request(spec.source, spec.checkpoint, root, images),
-            log=folder.log_path("prepare"),
-            threads=host.allowed_cores(),
-            timeout_seconds=spec.timeout_seconds,
-            required=required,
-        )
-
-
-def noise_info(known: noise.Known) -> dict[str, Any]:
-    """What a run keeps of the machine's A/A run: ``resolution``, a share, where one is known, and a ``note``."""
-    if known.result is None:
-        return {"note": known.note}
-    resolution = known.result.resolution.interleaved
-    return {"resolution": resolution, "measured_at": known.result.measured_at, "note": known.note}
 
 
 def foretell(spec: RunSpec, console: Console) -> None:
     """Prints what a run would do and about how long it would take; measures nothing.
 
     Raises:
-        BenchError: the settings or the data are at fault.
+        BenchError: the options or the data are at fault.
     """
     from bench.run import estimate
 
     n_images = spec.n_images or DEMO_IMAGES
     if spec.data is not None:
         n_images = len(choose_images(spec.data, spec.n_images, console)[1])
-    cases = spec.cases()
     fingerprint = host.fingerprint(host.describe_host())
     measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
-    found = estimate.estimate(cases, n_images, spec.budget_seconds, measured)
-    for line in (*spec.notes(), *estimate.text(found).splitlines()):
+    expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured)
+    for line in (*spec.notes(), *estimate.text(expected).splitlines()):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def measure_noise(spec: RunSpec, out: Path | None, console: Console) -> Path:
-    """The A/A run: the first Case of the settings against itself, in turns and one after the other.
-
-    What it finds is printed, and stored under this host's fingerprint for later runs to use.
-
-    Raises:
-        BenchError: the settings are at fault, or the Case cannot be measured.
-    """
-    from bench.studies import noise_run
-
-    image_set, images = choose_images(spec.data, spec.n_images, console)
-    path = out or new_run_path(RESULTS, f"noise-{spec.network.name}")
-    folder = begin(spec, image_set, images, path)
-    info = folder.read_run_info()
-    files = _prepare(spec, info["dataset"]["root"], images, folder, console)
-    base = next(case for case in spec.cases(files.weights) if case.scenario == "latency")
-    cases = noise.noise_cases(base)
-    folder.write_run_info(
-        {**info, "model_files": files.to_dict(), "plan": {"cases": [case.to_dict() for case in cases]}}
-    )
-    context = Context(run=str(folder.path), data=info["dataset"]["root"], files=files)
-    with working(console, f"{base.label} against itself, for about {spec.budget_seconds:g} s"):
-        result = noise_run.measure(
-            folder,
-            context,
-            cases,
-            info["host"],
-            info["host"]["fingerprint"],
-            budget_seconds=spec.budget_seconds,
-            timeout_seconds=spec.timeout_seconds,
-            seed=spec.seed,
-        )
-    folder.merge_parts()
-    stored = noise.save(result)
-    console.print(noise.text(result), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"stored: {stored}", markup=False, highlight=False, soft_wrap=True)
-    return folder.path

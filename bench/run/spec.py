@@ -420,12 +420,12 @@ class RunSpec(Matrix):
         for name, values in self.lists.items():
             if len(values) > 1:
                 what = f"--{AXES[name].case} names {len(values)} values: {', '.join(map(str, values))}"
-                raise BenchError(what, "Give one; `scarlet-bench run` compares several.")
+                raise BenchError(what, "Measure one after another; `scarlet-bench run` compares several.")
         cases = self.cases()
         if len(cases) > 1:
             raise BenchError(
                 f"an option of {cases[0].backend} has several values",
-                "Give one; `scarlet-bench run` compares several.",
+                "Measure one after another; `scarlet-bench run` compares several.",
             )
         return cases[0]
 

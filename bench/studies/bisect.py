@@ -15,7 +15,7 @@ from rich.console import Console
 
 import pipelines
 from bench import host
-from bench.run.images import DEMO_DATA, DEMO_IMAGES, make_demo_set
+from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
@@ -24,7 +24,7 @@ from export.compare.weights import WeightDifference, compare_graphs, compare_wit
 from export.network import export_model
 from export.store import Store
 from pipelines.base import Preprocess
-from pipelines.imagenet.find import Image, find_images, subset
+from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
 from scarlet.onnx_file import inspect
@@ -87,7 +87,7 @@ def sides(
             f"{n_images} images do not make batches of {fixed_batch}, which a graph wants",
             f"Give --images {-(-n_images // fixed_batch) * fixed_batch}.",
         )
-    batches = _pixels(spec, _find(data, n_images, console), fixed_batch or n_images)
+    batches = _pixels(spec, choose_images(data, n_images, console)[1], fixed_batch or n_images)
     if sum(map(len, batches)) < n_images:
         raise BenchError(f"only {sum(map(len, batches))} images can be read", "Give fewer --images.")
     if against is not None and onnx is not None:
@@ -146,14 +146,6 @@ def _check_files(files: Sequence[Path], spec: ModelSpec) -> int | None:
     return batches.pop() if batches else None
 
 
-def _find(data: str | None, n_images: int, console: Console) -> Sequence[Image]:
-    """Images of the user's folder or of the demo set, evenly over the classes."""
-    if data is not None:
-        return subset(find_images(Path(data).expanduser()).images, n_images)
-    count = max(n_images, DEMO_IMAGES)
-    return subset(find_images(make_demo_set(DEMO_DATA / str(count), count, console)).images, n_images)
-
-
 def _pixels(spec: ModelSpec, images: Sequence[Image], batch: int) -> list[NDArray[np.float32]]:
     """The images as the reference pipeline makes them."""
     preprocess = Preprocess(spec.resize, spec.crop, spec.interpolation, spec.mean, spec.std)
@@ -168,7 +160,7 @@ def _built(spec: ModelSpec, checkpoint: str | None, data: str | None, console: C
     torch.set_num_threads(host.allowed_cores())
     calibration = None
     if RunSpec(model=spec.name, checkpoint=checkpoint).weights == "random":
-        calibration = _pixels(spec, _find(data, CHECK_IMAGES, console), _CALIBRATION_BATCH)
+        calibration = _pixels(spec, choose_images(data, CHECK_IMAGES, console)[1], _CALIBRATION_BATCH)
     return zoo.build(spec, checkpoint, calibration_batches=calibration)
 
 

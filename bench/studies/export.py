@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import pipelines
-from bench import host
-from bench.backends.base import ModelFiles, Unavailable
+from bench.backends.base import ModelFiles
 from bench.backends.graphs import Wanted
 from bench.record.case import checked_names
 from bench.run.calibration_images import choose_calibration
-from bench.run.images import choose_images, working
-from bench.run.model_files import CHECK_IMAGES, Requirements, prepare_files, prepare_request
+from bench.run.model_files import CHECK_IMAGES, Requirements
+from bench.run.session import Session
+from bench.run.spec import RunSpec
 from export.precision.recipe import DIALECTS, PRECISIONS, Recipe, default_recipe, read_recipe
-from scarlet import zoo
 from scarlet.errors import BenchError
-
-TIMEOUT_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -32,14 +27,10 @@ class Lower:
     Attributes:
         recipe: what to make.
         file: the user's recipe file, or None for the default recipe.
-        calibration: the user's folder of calibration images, or None.
-        pipeline: what makes their pixels.
     """
 
     recipe: Recipe
     file: Path | None = None
-    calibration: str | None = None
-    pipeline: str = "reference"
 
     @property
     def wanted(self) -> Wanted:
@@ -70,9 +61,7 @@ class Written:
     typed: dict[str, Any] = field(default_factory=dict)
 
 
-def lower(
-    precision: str, dialect: str | None, recipe: Path | None, calibration: str | None, pipeline: str
-) -> Lower | None:
+def lower(precision: str, dialect: str | None, recipe: Path | None) -> Lower | None:
     """What the options of `export` ask for besides FP32; None for FP32.
 
     Raises:
@@ -90,7 +79,7 @@ def lower(
                     f"--{name} {asked} was given with the recipe {recipe}, which is of {name} {of or 'none'}",
                     f"Leave --{name} out.",
                 )
-        return Lower(found, recipe, calibration, pipeline or pipelines.default_name(()))
+        return Lower(found, recipe)
     if dialect is not None and precision != "int8":
         raise BenchError(
             f"--dialect {dialect} was given with --precision {precision}", "Add --precision int8."
@@ -99,25 +88,15 @@ def lower(
         return None
     if precision == "int8":
         (dialect,) = checked_names("dialect", [dialect or DIALECTS[0]], DIALECTS)
-    return Lower(
-        default_recipe(precision, dialect or ""), None, calibration, pipeline or pipelines.default_name(())
-    )
+    return Lower(default_recipe(precision, dialect or ""))
 
 
-def export(
-    model: str,
-    checkpoint: str | None,
-    data: str | None,
-    out: Path | None,
-    console: Console,
-    in_lower: Lower | None = None,
-) -> Written:
+def export(spec: RunSpec, out: Path | None, console: Console, in_lower: Lower | None = None) -> Written:
     """Exports a model to ``out`` (default: its name, with the precision below FP32, in the current folder).
 
     Args:
-        model: its name; an ONNX file only for lower precision.
-        checkpoint: a file, ``demo``, ``random`` or None for the default.
-        data: folder of images to check the graph on, or None for the demo set.
+        spec: of it the model (an ONNX file only for lower precision), its checkpoint, the images to check the graph
+            on, and for INT8 the calibration images and what reads them.
         out: where to write.
         console: for notes.
         in_lower: of ``lower``.
@@ -125,29 +104,15 @@ def export(
     Raises:
         BenchError: the model, its checkpoint, the images, the recipe or ``out`` is at fault.
     """
-    spec = zoo.resolve(model)
-    if spec.kind == "onnx" and in_lower is None:
+    name = spec.network.name
+    if spec.network.kind == "onnx" and in_lower is None:
         raise BenchError(
-            f"{spec.name} is an ONNX graph already",
+            f"{name} is an ONNX graph already",
             "Run it: scarlet-bench run --model onnx:<file>; or add --precision for a lower one.",
         )
-    target = (out or _default_out(spec.name, in_lower)).resolve()
-    image_set, images = choose_images(data, CHECK_IMAGES, console)
-    root = image_set.root.resolve()
-    required = _required(in_lower, root, console)
-    with tempfile.TemporaryDirectory() as logs, working(console, f"exporting {spec.name}"):
-        try:
-            files = prepare_files(
-                prepare_request(model, checkpoint, str(root), images),
-                log=Path(logs) / "prepare.log",
-                threads=host.allowed_cores(),
-                timeout_seconds=TIMEOUT_SECONDS,
-                required=required,
-            )
-        except Unavailable as missing:
-            raise BenchError(
-                f"{spec.name} cannot be exported here: {missing}", "Install what is missing."
-            ) from None
+    target = (out or _default_out(name, in_lower)).resolve()
+    with Session.scratch(spec.but(images=CHECK_IMAGES), console) as session:
+        files = session.require(_required(in_lower, session))
     typed = dict(files.typed.get(in_lower.suffix, {})) if in_lower else {}
     if in_lower and "path" not in typed:
         raise BenchError(
@@ -161,14 +126,14 @@ def export(
     return Written(target, files, typed)
 
 
-def _required(in_lower: Lower | None, root: Path, console: Console) -> Requirements | None:
+def _required(in_lower: Lower | None, session: Session) -> Requirements:
     if in_lower is None:
-        return None
+        return Requirements()
     chosen = None
     if in_lower.recipe.precision == "int8":
         # Nothing is scored here: any image of the user's set may serve.
-        chosen = choose_calibration(root, (), in_lower.calibration, console)
-    return Requirements((in_lower.wanted,), chosen, in_lower.pipeline)
+        chosen = choose_calibration(session.root, (), session.spec.calibration, session.console)
+    return Requirements((in_lower.wanted,), chosen, session.spec.lists["pipeline"][0])
 
 
 def _default_out(name: str, in_lower: Lower | None) -> Path:

@@ -7,18 +7,19 @@ verdicts of later runs on that host call no smaller difference material.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime, timedelta, timezone
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from bench.record.case import Case
-from bench.record.files import one_line, plain, warn_damaged, write_text
-from export.store import default_root
+from bench.record.machine import NoiseResult, Resolution, save_noise
+from bench.run.images import working
+from bench.run.session import Session
+from bench.run.spec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,84 +30,39 @@ OPTION = "aa"
 # measures one copy after the other.
 REPETITION, SEQUENTIAL = 1_000_000, 500_000
 
-# A month: after it the machine has been updated, moved or filled with other work.
-MAX_AGE = timedelta(days=30)
 
+def run(spec: RunSpec, out: Path | None, console: Console) -> Path:
+    """The A/A run: the first latency Case of the spec against itself, in turns and one after the other.
 
-@dataclass(frozen=True)
-class Resolution:
-    """What an A/A run's samples say. All figures are shares: 0.01 is 1 %.
+    What it finds is printed, and stored under this host's fingerprint for later runs to use.
 
-    Attributes:
-        interleaved: the smallest m such that the 95 % sign-test interval of the log ratio of the two copies, paired by
-            round over all rounds, lies within -log(1 + m)..log(1 + m). Verdicts of later runs use it.
-        interleaved_short, sequential: the bound that the difference of the two copies stays under 95 % of the time in
-            a comparison as short as one repetition: in turns, and one after the other. Both are exp(t * sqrt(mean of
-            squared log ratios)) - 1 over the repetitions, with t the 97.5 % quantile of Student's distribution with
-            as many degrees of freedom (the true log ratio is 0, so none is lost to a mean). In turns a repetition's
-            log ratio is the median over its rounds; one after the other it is of the medians of the copies' blocks.
-        interleaved_difference, sequential_difference: largest difference of the two copies in a repetition.
-        repetitions: how many there were.
-        rounds: interleaved rounds of all of them; the sequential blocks held as many slices.
+    Raises:
+        BenchError: the options are at fault, or the Case cannot be measured.
     """
+    from bench.studies import noise_run
 
-    interleaved: float
-    interleaved_short: float
-    interleaved_difference: float
-    sequential: float
-    sequential_difference: float
-    repetitions: int
-    rounds: int
-
-
-@dataclass(frozen=True)
-class NoiseResult:
-    """A stored A/A run.
-
-    Attributes:
-        resolution: what it found.
-        host_fingerprint: of the machine.
-        measured_at: ISO 8601, UTC.
-        load_1m: of the machine before it began, where known.
-        model, backend, device, precision, batch, threads: of the Case.
-    """
-
-    resolution: Resolution
-    host_fingerprint: str
-    measured_at: str
-    load_1m: float | None
-    model: str
-    backend: str
-    device: str
-    precision: str
-    batch: int
-    threads: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dict(plain(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> NoiseResult:
-        """Reads what ``to_dict`` wrote; keys of later versions are ignored.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such thing.
-        """
-        known = {item.name: data[item.name] for item in fields(cls)}
-        known["resolution"] = Resolution(
-            **{item.name: data["resolution"][item.name] for item in fields(Resolution)}
-        )
-        datetime.fromisoformat(data["measured_at"])
-        float(known["resolution"].interleaved)
-        return cls(**known)
-
-
-class Known(NamedTuple):
-    """What is known of a host's noise: a result or None, and a sentence about it."""
-
-    result: NoiseResult | None
-    note: str
+    with Session.open(spec, out, console, "noise") as session:
+        files = session.require()
+        base = next(case for case in session.spec.cases(files.weights) if case.scenario == "latency")
+        cases = noise_cases(base)
+        session.write_plan(files, cases)
+        host = session.folder.read_run_info()["host"]
+        with working(console, f"{base.label} against itself, for about {spec.budget_seconds:g} s"):
+            result = noise_run.measure(
+                session.folder,
+                session.context(files),
+                cases,
+                host,
+                host["fingerprint"],
+                budget_seconds=spec.budget_seconds,
+                timeout_seconds=spec.timeout_seconds,
+                seed=spec.seed,
+            )
+    session.folder.merge_parts()
+    stored = save_noise(result)
+    for line in (text(result), f"stored: {stored}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return session.folder.path
 
 
 def noise_cases(base: Case) -> tuple[Case, Case]:
@@ -191,62 +147,3 @@ def text(result: NoiseResult) -> str:
         f"  {found.interleaved_short:.2%} in turns (the largest seen: {found.interleaved_difference:.2%})\n"
         f"  {found.sequential:.2%} one after the other (the largest seen: {found.sequential_difference:.2%})"
     )
-
-
-# --- the store --------------------------------------------------------------------------------------------------------
-
-
-def default_folder() -> Path:
-    """Where results are kept: ``noise`` in the store of artefacts."""
-    return default_root() / "noise"
-
-
-def save(result: NoiseResult, folder: Path | None = None) -> Path:
-    """Stores a result under its host's fingerprint, beside earlier ones.
-
-    Args:
-        result: what ``noise_run.measure`` gave.
-        folder: ``default_folder()`` where None.
-
-    Raises:
-        BenchError: the folder cannot be written.
-    """
-    stamp = "".join(sign for sign in result.measured_at if sign.isalnum())
-    path = (folder or default_folder()) / result.host_fingerprint / f"{stamp}-{os.getpid()}.json"
-    write_text(path, json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
-    return path
-
-
-def lookup(host_fingerprint: str, folder: Path | None = None, now: datetime | None = None) -> Known:
-    """The newest result of a host that is no older than ``MAX_AGE``, and a sentence on what was found.
-
-    Args:
-        host_fingerprint: of the host.
-        folder: ``default_folder()`` where None.
-        now: the time, with its zone; the current one where None.
-    """
-    stored = sorted(_stored((folder or default_folder()) / host_fingerprint), key=lambda item: item[0])
-    advice = "scarlet-bench noise tells what difference it can resolve"
-    if not stored:
-        return Known(None, f"no A/A run of this host is stored: {advice}")
-    measured_at, newest = stored[-1]
-    age = (now or datetime.now(timezone.utc)) - measured_at
-    if age > MAX_AGE:
-        return Known(
-            None, f"the newest A/A run of this host is {age.days} days old and not used: {advice} today"
-        )
-    found = f"{newest.resolution.interleaved:.2%} by the A/A run of {newest.measured_at}"
-    return Known(
-        newest, f"smallest difference that this host resolves: {found} ({newest.model}, {newest.backend})"
-    )
-
-
-def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            result = NoiseResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            warn_damaged(f"{path} left out: {one_line(error)}")
-            continue
-        measured_at = datetime.fromisoformat(result.measured_at)
-        yield measured_at if measured_at.tzinfo else measured_at.replace(tzinfo=timezone.utc), result

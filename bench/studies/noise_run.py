@@ -7,9 +7,10 @@ from typing import Any
 
 from bench.analysis.time.verdict import RatioStop
 from bench.record.case import Case, Status
+from bench.record.machine import NoiseResult
 from bench.record.run_folder import CaseResult, RunFolder, utc_now
 from bench.run import schedule
-from bench.studies.noise import REPETITION, SEQUENTIAL, NoiseResult, resolution_of
+from bench.studies.noise import REPETITION, SEQUENTIAL, resolution_of
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context

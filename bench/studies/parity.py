@@ -1,14 +1,63 @@
-"""A pipeline's stages against the reference's, as a table."""
+"""`parity`: pipelines against the reference, by their pixels and by a model's predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.console import Console
+
+from bench import host
+from bench.backends.base import ModelFiles
 from bench.report.tables import Table
 from bench.report.text import number, whole
+from bench.run import pixel_gate
+from bench.run.images import working
+from bench.run.model_files import Requirements
+from bench.run.session import Session
+from bench.run.spec import RunSpec
+from bench.worker.pixel_parity import Request
+from scarlet.errors import BenchError
 
 _HEADER = ("Stage", "Max levels", "Mean levels", "Pixels %", "Flips", "Verdict")
+
+
+def compare(spec: RunSpec, console: Console) -> dict[str, Any]:
+    """Compares pipelines with the reference by their pixels and by a model's predictions.
+
+    Args:
+        spec: of it the pipelines, the images, and the model: its preprocessing is used, its predictions are counted.
+        console: where to say what is done.
+
+    Returns:
+        plain JSON types: ``data``, ``model``, ``weights``, and ``pipelines``: by name what ``ask`` gave.
+
+    Raises:
+        BenchError: the data or the checkpoint is at fault, or a pipeline cannot be checked.
+    """
+    with Session.scratch(spec, console) as session:
+        files = session.require(Requirements())
+        found = {name: _compared(session, name, files) for name in spec.lists["pipeline"]}
+    return {
+        "data": str(session.root),
+        "is_demo": session.image_set.is_demo,
+        "model": spec.network.name,
+        "weights": files.weights,
+        "pipelines": found,
+    }
+
+
+def _compared(session: Session, name: str, files: ModelFiles) -> dict[str, Any]:
+    images = [(image.image_id, image.label) for image in session.images]
+    request = Request(name, str(session.root), images, files.preprocess, host.allowed_cores(), files)
+    what = f"comparing the pipeline {name} with the reference, on {len(images)} images"
+    with working(session.console, what):
+        log = session.folder.log_path(f"parity-{name}")
+        answer = pixel_gate.ask(request, log, session.spec.timeout_seconds)
+    if "report" not in answer:
+        what = f"the pipeline {name} could not be compared with the reference: {answer['reason']}"
+        raise BenchError(what, "Mend that, or name another --pipeline.")
+    return answer
 
 
 def stage_table(pipeline: str, found: Mapping[str, Any]) -> Table:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
+import planted_pipelines
 import pytest
 from bench_fakes import Recorder, make_graph, run_on, tiny_files
+from folders import FAKES
 
+import pipelines
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Runner
@@ -51,3 +55,19 @@ def run_cases(
         return folder, recorder
 
     return run
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Registers the planted pipelines here and in every process that is started from here."""
+    monkeypatch.setattr(pipelines, "REGISTRY", dict(pipelines.REGISTRY))
+    monkeypatch.setattr(pipelines, "STAGES", dict(pipelines.STAGES))
+    planted_pipelines.register()
+    folder = tmp_path / "site"
+    folder.mkdir()
+    # Python imports it at its start.
+    (folder / "sitecustomize.py").write_text("import planted_pipelines\nplanted_pipelines.register()\n")
+    paths = [str(folder), str(FAKES), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("PLANTED_MAIN", str(os.getpid()))

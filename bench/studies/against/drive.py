@@ -15,12 +15,12 @@ from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.host.disturbance import Monitor, RoundState, open_gpu, summary
 from bench.record.case import Case, Status
-from bench.record.run_folder import RunFolder, new_run_path, utc_now
-from bench.run import schedule, session
-from bench.run.images import choose_images, working
-from bench.run.model_files import PreparationFailed, prepare_request
+from bench.record.run_folder import RunFolder, utc_now
+from bench.run import schedule
+from bench.run.images import working
 from bench.run.progress import make_listener
 from bench.run.runner import Listener, Runner
+from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.against import revision_worker
 from bench.studies.against import verdict as against
@@ -100,58 +100,34 @@ def run(
         raise BenchError(
             f"--blocks {blocks} is not an even number", f"Give for example --blocks {against.BLOCKS}."
         )
-    spec = spec.but(scenarios="latency").absolute()
     this = this_revision(home or channel.own_home())
-    with worktree(this.home, ref) as other:
-        image_set, images = choose_images(spec.data, spec.n_images, console)
-        spec = spec.but(data=str(image_set.root.resolve()))
-        path = out or new_run_path(session.RESULTS, f"against-{spec.network.name}")
-        folder = session.begin(spec, image_set, images, path)
-        request = prepare_request(spec.source, spec.checkpoint, str(spec.data), images)
-        try:
-            sides = {}
-            for each in (this, other):
-                with working(console, f"preparing the model with the code of {each.label}"):
-                    log = folder.log_path("prepare-this" if each is this else "prepare-other")
-                    sides[each] = prepare(each, request, log, spec.timeout_seconds)
-            return _carry_out(folder, spec, sides[this], sides[other], console, tolerance, blocks)
-        except PreparationFailed:
-            raise  # its log is in the folder
-        except BenchError:
-            if not folder.case_results():
-                shutil.rmtree(folder.path)
-            raise
+    spec = spec.but(scenarios="latency")
+    with worktree(this.home, ref) as other, Session.open(spec, out, console, "against") as session:
+        sides: dict[Revision, Side] = {}
+        for each in (this, other):
+            with working(console, f"preparing the model with the code of {each.label}"):
+                log = session.folder.log_path("prepare-this" if each is this else "prepare-other")
+                sides[each] = prepare(each, session.request, log, spec.timeout_seconds)
+        return _carry_out(session, sides[this], sides[other], tolerance, blocks)
 
 
-def _carry_out(
-    folder: RunFolder,
-    spec: RunSpec,
-    this: Side,
-    other: Side,
-    console: Console,
-    tolerance: float | None,
-    n_blocks: int,
-) -> Ended:
+def _carry_out(session: Session, this: Side, other: Side, tolerance: float | None, n_blocks: int) -> Ended:
+    folder, spec = session.folder, session.spec
     info = folder.read_run_info()
     allowed = verdict.materiality(info) if tolerance is None else tolerance
     bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
     names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
     order = plan_blocks(bases, list(names), n_blocks, spec.seed)
+    files = ModelFiles.from_dict(this.files)
     cases = [case for block in order for pair in block for case in pair]
-    info |= {
-        "model_files": dict(this.files),
-        "plan": {"cases": [case.to_dict() for case in cases]},
-        "against": {
-            "revisions": {name: _described(side) for name, side in names.items()},
-            "notes": notes_on(this, other),
-            "tolerance": allowed,
-            "blocks": n_blocks,
-        },
+    described = {
+        "revisions": {name: _described(side) for name, side in names.items()},
+        "notes": notes_on(this, other),
+        "tolerance": allowed,
+        "blocks": n_blocks,
     }
-    folder.write_run_info(info)
-    context = Context(
-        run=str(folder.path), data=str(info["dataset"]["root"]), files=ModelFiles.from_dict(this.files)
-    )
+    session.write_plan(files, cases)
+    session.write(against=described)
 
     def make_worker(case: Case) -> WorkerHandle:
         side = names[case.option(against.REVISION)]
@@ -159,8 +135,8 @@ def _carry_out(
             side.revision, folder.log_path(case.case_id), case.threads * case.instances, side
         )
 
-    with make_listener(console, len(cases)) as listener:
-        measured = measure(folder, context, listener, order, spec, make_worker)
+    with make_listener(session.console, len(cases)) as listener:
+        measured = measure(folder, session.context(files), listener, order, spec, make_worker)
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
     found = against.compare(
@@ -169,11 +145,16 @@ def _carry_out(
     )
     revisions = (this.revision.label, other.revision.label)
     ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), measured.interrupted)
-    info["warnings"] = [*info.get("warnings", ()), *summary(measured.rounds)]
-    info["against"] |= {"outcome": ended.outcome.value, "cases": [each.to_dict() for each in found]}
-    stopped = measured.interrupted
-    finished = {"finished_at": None if stopped else utc_now(), "exit_code": 130 if stopped else 0}
-    folder.write_run_info({**info, **finished})
+    session.write(
+        warnings=[*info.get("warnings", ()), *summary(measured.rounds)],
+        against={
+            **described,
+            "outcome": ended.outcome.value,
+            "cases": [each.to_dict() for each in found],
+        },
+        finished_at=None if ended.interrupted else utc_now(),
+        exit_code=130 if ended.interrupted else 0,
+    )
     return ended
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,18 @@ from rich.console import Console
 
 from bench import host
 from bench.backends import REGISTRY, facts, runs_module
-from bench.backends.base import ModelFiles, Unavailable
+from bench.backends.base import ModelFiles
 from bench.backends.profiler import CALLS_PER_TURN, Recording
 from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
 from bench.record.machine import lookup_peaks
-from bench.run.images import choose_images, working
-from bench.run.model_files import CHECK_IMAGES, prepare_files, prepare_request, requirements
+from bench.run.images import working
+from bench.run.model_files import CHECK_IMAGES
+from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.profile.document import BY, Ridge, Row, Totals, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
 from bench.worker import channel
-from pipelines.imagenet.find import Image
 from scarlet.errors import BenchError
 
 # Each call leaves as many samples as the network has nodes, all of which are held in memory.
@@ -85,42 +83,19 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
             "Write for example --repeats 50.",
         )
     checked_names("backend to profile", spec.backends, [name for name in REGISTRY if facts(name).profiler])
-    case = spec.only_case()
-    image_set, images = choose_images(spec.data, CHECK_IMAGES, console)
-    root = image_set.root.resolve()
-    required = requirements((case,), str(root), images, spec.calibration, console)
-    with tempfile.TemporaryDirectory() as logs:
-        log = Path(logs) / "profile.log"
-        with working(console, f"preparing {case.model}"):
-            try:
-                files = prepare_files(
-                    prepare_request(spec.model, spec.checkpoint, str(root), images),
-                    log,
-                    host.allowed_cores(),
-                    spec.timeout_seconds,
-                    required,
-                )
-            except Unavailable as missing:
-                raise BenchError(
-                    f"{case.model} cannot be run here: {missing}", "Install what is missing."
-                ) from None
+    spec.only_case()  # several values are told before anything slow begins
+    with Session.scratch(spec.but(images=CHECK_IMAGES), console) as session:
+        files = session.require()
+        case = session.spec.only_case()
         with working(console, f"profiling {case.backend}"):
-            recording = record(case, files, root, images, repeats, log, spec.timeout_seconds)
+            recording = record(session, case, files, repeats)
     joined = join_recording(case, files, recording)
     ridge = known_ridge(case)
     rows = tuple(rows_of(joined, case.batch, ridge, by))
     return Profile(case, rows, totals_of(recording, rows), ridge, recording, by)
 
 
-def record(
-    case: Case,
-    files: ModelFiles,
-    root: Path,
-    images: Sequence[Image],
-    repeats: int,
-    log: Path,
-    timeout_seconds: float,
-) -> Recording:
+def record(session: Session, case: Case, files: ModelFiles, repeats: int) -> Recording:
     """Has a worker of its own measure, while this process waits.
 
     Raises:
@@ -131,12 +106,14 @@ def record(
     message = {
         "case": case.to_dict(),
         "files": files.to_dict(),
-        "data": str(root),
-        "images": [(image.image_id, image.label) for image in images],
+        "data": str(session.root),
+        "images": [(image.image_id, image.label) for image in session.images],
         "repeats": repeats,
     }
     try:
-        answer = channel.ask_once(message, log, case.threads, timeout_seconds, PROGRAM)
+        answer = channel.ask_once(
+            message, session.folder.log_path("profile"), case.threads, session.spec.timeout_seconds, PROGRAM
+        )
     except channel.WorkerFailed as failure:
         do = (
             failure.do

@@ -12,14 +12,13 @@ from rich.console import Console
 from bench import host
 from bench.analysis.accuracy import predictions
 from bench.analysis.time import verdict
-from bench.backends.base import ModelFiles, Unavailable
+from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.record.files import plain, write_text
-from bench.record.run_folder import RunFolder, new_run_path
 from bench.run.images import working
-from bench.run.model_files import prepare_files, prepare_request
+from bench.run.model_files import Requirements
 from bench.run.progress import make_listener
-from bench.run.session import RESULTS, begin
+from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import default_of, settings_to_try
@@ -50,17 +49,15 @@ def search(asked: Asked, console: Console) -> Outcome:
     """
     say = _printer(console)
     settings_to_try(asked.backend)  # a wrong name is told before anything slow begins
-    spec = _spec(asked)
-    asked = replace(asked, pipeline=spec.lists["pipeline"][0])
-    sets = choose_sets(asked.data, asked.calibration, asked.images, asked.confirm, console)
-    data = str(sets.image_set.root.resolve())
-    path = new_run_path(RESULTS, f"quantize-{spec.network.name}")
-    folder = begin(spec.but(data=data, pipeline=asked.pipeline), sets.image_set, sets.confirm.images, path)
-    say(
-        f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
-        f"confirm on, {len(sets.calibration.images)} to calibrate on ({sets.calibration.source}); log: {folder.path}"
-    )
-    return _Doctor(asked, folder, sets, console, say).run()
+    with Session.open(_spec(asked), None, console, "quantize") as session:
+        asked = replace(asked, pipeline=session.spec.pipeline[0])
+        sets = choose_sets(session.image_set, session.images, session.spec.calibration, asked.images, console)
+        say(
+            f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
+            f"confirm on, {len(sets.calibration.images)} to calibrate on ({sets.calibration.source}); log: "
+            f"{session.folder.path}"
+        )
+        return _Doctor(asked, session, sets, say).run()
 
 
 def _spec(asked: Asked) -> RunSpec:
@@ -69,6 +66,7 @@ def _spec(asked: Asked) -> RunSpec:
         checkpoint=asked.checkpoint,
         data=asked.data,
         pipeline=asked.pipeline,
+        images=asked.confirm,
         backends=asked.backend,
         precisions="fp32,int8",
         batches=asked.batch,
@@ -89,10 +87,9 @@ def _spec(asked: Asked) -> RunSpec:
 class _Doctor:
     """One search at work; its state outlives a Ctrl-C."""
 
-    def __init__(
-        self, asked: Asked, folder: RunFolder, sets: Sets, console: Console, say: Callable[[str], None]
-    ) -> None:
-        self._asked, self._folder, self._sets, self._console, self._say = asked, folder, sets, console, say
+    def __init__(self, asked: Asked, session: Session, sets: Sets, say: Callable[[str], None]) -> None:
+        self._asked, self._session, self._sets, self._say = asked, session, sets, say
+        self._folder, self._console = session.folder, session.console
         self._threads = asked.threads or host.allowed_cores()
         self._found = Found()
         self._rows: list[Row] = []
@@ -142,20 +139,8 @@ class _Doctor:
         Raises:
             BenchError: the model is at fault, or its weights have no accuracy to keep.
         """
-        asked, root = self._asked, str(self._sets.confirm.root)
-        try:
-            with working(self._console, "preparing the model"):
-                files = prepare_files(
-                    prepare_request(asked.model, asked.checkpoint, root, self._sets.confirm.images),
-                    self._folder.log_path("prepare"),
-                    host.allowed_cores(),
-                    asked.timeout_seconds,
-                )
-        except Unavailable as missing:
-            raise BenchError(
-                f"{asked.model} cannot be loaded here: {missing}", "Install what is missing."
-            ) from None
-        case = Case(files.model, files.weights, asked.backend)
+        files = self._session.require(Requirements())
+        case = Case(files.model, files.weights, self._asked.backend)
         if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
             raise BenchError(
                 f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint."

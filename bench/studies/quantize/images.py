@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.run.calibration_images import IMAGES, choose_calibration, without_copies
-from bench.run.images import DEMO_DATA, choose_images, working
+from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
-from pipelines.imagenet.find import ImageSet, find_images, subset
+from pipelines.imagenet.find import Image, ImageSet, find_images, subset
 from scarlet.errors import BenchError
 
 # Another than that of the images to score and of those to calibrate on.
@@ -38,23 +39,22 @@ class Sets:
 
 
 def choose_sets(
-    data: str | None, calibration: str | None, n_search: int, n_confirm: int | None, console: Console
+    image_set: ImageSet, scored: Sequence[Image], calibration: str | None, n_search: int, console: Console
 ) -> Sets:
     """Chooses the three sets, seeded and even over the classes.
 
     Of a demo set, search images come from its split for calibration, from behind those to calibrate on.
 
     Args:
-        data: the user's folder, or None for the demo set.
+        image_set: the user's, or the demo set.
+        scored: those of it that a run scores, to confirm on.
         calibration: the user's folder of calibration images, or None.
         n_search: how many to search on.
-        n_confirm: how many to confirm on; None for as many as a run scores by default.
         console: for notes.
 
     Raises:
         BenchError: there are too few images for three sets.
     """
-    image_set, scored = choose_images(data, n_confirm, console)
     root = image_set.root.resolve()
     confirm = CalibrationImages(root, tuple(scored), "images that a run scores")
     calibrating = choose_calibration(root, scored, calibration, console)

@@ -12,21 +12,19 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
-from bench.backends.base import Unavailable
 from bench.host import memory
 from bench.record.case import Case, Status
 from bench.record.files import write_text
-from bench.record.run_folder import CaseResult, RunFolder, new_run_path, utc_now
-from bench.run import schedule, session
-from bench.run.images import choose_images, working
-from bench.run.model_files import prepare_files, prepare_request, requirements
+from bench.record.run_folder import CaseResult, RunFolder, utc_now
+from bench.run import schedule
+from bench.run.images import working
+from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.tune import search
 from bench.studies.tune.search import Standing
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context
-from scarlet.errors import BenchError
 
 # Long enough that the ends of a pass, where not everything is at work, weigh little; short enough for many rounds.
 PASS_IMAGES = 128
@@ -76,45 +74,27 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
     Raises:
         BenchError: the options, data, checkpoint or output folder are at fault, or something is missing here.
     """
-    base = spec.but(batches=(1,)).only_case()
-    image_set, images = choose_images(spec.data, spec.n_images, console)
-    path = out or new_run_path(session.RESULTS, f"tune-{spec.network.name}")
-    folder = session.begin(spec, image_set, images, path)
-    info = folder.read_run_info()
-    root = str(info["dataset"]["root"])
-    try:
-        with working(console, "preparing the model: weights, ONNX graph, check of its logits"):
-            files = prepare_files(
-                prepare_request(spec.model, spec.checkpoint, root, images),
-                log=folder.log_path("prepare"),
-                threads=host.allowed_cores(),
+    spec.but(batches=1).only_case()  # several values are told before anything slow begins
+    with Session.open(spec, out, console, "tune") as session:
+        base = session.spec.but(batches=1).only_case()
+        files = session.require()
+        batches = [files.fixed_batch] if files.fixed_batch else spec.batches
+        cases = search.candidates(base, host.allowed_cores(), batches)
+        session.write_plan(files, cases)
+        what = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
+        with working(console, what):
+            tuned = drive(
+                session.folder,
+                session.context(files, throughput_images=PASS_IMAGES, time_parts=False),
+                cases,
+                budget_seconds=spec.budget_seconds,
                 timeout_seconds=spec.timeout_seconds,
-                required=requirements([base], root, images, spec.calibration, console),
+                seed=spec.seed,
             )
-    except Unavailable as missing:
-        raise BenchError("the model cannot be prepared here", f"{missing}.") from missing
-    fixed = files.fixed_batch
-    cases = search.candidates(base, host.allowed_cores(), [fixed] if fixed else spec.batches)
-    folder.write_run_info(
-        {**info, "model_files": files.to_dict(), "plan": {"cases": [case.to_dict() for case in cases]}}
-    )
-    context = Context(
-        run=str(folder.path), data=root, files=files, throughput_images=PASS_IMAGES, time_parts=False
-    )
-    what = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
-    with working(console, what):
-        found = drive(
-            folder,
-            context,
-            cases,
-            budget_seconds=spec.budget_seconds,
-            timeout_seconds=spec.timeout_seconds,
-            seed=spec.seed,
-        )
-    folder.merge_parts()
-    folder.write_run_info({**folder.read_run_info(), "finished_at": utc_now(), "exit_code": 0})
-    write_text(folder.path / FILE, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
-    return found
+    session.folder.merge_parts()
+    session.write(finished_at=utc_now(), exit_code=0)
+    write_text(session.folder.path / FILE, json.dumps(tuned.to_dict(), indent=1, allow_nan=False) + "\n")
+    return tuned
 
 
 def drive(

@@ -1,13 +1,69 @@
-"""What is known of a machine is found again under its fingerprint."""
+"""What is known of a machine from earlier measurements."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from folders import ROOT
+from noise_result import NOW, noise_result
 
 from bench.host.peaks import Peak
 from bench.record import machine
+from bench.record.files import DamagedRunWarning
+from bench.record.machine import lookup_noise, save_noise
+from scarlet.errors import BenchError
+
+
+def test_the_newest_result_of_the_host_counts(tmp_path: Path) -> None:
+    for days_ago, interleaved in ((3, 0.01), (1, 0.02), (2, 0.03)):
+        save_noise(noise_result(days_ago, interleaved), tmp_path)
+    found = lookup_noise("cafe", tmp_path, NOW)
+    assert found.result == noise_result(1, 0.02)
+    assert "2.00%" in found.note
+    other = lookup_noise("beef", tmp_path, NOW)
+    assert (other.result, "scarlet-bench noise" in other.note) == (None, True)
+
+
+def test_an_old_result_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+    save_noise(noise_result(29.9), tmp_path)
+    assert lookup_noise("cafe", tmp_path, NOW).result is not None
+    found = lookup_noise("cafe", tmp_path, NOW + timedelta(days=1))
+    assert found.result is None
+    assert "30 days old and not used" in found.note
+
+
+def test_it_lies_in_the_store_of_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    fresh = replace(noise_result(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    path = save_noise(fresh)
+    assert path.parent == tmp_path / "store" / "noise" / "cafe"
+    assert lookup_noise("cafe").result == fresh
+    assert lookup_noise("beef").result is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"resolution": {}, "measured_at": "x"}'])
+def test_damaged_results_are_left_out(tmp_path: Path, content: str) -> None:
+    save_noise(noise_result(1), tmp_path)
+    (tmp_path / "cafe" / "a.json").write_text(content)
+    with pytest.warns(DamagedRunWarning, match=r"a\.json left out"):
+        assert lookup_noise("cafe", tmp_path, NOW).result == noise_result(1)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "cafe").write_text("")
+    with pytest.raises(BenchError, match="cannot write"):
+        save_noise(noise_result(), tmp_path)
+
+
+def test_importing_it_is_cheap() -> None:
+    code = "import sys, bench.record.machine; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"numpy", "pandas", "scipy", "torch"} & set(done.stdout.split())
 
 
 def test_peaks_are_kept_by_host(tmp_path: Path) -> None:

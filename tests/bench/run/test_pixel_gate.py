@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
-import planted_pipelines
 import pytest
-from folders import FAKES
 from rich.console import Console
 
-import pipelines
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.report import write_all
@@ -22,22 +18,6 @@ from pipelines.imagenet.find import Image, find_images
 from scarlet.errors import BenchError
 
 OK = {"status": "ok", "reason": "", "report": {}, "flips": None}
-
-
-@pytest.fixture
-def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Registers the planted pipelines here and in every process that is started from here."""
-    monkeypatch.setattr(pipelines, "REGISTRY", dict(pipelines.REGISTRY))
-    monkeypatch.setattr(pipelines, "STAGES", dict(pipelines.STAGES))
-    planted_pipelines.register()
-    folder = tmp_path / "site"
-    folder.mkdir()
-    # Python imports it at its start.
-    (folder / "sitecustomize.py").write_text("import planted_pipelines\nplanted_pipelines.register()\n")
-    paths = [str(folder), str(FAKES), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("PLANTED_MAIN", str(os.getpid()))
 
 
 def request_for(pipeline: str, image_folder: Path) -> Request:
@@ -234,26 +214,3 @@ def test_accuracy_on_a_faulty_pipeline_is_invalid_and_its_predictions_are_kept(
     assert {name: found["status"] for name, found in checked.items()} == {"bgr": "invalid"}, (
         "what had ended is not asked again"
     )
-
-
-# --- parity -------------------------------------------------------------------------------------------------
-
-
-def test_parity_counts_what_a_model_makes_of_it(planted: None, image_folder: Path, tiny_graph: Path) -> None:
-    console = Console(file=io.StringIO())
-    found = pixel_gate.compare(str(image_folder), "reference,bgr", 0, f"onnx:{tiny_graph}", None, console)
-    assert list(found["pipelines"]) == ["reference", "bgr"]
-    assert found["pipelines"]["reference"]["status"] == "ok"
-    assert set(found["pipelines"]["reference"]["flips"]["by_stage"].values()) == {0}
-    flips = found["pipelines"]["bgr"]["flips"]["by_stage"]
-    assert flips["decode"] == flips["whole path"] > 0
-    assert flips["crop"] == flips["resize"] == flips["normalise"] == 0
-
-
-def test_parity_says_why_it_cannot(planted: None, image_folder: Path, tiny_graph: Path) -> None:
-    console = Console(file=io.StringIO())
-    with pytest.raises(BenchError, match="the pipeline absent could not be compared") as caught:
-        pixel_gate.compare(str(image_folder), "absent", 4, f"onnx:{tiny_graph}", None, console)
-    assert "it is not installed here" in caught.value.what
-    with pytest.raises(BenchError, match="unknown pipeline"):
-        pixel_gate.compare(str(image_folder), "dally", 4, f"onnx:{tiny_graph}", None, console)

@@ -13,6 +13,7 @@ import pytest
 
 from bench import cli
 from bench.backends.base import Unavailable
+from bench.run import session
 from bench.studies import export as exporting
 from export.precision.recipe import Recipe, write_recipe
 from scarlet.errors import BenchError
@@ -106,7 +107,7 @@ def test_a_recipe_is_replayed(export: Command) -> None:
 def test_mistakes_take_two_lines(export: Command, words: list[str], expected: list[str]) -> None:
     code, _, err = export(*words)
     assert code == 2, err
-    lines = [line for line in err.splitlines() if not line.startswith(("scoring", "exporting"))]
+    lines = [line for line in err.splitlines() if not line.startswith(("scoring", "preparing"))]
     assert len(lines) == 2, err
     for text in expected:
         assert text in err
@@ -117,9 +118,9 @@ def test_a_recipe_of_something_else_is_refused(tmp_path: Path) -> None:
     write_recipe(path, Recipe("int8", "nncf"))
     for precision, dialect in (("fp16", None), ("fp32", "ort"), ("int8", "symmetric")):
         with pytest.raises(BenchError, match="was given with the recipe"):
-            exporting.lower(precision, dialect, path, None, "reference")
+            exporting.lower(precision, dialect, path)
     for precision, dialect in (("fp32", None), ("int8", "nncf")):
-        found = exporting.lower(precision, dialect, path, None, "reference")
+        found = exporting.lower(precision, dialect, path)
         assert found is not None
         assert (found.recipe.dialect, found.wanted.recipe) == ("nncf", str(path))
 
@@ -136,7 +137,7 @@ def test_what_is_missing_is_an_error_of_two_lines(export: Command, monkeypatch: 
     def prepare_files(*_: Any, **__: Any) -> Any:
         raise Unavailable("the package timm is not installed")
 
-    monkeypatch.setattr(exporting, "prepare_files", prepare_files)
+    monkeypatch.setattr(session, "prepare_files", prepare_files)
     code, _, err = export("--precision", "fp16")
     assert code == 2
     assert "timm is not installed" in err

@@ -1,27 +1,24 @@
-"""The A/A run: its figures on made-up samples, its driver on the fake backend, and its store."""
+"""The A/A run: its figures on made-up samples, and its driver on the fake backend."""
 
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from bench_fakes import HereWorker, fake_case, run_on, tiny_files
-from folders import ROOT
+from noise_result import noise_result
 
 from bench.backends.fake import Fake
 from bench.record.case import Case, Status
-from bench.record.files import DamagedRunWarning
+from bench.record.machine import NoiseResult
 from bench.record.run_folder import RunFolder
 from bench.studies import noise, noise_run
-from bench.studies.noise import REPETITION, SEQUENTIAL, NoiseResult, Resolution
+from bench.studies.noise import REPETITION, SEQUENTIAL
 from bench.worker import channel
 from bench.worker.messages import Context
 from scarlet.errors import BenchError
@@ -181,85 +178,12 @@ def test_what_breaks_is_an_error_that_says_why_and_leaves_no_worker(measure: Any
         measure(fake_case(), seed=3, make_worker=lambda case: HereWorker(channel.too_slow(600)))
 
 
-# --- the store ----------------------------------------------------------------------------------------------
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
-
-
-def result(days_ago: float = 0.0, interleaved: float = 0.012) -> NoiseResult:
-    return NoiseResult(
-        resolution=Resolution(interleaved, 0.021, 0.004, 0.07, 0.05, 6, 240),
-        host_fingerprint="cafe",
-        measured_at=(NOW - timedelta(days=days_ago)).isoformat(timespec="seconds"),
-        load_1m=0.25,
-        model="scarlet_c",
-        backend="onnxruntime",
-        device="cpu",
-        precision="fp32",
-        batch=1,
-        threads=2,
-    )
-
-
-def test_the_newest_result_of_the_host_counts(tmp_path: Path) -> None:
-    for days_ago, interleaved in ((3, 0.01), (1, 0.02), (2, 0.03)):
-        noise.save(result(days_ago, interleaved), tmp_path)
-    found = noise.lookup("cafe", tmp_path, NOW)
-    assert found.result == result(1, 0.02)
-    assert "2.00%" in found.note
-    other = noise.lookup("beef", tmp_path, NOW)
-    assert (other.result, "scarlet-bench noise" in other.note) == (None, True)
-
-
-def test_an_old_result_is_not_used_and_that_is_said(tmp_path: Path) -> None:
-    noise.save(result(29.9), tmp_path)
-    assert noise.lookup("cafe", tmp_path, NOW).result is not None
-    found = noise.lookup("cafe", tmp_path, NOW + timedelta(days=1))
-    assert found.result is None
-    assert "30 days old and not used" in found.note
-
-
-def test_it_lies_in_the_store_of_artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-    fresh = replace(result(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"))
-    path = noise.save(fresh)
-    assert path.parent == tmp_path / "store" / "noise" / "cafe"
-    assert noise.lookup("cafe").result == fresh
-    assert noise.lookup("beef").result is None
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"resolution": {}, "measured_at": "x"}'])
-def test_damaged_results_are_left_out(tmp_path: Path, content: str) -> None:
-    noise.save(result(1), tmp_path)
-    (tmp_path / "cafe" / "a.json").write_text(content)
-    with pytest.warns(DamagedRunWarning, match=r"a\.json left out"):
-        assert noise.lookup("cafe", tmp_path, NOW).result == result(1)
-
-
-def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "cafe").write_text("")
-    with pytest.raises(BenchError, match="cannot write"):
-        noise.save(result(), tmp_path)
-
-
 def test_the_text_names_both_ways() -> None:
-    lines = noise.text(result()).splitlines()
+    lines = noise.text(noise_result()).splitlines()
     assert "scarlet_c on onnxruntime against itself: cpu fp32 batch 1, 2 threads, load 0.25" in lines[0]
     assert lines[1].startswith("1.20% ")
     assert "240 rounds" in lines[1]
     assert "6th" in lines[2]
     assert lines[3].strip() == "2.10% in turns (the largest seen: 0.40%)"
     assert lines[4].strip() == "7.00% one after the other (the largest seen: 5.00%)"
-    assert "1 thread\n" in noise.text(replace(result(), threads=1, load_1m=None))
-
-
-def test_importing_it_is_cheap() -> None:
-    code = "import sys, bench.studies.noise; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    assert not {"numpy", "pandas", "scipy", "torch"} & set(done.stdout.split())
+    assert "1 thread\n" in noise.text(replace(noise_result(), threads=1, load_1m=None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -10,16 +11,19 @@ from typing import Any
 
 import pytest
 from report_run import INFO, add_predictions, case, end, make_run
+from rich.console import Console
 
 from bench import cli
 from bench.analysis.table import load_frame
 from bench.record.case import Status
 from bench.report.pixels import pixel_lines
 from bench.report.tables import tables
-from bench.run import pixel_gate
-from bench.studies.parity import stage_table
+from bench.run.spec import RunSpec
+from bench.studies import parity
+from bench.studies.parity import compare, stage_table
 from pipelines.parity.check import Comparison, StageReport
 from pipelines.parity.differences import STAGES, TOLERANCES, WHOLE, StageDifference
+from scarlet.errors import BenchError
 
 
 def difference(stage: str, **more: Any) -> StageDifference:
@@ -136,13 +140,13 @@ def test_tables_name_the_pipeline_where_a_run_has_several(tmp_path: Path) -> Non
 def test_the_command_prints_and_tells_by_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: str, code: int, as_json: bool
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    specs: list[RunSpec] = []
 
-    def compare(*given: Any) -> dict[str, Any]:
-        asked.append(given[:5])
+    def answered(spec: RunSpec, console: Console) -> dict[str, Any]:
+        specs.append(spec)
         return {"data": "/data", "pipelines": {"dali": found(compared(), reason=reason)}}
 
-    monkeypatch.setattr(pixel_gate, "compare", compare)
+    monkeypatch.setattr(parity, "compare", answered)
     monkeypatch.setattr("pipelines.fast_names", lambda: ("turbo", "dali"))  # as without a GPU
     words = [
         "scarlet-bench",
@@ -157,10 +161,37 @@ def test_the_command_prints_and_tells_by_its_exit_code(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == code
-    assert asked == [("/data", "turbo,dali", 0, "scarlet_c", None)]
+    assert specs == [RunSpec(data="/data", pipeline="turbo,dali", images="all")]
     out = capsys.readouterr().out
     if as_json:
         assert json.loads(out)["pipelines"]["dali"]["reason"] == reason
     else:
         assert "whole path" in out
         assert reason in out
+
+
+# --- the comparison -----------------------------------------------------------------------------------------
+
+
+def spec_of(data: Path, graph: Path, pipeline: str, images: object) -> RunSpec:
+    return RunSpec(data=str(data), model=f"onnx:{graph}", pipeline=pipeline, images=images)
+
+
+def test_parity_counts_what_a_model_makes_of_it(planted: None, image_folder: Path, tiny_graph: Path) -> None:
+    console = Console(file=io.StringIO())
+    found = compare(spec_of(image_folder, tiny_graph, "reference,bgr", "all"), console)
+    assert list(found["pipelines"]) == ["reference", "bgr"]
+    assert found["pipelines"]["reference"]["status"] == "ok"
+    assert set(found["pipelines"]["reference"]["flips"]["by_stage"].values()) == {0}
+    flips = found["pipelines"]["bgr"]["flips"]["by_stage"]
+    assert flips["decode"] == flips["whole path"] > 0
+    assert flips["crop"] == flips["resize"] == flips["normalise"] == 0
+
+
+def test_parity_says_why_it_cannot(planted: None, image_folder: Path, tiny_graph: Path) -> None:
+    console = Console(file=io.StringIO())
+    with pytest.raises(BenchError, match="the pipeline absent could not be compared") as caught:
+        compare(spec_of(image_folder, tiny_graph, "absent", 4), console)
+    assert "it is not installed here" in caught.value.what
+    with pytest.raises(BenchError, match="unknown pipeline"):
+        spec_of(image_folder, tiny_graph, "dally", 4)

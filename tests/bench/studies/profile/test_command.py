@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from bench_fakes import tiny_files
 
 from bench import cli
 from bench.record.case import Case, Status
+from bench.record.run_folder import RunFolder
+from bench.run.spec import RunSpec
 from bench.studies.profile import drive
 from bench.worker import channel
 from scarlet.errors import BenchError
@@ -92,8 +95,8 @@ def test_a_profile_for_people(
         (["--precision", "fp32,int8"], "--precision names 2 values", "one after another"),
         (["--precision", "int3"], "unknown precision 'int3'", ""),
         (["--model", "onnx:missing.onnx"], "missing.onnx", ""),
-        (["--batch", "0"], "'0' is not a whole number", ""),
-        (["--threads", "0"], "'0' is not a whole number", ""),
+        (["--batch", "0"], "0 is not a whole number", ""),
+        (["--threads", "0"], "0 is not a whole number", ""),
         (["--repeats", "1"], "--repeats 1 is not from 5", "50"),
         (["--top", "-1"], "--top -1", "20"),
         (["--by", "colour"], "unknown grouping 'colour'", "layer"),
@@ -136,5 +139,8 @@ def test_a_worker_that_fails_is_told_in_one_line(
 
     monkeypatch.setattr(channel, "ask_once", ask_once)
     case = Case("onnx:tiny.onnx", "user", "onnxruntime")
+    session: Any = SimpleNamespace(
+        root=tmp_path, images=(), folder=RunFolder(tmp_path), spec=RunSpec(timeout_seconds=3.0)
+    )
     with pytest.raises(BenchError, match=what):
-        drive.record(case, tiny_files(), tmp_path, [], 5, tmp_path / "log", 3.0)
+        drive.record(session, case, tiny_files(), 5)

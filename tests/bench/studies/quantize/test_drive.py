@@ -18,6 +18,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.run import session
+from bench.run.images import choose_images
 from bench.studies.quantize import candidates, document, drive, outcome, timing
 from bench.studies.quantize import images as quantize_images
 from bench.studies.quantize.evaluator import Evaluator
@@ -88,9 +90,8 @@ def quiet() -> Console:
 
 def sets_of(data: Path, **changes: Any) -> quantize_images.Sets:
     given = {"n_search": 8, "n_confirm": 6, **changes}
-    return choose_sets(
-        str(data / "set"), str(data / "calibration"), given["n_search"], given["n_confirm"], quiet()
-    )
+    image_set, scored = choose_images(str(data / "set"), given["n_confirm"], quiet())
+    return choose_sets(image_set, scored, str(data / "calibration"), given["n_search"], quiet())
 
 
 def request_of(data: Path, graph: Path, tmp_path: Path) -> dict[str, Any]:
@@ -127,8 +128,9 @@ def test_copies_are_no_other_images(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copied" / "valid" / WNIDS[0]
     for number in range(6):
         picture(folder / f"{number}.JPEG", 0, 0)
+    image_set, scored = choose_images(str(tmp_path / "copied"), 3, quiet())
     with pytest.raises(BenchError, match="0 images are left to search on"):
-        choose_sets(str(tmp_path / "copied"), str(data / "calibration"), 2, 3, quiet())
+        choose_sets(image_set, scored, str(data / "calibration"), 2, quiet())
 
 
 def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(
@@ -143,7 +145,7 @@ def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(
         "choose_calibration",
         lambda data, scored, folder, console: original(data, scored, folder, console, n=4),
     )
-    sets = choose_sets(None, None, 3, 5, quiet())
+    sets = choose_sets(*choose_images(None, 5, quiet()), None, 3, quiet())
     assert sorted(Path(image.image_id).stem for image in sets.search.images) == [
         "demo_calib_000004",
         "demo_calib_000005",
@@ -449,7 +451,7 @@ def test_mistakes_are_told_before_anything_slow(given: list[str], what: str) -> 
 
 def test_weights_without_accuracy_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = replace(tiny_files(), model="scarlet_c", weights="random")
-    monkeypatch.setattr(drive, "prepare_files", lambda *_, **__: files)
+    monkeypatch.setattr(session, "prepare_files", lambda *_, **__: files)
     asked = Asked(
         data=str(data / "set"),
         calibration=str(data / "calibration"),

@@ -1,0 +1,116 @@
+"""The options that several commands take, each with one name and one meaning, and how they become a RunSpec.
+
+A command lists those that it takes as its parameters, with defaults of its own; ``spec_of`` reads them from its
+context.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.run.spec import RunSpec
+
+Model = Annotated[str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
+]
+Data = Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored."),
+]
+Pipeline = Annotated[
+    str,
+    typer.Option(
+        help="What makes the pixels, comma-separated: turbo, dali, dali_gpu, dali_gpu_engine, reference. Default: "
+        "turbo, or dali_gpu for cuda."
+    ),
+]
+Backend = Annotated[str, typer.Option(help="One backend.")]
+Backends = Annotated[
+    str,
+    typer.Option(help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino."),
+]
+Devices = Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")]
+Precision = Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16 or int8.")]
+Precisions = Annotated[str, typer.Option(help="Comma-separated: fp32, tf32, fp16, bf16, int8.")]
+Batch = Annotated[int, typer.Option(help="Images per call.")]
+Batches = Annotated[
+    str, typer.Option(help="Images per call, comma-separated; accuracy has a batch of its own.")
+]
+Threads = Annotated[str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")]
+OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")]
+Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
+Scenarios = Annotated[str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")]
+Images = Annotated[str, typer.Option(help="How many images to take, evenly over the classes, or all.")]
+Budget = Annotated[float, typer.Option(help="Seconds for all timed rounds together.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that one Case, or a step of it, may take.")]
+Seed = Annotated[int, typer.Option(help="Of the order of turns.")]
+Stop = Annotated[
+    str,
+    typer.Option(help="When timed rounds are enough: precision (of the ratios) or plateau (of the noise)."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."
+    ),
+]
+Caption = Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")]
+Label = Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")]
+
+# Fields of RunSpec whose options have other names.
+_FIELDS = {
+    "backend": "backends",
+    "precision": "precisions",
+    "batch": "batches",
+    "budget": "budget_seconds",
+    "timeout": "timeout_seconds",
+    "option": "options",
+}
+
+
+def given(context: typer.Context, explicit: bool = False) -> dict[str, Any]:
+    """What the options of a command say, as fields of ``RunSpec``.
+
+    Args:
+        context: of the command.
+        explicit: only those that the command line names, without defaults.
+    """
+    from bench.run.spec import RunSpec
+
+    values = {
+        _FIELDS.get(name, name): value
+        for name, value in context.params.items()
+        if value is not None and (not explicit or _is_explicit(context, name))
+    }
+    return {name: value for name, value in values.items() if name in RunSpec.model_fields}
+
+
+def spec_of(context: typer.Context, **fixed: Any) -> RunSpec:
+    """What the options of a command say, and ``fixed``, which the user cannot choose.
+
+    Raises:
+        BenchError: a name is unknown, a number is wrong; it names the option as this command does.
+    """
+    from bench.run.spec import RunSpec
+
+    try:
+        return RunSpec(**{**given(context), **fixed})
+    except BenchError as mistake:
+        what, do = mistake.what, mistake.do
+        for name, field in _FIELDS.items():
+            if name in context.params:
+                what, do = (text.replace(f"--{field} ", f"--{name} ") for text in (what, do))
+        raise BenchError(what, do) from None
+
+
+def _is_explicit(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
