@@ -186,14 +186,15 @@ test: setup-dev ## Run the tests and check their coverage (at least 90 %)
 contracts: setup-dev ## Check our calls against the real onnxruntime-gpu (250 MB to fetch)
 	@SCARLET_BENCH_CONTRACTS=1 $(BIN)/python -m pytest tests/bench/backends/onnxruntime/test_cuda_wheel.py $(ARGS)
 
-lint: setup-dev ## Check style, format and types
+lint: setup-dev ## Check style, format, types and who imports whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports
 
 constraints: setup-dev ## Pin the packages anew, after a change in pyproject.toml (ARGS=--upgrade: newer ones)
 	@tools/pins.sh $(ARGS)
 
 clean: ## Remove .venv and caches; data and results stay
-	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
+	@rm -rf .venv build dist ./*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find bench export pipelines scarlet tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

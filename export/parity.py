@@ -16,7 +16,6 @@ from torch import nn
 from scarlet.errors import BenchError
 
 TOLERANCE = 1e-4  # of the logits' spread
-TOP = 5
 _THREADS = 2
 
 
@@ -129,8 +128,8 @@ def check(
 
 
 def _ranking(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    # Stable, so that equal logits rank in order of class on both sides.
-    return np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+    # Five classes; stable, so that equal logits rank in order of class on both sides.
+    return np.argsort(-logits, axis=1, kind="stable")[:, :5]
 
 
 def _session(path: Path) -> Any:

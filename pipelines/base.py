@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from pipelines.imagenet.find import Image
 
 if TYPE_CHECKING:
-    from pipelines.device import DevicePixels
+    import torch
+
+# The steps of every pipeline, in order: methods of ``Stages``.
+STAGES = ("decode", "resize", "crop", "normalise")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,47 @@ class Preprocess:
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DevicePixels:
+    """A batch on a device, perhaps still being written.
+
+    Attributes:
+        tensor: float32, ``(n, 3, crop, crop)``, C-contiguous; memory of its own, that no later batch is written to.
+        written: marks the end of the work that writes it; None where that is over.
+    """
+
+    tensor: torch.Tensor
+    written: torch.cuda.Event | None = None
+
+    def wait(self) -> torch.Tensor:
+        """The tensor, for work on the calling thread's current stream, which waits until it is written.
+
+        The host does not wait. The memory is given to no other tensor before that work is done, even where the reader
+        lets go of this one earlier.
+        """
+        if self.written is not None:
+            import torch
+
+            stream = torch.cuda.current_stream(self.tensor.device)
+            stream.wait_event(self.written)
+            self.tensor.record_stream(stream)
+        return self.tensor
+
+    def synchronize(self) -> None:
+        """Waits, on the host, until it is written."""
+        if self.written is not None:
+            self.written.synchronize()
+
+    def to_host(self) -> NDArray[np.float32]:
+        """A copy in the host's memory, float32, ``(n, 3, crop, crop)``, owned by the receiver."""
+        import torch
+
+        self.synchronize()
+        host = np.empty(tuple(self.tensor.shape), np.float32)
+        torch.from_numpy(host).copy_(self.tensor)
+        return host
 
 
 @dataclass(frozen=True)
@@ -90,7 +134,7 @@ class Pipeline(Protocol):
     that pass's unreadable files.
     """
 
-    name: ClassVar[str]
+    name: str
     report: PipelineReport
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None: ...
@@ -98,6 +142,35 @@ class Pipeline(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
     def close(self) -> None: ...
+
+
+class Passes:
+    """What all pipelines do about their passes: one at a time, each with a report of its own."""
+
+    def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
+        if batch < 1 or threads < 1:
+            raise ValueError(f"batch and threads must be at least 1, not {batch} and {threads}")
+        self.report = PipelineReport()
+        self._images = images
+        self._batch = batch
+        self._threads = threads
+        self._preprocess = preprocess
+        self._pass: Iterator[Batch] = iter(())
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.close()
+        self.report = PipelineReport()
+        self._pass = self._batches(self.report)
+        return self._pass
+
+    def close(self) -> None:
+        """Ends the pass that is running, if any, and frees its threads and memory."""
+        if isinstance(self._pass, Generator):
+            self._pass.close()
+        self._pass = iter(())
+
+    def _batches(self, report: PipelineReport) -> Iterator[Batch]:
+        raise NotImplementedError
 
 
 class Stages(Protocol):

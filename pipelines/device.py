@@ -8,58 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.base import Batch, PipelineUnavailable
+from pipelines.base import Batch, DevicePixels, PipelineUnavailable
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class DevicePixels:
-    """A batch on a device, perhaps still being written.
-
-    Attributes:
-        tensor: float32, ``(n, 3, crop, crop)``, C-contiguous; memory of its own, that no later batch is written to.
-        written: marks the end of the work that writes it; None where that is over.
-    """
-
-    tensor: torch.Tensor
-    written: torch.cuda.Event | None = None
-
-    def wait(self) -> torch.Tensor:
-        """The tensor, for work on the calling thread's current stream, which waits until it is written.
-
-        The host does not wait. The memory is given to no other tensor before that work is done, even where the reader
-        lets go of this one earlier.
-        """
-        if self.written is not None:
-            import torch
-
-            stream = torch.cuda.current_stream(self.tensor.device)
-            stream.wait_event(self.written)
-            self.tensor.record_stream(stream)
-        return self.tensor
-
-    def synchronize(self) -> None:
-        """Waits, on the host, until it is written."""
-        if self.written is not None:
-            self.written.synchronize()
-
-    def to_host(self) -> NDArray[np.float32]:
-        """A copy in the host's memory, float32, ``(n, 3, crop, crop)``, owned by the receiver."""
-        import torch
-
-        self.synchronize()
-        host = np.empty(tuple(self.tensor.shape), np.float32)
-        torch.from_numpy(host).copy_(self.tensor)
-        return host
 
 
 class DeviceBatch(Batch):

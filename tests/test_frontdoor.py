@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shlex
@@ -232,73 +231,3 @@ def test_each_file_pins_one_onnxruntime_and_only_the_gpu_one_pins_cuda() -> None
     assert [name for name in cpu if re.match(r"nvidia-|cuda-|triton\b", name) and not dali.match(name)] == []
     shared = {name: cpu[name] for name in cpu.keys() & gpu.keys()}
     assert shared == {name: gpu[name] for name in shared}
-
-
-# --- The order of the packages --------------------------------------------------------------------------------
-
-
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in the file."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def modules(*places: str) -> list[Path]:
-    paths = [path for place in places for path in sorted(ROOT.glob(place))]
-    assert paths, places
-    return paths
-
-
-@pytest.mark.parametrize(
-    ("package", "allowed"),
-    [
-        ("scarlet", ()),
-        ("export", ("scarlet",)),
-        ("pipelines", ("scarlet",)),
-        ("bench", ("scarlet", "export", "pipelines")),
-    ],
-)
-def test_imports_go_one_way(package: str, allowed: tuple[str, ...]) -> None:
-    forbidden = set(PACKAGES) - {package, *allowed}
-    wrong = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in modules(f"{package}/**/*.py")
-        for name in imports(path)
-        if name.partition(".")[0] in forbidden
-    }
-    assert wrong == set()
-
-
-def test_nothing_imports_the_command_line() -> None:
-    everything = modules(*(f"{package}/**/*.py" for package in PACKAGES))
-    assert [path for path in everything if "bench.cli" in imports(path)] == []
-
-
-RUNTIMES = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "openvino", "tensorrt", "nvidia", "pynvml"}
-READERS = (
-    "bench/analysis/stats/intervals.py",
-    "bench/record/case.py",
-    "bench/record/run_folder.py",
-    "bench/report/**/*.py",
-)
-
-
-def test_reports_need_no_runtime() -> None:
-    for path in modules(*READERS):
-        assert {name.partition(".")[0] for name in imports(path)} & RUNTIMES == set(), path
-
-
-def test_reports_load_no_runtime_by_way_of_others() -> None:
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules(*READERS)]
-    program = (
-        f"import sys, {', '.join(name.removesuffix('.__init__') for name in names)}; print(*sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert {name.partition(".")[0] for name in done.stdout.split()} & RUNTIMES == set()

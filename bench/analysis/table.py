@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.scores import score_columns
+from bench.analysis.accuracy.predictions import score_columns
 from bench.analysis.columns import REGISTRY, TEXT
 from bench.analysis.time.efficiency import efficiency_columns
 from bench.analysis.time.quantiles import timing_columns
-from bench.record.case import Status
 from bench.record.files import encodable
 from bench.record.run_folder import CaseResult, RunFolder
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEMO_NOTE = "demo data: not ImageNet accuracy"
-NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
 
 def load_frame(run: Path) -> pd.DataFrame:
@@ -38,7 +36,7 @@ def load_frame(run: Path) -> pd.DataFrame:
     import pandas as pd
 
     folder = RunFolder.open(run)
-    info, results = folder.read_run_info(), _rows(folder)
+    info, results = folder.read_run_info(), folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
     marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)
@@ -70,21 +68,6 @@ def load_info(run: Path) -> dict[str, Any]:
     }
     images = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad.items())]
     return {**folder.read_run_info(), "bad_images": images}
-
-
-def _rows(folder: RunFolder) -> list[CaseResult]:
-    """A result for each Case: planned ones in order, those that never ended as ``interrupted``, then any others."""
-    ended = {result.case.case_id: result for result in folder.case_results()}
-    planned = {case.case_id: case for case in folder.planned_cases()}
-    missing = {
-        case_id: CaseResult(case, Status.INTERRUPTED, NEVER_RAN)
-        for case_id, case in planned.items()
-        if case_id not in ended
-    }
-    found = {**ended, **missing}
-    return [
-        found[case_id] for case_id in [*planned, *(case_id for case_id in ended if case_id not in planned)]
-    ]
 
 
 def _identity(result: CaseResult) -> dict[str, Any]:

@@ -20,15 +20,15 @@ from typing import (
     runtime_checkable,
 )
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.record.case import Case
-from pipelines.base import Preprocess
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
+
+    from pipelines.base import Preprocess
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class ModelFiles:
     @property
     def preprocessing(self) -> Preprocess:
         """How images become this model's input."""
+        from pipelines.base import Preprocess
+
         numbers: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in self.preprocess.items()

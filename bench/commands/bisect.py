@@ -69,10 +69,7 @@ def bisect(
         f"{sides.text}, {images} images; {len(layers)} values exist on both sides (told by {sides.paired.told_by})"
     )
     found = search(
-        sides.reference,
-        sides.other,
-        layers,
-        sides.batches,
+        sides.compared,
         tolerance,
         list(sides.suspects),
         every_layer,
@@ -87,7 +84,7 @@ def bisect(
     ]
     for line in _verdict(found, weights, elsewhere, tolerance):
         say(line)
-    rows = error_table(sides.reference, sides.other, layers, sides.batches)[:table] if table > 0 else []
+    rows = error_table(sides.compared)[:table] if table > 0 else []
     if rows:
         _print_table(rows, console)
     if as_json:

@@ -33,9 +33,13 @@ class Status(str, Enum):
     CRASHED = "crashed"  # the process died
     OOM = "oom"  # memory ran out
     TIMEOUT = "timeout"  # it took longer than --timeout
-    FALLBACK = "fallback"  # it ran, but not on what was asked for
+    FALLBACK = "fallback"  # it ran, but not on what was requested
     INVALID = "invalid"  # it ran, but its proof or its input does not hold
     INTERRUPTED = "interrupted"  # the user stopped the run first
+
+
+# What ran elsewhere than requested was measured all the same: its row says where it ran, and keeps its figures.
+MEASURED = (Status.OK, Status.FALLBACK)
 
 
 @dataclass(frozen=True, order=True)

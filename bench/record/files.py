@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
@@ -59,6 +60,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def file_name(model: str) -> str:
+    """A model's name as that of a file: ``onnx:some/folder/net.onnx`` becomes ``net.onnx``."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:/\\]", model)[-1]).strip("._") or "model"
 
 
 def one_line(error: object) -> str:

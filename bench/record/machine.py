@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.host.peaks import Peak
 from bench.record.files import one_line, plain, warn_damaged, write_text
 from export.store import default_root
+
+if TYPE_CHECKING:
+    from bench.host.peaks import Peak
 
 # A month: after it the machine has been updated, moved or filled with other work.
 MAX_AGE = timedelta(days=30)

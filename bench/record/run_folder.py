@@ -19,7 +19,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
 from bench.record.case import Case, Status
-from bench.record.files import disk_errors, one_line, plain, warn_damaged, write_text
+from bench.record.files import disk_errors, file_name, one_line, plain, warn_damaged, write_text
 from bench.record.raw_tables import TOP
 from scarlet.errors import BenchError
 
@@ -45,6 +44,8 @@ SCHEMA_VERSION = 1
 RUN_INFO = "run.json"
 CASES = "cases.jsonl"
 IMAGES = "images.json"
+
+NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,14 @@ class RunFolder:
             results[result.case.case_id] = result
         return list(results.values())
 
+    def results(self) -> list[CaseResult]:
+        """One for each Case: planned ones in order, those that never ended as ``interrupted``, then any others."""
+        results = {
+            case.case_id: CaseResult(case, Status.INTERRUPTED, NEVER_RAN) for case in self.planned_cases()
+        }
+        results |= {result.case.case_id: result for result in self.case_results()}
+        return list(results.values())
+
     # --- samples and predictions ----------------------------------------------------------------------------
 
     def write_samples_part(
@@ -380,6 +389,4 @@ def utc_now() -> str:
 def new_run_path(results_dir: Path, model: str) -> Path:
     """A name for a new run: ``<results_dir>/runs/<time>-<model>-<short id>``. Names sort by time."""
     time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    # onnx:some/folder/net.onnx becomes net.onnx
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:/\\]", model)[-1]).strip("._")[-40:] or "model"
-    return Path(results_dir) / "runs" / f"{time}-{name}-{secrets.token_hex(3)}"
+    return Path(results_dir) / "runs" / f"{time}-{file_name(model)[-40:]}-{secrets.token_hex(3)}"

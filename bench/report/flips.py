@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
-from bench.analysis.stats.paired import Paired
 from bench.record.case import Case
 from bench.report.sentences import one_line
 from bench.report.tables import Table
 from bench.report.text import percent, whole
+
+if TYPE_CHECKING:
+    from bench.analysis.stats.paired import Paired
 
 # Fields of a Case that are named only where they differ among the Cases shown.
 VARYING = ("model", "weights", "pipeline", "batch", "threads")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import runtime_packages
 from bench.report.text import one_line as one_line

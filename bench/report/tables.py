@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS, QUANTILES

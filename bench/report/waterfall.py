@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.analysis.accuracy.waterfall import Step
-from bench.analysis.stats.paired import Paired
 from bench.analysis.table import DEMO_NOTE
 from bench.report.flips import p_text, points, short_names
 from bench.report.tables import Table
 from bench.report.text import percent
+
+if TYPE_CHECKING:
+    from bench.analysis.stats.paired import Paired
 
 TITLE = "Where accuracy was lost"
 FIGURE = Path("figures") / "accuracy-waterfall.svg"

@@ -59,7 +59,7 @@ def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
     """Makes the demo images, or finds them made; shows progress."""
     from rich.progress import Progress
 
-    from pipelines.demo.make import make_demo
+    from pipelines.demo.make import How, make_demo
 
     if not console.is_terminal:
         console.print(f"making sure of {n_images} demo images in {out}", highlight=False, soft_wrap=True)
@@ -67,7 +67,6 @@ def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
         return out
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("demo images", total=n_images)
-        make_demo(
-            out, n_images, on_progress=lambda done, total: bars.update(task, completed=done, total=total)
-        )
+        how = How(on_progress=lambda done, total: bars.update(task, completed=done, total=total))
+        make_demo(out, n_images, how=how)
     return out

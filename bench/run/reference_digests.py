@@ -14,12 +14,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pipelines.base import STAGES
 from pipelines.imagenet.find import Image, subset
 
 # Some of the run's own images, which are the baseline's too, and probes, on which faults show that hardly any image
 # tells (``pipelines.parity.probes``).
 SAMPLE_IMAGES = 8
-STAGES = ("decode", "resize", "crop", "normalise")
+
 FILES = "files"
 
 Digests = Mapping[str, Mapping[str, str]]

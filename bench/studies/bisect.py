@@ -18,6 +18,7 @@ from bench import host
 from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
+from export.compare.bisect import Compared
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues, Values
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
@@ -43,6 +44,11 @@ class Sides:
     paired: Paired
     batches: Sequence[NDArray[np.float32]]
     weights_of: Callable[[Layer], tuple[WeightDifference, ...]]
+
+    @property
+    def compared(self) -> Compared:
+        """What is searched."""
+        return Compared(self.reference, self.other, self.paired.layers, self.batches)
 
     @cached_property
     def suspects(self) -> dict[int, list[WeightDifference]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import Wanted
 from bench.record.case import checked_names
+from bench.record.files import file_name
 from bench.run.calibration_images import choose_calibration
 from bench.run.model_files import CHECK_IMAGES, Requirements
 from bench.run.session import Session
@@ -137,7 +138,7 @@ def _required(in_lower: Lower | None, session: Session) -> Requirements:
 
 
 def _default_out(name: str, in_lower: Lower | None) -> Path:
-    stem = Path(name.removeprefix("onnx:")).stem if name.startswith("onnx:") else name.replace("/", "_")
+    stem = file_name(name).removesuffix(".onnx")
     if in_lower is None:
         return Path(f"{stem}.onnx")
     return Path(f"{stem}-{in_lower.suffix}{'.xml' if in_lower.recipe.dialect == 'nncf' else '.onnx'}")

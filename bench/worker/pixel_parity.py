@@ -117,8 +117,9 @@ def count_flips(
         what ``pipelines.open_pipeline`` raises.
     """
     import pipelines
+    from pipelines.base import STAGES
     from pipelines.parity.check import swapped
-    from pipelines.parity.differences import STAGES, WHOLE
+    from pipelines.parity.differences import WHOLE
 
     right: dict[int, int] = {}
     changed: dict[str, int | None] = dict.fromkeys((*STAGES, WHOLE), 0)

@@ -31,9 +31,8 @@ def main() -> None:
         raise SystemExit(f"found {found}, but the published sets are made with {make.PINNED}")
     table = {}
     for split, counts in STANDARD.items():
-        make.make_demo(
-            data / split, counts[0], split, accept_other_bytes=True, on_progress=make.print_progress
-        )
+        how = make.How(accept_other_bytes=True, on_progress=make.print_progress)
+        make.make_demo(data / split, counts[0], split, how=how)
         for count in sorted(counts):
             paths = make.image_paths(split, count)
             table[make.fingerprint_key(split, make.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,25 @@ from scarlet.errors import BenchError
 
 # Why layers were looked at.
 SPREAD, FEEDING, SUSPECTED, IN_ORDER = "spread out", "as its inputs", "for their weights", "in order"
+
+
+Item = TypeVar("Item")
+
+
+class Compared(NamedTuple):
+    """What is compared.
+
+    Attributes:
+        reference: the side that counts as right.
+        other: the side under test.
+        layers: of ``export.compare.pairing``.
+        batches: images, float32 ``(n, 3, h, w)``.
+    """
+
+    reference: Values
+    other: Values
+    layers: Sequence[Layer]
+    batches: Sequence[Pixels]
 
 
 @dataclass(frozen=True)
@@ -65,10 +84,7 @@ def outputs_at_once(layers: int) -> int:
 
 
 def bisect(
-    reference: Values,
-    other: Values,
-    layers: Sequence[Layer],
-    batches: Sequence[Pixels],
+    compared: Compared,
     tolerance: Tolerance | None = None,
     suspects: Sequence[int] = (),
     every_layer: bool = False,
@@ -86,10 +102,7 @@ def bisect(
     is among the ``suspects``, or with ``every_layer``.
 
     Args:
-        reference: the side that counts as right.
-        other: the side under test.
-        layers: of ``export.compare.pairing``.
-        batches: images, float32 ``(n, 3, h, w)``.
+        compared: both sides, their layers and the images.
         tolerance: what counts as agreement.
         suspects: places in ``layers`` to look at whatever the others show, such as those whose weights differ.
         every_layer: compare all layers in order, not by halves.
@@ -98,8 +111,9 @@ def bisect(
     Raises:
         BenchError: there are no images.
     """
-    _check(batches)
-    search = _Search(reference, other, layers, batches, tolerance or Tolerance(), on_step)
+    _check(compared.batches)
+    layers = compared.layers
+    search = _Search(compared, tolerance or Tolerance(), on_step)
     if every_layer:
         first = search.scan(len(layers))
         return search.result(first, "every layer was asked for")
@@ -116,19 +130,16 @@ def bisect(
     return search.result(found, reason)
 
 
-def error_table(
-    reference: Values, other: Values, layers: Sequence[Layer], batches: Sequence[Pixels]
-) -> list[tuple[Layer, Difference]]:
+def error_table(compared: Compared) -> list[tuple[Layer, Difference]]:
     """The difference of every layer, the lowest signal-to-noise ratio first; about log2(n) layers at a time.
 
     Raises:
         BenchError: there are no images.
     """
-    _check(batches)
+    _check(compared.batches)
     rows: list[tuple[Layer, Difference]] = []
-    for places in _chunks(range(len(layers)), outputs_at_once(len(layers))):
-        chunk = [layers[place] for place in places]
-        rows += zip(chunk, _compare(reference, other, chunk, batches), strict=True)
+    for chunk in _chunks(compared.layers, outputs_at_once(len(compared.layers))):
+        rows += zip(chunk, _compare(compared, chunk), strict=True)
     return sorted(rows, key=lambda row: row[1].sqnr_db)
 
 
@@ -137,17 +148,15 @@ def _check(batches: Sequence[Pixels]) -> None:
         raise BenchError("there are no images to compare layers on", "Give at least one image.")
 
 
-def _chunks(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (places[start : start + size] for start in range(0, len(places), size))
+def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _compare(
-    reference: Values, other: Values, layers: Sequence[Layer], batches: Sequence[Pixels]
-) -> list[Difference]:
+def _compare(compared: Compared, layers: Sequence[Layer]) -> list[Difference]:
     """One pass of the images through both sides, as far as these layers."""
     collectors = [Collector() for _ in layers]
-    mine = reference.of([layer.reference for layer in layers], batches)
-    theirs = other.of([layer.other for layer in layers], batches)
+    mine = compared.reference.of([layer.reference for layer in layers], compared.batches)
+    theirs = compared.other.of([layer.other for layer in layers], compared.batches)
     for left, right in zip(mine, theirs, strict=True):
         for layer, collector in zip(layers, collectors, strict=True):
             collector.add(left[layer.reference], right[layer.other])
@@ -158,18 +167,11 @@ class _Search:
     """What has been seen so far, and the ways to see more."""
 
     def __init__(
-        self,
-        reference: Values,
-        other: Values,
-        layers: Sequence[Layer],
-        batches: Sequence[Pixels],
-        tolerance: Tolerance,
-        on_step: Callable[[Step], None] | None,
+        self, compared: Compared, tolerance: Tolerance, on_step: Callable[[Step], None] | None
     ) -> None:
-        self._sides = reference, other
-        self._layers, self._batches, self._tolerance = layers, batches, tolerance
+        self._compared, self._layers, self._tolerance = compared, compared.layers, tolerance
         self._on_step = on_step
-        self._width = outputs_at_once(len(layers))
+        self._width = outputs_at_once(len(self._layers))
         self._steps: list[Step] = []
         self.seen: dict[int, Difference] = {}
 
@@ -177,7 +179,7 @@ class _Search:
         """Compares the layers at these places that nobody has looked at, a few at a time."""
         for chunk in _chunks(sorted(set(places) - self.seen.keys()), self._width):
             layers = [self._layers[place] for place in chunk]
-            self.seen.update(zip(chunk, _compare(*self._sides, layers, self._batches), strict=True))
+            self.seen.update(zip(chunk, _compare(self._compared, layers), strict=True))
             beyond = [self._layers[place].name for place in chunk if self._beyond(place)]
             names = tuple(layer.name for layer in layers)
             step = Step(names, len(names) - len(beyond), beyond[0] if beyond else None, why)

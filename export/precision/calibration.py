@@ -111,19 +111,8 @@ def tensor_ranges(
         BenchError: there are fewer images than one batch of the graph.
     """
     from onnxruntime.quantization import create_calibrator
-    from onnxruntime.quantization.calibrate import CalibrationMethod
 
-    methods = {
-        "minmax": (CalibrationMethod.MinMax, {}),
-        "entropy": (
-            CalibrationMethod.Entropy,
-            {"num_bins": ENTROPY_BINS, "num_quantized_bins": ENTROPY_LEVELS},
-        ),
-        # Both tails are cut, each by half, which suits activations that lie on one side of zero; the calibrator's
-        # default is the percentile of absolute values.
-        "percentile": (CalibrationMethod.Percentile, {"percentile": percentile, "symmetric": False}),
-    }
-    kind, options = methods[method]
+    kind, options = _calibrator_of(method, percentile)
     # The calibrators tell on standard output what they are about.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         augmented = Path(folder) / "augmented.onnx"
@@ -151,6 +140,19 @@ def tensor_ranges(
         tensor: (float(np.min(data.lowest)), float(np.max(data.highest)))
         for tensor, data in sorted(found.items())
     }
+
+
+def _calibrator_of(method: str, percentile: float) -> tuple[Any, dict[str, Any]]:
+    """ONNX Runtime's name of a calibration method, and its options."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod
+
+    if method == "minmax":
+        return CalibrationMethod.MinMax, {}
+    if method == "entropy":
+        return CalibrationMethod.Entropy, {"num_bins": ENTROPY_BINS, "num_quantized_bins": ENTROPY_LEVELS}
+    # Both tails are cut, each by half, which suits activations that lie on one side of zero; the calibrator's default
+    # is the percentile of absolute values.
+    return CalibrationMethod.Percentile, {"percentile": percentile, "symmetric": False}
 
 
 def _merged(histogram: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from pipelines.base import BadImage, Batch, PipelineReport, Preprocess
+from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
 from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
 from pipelines.dali.graph import Fed, Pixels, build_graph, import_dali
 from pipelines.imagenet.find import Image
-from pipelines.reference.pipeline import Sample, UnreadableImage, check_counts, collate, reference_pixels
+from pipelines.reference.pipeline import Sample, UnreadableImage, collate, reference_pixels
 
 # Images in one run of the graph. Independent of the batch: small runs stay in the processor's cache and bound
 # the memory that decoded photographs take; DALI spreads the images of a run over its threads.
@@ -20,7 +20,7 @@ CHUNK_MIN = 8
 CHUNK_PER_THREAD = 4
 
 
-class DaliPipeline:
+class DaliPipeline(Passes):
     """DALI for ordinary JPEGs, the reference for whatever else a data set holds (``pipelines.dali.chunks``).
 
     What DALI does not take, CMYK and PNG among it, is decoded by the reference and listed in ``report.fallbacks``, or
@@ -28,31 +28,16 @@ class DaliPipeline:
     file on which it failed takes a few milliseconds.
     """
 
-    name: ClassVar[str] = "dali"
+    name = "dali"
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        check_counts(batch, threads)
         refuse_unmatched(preprocess)
         import_dali()
-        self.report = PipelineReport()
-        self._images = images
-        self._batch = batch
-        self._threads = threads
-        self._preprocess = preprocess
+        super().__init__(images, batch, threads, preprocess)
         self._chunk = max(CHUNK_MIN, CHUNK_PER_THREAD * threads)
-        self._pass: Iterator[Batch] = iter(())
 
-    def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        self.report = PipelineReport()
-        self._pass = collate(self._samples(self.report), self._batch, self._preprocess)
-        return self._pass
-
-    def close(self) -> None:
-        """Ends the pass that is running, if any, and frees DALI's threads and memory."""
-        if isinstance(self._pass, Generator):
-            self._pass.close()
-        self._pass = iter(())
+    def _batches(self, report: PipelineReport) -> Iterator[Batch]:
+        return collate(self._samples(report), self._batch, self._preprocess)
 
     def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="fallback")

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pipelines.base import Batch, PipelineReport, Preprocess
+from pipelines.base import Batch, Passes, PipelineReport, Preprocess
 from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
 from pipelines.dali.cpu import from_reference
 from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
-from pipelines.reference.pipeline import check_counts, normalise
+from pipelines.reference.pipeline import normalise
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,9 @@ CHUNK = 64
 
 # Runs whose files are read by the pool's threads while DALI works: reading must never be what DALI waits for.
 READ_AHEAD = 2
+
+# DALI's default for ``hw_decoder_load``; the best share depends on the threads and is to be found by trying.
+ENGINE_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class _Rows:
     planes: torch.Tensor | None = None
 
 
-class DaliGpuPipeline:
+class DaliGpuPipeline(Passes):
     """DALI's ``mixed`` decoder and its GPU operators for ordinary JPEGs, the reference for whatever else there is.
 
     Which files DALI takes, and what becomes of those on which it fails, is as in the pipeline ``dali``: the batches
@@ -51,38 +54,25 @@ class DaliGpuPipeline:
     A batch's ``on_device`` is for readers on the same GPU; its ``pixels`` are copied to the host when they are asked
     for. The last digits of the normalised values may differ from those of the CPU's pipelines, and so may the decoded
     pixels by a few levels: nvJPEG computes its inverse transform otherwise than libjpeg-turbo
-    (``pipelines.parity.differences`` has the tolerances).
+    (``pipelines.parity.differences`` has the tolerances). Without a share for the GPU's JPEG engine the multiprocessors
+    decode, with the CPU's help: the same on every GPU.
     """
 
-    name: ClassVar[str] = "dali_gpu"
+    name = "dali_gpu"
 
-    # The multiprocessors decode, with the CPU's help: the same on every GPU.
-    ENGINE_SHARE: ClassVar[float] = 0.0
-
-    def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        check_counts(batch, threads)
+    def __init__(
+        self,
+        images: Sequence[Image],
+        batch: int,
+        threads: int,
+        preprocess: Preprocess,
+        engine_share: float = 0.0,
+    ) -> None:
         refuse_unmatched(preprocess)
         import_dali()
+        super().__init__(images, batch, threads, preprocess)
         self._device = usable_gpu()
-        self._place = Place(self._device.index, self.ENGINE_SHARE)
-        self.report = PipelineReport()
-        self._images = images
-        self._batch = batch
-        self._threads = threads
-        self._preprocess = preprocess
-        self._pass: Iterator[Batch] = iter(())
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        self.report = PipelineReport()
-        self._pass = self._batches(self.report)
-        return self._pass
-
-    def close(self) -> None:
-        """Ends the pass that is running, if any, and frees DALI's threads and memory."""
-        if isinstance(self._pass, Generator):
-            self._pass.close()
-        self._pass = iter(())
+        self._place = Place(self._device.index, engine_share)
 
     def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
         filler = Filler(self._batch, self._preprocess.crop, self._device)
@@ -127,17 +117,17 @@ class DaliGpuPipeline:
                     yield [index], torch.from_numpy(normalise(made, self._preprocess))[None]
 
 
-class DaliGpuEnginePipeline(DaliGpuPipeline):
+def engine_pipeline(
+    images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess
+) -> DaliGpuPipeline:
     """As ``dali_gpu``, with DALI's own share of the images on the GPU's JPEG engine, where it has one (A100, Hopper).
 
     A pipeline of its own and no option, because the engine may give other pixels: each is compared with the reference
     under its own name before accuracy is measured.
     """
-
-    name: ClassVar[str] = "dali_gpu_engine"
-
-    # DALI's default for ``hw_decoder_load``; the best share depends on the threads and is to be found by trying.
-    ENGINE_SHARE: ClassVar[float] = 0.65
+    pipeline = DaliGpuPipeline(images, batch, threads, preprocess, ENGINE_SHARE)
+    pipeline.name = "dali_gpu_engine"
+    return pipeline
 
 
 class _HandOver:

@@ -38,15 +38,27 @@ LOCK = ".scarlet-demo.lock"
 IMAGES = "valid"
 
 
+@dataclass(frozen=True)
+class How:
+    """How a set is made; none of it changes what is made.
+
+    Attributes:
+        processes: worker processes; None for the number of cores allowed.
+        accept_other_bytes: keep a set whose bytes differ from the published ones, and say so in its marker.
+        on_progress: called with (images done, images) as the files are written.
+    """
+
+    processes: int | None = None
+    accept_other_bytes: bool = False
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+
+
 def make_demo(
     out: Path,
     images: int = QUICK_IMAGES,
     split: str = "val",
     seed: int = DEFAULT_SEED,
-    *,
-    processes: int | None = None,
-    accept_other_bytes: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
+    how: How | None = None,
 ) -> DemoSet:
     """Makes ``out`` hold exactly this set; a complete one is left alone, an unfinished one is finished.
 
@@ -58,9 +70,7 @@ def make_demo(
         images: how many, at least 1. Each run of 1000 holds every class once.
         split: one of ``SPLITS``; no image is in two splits.
         seed: at least 0.
-        processes: worker processes; None for the number of cores allowed.
-        accept_other_bytes: keep a set whose bytes differ from the published ones, and say so in its marker.
-        on_progress: called with (images done, images) as the files are written.
+        how: see ``How``; its defaults where None.
 
     Raises:
         BenchError: an argument is out of range, the folder holds something else or cannot be written, or the
@@ -72,10 +82,8 @@ def make_demo(
         _check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / LOCK):
-            present = _complete(out, wanted, accept_other_bytes)
-            if present is None:
-                present = _make(out, wanted, processes or _cores(), accept_other_bytes, on_progress)
-    return present
+            how = how or How()
+            return _complete(out, wanted, how) or _make(out, wanted, how)
 
 
 def published_fingerprint(split: str, seed: int, images: int) -> str | None:
@@ -130,20 +138,17 @@ def _as_bench_error(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _complete(out: Path, wanted: DemoSet, accept_other_bytes: bool) -> DemoSet | None:
+def _complete(out: Path, wanted: DemoSet, how: How) -> DemoSet | None:
     """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
     found = read_marker(out)
     if found is None:
         return None
     verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
-    same = (found.revision, found.split, found.seed, found.images) == (
-        wanted.revision,
-        wanted.split,
-        wanted.seed,
-        wanted.images,
+    same = all(
+        getattr(found, name) == getattr(wanted, name) for name in ("revision", "split", "seed", "images")
     )
     paths = image_paths(wanted.split, wanted.images)
-    if not same or (verdict == "differs" and not accept_other_bytes):
+    if not same or (verdict == "differs" and not how.accept_other_bytes):
         return None
     if set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
         return None
@@ -161,13 +166,7 @@ def _present(out: Path) -> list[str]:
     return [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("*/*.JPEG")]
 
 
-def _make(
-    out: Path,
-    wanted: DemoSet,
-    processes: int,
-    accept_other_bytes: bool,
-    on_progress: Callable[[int, int], None] | None,
-) -> DemoSet:
+def _make(out: Path, wanted: DemoSet, how: How) -> DemoSet:
     paths = image_paths(wanted.split, wanted.images)
     (out / MARKER).unlink(missing_ok=True)
     # Files are written whole, so those of an unfinished set can be trusted if the same versions made them.
@@ -176,11 +175,11 @@ def _make(
         if path not in keep:
             (out / path).unlink()
     write_set(out / UNFINISHED, wanted)
-    _draw_missing(out, wanted, paths, processes, on_progress)
+    _draw_missing(out, wanted, paths, how)
 
     fingerprint = fingerprint_of(out, paths)
     verdict = _verdict(wanted, fingerprint)
-    if verdict == "differs" and not accept_other_bytes:
+    if verdict == "differs" and not how.accept_other_bytes:
         # The next call is to trust nothing that lies here.
         (out / UNFINISHED).write_text("{}\n", encoding="utf-8")
         raise BenchError(
@@ -194,22 +193,16 @@ def _make(
     return made
 
 
-def _draw_missing(
-    out: Path,
-    wanted: DemoSet,
-    paths: list[str],
-    processes: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> None:
-    report = on_progress or (lambda done, total: None)
+def _draw_missing(out: Path, wanted: DemoSet, paths: list[str], how: How) -> None:
+    processes = how.processes or _cores()
     missing = [index for index, path in enumerate(paths) if not (out / path).exists()]
     chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
     done = len(paths) - len(missing)
-    report(done, len(paths))
+    how.on_progress(done, len(paths))
     if processes == 1 or len(chunks) < 2:
         for chunk in chunks:
             done += _draw_chunk(out, wanted, [paths[i] for i in chunk], chunk)
-            report(done, len(paths))
+            how.on_progress(done, len(paths))
         return
     # Not fork: the caller may have torch's threads running, which a forked child would wait for for ever.
     spawn = multiprocessing.get_context("spawn")
@@ -218,7 +211,7 @@ def _draw_missing(
         try:
             for job in as_completed(jobs):
                 done += job.result()
-                report(done, len(paths))
+                how.on_progress(done, len(paths))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -249,9 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen.images,
             chosen.split,
             chosen.seed,
-            processes=chosen.processes,
-            accept_other_bytes=chosen.accept_other_bytes,
-            on_progress=print_progress,
+            How(chosen.processes, chosen.accept_other_bytes, print_progress),
         )
     except BenchError as error:
         print(f"error: {error.what}\n{error.do}", file=sys.stderr)

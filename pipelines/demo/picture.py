@@ -35,9 +35,7 @@ TILT_LIMIT = 0.10  # the same for a pattern: 11 degrees
 
 def draw(
     rng: np.random.Generator,
-    shape: int,
-    texture: int,
-    hue: int,
+    label: int,
     width: int,
     height: int,
     hardness: float,
@@ -47,9 +45,8 @@ def draw(
 
     Args:
         rng: where everything that is not the class comes from.
-        shape: index into ``SHAPES``: the outline of the large object.
-        texture: index into ``TEXTURES``: the pattern of the ground.
-        hue: the colour of the object, in steps of 36 degrees.
+        label: the class, ``100 * shape + 10 * texture + hue``: the outline of the large object (index into ``SHAPES``),
+            the pattern of the ground (index into ``TEXTURES``), the colour of the object in steps of 36 degrees.
         width: in pixels.
         height: in pixels.
         hardness: 0 for a clear picture, 1 for low contrast, much clutter, grain and uneven light.
@@ -58,6 +55,7 @@ def draw(
     Returns:
         uint8, ``(height, width, 3)``, RGB.
     """
+    shape, texture, hue = label // 100, label // 10 % 10, label % 10
     short = min(width, height)
     x = ((np.arange(width) + 0.5) - width / 2)[np.newaxis, :] / short
     y = ((np.arange(height) + 0.5) - height / 2)[:, np.newaxis] / short
@@ -67,7 +65,7 @@ def draw(
     planes = [d + (b - d) * pattern for b, d in zip(bright, dark, strict=True)]
     for _ in range(int(rng.integers(0, 3 + int(6 * hardness)))):
         _paint_clutter(rng, planes, x, y)
-    _paint_object(rng, planes, x, y, shape, hue, hardness)
+    _paint_object(rng, planes, (x, y), shape, hue, hardness)
     for _ in range(int(rng.integers(0, 2 + int(3 * hardness)))):
         _paint_clutter(rng, planes, x, y)
     light = _light(rng, x, y, 0.15 + 0.3 * hardness)
@@ -231,8 +229,14 @@ def _window(x: Plane, y: Plane, centre: tuple[float, float], reach: float) -> tu
 
 
 def _paint_object(
-    rng: np.random.Generator, planes: list[Plane], x: Plane, y: Plane, shape: int, hue: int, hardness: float
+    rng: np.random.Generator,
+    planes: list[Plane],
+    grid: tuple[Plane, Plane],
+    shape: int,
+    hue: int,
+    hardness: float,
 ) -> None:
+    x, y = grid
     radius = _between(rng, 0.26, 0.37) - 0.06 * hardness
     stretch = _between(rng, 0.88, 1.12)
     centre = (_between(rng, -0.08, 0.08), _between(rng, -0.08, 0.08))
@@ -354,9 +358,7 @@ def image_bytes(split: str, seed: int, index: int) -> bytes:
     label = class_of(index)
     grain_scale = TRAIN_GRAIN_SCALE if split == "train" else 1.0
     hardness = float(rng.random()) * HARDNESS[split]
-    picture = draw(
-        rng, label // 100, label // 10 % 10, label % 10, kind.width, kind.height, hardness, grain_scale
-    )
+    picture = draw(rng, label, kind.width, kind.height, hardness, grain_scale)
     return encode(picture, kind)
 
 

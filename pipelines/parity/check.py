@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import open_stages
-from pipelines.base import PipelineUnsupported, Preprocess, Stages
+from pipelines.base import STAGES, PipelineUnsupported, Preprocess, Stages
 from pipelines.imagenet.find import Image
-from pipelines.parity.differences import STAGES, WHOLE, StageDifference, Tally, tolerances_of
+from pipelines.parity.differences import WHOLE, StageDifference, Tally, tolerances_of
 from pipelines.parity.hints import Example, explain
 from pipelines.parity.probes import write_probes
 from pipelines.parity.whole_path import REFERENCE, fingerprint, one_pass, problem, whole_difference
 from pipelines.reference.pipeline import UnreadableImage
+from pipelines.registry import open_stages
 
 # How a finding begins, by the stage to blame.
 VERBS = {"decode": "decodes", "resize": "resizes", "crop": "crops", "normalise": "normalises"}

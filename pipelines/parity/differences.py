@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import ON_GPU
 from pipelines.base import Preprocess
 from pipelines.parity.hints import Example, seen
+from pipelines.registry import ON_GPU
 
-STAGES = ("decode", "resize", "crop", "normalise")
 WHOLE = "whole path"
+
+# Grey levels of the whole path are recovered from float32 planes: their last digits are rounding, not difference.
+LEVEL_DECIMALS = 3
 
 # Enough to prove a fault, few enough to keep in memory.
 EXAMPLES = 4
@@ -128,13 +130,14 @@ class Tally:
         preprocess: its std turns normalised values into grey levels.
         tolerance: how far the stage may be off.
         examples: the first images on which the stage is outside its tolerance.
+        max_by_image: largest difference of each image, by id.
     """
 
     stage: str
     preprocess: Preprocess
     tolerance: Tolerance
     examples: list[Example] = field(default_factory=list)
-    _max_by_image: dict[str, float] = field(default_factory=dict)
+    max_by_image: dict[str, float] = field(default_factory=dict)
     _means: list[float] = field(default_factory=list)
     _shares: list[float] = field(default_factory=list)
     _n_outside: int = 0
@@ -152,10 +155,10 @@ class Tally:
                 seen(self.stage, made, self.preprocess) for made in (example.expected, example.got)
             )
             levels = level_differences(self.stage, expected, got, self.preprocess)
-            self._max_by_image[image_id] = float(levels.max())
+            self.max_by_image[image_id] = float(levels.max())
             self._means.append(float(levels.mean()))
             self._shares.append(float((levels > 0).any(axis=2).mean()))
-            outside = self._max_by_image[image_id] > self.tolerance.max_levels
+            outside = self.max_by_image[image_id] > self.tolerance.max_levels
             self._n_outside += outside
             outside = outside or self._means[-1] > self.tolerance.mean_levels
         if outside and len(self.examples) < EXAMPLES:
@@ -168,10 +171,8 @@ class Tally:
 
     def difference(self) -> StageDifference:
         """What was gathered."""
-        largest = max(self._max_by_image.values(), default=0.0)
-        worst = (
-            max(self._max_by_image, key=lambda image_id: self._max_by_image[image_id]) if largest else None
-        )
+        largest = max(self.max_by_image.values(), default=0.0)
+        worst = max(self.max_by_image, key=lambda image_id: self.max_by_image[image_id]) if largest else None
         return StageDifference(
             stage=self.stage,
             n_images=len(self._means) + self._n_failed,
@@ -208,11 +209,12 @@ def level_differences(
 
     Args:
         stage: what made both.
-        expected: uint8, ``(height, width, 3)``; of ``normalise`` float32, ``(3, height, width)``.
+        expected: uint8, ``(height, width, 3)``; of ``normalise`` and the whole path float32, ``(3, height, width)``.
         got: likewise.
         preprocess: its std turns normalised values into grey levels.
     """
     levels: NDArray[np.float64] = np.abs(expected.astype(np.float64) - got)
-    if stage != "normalise":
+    if stage not in ("normalise", WHOLE):
         return levels
-    return np.asarray(levels.transpose(1, 2, 0) * (255.0 * np.asarray(preprocess.std, np.float64)))
+    levels = levels.transpose(1, 2, 0) * (255.0 * np.asarray(preprocess.std, np.float64))
+    return np.round(levels, LEVEL_DECIMALS) if stage == WHOLE else levels

@@ -14,14 +14,14 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from pipelines.base import BadImage, Batch, PipelineReport, Preprocess
+from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
 from pipelines.imagenet.find import Image
 from scarlet.errors import unknown_name
 
@@ -208,40 +208,21 @@ def collate(samples: Generator[Sample, None, None], batch: int, preprocess: Prep
             yield Batch(np.array(indices, np.int64), planes[: len(indices)].copy())
 
 
-def check_counts(batch: int, threads: int) -> None:
-    """Refuses a batch or a number of threads below one.
-
-    Raises:
-        ValueError: either is.
-    """
-    if batch < 1 or threads < 1:
-        raise ValueError(f"batch and threads must be at least 1, not {batch} and {threads}")
-
-
-class ReferencePipeline:
+class ReferencePipeline(Passes):
     """Pillow on ``threads`` threads (it releases the interpreter's lock while it decodes and resizes).
 
     At most two batches (or two images a thread, where that is more) are decoded ahead of the caller. The
     normalisation runs on the caller's thread.
     """
 
-    name: ClassVar[str] = "reference"
+    name = "reference"
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        check_counts(batch, threads)
         interpolation_filter(preprocess)
-        self.report = PipelineReport()
-        self._images = images
-        self._batch = batch
-        self._threads = threads
-        self._preprocess = preprocess
-        self._pass: Iterator[Batch] = iter(())
+        super().__init__(images, batch, threads, preprocess)
 
-    def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        self.report = PipelineReport()
-        self._pass = collate(self._samples(self.report), self._batch, self._preprocess)
-        return self._pass
+    def _batches(self, report: PipelineReport) -> Iterator[Batch]:
+        return collate(self._samples(report), self._batch, self._preprocess)
 
     def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
         ahead = 2 * max(self._batch, self._threads)
@@ -265,12 +246,6 @@ class ReferencePipeline:
             yield index, pixels.result()
         except UnreadableImage as error:
             report.bad.append(BadImage(self._images[index].image_id, str(error)))
-
-    def close(self) -> None:
-        """Ends the pass that is running, if any, and its threads."""
-        if isinstance(self._pass, Generator):
-            self._pass.close()
-        self._pass = iter(())
 
 
 class ReferenceStages:

@@ -6,17 +6,16 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.base import BadImage, Batch, PipelineReport, PipelineUnsupported, Preprocess
+from pipelines.base import BadImage, Batch, Passes, PipelineReport, PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import (
     UnreadableImage,
-    check_counts,
     crop_offset,
     interpolation_filter,
     normalise,
@@ -31,7 +30,7 @@ AHEAD_PER_THREAD = 2
 Planes = NDArray[np.float32]
 
 
-class TurboPipeline:
+class TurboPipeline(Passes):
     """simplejpeg and PyTorch for ordinary JPEGs, the reference for whatever else a data set holds.
 
     As in the pipeline ``dali``, a look at each file's markers (``pipelines.imagenet.jpeg``) settles which. Files that
@@ -43,31 +42,13 @@ class TurboPipeline:
     is their number changed, which belongs to the whole process. One batch, and two images a thread, are made ahead.
     """
 
-    name: ClassVar[str] = "turbo"
+    name = "turbo"
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        check_counts(batch, threads)
         interpolation_filter(preprocess)
-        self.report = PipelineReport()
-        self._images = images
-        self._batch = batch
-        self._threads = threads
-        self._preprocess = preprocess
+        super().__init__(images, batch, threads, preprocess)
         self._turbo = TurboImage(preprocess)
         self._scratch = _ThreadScratch()
-        self._pass: Iterator[Batch] = iter(())
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        self.report = PipelineReport()
-        self._pass = self._batches(self.report)
-        return self._pass
-
-    def close(self) -> None:
-        """Ends the pass that is running, if any, and its threads."""
-        if isinstance(self._pass, Generator):
-            self._pass.close()
-        self._pass = iter(())
 
     def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
         ahead = self._batch + AHEAD_PER_THREAD * self._threads

@@ -123,12 +123,13 @@ def train(
     network: Scarlet,
     phases: Sequence[Phase],
     sources: dict[str, Pictures],
-    held_out: Pictures,
     seed: int,
     device: torch.device,
     checkpoint: Path,
 ) -> list[dict[str, Any]]:
     """Runs the schedule; returns a log entry per epoch. Goes on from ``checkpoint`` where there is one.
+
+    The source ``held_out`` is evaluated after every epoch.
 
     Every epoch draws its order and crops from (seed, phase, epoch), so that a resumed run differs from an
     uninterrupted one only in what a step was interrupted.
@@ -157,11 +158,11 @@ def train(
                 continue
             started = time.monotonic()
             rng = np.random.default_rng([seed, number, epoch])
-            loss = _run_epoch(network, optimiser, cycle, pictures, phase, rng, device)
+            loss = _run_epoch(network, optimiser, cycle, pictures, phase, rng)
             entry = {"phase": number, "side": phase.side, "epoch": epoch + 1, "loss": loss}
             entry |= {
                 "train_seconds": time.monotonic() - started,
-                **evaluate(network, held_out, phase.side, device),
+                **evaluate(network, sources["held_out"], phase.side, device),
             }
             log.append(entry)
             print(json.dumps({key: round(value, 3) for key, value in entry.items()}), flush=True)
@@ -187,9 +188,9 @@ def _run_epoch(
     pictures: Pictures,
     phase: Phase,
     rng: np.random.Generator,
-    device: torch.device,
 ) -> float:
     """One pass in random order, the incomplete last batch left out; returns the mean loss."""
+    device = next(network.parameters()).device
     network.train()
     order = torch.from_numpy(rng.permutation(len(pictures)))
     losses = []
@@ -242,18 +243,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     started = time.monotonic()
     tune = read_pictures(chosen.tune, "tune")
-    held_out = Pictures(tune.pixels[-HELD_OUT:], tune.factors[-HELD_OUT:])
-    tune = Pictures(tune.pixels[:-HELD_OUT], tune.factors[:-HELD_OUT])
-    sources = {"train": read_pictures(chosen.data, "train"), "tune": tune}
+    sources = {
+        "train": read_pictures(chosen.data, "train"),
+        "tune": Pictures(tune.pixels[:-HELD_OUT], tune.factors[:-HELD_OUT]),
+        "held_out": Pictures(tune.pixels[-HELD_OUT:], tune.factors[-HELD_OUT:]),
+    }
     network = build(chosen.model, chosen.seed)
     checkpoint = chosen.out.with_suffix(".checkpoint.pt")
-    epochs = train(network, SCHEDULE, sources, held_out, chosen.seed, device, checkpoint)
+    epochs = train(network, SCHEDULE, sources, chosen.seed, device, checkpoint)
     save(network, chosen.out, {"model": chosen.model, "seed": str(chosen.seed)})
     log = {
         "model": chosen.model,
         "seed": chosen.seed,
         "schedule": [asdict(phase) for phase in SCHEDULE],
-        "images": {name: len(pictures) for name, pictures in sources.items()} | {"held_out": HELD_OUT},
+        "images": {name: len(pictures) for name, pictures in sources.items()},
         "label_smoothing": LABEL_SMOOTHING,
         "weight_decay": WEIGHT_DECAY,
         "device": device.type,

@@ -60,8 +60,10 @@ def run_cases(
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Registers the planted pipelines here and in every process that is started from here."""
-    monkeypatch.setattr(pipelines, "REGISTRY", dict(pipelines.REGISTRY))
-    monkeypatch.setattr(pipelines, "STAGES", dict(pipelines.STAGES))
+    for name in ("REGISTRY", "STAGE_REGISTRY"):
+        copy = dict(getattr(pipelines, name))
+        for module in (pipelines, pipelines.registry):
+            monkeypatch.setattr(module, name, copy)
     planted_pipelines.register()
     folder = tmp_path / "site"
     folder.mkdir()

@@ -239,5 +239,5 @@ def plant(monkeypatch, name: str) -> str:
         globals()[f"{name}Pass"] = type(f"{name}Pass", (_Pass,), {"stages": globals()[name]})
     whole, stages = (name, "ReferenceStages") if name in PASSES else (f"{name}Pass", name)
     monkeypatch.setitem(pipelines.REGISTRY, name.lower(), f"{__name__}:{whole}")
-    monkeypatch.setitem(pipelines.STAGES, name.lower(), f"{__name__}:{stages}")
+    monkeypatch.setitem(pipelines.STAGE_REGISTRY, name.lower(), f"{__name__}:{stages}")
     return name.lower()

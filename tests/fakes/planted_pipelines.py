@@ -59,4 +59,4 @@ def register() -> None:
         ),
     ):
         pipelines.REGISTRY[name.lower()] = f"planted_pipelines:{name}"
-        pipelines.STAGES[name.lower()] = stages
+        pipelines.STAGE_REGISTRY[name.lower()] = stages

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.predictions import Predicted
-from bench.analysis.stats.paired import Paired, paired
 from bench.record.case import Case
 from bench.record.files import plain
 from scarlet.errors import BenchError
@@ -28,6 +27,8 @@ from scarlet.errors import BenchError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from bench.analysis.stats.paired import Paired
 
 WIN, LOSS, BOTH_WRONG = "win", "loss", "both wrong"
 KINDS = (WIN, LOSS, BOTH_WRONG)
@@ -169,6 +170,8 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
     """
     import numpy as np
 
+    from bench.analysis.stats.paired import paired
+
     base_rows, other_rows = _common(base, other)
     n = len(base_rows)
     if not n:
@@ -192,20 +195,7 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
             np.int8
         )
 
-    flipped = np.flatnonzero(~same[:, 0])
-    margins = base.margin[base_rows]
-    ids = base.image_ids[base.image[base_rows[flipped]]].to_numpy(dtype=object)
-    order = np.lexsort((ids.astype(str), -margins[flipped]))
-    chosen = flipped[order]
-    flips = Flips(
-        image_id=ids[order],
-        label=labels[chosen],
-        base_top1=base_top[chosen, 0],
-        other_top1=other_top[chosen, 0],
-        base_margin=margins[chosen],
-        other_margin=other.margin[other_rows[chosen]],
-        kind=kinds[chosen],
-    )
+    flips = _flips(base, other, (base_rows, other_rows), kinds)
     return FlipLedger(
         base=SideName(base.run, base.case),
         other=SideName(other.run, other.case),
@@ -218,7 +208,34 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
         top1=top1,
         top5=top5,
         flips=flips,
-        margins=margin_sentence(flips.base_margin, margins),
+        margins=margin_sentence(flips.base_margin, base.margin[base_rows]),
+    )
+
+
+def _flips(
+    base: Predicted,
+    other: Predicted,
+    rows: tuple[NDArray[np.intp], NDArray[np.intp]],
+    kinds: NDArray[np.int8],
+) -> Flips:
+    """The flips among the images that both sides have, of these rows: the largest margin of the base first."""
+    import numpy as np
+
+    base_rows, other_rows = rows
+    base_top1, other_top1 = base.top[base_rows, 0], other.top[other_rows, 0]
+    flipped = np.flatnonzero(base_top1 != other_top1)
+    margins = base.margin[base_rows[flipped]]
+    ids = base.image_ids[base.image[base_rows[flipped]]].to_numpy(dtype=object)
+    order = np.lexsort((ids.astype(str), -margins))
+    chosen = flipped[order]
+    return Flips(
+        image_id=ids[order],
+        label=base.label[base_rows[chosen]],
+        base_top1=base_top1[chosen],
+        other_top1=other_top1[chosen],
+        base_margin=margins[order],
+        other_margin=other.margin[other_rows[chosen]],
+        kind=kinds[chosen],
     )
 
 

@@ -1,4 +1,4 @@
-"""The predictions of a run's Cases as arrays: whose they are, and whether they may be scored.
+"""The predictions of a run's Cases as arrays: whose they are, whether they may be scored, and their scores.
 
 numpy and pandas are imported where they are needed, so that commands and reports can name this cheaply.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.record.case import REFERENCE_BACKEND, Case, Status
+from bench.record.case import MEASURED, REFERENCE_BACKEND, Case, Status
 from bench.record.raw_tables import TOP
-from bench.record.run_folder import CaseResult, RunFolder
+from bench.record.run_folder import NEVER_RAN, CaseResult, RunFolder
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -139,12 +139,8 @@ class ScoredRun:
             BenchError: the folder holds no run.
         """
         folder = RunFolder.open(path)
-        info, ended = (
-            folder.read_run_info(),
-            {result.case.case_id: result for result in folder.case_results()},
-        )
-        order = dict.fromkeys([*(case.case_id for case in folder.planned_cases()), *ended])
-        results = tuple(ended[case_id] for case_id in order if case_id in ended)
+        info = folder.read_run_info()
+        results = tuple(result for result in folder.results() if result.reason != NEVER_RAN)
         scored = [
             result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK
         ]
@@ -213,3 +209,67 @@ class ScoredRun:
             f"{case_id} ({predicted.case.label})" for case_id, predicted in self.predicted.items()
         )
         return f"Choose from: {known}."
+
+
+def score_columns(
+    folder: RunFolder, results: Sequence[CaseResult], is_demo: bool
+) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Columns and notes of every accuracy Case that is ok or fell back, by its id. See ``frame.load_frame``."""
+    predicted = load(folder, results, is_demo)
+    reference = _reference(results, predicted)
+    made = {}
+    for result in results:
+        case = result.case
+        if result.status in MEASURED and case.scenario == "accuracy":
+            notes: list[str] = []
+            row = _accuracy(case, predicted.get(case.case_id), reference, notes)
+            made[case.case_id] = row, notes
+    return made
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference Case's top-5 by image, ``(all images, 5)``, and which images it has."""
+
+    case_id: str
+    top: NDArray[np.int16]
+    present: NDArray[np.bool_]
+
+
+def _reference(results: Sequence[CaseResult], predicted: Mapping[str, Predicted]) -> _Reference | None:
+    import numpy as np
+
+    case = reference_case(results, predicted)
+    if case is None:
+        return None
+    own = predicted[case.case_id]
+    n = len(own.image_ids)
+    top, present = np.zeros((n, TOP), dtype=np.int16), np.zeros(n, dtype=bool)
+    top[own.image], present[own.image] = own.top, True
+    return _Reference(case.case_id, top, present)
+
+
+def _accuracy(
+    case: Case, predicted: Predicted | None, reference: _Reference | None, notes: list[str]
+) -> dict[str, Any]:
+    if predicted is None:
+        notes.append("its predictions are missing from the run's folder")
+        return {}
+    row: dict[str, Any] = {"n_images": len(predicted.label)}
+    if predicted.no_accuracy:
+        notes.append(predicted.no_accuracy)
+    elif len(predicted.label):
+        hits = predicted.top == predicted.label[:, None]
+        row["top1_percent"] = 100.0 * float(hits[:, 0].mean())
+        row["top5_percent"] = 100.0 * float(hits.any(axis=1).mean())
+    if reference is None:  # every Case of the run fell back
+        return row
+    row["reference_case_id"] = reference.case_id
+    common = reference.present[predicted.image]
+    if case.case_id != reference.case_id and common.any():
+        same = predicted.top[common] == reference.top[predicted.image[common]]
+        row["agreement_percent"] = 100.0 * float(same[:, 0].mean())
+        row["top5_ordered_agreement_percent"] = 100.0 * float(same.all(axis=1).mean())
+    elif case.case_id != reference.case_id:
+        notes.append("no image in common with the reference Case")
+    return row

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-TOP = 5
+from bench.record.raw_tables import TOP
 
 
 @dataclass

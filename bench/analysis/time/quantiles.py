@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.scores import MEASURED
+from bench.record.case import MEASURED
 from bench.record.run_folder import CaseResult, RunFolder
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.record.case import Case
-from bench.record.files import one_line, plain, write_text
+from bench.record.files import file_name, one_line, plain, write_text
 from bench.run.images import DEMO_DATA
 from bench.run.spec import RunSpec
 from bench.studies.check.snapshot import Labels, Row, Snapshot, Timed, array_digest
@@ -37,8 +36,7 @@ DATASET = ("fingerprint", "n_images", "n_images_in_set", "is_demo", "layout")
 
 def default_path(model: str, is_demo: bool) -> Path:
     """``results/baselines/<model>.json``, with ``-demo`` after the model where the images are the demo set's."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:/\\]", model)[-1]).strip("._") or "model"
-    return FOLDER / f"{name}{'-demo' if is_demo else ''}.json"
+    return FOLDER / f"{file_name(model)}{'-demo' if is_demo else ''}.json"
 
 
 def is_demo(data: str | None) -> bool:

@@ -25,7 +25,6 @@ Labels = NDArray[np.int16]
 # In place of a class index: the file could not be decoded, or the image was not part of the run.
 UNREADABLE, NOT_SCORED = -1, -2
 
-NEVER_RAN = "the run ended before this Case did; go on with --resume"
 BLAMED = ("decode", "resize", "crop", "normalise")
 # The preprocessing gate's word for stages that are right one by one (``pipelines.parity.differences.WHOLE``).
 WHOLE = "whole path"
@@ -166,13 +165,7 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
         tuple(image_id for image_id, _ in images),
         np.array([label for _, label in images], dtype=np.int16),
     )
-    ended = {result.case.case_id: result for result in folder.case_results()}
-    planned = {case.case_id: case for case in folder.planned_cases()}
-    cases = {**planned, **{case_id: result.case for case_id, result in ended.items()}}
-    results = [
-        ended.get(case_id) or CaseResult(case, Status.INTERRUPTED, NEVER_RAN)
-        for case_id, case in cases.items()
-    ]
+    results = folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
     scored = [
         result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
 from bench.report.sentences import machine_lines, milliseconds, one_line, span, stages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.record.case import Status
+from bench.record.files import file_name
 from bench.run.spec import RunSpec
 from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run
 from scarlet import zoo
@@ -83,7 +83,7 @@ def measure(models: Sequence[Wanted], spec: RunSpec, out: Path, console: Console
         console.print(
             f"model {place} of {len(models)}: {one.name}", markup=False, highlight=False, soft_wrap=True
         )
-        path = out / f"{place:02d}-{_folder(one.name)}"
+        path = out / f"{place:02d}-{file_name(one.name)[-40:]}"
         try:
             ended = session.run(spec.but(model=one.model, checkpoint=one.checkpoint), path, console)
             interrupted = ended.interrupted
@@ -95,8 +95,3 @@ def measure(models: Sequence[Wanted], spec: RunSpec, out: Path, console: Console
             interrupted = True
             rows.append(failed_row(one.name, Status.INTERRUPTED, "the user stopped it"))
     return Measured(tuple(rows), interrupted)
-
-
-def _folder(name: str) -> str:
-    """The model's name as that of a folder; of a path its end."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:\\]", name)[-1]).strip("._")[-40:] or "model"

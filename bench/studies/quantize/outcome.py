@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.record.files import plain
+from bench.record.files import file_name, plain
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import backends, described
 from bench.studies.quantize.measured import Measured
@@ -153,8 +152,7 @@ def recipe_target(asked: Asked, out: Path | None) -> Path:
     Raises:
         BenchError: a file cannot be written there.
     """
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", asked.model.removeprefix("onnx:")).strip("._") or "model"
-    target = out or Path(f"{name}-{asked.backend}.yaml")
+    target = out or Path(f"{file_name(asked.model)}-{asked.backend}.yaml")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

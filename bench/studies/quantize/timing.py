@@ -7,12 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.analysis.accuracy.scores import MEASURED
 from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import wanted_by
 from bench.host.disturbance import Monitor, open_gpu
-from bench.record.case import Case, Status
+from bench.record.case import MEASURED, Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.model_files import Requirements, prepare_typed_files
 from bench.run.runner import Listener, Runner

@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from bench.worker.tasks.overlap import Overlap, Work
-from pipelines.base import Pipeline
-from pipelines.device import DevicePixels
+from pipelines.base import DevicePixels, Pipeline
 
 # Images of the batches that are kept for timing the backend alone: they are inferred over and over. At 224 x 224 they
 # take 0.3 GB of the GPU's memory.

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Backend, Concurrent, OnDevice
-from pipelines.base import Batch, Pipeline
-from pipelines.device import DevicePixels
+from pipelines.base import Batch, DevicePixels, Pipeline
 
 Pixels = NDArray[np.float32]
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 
-from bench.analysis.accuracy.scores import FOREIGN_NOTE, RANDOM_NOTE
+from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.stats import intervals
-from bench.analysis.table import DEMO_NOTE, NEVER_RAN, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
-from bench.record.run_folder import RunFolder
+from bench.record.run_folder import NEVER_RAN, RunFolder
 
 REQUIRED = """
     case_id status reason model weights backend device precision pipeline batch threads instances scenario stage

@@ -10,16 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from bench.backends import (
-    REGISTRY,
-    colour,
-    display_name,
-    facts,
-    make_backend,
-    runs_module,
-    runs_nowhere,
-    runtime_packages,
-)
+from bench.backends import REGISTRY, colour, display_name, facts, make_backend, runs_module, runs_nowhere
 from bench.backends.base import (
     Facts,
     ModelFiles,
@@ -71,11 +62,6 @@ def test_the_facts_of_a_backend_are_its_own(name: str) -> None:
         device not in stated.devices for device in DEVICES
     ]
     assert stated.options() == read_options(stated.options, Case("m", "user", name))
-
-
-def test_what_a_run_writes_down_is_what_can_be_installed() -> None:
-    assert set(runtime_packages()) >= {"torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"}
-    assert "scarlet-bench" not in runtime_packages()
 
 
 def test_reports_tell_backends_apart() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.run.reference_digests import STAGES, first_change, of_reference
+from bench.run.reference_digests import first_change, of_reference
+from pipelines.base import STAGES
 from pipelines.imagenet.find import find_images
 from pipelines.reference import pipeline
 

@@ -21,8 +21,9 @@ from bench.report.tables import tables
 from bench.run.spec import RunSpec
 from bench.studies import parity
 from bench.studies.parity import compare, stage_table
+from pipelines.base import STAGES
 from pipelines.parity.check import Comparison, StageReport
-from pipelines.parity.differences import STAGES, TOLERANCES, WHOLE, StageDifference
+from pipelines.parity.differences import TOLERANCES, WHOLE, StageDifference
 from scarlet.errors import BenchError
 
 

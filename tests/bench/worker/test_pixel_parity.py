@@ -70,7 +70,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
         ("absent", "AbsentPath", "FlippedCrop"),
     ):
         monkeypatch.setitem(pipelines.REGISTRY, name, f"{__name__}:{whole}")
-        monkeypatch.setitem(pipelines.STAGES, name, f"{__name__}:{stages}")
+        monkeypatch.setitem(pipelines.STAGE_REGISTRY, name, f"{__name__}:{stages}")
 
 
 @pytest.fixture

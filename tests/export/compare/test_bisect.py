@@ -9,7 +9,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export.compare.bisect import Tolerance, bisect, error_table, outputs_at_once
+from export.compare.bisect import Compared, Tolerance, bisect, error_table, outputs_at_once
 from export.compare.pairing import BY_NAMES, BY_WEIGHTS, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues
 from export.compare.weights import compare_graphs, compare_with_module
@@ -58,7 +58,7 @@ class Subject:
     def search(self, model, **more):
         graph = OnnxValues(model)
         paired = pair_module(self.module, graph, self.calls)
-        found = bisect(self.values, graph, paired.layers, self.batches, **more)
+        found = bisect(Compared(self.values, graph, paired.layers, self.batches), **more)
         return found, paired, graph
 
 
@@ -85,7 +85,7 @@ def test_an_export_agrees_in_every_layer_and_only_a_few_are_looked_at(subject):
     assert found.looked_at == outputs_at_once(found.layers) == 5
     assert paired.told_by == BY_NAMES
     assert len(paired.layers) == len(graph.model.graph.node) - 1  # Flatten is no module
-    rows = error_table(subject.values, graph, paired.layers, subject.batches)
+    rows = error_table(Compared(subject.values, graph, paired.layers, subject.batches))
     assert max(difference.relative for _, difference in rows) < 1e-4
 
 
@@ -127,7 +127,7 @@ def test_another_number_of_channels_is_a_difference_in_shape(subject):
     del model.graph.value_info[:]
     graph = OnnxValues(model)
     layers = pair_module(subject.module, OnnxValues(subject.graph()), subject.calls).layers
-    found = bisect(subject.values, graph, layers, subject.batches)
+    found = bisect(Compared(subject.values, graph, layers, subject.batches))
     assert found.first.name == "classifier"
     assert found.difference.shapes == ((7,), (5,))
     (weight, bias) = compare_with_module(subject.module, subject.calls, "classifier", graph, "logits")
@@ -135,7 +135,7 @@ def test_another_number_of_channels_is_a_difference_in_shape(subject):
     # A value of another shape is not taken for a module's output; the outputs belong together all the same.
     paired = pair_module(subject.module, graph, subject.calls)
     assert "classifier" not in [layer.name for layer in paired.layers]
-    found = bisect(subject.values, graph, paired.layers, subject.batches)
+    found = bisect(Compared(subject.values, graph, paired.layers, subject.batches))
     assert (found.first.name, found.first.other) == ("output", "logits")
 
 
@@ -276,10 +276,10 @@ def test_matmul_with_its_bias_and_an_unfolded_batchnorm_are_matched_by_weights()
         ("last", "linear"),
         ("output", "logits"),
     ]
-    assert bisect(values, graph, paired.layers, [batch]).first is None
+    assert bisect(Compared(values, graph, paired.layers, [batch])).first is None
     change_channel(graph.model, "b1", 3)
     changed = OnnxValues(graph.model)
-    assert bisect(values, changed, paired.layers, [batch]).first.name == "first"
+    assert bisect(Compared(values, changed, paired.layers, [batch])).first.name == "first"
     differing = [item.differing for item in compare_with_module(module, calls, "first", changed, "sum")]
     assert differing == [()]  # a MatMul has no operand for the bias
     assert compare_with_module(module, calls, "", changed, "logits") == ()
@@ -304,11 +304,11 @@ def test_two_graphs_are_compared_by_names_and_half_precision_leaves_single(subje
     reference, other = OnnxValues(subject.graph()), OnnxValues(half)
     paired = pair_graphs(reference, other)
     assert len(paired.layers) == len(reference.model.graph.node)
-    loose = bisect(reference, other, paired.layers, subject.batches, Tolerance(rtol=0.1))
+    loose = bisect(Compared(reference, other, paired.layers, subject.batches), Tolerance(rtol=0.1))
     assert loose.first is None
-    tight = bisect(reference, other, paired.layers, subject.batches, Tolerance(rtol=1e-5))
+    tight = bisect(Compared(reference, other, paired.layers, subject.batches), Tolerance(rtol=1e-5))
     assert tight.first.name == "stem.1/Conv"
-    rows = error_table(reference, other, paired.layers, subject.batches)
+    rows = error_table(Compared(reference, other, paired.layers, subject.batches))
     decibels = [difference.sqnr_db for _, difference in rows]
     assert decibels == sorted(decibels)
     assert 30 < decibels[0] < decibels[-1] < 90
@@ -333,16 +333,16 @@ def test_an_int8_layer_with_a_wrong_scale_is_the_first_beyond_a_loose_tolerance(
     # The quantiser dropped this Clip and gave its name to the value before it.
     clipped = next(layer for layer in layers if layer.name == "stem.2/Clip")
     assert (clipped.node, clipped.other) == ("stem.1/Conv", "stem.2/Clip_DequantizeLinear_Output")
-    right = bisect(reference, other, layers, subject.batches, Tolerance(rtol=1.5), every_layer=True)
+    right = bisect(Compared(reference, other, layers, subject.batches), Tolerance(rtol=1.5), every_layer=True)
     assert right.first is None
     model = onnx.load(path)
     scale = tensor(model, "mb_module.2.conv2.weight_scale")
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(8), scale.name))
     broken = OnnxValues(model)
-    found = bisect(reference, broken, layers, subject.batches, Tolerance(rtol=1.5))
+    found = bisect(Compared(reference, broken, layers, subject.batches), Tolerance(rtol=1.5))
     assert found.first.name == "mb_module.2.bn2/Conv"
     assert compare_graphs(reference, broken, found.first.name) == ()  # INT8 weights are not the FP32 ones
-    worst = error_table(reference, broken, layers, subject.batches)[0][0]
+    worst = error_table(Compared(reference, broken, layers, subject.batches))[0][0]
     assert worst.name.startswith(("mb_module.2", "conv_before", "pool", "Flatten", "logits"))
 
 
@@ -351,7 +351,7 @@ def test_outputs_of_two_graphs_belong_together_whatever_their_names(subject):
     change_channel(model, "classifier.weight", 1)
     model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
     reference, other = OnnxValues(subject.graph()), OnnxValues(model)
-    found = bisect(reference, other, pair_graphs(reference, other).layers, subject.batches)
+    found = bisect(Compared(reference, other, pair_graphs(reference, other).layers, subject.batches))
     assert (found.first.reference, found.first.other) == ("logits", "scores")
 
 
@@ -359,7 +359,7 @@ def test_weights_of_two_graphs_are_compared(subject):
     model = subject.graph()
     change_channel(model, "mb_module.2.conv3.weight", 4)
     reference, other = OnnxValues(subject.graph()), OnnxValues(model)
-    found = bisect(reference, other, pair_graphs(reference, other).layers, subject.batches)
+    found = bisect(Compared(reference, other, pair_graphs(reference, other).layers, subject.batches))
     weight, bias = compare_graphs(reference, other, found.first.other)
     assert (weight.name, weight.differing, bias.differing) == ("mb_module.2.conv3.weight", (4,), ())
     assert "is the same" in bias.text()
@@ -405,7 +405,7 @@ def test_only_what_the_asked_values_need_is_run_with_few_outputs_at_a_time(subje
     )
     found, paired, graph = subject.search(model)
     assert len(parts) == len(found.steps) > 1
-    error_table(subject.values, graph, paired.layers, subject.batches)
+    error_table(Compared(subject.values, graph, paired.layers, subject.batches))
     most = outputs_at_once(len(paired.layers))
     assert most == 5
     assert max(len(part.graph.output) for part in parts) == most

@@ -9,6 +9,7 @@ from export.compare.bisect import (
     IN_ORDER,
     SUSPECTED,
     Collector,
+    Compared,
     Difference,
     Tolerance,
     bisect,
@@ -61,7 +62,7 @@ def test_each_place_is_found_in_few_steps_with_few_values_at_a_time(count):
     layers = with_first(chain(count))
     for first in range(count):
         other = Made(range(first, count))
-        found = bisect(Made(), other, layers, [BATCH])
+        found = bisect(Compared(Made(), other, layers, [BATCH]))
         assert found.first.name == f"l{first}"
         assert found.scanned == ""
         assert max(map(len, other.asked)) == found.at_once <= outputs_at_once(count)
@@ -71,7 +72,7 @@ def test_each_place_is_found_in_few_steps_with_few_values_at_a_time(count):
 
 def test_agreement_looks_at_one_handful_and_the_output_is_in_it():
     other = Made()
-    found = bisect(Made(), other, with_first(chain(100)), [BATCH, BATCH])
+    found = bisect(Compared(Made(), other, with_first(chain(100)), [BATCH, BATCH]))
     assert found.first is None
     assert other.asked == [list(other.asked[0])]
     assert other.asked[0][-1] == "v99"
@@ -83,7 +84,7 @@ def test_a_fault_hidden_for_a_while_is_found_by_the_scan_and_said():
     wrong = [20, 21, *range(60, 100)]
     layers[60] = Layer(**{**layers[60].__dict__, "feeds": (21, 59)})
     steps = []
-    found = bisect(Made(), Made(wrong), layers, [BATCH], on_step=steps.append)
+    found = bisect(Compared(Made(), Made(wrong), layers, [BATCH]), on_step=steps.append)
     assert found.first.name == "l20"
     assert "l60 reads l21" in found.scanned
     assert steps == list(found.steps)
@@ -94,35 +95,38 @@ def test_a_fault_hidden_for_a_while_is_found_by_the_scan_and_said():
 
 def test_a_layer_that_agrees_again_makes_the_search_look_at_all_before():
     layers = with_first(chain(100))
-    found = bisect(Made(), Made([3, *range(40, 70), 99]), layers, [BATCH])
+    found = bisect(Compared(Made(), Made([3, *range(40, 70), 99]), layers, [BATCH]))
     assert found.first.name == "l3"
     assert "agrees again after" in found.scanned
 
 
 def test_what_the_output_hides_is_found_only_when_every_layer_is_asked_for():
     layers = with_first(chain(100))
-    assert bisect(Made(), Made([31]), layers, [BATCH]).first is None
-    found = bisect(Made(), Made([31]), layers, [BATCH], every_layer=True)
+    assert bisect(Compared(Made(), Made([31]), layers, [BATCH])).first is None
+    found = bisect(Compared(Made(), Made([31]), layers, [BATCH]), every_layer=True)
     assert found.first.name == "l31"
     assert found.looked_at < 40
     assert found.scanned == "every layer was asked for"
-    assert bisect(Made(), Made(), layers, [BATCH], every_layer=True).first is None
+    assert bisect(Compared(Made(), Made(), layers, [BATCH]), every_layer=True).first is None
 
 
 def test_a_suspect_is_looked_at_though_the_output_hides_it():
     layers = with_first(chain(100))
-    found = bisect(Made(), Made([31]), layers, [BATCH], suspects=[31, 80])
+    found = bisect(Compared(Made(), Made([31]), layers, [BATCH]), suspects=[31, 80])
     assert found.first.name == "l31"
     assert "agrees again after l31" in found.scanned
     assert any(step.why == SUSPECTED for step in found.steps)
     # One before a fault that the output shows is looked at, too; one without effect changes nothing.
-    assert bisect(Made(), Made([31, *range(70, 100)]), layers, [BATCH], suspects=[31]).first.name == "l31"
-    assert bisect(Made(), Made(), layers, [BATCH], suspects=[31]).first is None
+    assert (
+        bisect(Compared(Made(), Made([31, *range(70, 100)]), layers, [BATCH]), suspects=[31]).first.name
+        == "l31"
+    )
+    assert bisect(Compared(Made(), Made(), layers, [BATCH]), suspects=[31]).first is None
 
 
 def test_a_table_of_all_layers_worst_first_a_few_at_a_time():
     other = Made([7])
-    rows = error_table(Made(), other, with_first(chain(20)), [BATCH])
+    rows = error_table(Compared(Made(), other, with_first(chain(20)), [BATCH]))
     assert len(rows) == 20
     assert rows[0][0].name == "l7"
     assert rows[0][1].sqnr_db == pytest.approx(10 * math.log10(2))  # power 1/2 against 1/4
@@ -133,9 +137,9 @@ def test_a_table_of_all_layers_worst_first_a_few_at_a_time():
 @pytest.mark.parametrize("batches", [[], [BATCH[:0]]])
 def test_no_images_is_a_clear_error(batches):
     with pytest.raises(BenchError, match="no images"):
-        bisect(Made(), Made(), chain(2), batches)
+        bisect(Compared(Made(), Made(), chain(2), batches))
     with pytest.raises(BenchError, match="no images"):
-        error_table(Made(), Made(), chain(2), batches)
+        error_table(Compared(Made(), Made(), chain(2), batches))
 
 
 def measured(reference, other, pieces=1):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import ON_GPU, device, driver, open_pipeline, open_stages
+from pipelines import ON_GPU, device, open_pipeline, open_stages, registry
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.dali import gpu, stages
 from pipelines.device import DevicePixels, Filler
@@ -195,8 +195,8 @@ def test_what_dali_cannot_match_is_refused_before_a_gpu_is_looked_for():
 
 
 def test_a_driver_without_a_device_is_no_gpu(tmp_path):
-    assert not driver.has_gpu("no-such-library.so.1")
-    assert not driver.torch_has_cuda(tmp_path / "absent.py")
+    assert not registry.has_gpu("no-such-library.so.1")
+    assert not registry.torch_has_cuda(tmp_path / "absent.py")
     version = tmp_path / "version.py"
     for text, expected in (
         ("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n", False),
@@ -204,8 +204,8 @@ def test_a_driver_without_a_device_is_no_gpu(tmp_path):
         ("cuda = '12.8'\n", True),
     ):
         version.write_text(text)
-        assert driver.torch_has_cuda(version) is expected
-    assert driver.torch_has_cuda() is (torch.version.cuda is not None)
+        assert registry.torch_has_cuda(version) is expected
+    assert registry.torch_has_cuda() is (torch.version.cuda is not None)
 
 
 # --- batches on a device ----------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_the_driver_is_asked_for_a_device(init, status, count, expected, monkeyp
             into._obj.value = count
             return status
 
-    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: Library())
-    assert driver.has_gpu() is expected
-    monkeypatch.setattr(driver, "torch_has_cuda", lambda: False)
-    assert not driver.usable_gpu_is_there()
+    monkeypatch.setattr(registry.ctypes, "CDLL", lambda name: Library())
+    assert registry.has_gpu() is expected
+    monkeypatch.setattr(registry, "torch_has_cuda", lambda: False)
+    assert not registry.usable_gpu_is_there()

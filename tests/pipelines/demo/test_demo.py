@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipelines.demo import make
 from pipelines.demo import picture as demo_images
-from pipelines.demo.make import MARKER, UNFINISHED, fingerprint_of, make_demo
+from pipelines.demo.make import MARKER, UNFINISHED, How, fingerprint_of, make_demo
 from pipelines.demo.picture import FileKind, class_of, image_bytes
 from scarlet.errors import BenchError
 
@@ -32,12 +32,12 @@ def _files(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "set"
-    make_demo(out, 24, "train", seed=3, processes=1)
+    make_demo(out, 24, "train", seed=3, how=How(1))
     return out
 
 
 def test_same_bytes_from_several_processes(small: Path, tmp_path: Path) -> None:
-    made = make_demo(tmp_path / "set", 24, "train", seed=3, processes=2)
+    made = make_demo(tmp_path / "set", 24, "train", seed=3, how=How(2))
     assert _files(tmp_path / "set") == _files(small)
     marker = json.loads((small / MARKER).read_text())
     assert made.fingerprint == marker["fingerprint"]
@@ -46,7 +46,7 @@ def test_same_bytes_from_several_processes(small: Path, tmp_path: Path) -> None:
 
 
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(small: Path, tmp_path: Path) -> None:
-    make_demo(tmp_path / "set", 7, "train", seed=3, processes=1)
+    make_demo(tmp_path / "set", 7, "train", seed=3, how=How(1))
     part = _files(tmp_path / "set")
     assert len(part) == 7
     assert part.items() < _files(small).items()
@@ -96,7 +96,7 @@ def test_classes_are_balanced_from_the_first_ten_on() -> None:
 
 
 def test_label_is_the_place_of_the_wnid(tmp_path: Path) -> None:
-    make_demo(tmp_path / "set", 3, "train", seed=0, processes=1)
+    make_demo(tmp_path / "set", 3, "train", seed=0, how=How(1))
     wnids = (ROOT / "pipelines" / "imagenet" / "wnids.txt").read_text().split()
     found = {path.parent.name: path.name for path in (tmp_path / "set" / "valid").glob("*/*")}
     assert found == {wnids[class_of(i)]: f"demo_train_00000{i}.JPEG" for i in range(3)}
@@ -138,7 +138,7 @@ def test_stored_as_asked_and_upright_without_exif(
 
 
 def _drawn(shape: int, texture: int, hue: int, hardness: float = 0.0) -> np.ndarray:
-    return demo_images.draw(np.random.default_rng(5), shape, texture, hue, 120, 90, hardness)
+    return demo_images.draw(np.random.default_rng(5), 100 * shape + 10 * texture + hue, 120, 90, hardness)
 
 
 def test_each_factor_changes_the_picture() -> None:
@@ -157,8 +157,7 @@ def test_hue_is_the_colour_of_the_middle() -> None:
 def test_hard_pictures_have_more_grain() -> None:
     def roughness(hardness: float) -> float:
         pictures = [
-            demo_images.draw(np.random.default_rng(i), 0, 7, 0, 90, 90, hardness).astype(float)
-            for i in range(8)
+            demo_images.draw(np.random.default_rng(i), 70, 90, 90, hardness).astype(float) for i in range(8)
         ]
         return float(np.mean([np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]))
 
@@ -168,7 +167,7 @@ def test_hard_pictures_have_more_grain() -> None:
 def test_complete_set_is_left_alone(small: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*.JPEG")}
     calls: list[tuple[int, int]] = []
-    make_demo(small, 24, "train", seed=3, processes=1, on_progress=lambda *call: calls.append(call))
+    make_demo(small, 24, "train", seed=3, how=How(1, on_progress=lambda *call: calls.append(call)))
     assert calls == []
     assert {path: path.stat().st_mtime_ns for path in small.rglob("*.JPEG")} == before
 
@@ -191,7 +190,7 @@ def test_unfinished_set_is_finished(small: Path, tmp_path: Path) -> None:
         path.unlink()
     kept = paths[10].stat().st_mtime_ns
     calls: list[tuple[int, int]] = []
-    make_demo(out, 24, "train", seed=3, processes=1, on_progress=lambda *call: calls.append(call))
+    make_demo(out, 24, "train", seed=3, how=How(1, on_progress=lambda *call: calls.append(call)))
     assert calls[0] == (19, 24)
     assert calls[-1] == (24, 24)
     assert _files(out) == _files(small)
@@ -212,13 +211,13 @@ def test_damaged_set_is_made_again(small: Path, tmp_path: Path, damage: str) -> 
     else:
         marker = json.loads((out / MARKER).read_text())
         (out / MARKER).write_text(json.dumps({**marker, "revision": make.REVISION - 1}))
-    make_demo(out, 24, "train", seed=3, processes=1)
+    make_demo(out, 24, "train", seed=3, how=How(1))
     assert _files(out) == _files(small)
 
 
 def test_larger_set_in_the_same_folder(small: Path, tmp_path: Path) -> None:
     out = _copy(small, tmp_path)
-    made = make_demo(out, 4, "train", seed=3, processes=1)
+    made = make_demo(out, 4, "train", seed=3, how=How(1))
     assert len(_files(out)) == made.images == 4
 
 
@@ -228,10 +227,10 @@ def test_failure_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(make, "write_image", fail)
     with pytest.raises(BenchError, match="No space left on device"):
-        make_demo(tmp_path / "set", 2, "train", processes=1)
+        make_demo(tmp_path / "set", 2, "train", how=How(1))
     assert not (tmp_path / "set" / MARKER).exists()
     monkeypatch.undo()
-    assert make_demo(tmp_path / "set", 2, "train", processes=1).images == 2
+    assert make_demo(tmp_path / "set", 2, "train", how=How(1)).images == 2
 
 
 def test_other_bytes_than_the_published_are_refused_unless_accepted(
@@ -239,19 +238,19 @@ def test_other_bytes_than_the_published_are_refused_unless_accepted(
 ) -> None:
     monkeypatch.setattr(make, "published_fingerprint", lambda *_: "another")
     with pytest.raises(BenchError, match=r"found Pillow .* published with 13\.0\.0"):
-        make_demo(tmp_path / "set", 2, "train", processes=1)
+        make_demo(tmp_path / "set", 2, "train", how=How(1))
     assert not (tmp_path / "set" / MARKER).exists()
-    made = make_demo(tmp_path / "set", 2, "train", processes=1, accept_other_bytes=True)
+    made = make_demo(tmp_path / "set", 2, "train", how=How(1, accept_other_bytes=True))
     assert made.verdict == "differs"
-    assert make_demo(tmp_path / "set", 2, "train", processes=1, accept_other_bytes=True) == made
+    assert make_demo(tmp_path / "set", 2, "train", how=How(1, accept_other_bytes=True)) == made
     with pytest.raises(BenchError, match="differ from the published"):
-        make_demo(tmp_path / "set", 2, "train", processes=1)
+        make_demo(tmp_path / "set", 2, "train", how=How(1))
 
 
 def test_published_bytes_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make_demo(tmp_path / "a", 2, "train", processes=1)
+    first = make_demo(tmp_path / "a", 2, "train", how=How(1))
     monkeypatch.setattr(make, "published_fingerprint", lambda *_: first.fingerprint)
-    assert make_demo(tmp_path / "b", 2, "train", processes=1).verdict == "as published"
+    assert make_demo(tmp_path / "b", 2, "train", how=How(1)).verdict == "as published"
 
 
 def test_standard_sets_have_published_fingerprints() -> None:
@@ -295,9 +294,9 @@ def test_wrong_arguments(tmp_path: Path, arguments: dict[str, object], what: str
 def test_folder_with_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(BenchError, match="not a demo set"):
-        make_demo(tmp_path, 2, "train", processes=1)
+        make_demo(tmp_path, 2, "train", how=How(1))
     with pytest.raises(BenchError, match="is not a folder"):
-        make_demo(tmp_path / "thesis.txt", 2, "train", processes=1)
+        make_demo(tmp_path / "thesis.txt", 2, "train", how=How(1))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

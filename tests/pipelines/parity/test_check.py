@@ -11,10 +11,10 @@ import planted_faults
 import pytest
 
 import pipelines
-from pipelines.base import Preprocess
+from pipelines.base import STAGES, Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.parity.check import check, swapped
-from pipelines.parity.differences import STAGES, WHOLE
+from pipelines.parity.differences import WHOLE
 from pipelines.parity.probes import write_probes
 from scarlet.errors import BenchError
 

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from scarlet import demo
 from scarlet.demo import train
+from scarlet.demo import weights as demo
 from scarlet.demo.train import (
     Pictures,
     factors_of,
@@ -201,11 +201,11 @@ PHASES = (train.Phase("train", 32, 2, 4, 1e-3, 0.5), train.Phase("tune", 40, 1, 
 
 
 def test_training_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = {"train": _tiny(8, 40), "tune": _tiny(8, 40)}
+    sources = {"train": _tiny(8, 40), "tune": _tiny(8, 40), "held_out": _tiny(4, 40)}
 
     def run(checkpoint: Path) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
         network = train.build("scarlet_c", 0)
-        log = train.train(network, PHASES, sources, _tiny(4, 40), 0, torch.device("cpu"), checkpoint)
+        log = train.train(network, PHASES, sources, 0, torch.device("cpu"), checkpoint)
         return log, network.state_dict()
 
     whole_log, whole = run(tmp_path / "whole.pt")

@@ -17,7 +17,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 from rich.console import Console
 
 from bench import cli
-from bench.analysis.accuracy.scores import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.commands.show import draw
 from bench.record.case import Status

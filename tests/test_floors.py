@@ -1,0 +1,71 @@
+"""The floors of the house: the contracts in pyproject.toml hold, and each is broken by an import against it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from folders import ROOT
+
+PACKAGES = ("bench", "export", "pipelines", "scarlet")
+
+# Where an import is planted, what it imports, and what the check says of it.
+PLANTED = (
+    ("bench/record/case.py", "bench.report.text", "bench.record is not allowed to import bench.report"),
+    ("export/store.py", "pipelines.base", "export is not allowed to import pipelines"),
+    ("scarlet/errors.py", "bench.host.machine", "scarlet is not allowed to import bench.host"),
+    ("bench/report/text.py", "bench.cli", "bench.report is not allowed to import bench.cli"),
+    (
+        "bench/analysis/stats/intervals.py",
+        "bench.analysis.time.verdict",
+        "bench.analysis.stats is not allowed to import bench.analysis.time",
+    ),
+    (
+        "bench/studies/check/tolerances.py",
+        "bench.studies.tune.search",
+        "bench.studies.check is not allowed to import bench.studies.tune",
+    ),
+    (
+        "bench/backends/openvino/proof.py",
+        "bench.backends.pytorch.proof",
+        "bench.backends.openvino is not allowed to import bench.backends.pytorch",
+    ),
+    ("bench/record/files.py", "torch", "bench.record is not allowed to import torch"),
+    ("bench/analysis/stats/paired.py", "onnxruntime", "bench.analysis is not allowed to import onnxruntime"),
+)
+
+
+def lint_imports(folder: Path) -> tuple[int, str]:
+    """Exit status and output of the check on the packages in a folder."""
+    checked = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    return checked.returncode, checked.stdout + checked.stderr
+
+
+def test_the_floors_hold() -> None:
+    status, output = lint_imports(ROOT)
+    assert status == 0, output
+
+
+def test_an_import_against_each_rule_is_found(tmp_path: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(
+            ROOT / package,
+            tmp_path / package,
+            ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.txt"),
+        )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for path, module, _ in PLANTED:
+        with (tmp_path / path).open("a", encoding="utf-8") as file:
+            file.write(f"\nimport {module}\n")
+    status, output = lint_imports(tmp_path)
+    assert status == 1
+    assert [said for _, _, said in PLANTED if said not in output] == []
