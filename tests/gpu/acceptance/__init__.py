@@ -1,6 +1,5 @@
-"""One command that measures all there is on a GPU machine, within a time that is given beforehand.
+"""The acceptance of GPU features: one command that measures and judges all of them within a given time.
 
-``plans`` says what is measured, ``steps`` in which order and how long at most, ``carry_out`` starts a process for
-each, ``evidence`` reads what they left, ``figures`` judges it, and ``summary`` writes it down. Nothing here imports a
-runtime: the steps do, each in a process of its own.
+``steps.yaml`` says what is done in which order and for how long, ``plans/`` what the runs among it measure, and
+``targets.yaml`` what their figures must reach. ``steps`` carries out, ``judge`` compares, ``summary`` writes down.
 """

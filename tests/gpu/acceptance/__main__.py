@@ -1,23 +1,38 @@
-"""`gpu-check`: everything there is to measure and prove on a GPU, in one call of a given length."""
+"""`make gpu-check`: everything there is to measure and prove on a GPU, in one call of a given length."""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
+from bench.record.files import disk_errors, one_line
+from scarlet.errors import BenchError
+from tests.gpu.acceptance.steps import MINUTES, Runner, load_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from tests.gpu.acceptance.judge import Figure
+    from tests.gpu.acceptance.steps import Record
 
-    from rich.console import Console
-
-    from tests.gpu.acceptance.carry_out import Record
-    from tests.gpu.acceptance.figures import Figure
+# Asked of PyTorch in a process of its own: this one takes no memory of the GPU.
+PROGRAM = """
+import json, torch
+facts = {"torch": torch.__version__, "cuda": torch.version.cuda}
+if torch.cuda.is_available():
+    facts["name"] = torch.cuda.get_device_name(0)
+    facts["capability"] = ".".join(map(str, torch.cuda.get_device_capability(0)))
+print(json.dumps(facts))
+"""
+TIMEOUT_SECONDS = 120.0
+DO = "Run it on a machine with an NVIDIA GPU and a CUDA build of PyTorch; docs/gpu.md says how, also without a network."
 
 
 def gpu_check(
@@ -25,7 +40,7 @@ def gpu_check(
         Path,
         typer.Option(help="Folder that takes a new folder <gpu>-<date>, or goes on with the one of today."),
     ] = Path("results/published"),
-    minutes: Annotated[float, typer.Option(help="How long all of it may take.")] = 7.5,
+    minutes: Annotated[float, typer.Option(help="How long all of it may take.")] = MINUTES,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer images, precisions and batches: does it all work?")
     ] = False,
@@ -35,18 +50,15 @@ def gpu_check(
 
     Exit code 0 where every figure that was measured meets its target, 1 where one does not or nothing was measured.
     """
-    from bench.record.files import disk_errors, one_line
-    from bench.worker.channel import own_home
-    from scarlet.errors import BenchError
-    from tests.gpu.acceptance import carry_out, machine, plans, steps, summary
+    from tests.gpu.acceptance import summary
 
     if not minutes > 0:
         raise BenchError(
             f"--minutes {minutes:g} is no time", "Give a number above 0, for example --minutes 8."
         )
     console = console_for(as_json)
-    found = machine.find()
-    folder = (out / machine.folder_name(found, datetime.now(timezone.utc).date())).resolve()
+    machine = find_gpu()
+    folder = (out / folder_name(machine["name"], datetime.now(timezone.utc).date())).resolve()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -55,18 +67,19 @@ def gpu_check(
 
     def after(records: Sequence[Record]) -> None:
         try:
-            summary.write(folder, found, records)
+            summary.write(folder, machine, records)
         except Exception as error:  # the steps that follow are worth more; at the end it is written again
             say(f"the summary cannot be written yet: {one_line(error)}")
 
-    say(f"{found.name}; results go to {folder}")
-    todo = steps.steps(folder, own_home(), quick, plans.absent_backends())
-    records = carry_out.carry_out(todo, folder, minutes, say, after)
-    figures = summary.write(folder, found, records)
+    say(f"{machine['name']}; results go to {folder}")
+    records = Runner(folder, minutes, say, after).carry_out(load_steps(folder, quick))
+    figures = summary.write(folder, machine, records)
     if as_json:
         typer.echo(json.dumps(json.loads((folder / summary.SUMMARY_JSON).read_text(encoding="utf-8"))))
     else:
-        _show(figures, console)
+        for figure in figures:
+            why = f" ({figure.why})" if figure.why else ""
+            say(f"{figure.verdict:>8}  {figure.name}: {figure.value or 'no figure'}{why}")
         say(f"summary: {folder / summary.SUMMARY}")
     raise typer.Exit(exit_code(figures))
 
@@ -77,11 +90,30 @@ def exit_code(figures: Sequence[Figure]) -> int:
     return NOT_OK if "not met" in verdicts or verdicts <= {"not run"} else GOOD
 
 
-def _show(figures: Sequence[Figure], console: Console) -> None:
-    for figure in figures:
-        why = f" ({figure.why})" if figure.why else ""
-        line = f"{figure.verdict:>8}  {figure.name}: {figure.value or 'no figure'}{why}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+def find_gpu() -> dict[str, str]:
+    """The first GPU that PyTorch can use: its ``name`` and compute ``capability``, and the versions of ``torch`` and
+    of the ``cuda`` that it is built for.
+
+    Raises:
+        BenchError: there is none; one line of why, one of what to do.
+    """
+    command = [sys.executable, "-c", PROGRAM]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    if answer.returncode:
+        words = one_line(answer.stderr.strip().rpartition("\n")[2])
+        raise BenchError(f"there is no GPU to check: PyTorch cannot be asked ({words})", DO)
+    facts: dict[str, str] = json.loads(answer.stdout.strip().rpartition("\n")[2])
+    if facts["cuda"] is None:
+        raise BenchError(f"there is no GPU to check: this PyTorch ({facts['torch']}) is a CPU build", DO)
+    if "name" not in facts:
+        raise BenchError("there is no GPU to check: PyTorch sees no CUDA device", DO)
+    return facts
+
+
+def folder_name(gpu: str, day: date) -> str:
+    """``<gpu>-<date>`` in letters, digits and dashes, such as ``nvidia-h200-2026-11-22``."""
+    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    return f"{name or 'gpu'}-{day.isoformat()}"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -1,25 +1,38 @@
-"""The steps of a GPU check: which there are, in which order, and how long each may take."""
+"""Carries out the steps of ``steps.yaml``: a process for each, a time for each, and a record of each as it ends."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.gpu.acceptance import plans
+import yaml
 
-# A little under eight: a step that has to be ended gets some seconds to write down what it has. The times below are for
-# so many minutes; with more, each step may take more.
+from bench.record.files import write_text
+from bench.worker.channel import last_words
+
+HERE = Path(__file__).resolve().parent
+HOME = HERE.parents[2]
+RECORDS = "steps.json"
+
+# A little under eight: a step that has to be ended gets some seconds to write down what it has. The times in
+# ``steps.yaml`` are for so many minutes; with more, each step may take more.
 MINUTES = 7.5
-
 # Share of a step's time that a run measures; the rest is for loading its Cases, which nobody knows beforehand.
 MEASURING = 0.25
+# A run that is asked to end records its Cases, merges its samples and writes its report first.
+GRACE_SECONDS = 20.0
 
-DOCTOR, TESTS, ACCURACY, GRAPHS = "doctor", "tests", "accuracy", "graphs"
-DECODE, THROUGHPUT = "decode", "throughput"
-DECODED = "decode.json"
-TESTED = "tests.xml"
+RUN = "-m bench.cli run --plan {plan} --out {folder}/{name} --budget {budget} --timeout {seconds}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Step:
     """Something to do, in a process of its own.
 
     Attributes:
-        name: of the step; its output goes to ``logs/<name>.log``, and what it makes to ``<name>`` in the folder.
+        name: of the step; its output goes to ``logs/<name>.log``, and what a run makes to ``<name>`` in the folder.
         title: for people.
         argv: arguments of the interpreter. ``{seconds}`` and ``{budget}`` stand for the time that it gets, and for how
             much of that is for measuring.
@@ -42,87 +55,61 @@ class Step:
     argv: tuple[str, ...]
     least_seconds: float
     most_seconds: float
-    plan: plans.Plan | None = field(default=None, compare=False)
+    plan: Mapping[str, Any] | None = field(default=None, compare=False)
     stdout: str = ""
 
     def command(self, seconds: float) -> list[str]:
         """The whole command, for a step that gets so many seconds."""
         budget = max(2.0, MEASURING * seconds)
-        words = (
-            word.replace("{seconds}", f"{seconds:.0f}").replace("{budget}", f"{budget:.0f}")
-            for word in self.argv
-        )
-        return [sys.executable, *words]
+        times = {"{seconds}": f"{seconds:.0f}", "{budget}": f"{budget:.0f}"}
+        return [sys.executable, *(times.get(word, word) for word in self.argv)]
 
 
-def steps(folder: Path, home: Path, quick: bool = False, absent: Sequence[str] = ()) -> tuple[Step, ...]:
-    """All steps, the most telling first: what time is short for comes last.
+def load_steps(folder: Path, quick: bool = False) -> tuple[Step, ...]:
+    """All steps in order.
 
     Args:
         folder: that takes the results.
-        home: folder of the project, with its tests.
         quick: fewer images, precisions and batches.
-        absent: backends that are not installed.
     """
-    precisions = plans.QUICK_PRECISIONS if quick else plans.PRECISIONS
-    batches = plans.QUICK_BATCHES if quick else plans.BATCHES
-    images = plans.QUICK_IMAGES if quick else plans.IMAGES
-    found = (
-        Step(
-            DOCTOR,
-            "what this machine is",
-            ("-m", "bench.cli", "doctor", "--json"),
-            2,
-            30,
-            stdout="doctor.json",
-        ),
-        _tests(folder, home),
-        _run(
-            folder, ACCURACY, "accuracy of backends and pixels", 30, 130, plans.accuracy(precisions, images)
-        ),
-        _run(folder, GRAPHS, "batch 1 with and without CUDA graphs", 25, 90, plans.graphs(images)),
-        _decode(folder, images),
-        _run(folder, THROUGHPUT, "passes from files to top-5", 25, 80, plans.throughput(images)),
-        *(_latency(folder, batch, precisions, images) for batch in batches),
-    )
-    return tuple(
-        replace(step, plan=plans.fewer_of(absent, step.plan)) if step.plan is not None else step
-        for step in found
-    )
+    described = yaml.safe_load((HERE / "steps.yaml").read_text(encoding="utf-8"))
+    changes = described["quick"] if quick else {}
+    entries = [entry for entry in described["steps"] if entry.get("quick", True) or not quick]
+    return tuple(_step(entry, folder, changes) for entry in entries)
 
 
-def _decode(folder: Path, images: int) -> Step:
-    argv = ("-m", "tests.gpu.acceptance.decode", "--out", str(folder / DECODED), "--seconds", "{budget}")
-    return Step(DECODE, "images a second of each pipeline", (*argv, "--images", str(images)), 15, 60)
+def _step(entry: Mapping[str, Any], folder: Path, quick: Mapping[str, Any]) -> Step:
+    texts = {
+        "folder": folder,
+        "home": HOME,
+        "name": entry["name"],
+        "plan": plan_path(folder, entry["name"]),
+        "seconds": "{seconds}",
+        "budget": "{budget}",
+    }
+    argv = tuple(word.format(**texts) for word in entry.get("command", RUN).split())
+    plan = _plan(entry["plan"], entry.get("batches"), quick) if "plan" in entry else None
+    return Step(entry["name"], entry["title"], argv, *entry["seconds"], plan, entry.get("stdout", ""))
 
 
-def _latency(folder: Path, batch: int, precisions: Sequence[str], images: int) -> Step:
-    plan = plans.latency(batch, precisions, images)
-    return _run(folder, f"latency-{batch}", f"latency at batch {batch}", 25, 90, plan)
+def _plan(name: str, batches: list[int] | None, quick: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan file, perhaps with other batches; of a backend that is not installed with its first precision alone.
+
+    One row says that it is missing as well as five, each of which would start a process that imports PyTorch.
+    """
+    plan: dict[str, Any] = yaml.safe_load((HERE / "plans" / f"{name}.yaml").read_text(encoding="utf-8"))
+    precisions = [name for name in plan["precisions"] if name in quick.get("precisions", plan["precisions"])]
+    plan |= {"images": quick.get("images", plan["images"]), "precisions": precisions}
+    if batches:
+        plan["batches"] = batches
+    absent = [backend for backend in plan["backends"] if not _is_installed(backend)]
+    if absent and precisions[1:]:
+        plan["exclude"] = [*plan.get("exclude", ()), {"backend": absent, "precision": precisions[1:]}]
+    return plan
 
 
-def _run(
-    folder: Path, name: str, title: str, least_seconds: float, most_seconds: float, plan: plans.Plan
-) -> Step:
-    what = ("-m", "bench.cli", "run", "--plan", str(plan_path(folder, name)), "--out", str(folder / name))
-    argv = (*what, "--budget", "{budget}", "--timeout", "{seconds}")
-    return Step(name, title, argv, least_seconds, most_seconds, plan)
-
-
-def _tests(folder: Path, home: Path) -> Step:
-    files = tuple(str(path) for path in gpu_tests(home / "tests"))
-    # The project's own options need plugins that a machine without network may lack.
-    options = ("-m", "pytest", "-o", "addopts=-ra", "-p", "no:cacheprovider", "-m", "gpu")
-    argv = (*options, f"--junitxml={folder / TESTED}", f"--rootdir={home}", *files) if files else ()
-    return Step(TESTS, "tests that need a GPU", argv, 20, 100)
-
-
-def gpu_tests(tests: Path) -> Iterator[Path]:
-    """The test files that hold tests for a GPU; looking at the others would mean importing them."""
-    for path in sorted(tests.rglob("test_*.py")):
-        text = path.read_text(encoding="utf-8")
-        if "mark.gpu" in text or "needs_gpu" in text:
-            yield path
+def _is_installed(backend: str) -> bool:
+    return importlib.util.find_spec({"pytorch": "torch"}.get(backend, backend)) is not None
 
 
 def plan_path(folder: Path, name: str) -> Path:
@@ -131,7 +118,7 @@ def plan_path(folder: Path, name: str) -> Path:
 
 
 def allowance(todo: Sequence[Step], left_seconds: float, minutes: float = MINUTES) -> float:
-    """How long the first of the steps may take: what it wants, unless those behind it would then not get their least.
+    """How long the first step may take: its most, unless those behind it would then not get their least.
 
     Args:
         todo: the steps that are left, at least one.
@@ -142,11 +129,147 @@ def allowance(todo: Sequence[Step], left_seconds: float, minutes: float = MINUTE
         seconds; 0 where the step is not to be begun.
     """
     first, *later = todo
-    wanted = first.most_seconds * max(1.0, minutes / MINUTES)
-    granted = min(wanted, max(left_seconds - sum(step.least_seconds for step in later), first.least_seconds))
+    most = first.most_seconds * max(1.0, minutes / MINUTES)
+    granted = min(most, max(left_seconds - sum(step.least_seconds for step in later), first.least_seconds))
     return granted if granted <= left_seconds else 0.0
 
 
-def finished(records: Sequence[Mapping[str, object]]) -> set[str]:
-    """Names of the steps that ended well in an earlier call on the same folder."""
-    return {str(record["name"]) for record in records if record.get("status") == "ok"}
+# --- carrying out ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a step ended.
+
+    Attributes:
+        name: of the step.
+        status: ``ok``, ``failed``, ``timeout``, ``not run`` or ``interrupted``.
+        reason: why, for every status but ``ok``.
+        seconds: that it took.
+        command: what was run; empty where nothing was.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    command: tuple[str, ...] = ()
+
+
+def read_records(folder: Path) -> list[Record]:
+    """What earlier calls on this folder recorded; nothing where there were none."""
+    try:
+        stored: list[dict[str, Any]] = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return [Record(**{**record, "command": tuple(record["command"])}) for record in stored]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Carries out steps.
+
+    Attributes:
+        folder: that takes the results; it exists.
+        minutes: for all steps.
+        say: hears what is done.
+        after: called when a step has ended or was interrupted, with all records so far.
+        clock: seconds.
+    """
+
+    folder: Path
+    minutes: float
+    say: Callable[[str], None]
+    after: Callable[[Sequence[Record]], None]
+    clock: Callable[[], float] = time.monotonic
+
+    def carry_out(self, steps: Sequence[Step]) -> list[Record]:
+        """Carries out all steps that fit into the time; one that fails is recorded, and the rest goes on.
+
+        What an earlier call on the same folder finished is not done again.
+
+        Raises:
+            KeyboardInterrupt: after everything has been recorded.
+        """
+        ends = self.clock() + 60.0 * self.minutes
+        records = [record for record in read_records(self.folder) if record.status == "ok"]
+        done = {record.name for record in records}
+        todo = [step for step in steps if step.name not in done]
+        for index, step in enumerate(todo):
+            seconds = allowance(todo[index:], ends - self.clock(), self.minutes)
+            try:
+                record = self._one(step, seconds)
+            except KeyboardInterrupt:
+                self._keep([*records, Record(step.name, "interrupted", "the check was stopped")])
+                raise
+            if record.status != "ok":
+                self.say(f"{step.title}: {record.status}: {record.reason}")
+            records.append(record)
+            self._keep(records)
+        return records
+
+    def _one(self, step: Step, seconds: float) -> Record:
+        if not seconds:
+            why = f"the {self.minutes:g} minutes were used up; a second call with the same --out goes on here"
+            return Record(step.name, "not run", why)
+        self.say(f"{step.title} (at most {seconds:.0f} s)")
+        command = step.command(seconds)
+        if step.plan is not None:
+            path, out = plan_path(self.folder, step.name), self.folder / step.name
+            write_text(path, yaml.safe_dump(dict(step.plan), sort_keys=False))
+            if (out / "run.json").exists():  # an earlier call left it half done: it goes on as it was planned
+                command = [*command[: command.index("--plan")], "--resume", "--out", str(out)]
+        return self.run(step, command, seconds)
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        write_text(self.folder / RECORDS, json.dumps([asdict(record) for record in records], indent=1) + "\n")
+        self.after(records)
+
+    def run(self, step: Step, command: list[str], seconds: float) -> Record:
+        """Runs a step in a process group of its own, with its output in the folder."""
+        log = self.folder / "logs" / f"{step.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        paths = filter(None, [str(HOME), os.environ.get("PYTHONPATH", "")])
+        started = time.monotonic()
+        with (
+            log.open("ab") as errors,
+            (self.folder / step.stdout).open("wb") if step.stdout else log.open("ab") as output,
+        ):
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,  # a Ctrl-C at the terminal goes to this process alone
+            )
+            status, reason = _ended(process, seconds)
+        if status == "failed":
+            reason = f"it ended with {reason}: {last_words(log) or 'it said nothing'}"
+        return Record(step.name, status, reason, round(time.monotonic() - started, 1), tuple(command))
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]:
+    """The status of a process that gets so many seconds, and why."""
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        end(process)
+        return "timeout", f"it was ended after {seconds:.0f} s; what it had finished is kept"
+    except KeyboardInterrupt:
+        end(process)
+        raise
+    if code == 0:
+        return "ok", ""
+    return "failed", f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def end(process: subprocess.Popen[bytes], grace_seconds: float = GRACE_SECONDS) -> None:
+    """Asks a process to end, and kills it with all it started where it does not."""
+    process.terminate()
+    try:
+        process.wait(grace_seconds)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # it ended by itself in this moment
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,53 +1,33 @@
-"""Writes down what a GPU check found: figures against their targets, one table of all rows, their proofs, the host."""
+"""Writes down what a GPU check measured: figures against their targets, all rows, what executed in each, the host."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.analysis.table import load_frame
 from bench.record.files import plain, write_text
 from bench.record.run_folder import RunFolder
-from bench.report.markdown import escaped
-from tests.gpu.acceptance.carry_out import Record
-from tests.gpu.acceptance.evidence import gather, run_folders
-from tests.gpu.acceptance.figures import Evidence, Figure, judge
-from tests.gpu.acceptance.machine import GpuMachine
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bench.report import document
+from bench.report.document import Document
+from bench.report.tables import Table, tables
+from tests.gpu.acceptance.judge import Figure, judge, run_folders
+from tests.gpu.acceptance.steps import Record
 
 SUMMARY_JSON, SUMMARY = "summary.json", "summary.md"
 TABLE_CSV, TABLE = "table.csv", "table.md"
 PROOF, HOST = "proof.json", "host.json"
 
-# Columns of the table for people: all others are in the CSV file.
-SHOWN = {
-    "scenario": "scenario",
-    "backend": "backend",
-    "device": "device",
-    "precision": "precision",
-    "pipeline": "pipeline",
-    "batch": "batch",
-    "options": "options",
-    "status": "status",
-    "latency_ns_p50": "p50 ms",
-    "throughput_images_per_s": "images/s",
-    "top1_percent": "top-1 %",
-    "agreement_percent": "same top-1 %",
-    "reason": "reason",
-}
 
-
-def write(folder: Path, machine: GpuMachine, records: Sequence[Record]) -> tuple[Figure, ...]:
+def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -> tuple[Figure, ...]:
     """Makes all files of the folder that are derived from its steps, anew.
 
     Args:
         folder: of the check.
-        machine: whose GPU it ran on.
+        machine: the GPU and PyTorch, as returned by ``find_gpu``.
         records: how its steps ended so far.
 
     Returns:
@@ -57,85 +37,55 @@ def write(folder: Path, machine: GpuMachine, records: Sequence[Record]) -> tuple
         BenchError: the disk is full or not writable.
     """
     runs = run_folders(folder)
-    evidence = gather(folder, records)
-    figures = judge(evidence)
+    figures = judge(folder, records)
     _write_table(folder, runs)
     _write_proof(folder, runs)
-    whole = {
-        "gpu": asdict(machine),
+    data = {
+        "gpu": dict(machine),
         "figures": [asdict(figure) for figure in figures],
-        "evidence": asdict(evidence),
         "steps": [asdict(record) for record in records],
         "runs": {name: path.name for name, path in runs.items()},
     }
-    write_text(folder / SUMMARY_JSON, json.dumps(plain(whole), indent=1, allow_nan=False) + "\n")
-    write_text(folder / SUMMARY, "\n".join(text(machine, figures, evidence, records, runs)) + "\n")
+    _write_json(folder / SUMMARY_JSON, data)
+    document.write(_summary(machine, figures, records), folder / SUMMARY)
     return figures
 
 
-def text(
-    machine: GpuMachine,
-    figures: Sequence[Figure],
-    evidence: Evidence,
-    records: Sequence[Record],
-    runs: Mapping[str, Path],
-) -> Iterator[str]:
-    """The lines of ``summary.md``."""
-    yield f"# GPU check: {escaped(machine.name)}"
-    yield ""
-    yield (
-        f"Compute capability {escaped(machine.capability)}, PyTorch {escaped(machine.torch)} for CUDA "
-        f"{escaped(machine.cuda)}. Demo images and demo weights: no ImageNet accuracy."
+def _summary(machine: Mapping[str, str], figures: Sequence[Figure], records: Sequence[Record]) -> Document:
+    about = "Compute capability {capability}, PyTorch {torch} for CUDA {cuda}".format_map(machine)
+    judged = tuple(
+        (figure.name, figure.target, figure.value, figure.verdict, figure.why) for figure in figures
     )
-    yield ""
-    yield "| figure | target | measured | verdict | |"
-    yield "|---|---|---|---|---|"
-    for figure in figures:
-        cells = (figure.name, figure.target, figure.value, figure.verdict, figure.why)
-        yield f"| {' | '.join(map(escaped, cells))} |"
-    yield ""
-    yield f"All rows: [{TABLE}]({TABLE}), [{TABLE_CSV}]({TABLE_CSV}). What executed in each: [{PROOF}]({PROOF})."
-    if evidence.decoding:
-        yield ""
-        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in sorted(evidence.decoding.items()))
-        yield f"Images a second of each pipeline by itself: {escaped(rates)}."
-    yield ""
-    yield "## Steps"
-    yield ""
-    yield "| step | status | seconds | |"
-    yield "|---|---|---|---|"
-    for record in records:
-        link = f"[{record.name}]({record.name}/report.md)" if record.name in runs else escaped(record.name)
-        yield f"| {link} | {record.status} | {record.seconds:.0f} | {escaped(record.reason)} |"
+    steps = tuple((record.name, record.status, f"{record.seconds:.0f}", record.reason) for record in records)
+    return Document(
+        f"GPU check: {machine['name']}",
+        (
+            Table("Figures", ("figure", "target", "measured", "verdict", "why"), judged, (False,) * 5),
+            Table("Steps", ("step", "status", "seconds", "why"), steps, (False, False, True, False)),
+        ),
+        (
+            f"{about}.",
+            f"All rows: {TABLE}, {TABLE_CSV}. What executed in each: {PROOF}. A run's own report: STEP/report.md.",
+        ),
+        ("Demo images and demo weights: no ImageNet accuracy.",),
+    )
 
 
 def _write_table(folder: Path, runs: Mapping[str, Path]) -> None:
-    """All rows of all runs, as CSV with every column, and as Markdown with some."""
+    """All rows of all runs, as CSV with every column, and as Markdown for people."""
     import pandas as pd
 
-    frames = [load_frame(path).assign(run=name) for name, path in runs.items()]
+    frames = {name: load_frame(path) for name, path in runs.items()}
     if not frames:
         return
-    whole = pd.concat(frames, ignore_index=True)
-    write_text(folder / TABLE_CSV, whole.to_csv(index=False, lineterminator="\n"))
-    write_text(folder / TABLE, "\n".join(_table_lines(whole)) + "\n")
-
-
-def _table_lines(frame: pd.DataFrame) -> Iterator[str]:
-    yield f"| {' | '.join(SHOWN.values())} |"
-    yield f"|{'---|' * len(SHOWN)}"
-    for row in frame.to_dict("records"):
-        yield f"| {' | '.join(escaped(_cell(name, row[name])) for name in SHOWN)} |"
-
-
-def _cell(name: str, value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return ""
-    if name == "latency_ns_p50":
-        return f"{value / 1e6:.4g}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    whole = pd.concat([frame.assign(run=name) for name, frame in frames.items()], ignore_index=True)
+    document.write(Document("", (), frames={"rows": whole}), folder / TABLE_CSV)
+    shown = [
+        replace(table, title=f"{name}: {table.title}")
+        for name, frame in frames.items()
+        for table in tables(frame)
+    ]
+    document.write(Document("GPU check: all rows", shown), folder / TABLE)
 
 
 def _write_proof(folder: Path, runs: Mapping[str, Path]) -> None:
@@ -147,13 +97,14 @@ def _write_proof(folder: Path, runs: Mapping[str, Path]) -> None:
                 "case": result.case.label,
                 "status": result.status.value,
                 "reason": result.reason,
-                "proof": plain(result.proof),
+                "proof": result.proof,
             }
-    write_text(folder / PROOF, json.dumps(proofs, indent=1, allow_nan=False) + "\n")
-    for path in runs.values():
+    _write_json(folder / PROOF, proofs)
+    for path in [*runs.values()][:1]:
         info = RunFolder(path).read_run_info()
-        kept = {
-            key: info[key] for key in ("host", "packages", "git", "dataset", "model_files") if key in info
-        }
-        write_text(folder / HOST, json.dumps(kept, indent=1, allow_nan=False) + "\n")
-        return
+        names = ("host", "packages", "git", "dataset", "model_files")
+        _write_json(folder / HOST, {name: info[name] for name in names if name in info})
+
+
+def _write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(plain(data), indent=1, allow_nan=False) + "\n")
