@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from bench.backends import facts
 from bench.record.files import write_text
 from bench.worker.channel import last_words
 
@@ -109,7 +110,7 @@ def _plan(name: str, batches: list[int] | None, quick: Mapping[str, Any]) -> dic
 
 
 def _is_installed(backend: str) -> bool:
-    return importlib.util.find_spec({"pytorch": "torch"}.get(backend, backend)) is not None
+    return importlib.util.find_spec(facts(backend).module) is not None
 
 
 def plan_path(folder: Path, name: str) -> Path:
