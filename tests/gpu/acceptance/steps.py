@@ -90,7 +90,8 @@ def _step(entry: Mapping[str, Any], folder: Path, quick: Mapping[str, Any]) -> S
     }
     argv = tuple(word.format(**texts) for word in entry.get("command", RUN).split())
     plan = _plan(entry["plan"], entry.get("batches"), quick) if "plan" in entry else None
-    return Step(entry["name"], entry["title"], argv, *entry["seconds"], plan, entry.get("stdout", ""))
+    least, most = entry["seconds"]
+    return Step(entry["name"], entry["title"], argv, least, most, plan, entry.get("stdout", ""))
 
 
 def _plan(name: str, batches: list[int] | None, quick: Mapping[str, Any]) -> dict[str, Any]:
