@@ -177,8 +177,8 @@ class Bound(NamedTuple):
     high: float
 
 
-def _limits(k: float, n: float, alpha: float) -> tuple[float, float]:
-    """Clopper and Pearson's one-sided limits of a share, each with the error alpha."""
+def share_limits(k: float, n: float, alpha: float) -> tuple[float, float]:
+    """The exact one-sided limits of the share k of n, each with the error alpha: Clopper and Pearson (1934)."""
     low = float(betaincinv(k, n - k + 1, alpha)) if k > 0 else 0.0
     high = float(betaincinv(k + 1, n - k, 1.0 - alpha)) if k < n else 1.0
     return low, high
@@ -187,8 +187,8 @@ def _limits(k: float, n: float, alpha: float) -> tuple[float, float]:
 def lower(wins: float, losses: float, n: float, alpha: float) -> float:
     """The lower end alone; counts need not be whole."""
     first, second = wins / n, losses / n
-    down = first - _limits(wins, n, alpha)[0]
-    up = _limits(losses, n, alpha)[1] - second
+    down = first - share_limits(wins, n, alpha)[0]
+    up = share_limits(losses, n, alpha)[1] - second
     spread = (1.0 - first) * (1.0 - second)
     correlation = -math.sqrt(first * second / spread) if spread > 0 else 0.0
     return max(-1.0, first - second - math.sqrt(down**2 + up**2 - 2.0 * correlation * down * up))

@@ -9,6 +9,7 @@ from typing import Any
 import altair
 
 from bench.analysis.accuracy.waterfall import Step
+from bench.analysis.stats.paired import share_limits
 from bench.backends import display_name
 from bench.report.charts.axes import known, linear, positive, tooltips
 from bench.report.charts.bars import Bars, height_of, is_named, kinds
@@ -44,22 +45,6 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
         if best is None or points[index][1] > best[1] or points[index] == best:
             kept.append(index)
     return kept
-
-
-def share_interval(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share: Clopper and Pearson, Biometrika 26 (1934).
-
-    Args:
-        right: successes, 0 to n.
-        n: trials, at least 1.
-        confidence: between 0 and 1.
-    """
-    from scipy.special import betaincinv
-
-    tail = (1.0 - confidence) / 2.0
-    low = float(betaincinv(right, n - right + 1, tail)) if right else 0.0
-    high = float(betaincinv(right + 1, n - right, 1.0 - tail)) if right < n else 1.0
-    return low, high
 
 
 def pairs(source: Source) -> list[tuple[Row, Row]]:
@@ -123,7 +108,7 @@ def accuracy_latency(source: Source) -> list[Chart]:
 
 def _point(row: Row, scored: Row) -> dict[str, Any]:
     n = scored["n_images"]
-    low, high = share_interval(round(scored["top1_percent"] * n / 100.0), n)
+    low, high = share_limits(round(scored["top1_percent"] * n / 100.0), n, alpha=0.025)
     ms = {
         name: row[column] / 1e6
         for name, column in (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import altair
@@ -35,37 +34,31 @@ def drift(source: Source) -> list[Chart]:
     return [chart for scenario in ("latency", "throughput") if (chart := _chart(source, scenario))]
 
 
-def relative(times: Mapping[int, float]) -> dict[int, float]:
-    """By how many per cent each round's time differs from the median over rounds.
+def relative(times: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+    """By how many per cent each round's time differs from the Case's median over rounds: a row each round, in order.
 
     Args:
-        times: of each round its median time, in any unit, above 0.
+        times: of each Case the median time of each round, in any unit, above 0.
     """
-    middle = median(times.values())
-    return {round_: 100.0 * (times[round_] / middle - 1.0) for round_ in sorted(times)}
+    import pandas as pd
+
+    frame = pd.DataFrame(times).sort_index()
+    return 100.0 * (frame / frame.median() - 1.0)
 
 
-def together(lines: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Of each round the median over Cases: what the machine did to all of them."""
-    of_round: dict[int, list[float]] = {}
-    for line in lines:
-        for round_, percent in line.items():
-            of_round.setdefault(round_, []).append(percent)
-    return {round_: median(of_round[round_]) for round_ in sorted(of_round)}
-
-
-def in_blocks(line: Mapping[int, float], most: int) -> Line:
-    """The line; of more than ``most`` rounds the medians of blocks of consecutive rounds, at their middles.
+def in_blocks(line: pd.Series[float], most: int) -> Line:
+    """The known points of a line; of more than ``most`` the medians of blocks of consecutive rounds, at their middles.
 
     Args:
         line: of each round a value, in the order of rounds.
         most: points, at least 1.
     """
-    rounds, values = list(line), list(line.values())
-    size = -(-len(rounds) // most)
-    starts = range(0, len(rounds), size)
-    middles = [float(median(rounds[start : start + size])) for start in starts]
-    return middles, [median(values[start : start + size]) for start in starts]
+    import numpy as np
+
+    line = line.dropna()
+    block = np.arange(len(line)) // -(-len(line) // most)
+    rounds = line.index.to_series().groupby(block).median()
+    return rounds.astype(float).tolist(), line.groupby(block).median().tolist()
 
 
 def reach(lines: Sequence[Line]) -> tuple[float, float, int]:
@@ -84,18 +77,15 @@ def disturbed(rounds: pd.DataFrame, scenario: str, last: float) -> tuple[list[di
     """Runs of disturbed rounds up to the last one drawn: from, to and why; and how many rounds they are."""
     marked = rounds[(rounds["scenario"] == scenario) & rounds["disturbed"].astype(bool)]
     marked = marked[marked["round"] <= last].sort_values("round")
-    spans: list[dict[str, Any]] = []
-    reasons: list[dict[str, None]] = []
-    for round_, reason in zip(marked["round"].tolist(), marked["reason"].astype(str), strict=True):
-        words = dict.fromkeys(word for word in reason.split(",") if word)
-        if spans and round_ == spans[-1]["to"] + 0.5:
-            spans[-1]["to"] = round_ + 0.5
-            reasons[-1] |= words
-        else:
-            spans.append({"from": round_ - 0.5, "to": round_ + 0.5})
-            reasons.append(words)
-    named = [{**span, "reason": ", ".join(words)} for span, words in zip(spans, reasons, strict=True)]
-    return named, len(marked)
+    spans = [
+        {
+            "from": float(part["round"].min()) - 0.5,
+            "to": float(part["round"].max()) + 0.5,
+            "reason": ", ".join(dict.fromkeys(",".join(part["reason"].astype(str)).strip(",").split(","))),
+        }
+        for _, part in marked.groupby((marked["round"].diff() != 1).cumsum())
+    ]
+    return spans, len(marked)
 
 
 def _chart(source: Source, scenario: str) -> Chart | None:
@@ -104,10 +94,11 @@ def _chart(source: Source, scenario: str) -> Chart | None:
     if not rows:
         return None
     most = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_TOGETHER // len(rows)))
-    whole = [relative(times[row["case_id"]]) for row in rows]
-    lines = [in_blocks(line, most) for line in whole]
+    percent = relative(times)
+    lines = [in_blocks(percent[row["case_id"]], most) for row in rows]
     is_crowded = len(rows) > MOST_CLEAR
-    common = in_blocks(together(whole), MOST_POINTS) if is_crowded else ([], [])
+    # What the machine did to all of them.
+    common = in_blocks(percent.median(axis="columns"), MOST_POINTS) if is_crowded else ([], [])
     longest = max(len(rounds) for rounds in times.values())
     # What drifts is the machine: batches of a row share its colour.
     drawn, called = looks(rows, without=("batch",)), names(rows)
@@ -136,7 +127,7 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         )
         for index, row in enumerate(rows)
     ]
-    points = [known(round=round_, percent=percent) for round_, percent in zip(*common, strict=True)]
+    points = [known(round=round_, percent=value) for round_, value in zip(*common, strict=True)]
     data = {
         name: part for name, part in (("rows", values), ("disturbed", spans), ("together", points)) if part
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.analysis.stats.paired import lower, paired_bound
+from bench.analysis.stats.paired import lower, paired_bound, share_limits
 
 
 def exact_error(n: int, win: float, loss: float, alpha: float, most: int) -> float:
@@ -97,3 +97,11 @@ def test_everything_lost_and_everything_won_stay_within_one() -> None:
     assert paired_bound(0, 5, 5).low == -1.0
     assert paired_bound(5, 0, 5).high == 1.0
     assert -1.0 <= paired_bound(0, 1, 1).low <= paired_bound(0, 1, 1).high <= 1.0
+
+
+def test_the_exact_limits_of_a_share():
+    # Clopper and Pearson for 10 of 100, as tabled: 4.90 to 17.62 %.
+    assert share_limits(10, 100, 0.025) == pytest.approx((0.0490, 0.1762), abs=5e-5)
+    assert share_limits(0, 50, 0.025)[0] == 0.0
+    assert share_limits(0, 50, 0.025)[1] == pytest.approx(1.0 - 0.025 ** (1 / 50))
+    assert share_limits(50, 50, 0.025) == pytest.approx((0.025 ** (1 / 50), 1.0))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.report.charts.accuracy import front, share_interval
+from bench.report.charts.accuracy import front
 from bench.report.charts.axes import known, linear, logarithmic, positive, ticks
 from bench.report.charts.bars import MOST_NAMED, Bars, height_of
-from bench.report.charts.drift import disturbed, in_blocks, reach, relative, together
+from bench.report.charts.drift import disturbed, in_blocks, reach, relative
 from bench.report.charts.ecdf import thinned
 from bench.report.charts.looks import MOST_OF_TEXT, MOST_SERIES, clean, looks, names
 from bench.report.charts.theme import SCREEN
@@ -56,14 +56,6 @@ def test_the_front_is_what_no_other_point_beats(points: list[tuple[float, float]
     assert [points[place] for place in found] == sorted(points[place] for place in found)
 
 
-def test_the_exact_interval_of_a_share() -> None:
-    # Clopper and Pearson for 10 of 100, as tabled: 4.90 to 17.62 %.
-    assert share_interval(10, 100) == pytest.approx((0.0490, 0.1762), abs=5e-5)
-    assert share_interval(0, 50)[0] == 0.0
-    assert share_interval(0, 50)[1] == pytest.approx(1.0 - 0.025 ** (1 / 50))
-    assert share_interval(50, 50) == pytest.approx((0.025 ** (1 / 50), 1.0))
-
-
 # --- distributions ------------------------------------------------------------------------------------------
 
 
@@ -87,20 +79,18 @@ def test_thinning_keeps_the_ends_and_the_median(n_samples: int, most: int, large
 # --- rounds -------------------------------------------------------------------------------------------------
 
 
-def test_rounds_are_relative_to_their_median() -> None:
-    assert relative({3: 10.0, 1: 8.0, 7: 12.0}) == pytest.approx({1: -20.0, 3: 0.0, 7: 20.0})
+def test_rounds_are_relative_to_their_median_in_order() -> None:
+    frame = relative({"a": {3: 10.0, 1: 8.0, 7: 12.0}, "b": {3: 2.0}})
+    assert frame["a"].to_dict() == pytest.approx({1: -20.0, 3: 0.0, 7: 20.0})
+    assert in_blocks(frame["b"], 5) == ([3.0], [0.0])
 
 
 def test_few_rounds_are_drawn_as_they_are_and_many_in_blocks() -> None:
-    assert in_blocks({1: -20.0, 3: 0.0, 7: 20.0}, 3) == ([1.0, 3.0, 7.0], [-20.0, 0.0, 20.0])
-    middles, percent = in_blocks({round_: float(round_ >= 50) for round_ in range(100)}, 10)
+    assert in_blocks(pd.Series({1: -20.0, 3: 0.0, 7: 20.0}), 3) == ([1.0, 3.0, 7.0], [-20.0, 0.0, 20.0])
+    middles, percent = in_blocks(pd.Series({round_: float(round_ >= 50) for round_ in range(100)}), 10)
     assert middles == [4.5 + 10.0 * block for block in range(10)]
     assert percent == [0.0] * 5 + [1.0] * 5
-    assert len(in_blocks(dict.fromkeys(range(101), 1.0), 10)[0]) <= 10
-
-
-def test_what_happened_to_all_is_the_median_of_each_round() -> None:
-    assert together([{2: 1.0, 1: 4.0}, {2: 3.0}, {2: 9.0, 5: 7.0}]) == {1: 4.0, 2: 3.0, 5: 7.0}
+    assert len(in_blocks(pd.Series(1.0, range(101)), 10)[0]) <= 10
 
 
 def test_a_few_rounds_far_out_do_not_flatten_the_others() -> None:
