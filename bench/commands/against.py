@@ -25,7 +25,6 @@ from bench.commands.options import (
     spec_of,
 )
 from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for
-from scarlet.errors import BenchError
 
 EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 
@@ -64,26 +63,16 @@ def against(
     Exit code 0: no Case is slower by more than the tolerance; 1: one is; 3: the rounds do not settle it.
     """
     import json
-    import math
 
     from bench.report import write_all
     from bench.studies.against import drive
-    from bench.studies.against.verdict import BLOCKS, LEAST_BLOCKS, text
+    from bench.studies.against.verdict import BLOCKS, text
 
-    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
-        raise BenchError(
-            f"--tolerance {tolerance:g} is not a number above 0", "Give per cent, for example --tolerance 5."
-        )
-    n_blocks = BLOCKS if blocks is None else blocks
-    if n_blocks < LEAST_BLOCKS or n_blocks % 2:
-        raise BenchError(
-            f"--blocks {n_blocks} is not an even number of at least {LEAST_BLOCKS}",
-            f"Give for example --blocks {BLOCKS}.",
-        )
+    share = None if tolerance is None else tolerance / 100.0
+    rules = drive.Rules(share, BLOCKS if blocks is None else blocks)
     spec = spec_of(context, scenarios="latency")
     console = console_for(as_json)
-    share = None if tolerance is None else tolerance / 100.0
-    ended = drive.run(ref, spec, out, console, share, n_blocks)
+    ended = drive.run(ref, spec, out, console, rules)
     written = write_all(ended.run)
     if as_json:
         typer.echo(json.dumps(ended.to_dict()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import Checkpoint, Data, Model
+from bench.commands.options import Checkpoint, Data, Model, spec_of
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 from scarlet.errors import BenchError
 
@@ -29,6 +29,7 @@ _ELSEWHERE = 5  # differing weights of other layers that are listed
 
 
 def bisect(
+    context: typer.Context,
     model: Model = "scarlet_c",
     checkpoint: Checkpoint = None,
     onnx: Annotated[
@@ -56,12 +57,10 @@ def bisect(
     from export.compare.bisect import RTOL, Tolerance, error_table
     from export.compare.bisect import bisect as search
 
-    if images < 1:
-        raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 8.")
     if rtol is not None and not rtol >= 0:
         raise BenchError(f"--rtol {rtol:g} is not a number of 0 or more", "Write for example --rtol 0.01.")
     console = console_for(as_json)
-    sides = bisection.sides(model, checkpoint, onnx, against, data, images, console)
+    sides = bisection.sides(spec_of(context), onnx, against, console)
     tolerance = Tolerance(RTOL if rtol is None else rtol)
     say = _printer(console)
     layers = sides.paired.layers

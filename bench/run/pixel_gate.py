@@ -7,7 +7,7 @@ accuracy Cases run, keep their predictions, and end as ``invalid``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,20 @@ def ask(request: Request, log: Path, timeout_seconds: float = GATE_TIMEOUT_SECON
     return {"status": status.value, "reason": finding, "report": answer["report"], "flips": answer["flips"]}
 
 
-def gate(
-    folder: RunFolder,
-    cases: Sequence[Case],
-    images: Sequence[Image],
-    data: str,
-    preprocess: Mapping[str, Any],
-    seed: int,
-    console: Console,
-) -> dict[str, Any]:
+def sample(images: Sequence[Image], data: str, preprocess: Mapping[str, Any], seed: int) -> Request:
+    """What is asked of each pipeline: some of a run's images, spread evenly over the classes.
+
+    Args:
+        images: of the run.
+        data: folder that image ids are relative to.
+        preprocess: the model's, as keywords of ``pipelines.base.Preprocess``.
+        seed: of the sample.
+    """
+    pairs = [(image.image_id, image.label) for image in subset(images, GATE_IMAGES, seed)]
+    return Request("", data, pairs, preprocess)
+
+
+def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Console) -> dict[str, Any]:
     """Checks the pipelines by which Cases will read for their accuracy, on a sample of the run's images.
 
     What an earlier part of the run found stands. The logs go to the run's folder; what is not as it should be is
@@ -71,21 +76,18 @@ def gate(
     Args:
         folder: of the run.
         cases: all that are planned.
-        images: of the run.
-        data: folder that image ids are relative to.
-        preprocess: the model's, as keywords of ``pipelines.base.Preprocess``.
-        seed: of the sample, which is spread evenly over the classes.
+        request: as of ``sample``.
         console: where to say what is done.
 
     Returns:
         what ``ask`` gave, by pipeline, for ``run.json``.
     """
     found: dict[str, Any] = dict(folder.read_run_info().get("preprocessing") or {})
-    sample = [(image.image_id, image.label) for image in subset(images, GATE_IMAGES, seed)]
     for name, threads in _to_check(folder, cases, found).items():
-        request = Request(name, data, sample, preprocess, threads)
-        with working(console, f"comparing the pipeline {name} with the reference, on {len(sample)} images"):
-            found[name] = ask(request, folder.log_path(f"parity-{name}"))
+        what = f"comparing the pipeline {name} with the reference, on {len(request.images)} images"
+        with working(console, what):
+            asked = replace(request, pipeline=name, threads=threads)
+            found[name] = ask(asked, folder.log_path(f"parity-{name}"))
         status, reason = found[name]["status"], found[name]["reason"]
         if status == Status.INVALID.value:
             _say(console, f"{reason}. Accuracy rows of {name} will be invalid.")

@@ -288,7 +288,8 @@ def _carry_out(session: Session) -> Ended:
     pixels: dict[str, Any] = {}
     if files:
         images, preprocess = session.images, files.preprocess
-        pixels = pixel_gate.gate(folder, cases, images, str(session.root), preprocess, spec.seed, console)
+        request = pixel_gate.sample(images, str(session.root), preprocess, spec.seed)
+        pixels = pixel_gate.gate(folder, cases, request, console)
         scores = any(case.scenario == "accuracy" for case in cases)
         reference = {"reference": of_reference(images, preprocess)} if scores else {}
         session.write(preprocessing=pixels, **reference)

@@ -61,73 +61,72 @@ class Sides:
         }
 
 
-def sides(
-    model: str,
-    checkpoint: str | None,
-    onnx: Path | None,
-    against: Path | None,
-    data: str | None,
-    n_images: int,
-    console: Console,
-) -> Sides:
+def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Console) -> Sides:
     """Loads both sides and the images.
+
+    Args:
+        spec: of it the model, its weights and the images.
+        onnx: a graph of the model; the export that runs use where None.
+        against: another graph, to be compared with the first instead of PyTorch.
+        console: for notes.
 
     Raises:
         BenchError: the model, a file or the images are at fault, or the sides cannot be matched.
     """
     try:
-        spec = zoo.complete(zoo.resolve(model))
+        network = zoo.complete(spec.network)
     except zoo.ModelUnavailable as missing:
         raise BenchError(str(missing), "Install it, or choose another model.") from missing
-    if spec.kind == "onnx":
-        if against is None or onnx is not None or checkpoint is not None:
+    if network.kind == "onnx":
+        if against is None or onnx is not None or spec.checkpoint is not None:
             raise BenchError(
-                f"{spec.name} is a graph without a PyTorch network, to be compared with another graph",
+                f"{network.name} is a graph without a PyTorch network, to be compared with another graph",
                 "Give --against FILE.onnx, and neither --onnx nor --checkpoint.",
             )
-        onnx = Path(spec.path or "")
-    files = [path for path in (onnx, against) if path is not None]
-    fixed_batch = _check_files(files, spec)
+        onnx = Path(network.path or "")
+    batches = _batches(spec, network, [path for path in (onnx, against) if path is not None], console)
+    if against is not None and onnx is not None:
+        return _two_graphs(f"{onnx} against {against}", onnx, against, batches)
+    built = _built(spec, network, console)
+    graph = onnx or _stored_export(network, built)
+    whose = f"{network.name} ({built.weights} weights)"
+    if against is not None:
+        return _two_graphs(f"the export of {whose} against {against}", graph, against, batches)
+    values, other = TorchValues(built.module), OnnxValues.load(graph)
+    calls = values.calls(batches[0])
+    return Sides(
+        f"{whose} in PyTorch against {onnx or 'its export'}",
+        values,
+        other,
+        pair_module(built.module, other, calls),
+        batches,
+        lambda layer: compare_with_module(built.module, calls, layer.reference, other, layer.other),
+    )
+
+
+def _two_graphs(text: str, onnx: Path, against: Path, batches: Sequence[NDArray[np.float32]]) -> Sides:
+    first, second = OnnxValues.load(onnx), OnnxValues.load(against)
+    paired = pair_graphs(first, second)
+    return Sides(
+        text, first, second, paired, batches, lambda layer: compare_graphs(first, second, layer.reference)
+    )
+
+
+def _batches(
+    spec: RunSpec, network: ModelSpec, graphs: Sequence[Path], console: Console
+) -> list[NDArray[np.float32]]:
+    """The images as the reference pipeline makes them, in batches that the graphs take."""
+    fixed_batch, n_images = _check_files(graphs, network), int(spec.images)
     if fixed_batch and n_images % fixed_batch:
         raise BenchError(
             f"{n_images} images do not make batches of {fixed_batch}, which a graph wants",
             f"Give --images {-(-n_images // fixed_batch) * fixed_batch}.",
         )
-    batches = _pixels(spec, choose_images(data, n_images, console)[1], fixed_batch or n_images)
+    images = choose_images(spec.data, n_images, console)[1]
+    batches = _pixels(network, images, fixed_batch or n_images)
     if sum(map(len, batches)) < n_images:
         raise BenchError(f"only {sum(map(len, batches))} images can be read", "Give fewer --images.")
-    if against is not None and onnx is not None:
-        first, second = OnnxValues.load(onnx), OnnxValues.load(against)
-        return Sides(
-            f"{onnx} against {against}",
-            first,
-            second,
-            pair_graphs(first, second),
-            batches,
-            lambda layer: compare_graphs(first, second, layer.reference),
-        )
-    built = _built(spec, checkpoint, data, console)
-    graph = OnnxValues.load(onnx or _stored_export(spec, built))
-    if against is not None:
-        second = OnnxValues.load(against)
-        return Sides(
-            f"the export of {spec.name} ({built.weights} weights) against {against}",
-            graph,
-            second,
-            pair_graphs(graph, second),
-            batches,
-            lambda layer: compare_graphs(graph, second, layer.reference),
-        )
-    values = TorchValues(built.module)
-    calls = values.calls(batches[0])
-    return Sides(
-        f"{spec.name} ({built.weights} weights) in PyTorch against {onnx or 'its export'}",
-        values,
-        graph,
-        pair_module(built.module, graph, calls),
-        batches,
-        lambda layer: compare_with_module(built.module, calls, layer.reference, graph, layer.other),
-    )
+    return batches
 
 
 def _check_files(files: Sequence[Path], spec: ModelSpec) -> int | None:
@@ -161,13 +160,14 @@ def _pixels(spec: ModelSpec, images: Sequence[Image], batch: int) -> list[NDArra
         return [made.pixels for made in pipeline]
 
 
-def _built(spec: ModelSpec, checkpoint: str | None, data: str | None, console: Console) -> Built:
+def _built(spec: RunSpec, network: ModelSpec, console: Console) -> Built:
     """The network, with the weights that `export` gives it on the same images."""
     torch.set_num_threads(host.allowed_cores())
     calibration = None
-    if RunSpec(model=spec.name, checkpoint=checkpoint).weights == "random":
-        calibration = _pixels(spec, choose_images(data, CHECK_IMAGES, console)[1], _CALIBRATION_BATCH)
-    return zoo.build(spec, checkpoint, calibration_batches=calibration)
+    if spec.weights == "random":
+        images = choose_images(spec.data, CHECK_IMAGES, console)[1]
+        calibration = _pixels(network, images, _CALIBRATION_BATCH)
+    return zoo.build(network, spec.checkpoint, calibration_batches=calibration)
 
 
 def _stored_export(spec: ModelSpec, built: Built) -> Path:

@@ -3,6 +3,7 @@ what the figures mean."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -72,13 +73,39 @@ class Ended:
         }
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How two revisions are compared.
+
+    Attributes:
+        tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
+        blocks: of fresh workers, even: each revision leads in half of them.
+
+    Raises:
+        BenchError: the tolerance is not above 0, or the blocks are too few or odd.
+    """
+
+    tolerance: float | None = None
+    blocks: int = against.BLOCKS
+
+    def __post_init__(self) -> None:
+        share = self.tolerance
+        if share is not None and not (math.isfinite(share) and share > 0):
+            what = f"--tolerance {100 * share:g} is not a number above 0"
+            raise BenchError(what, "Give per cent, for example --tolerance 5.")
+        if self.blocks < against.LEAST_BLOCKS or self.blocks % 2:
+            raise BenchError(
+                f"--blocks {self.blocks} is not an even number of at least {against.LEAST_BLOCKS}",
+                f"Give for example --blocks {against.BLOCKS}.",
+            )
+
+
 def run(
     ref: str,
     spec: RunSpec,
     out: Path | None,
     console: Console,
-    tolerance: float | None = None,
-    blocks: int = against.BLOCKS,
+    rules: Rules,
     home: Path | None = None,
 ) -> Ended:
     """Benchmarks this tree and another revision in turns; leaves a run's folder behind.
@@ -88,18 +115,13 @@ def run(
         spec: what to measure; its scenario is always latency.
         out: folder for the run; a new one in ``results/runs`` where None.
         console: for people.
-        tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
-        blocks: how many, even.
+        rules: how many blocks, and what is a pass.
         home: folder of this tree's packages; those of this process where None.
 
     Raises:
         BenchError: the revision, the options, the data or the output folder are at fault, or the revisions are too
             far apart to be compared.
     """
-    if blocks < 2 or blocks % 2:
-        raise BenchError(
-            f"--blocks {blocks} is not an even number", f"Give for example --blocks {against.BLOCKS}."
-        )
     this = this_revision(home or channel.own_home())
     spec = spec.but(scenarios="latency")
     with worktree(this.home, ref) as other, Session.open(spec, out, console, "against") as session:
@@ -108,23 +130,23 @@ def run(
             with working(console, f"preparing the model with the code of {each.label}"):
                 log = session.folder.log_path("prepare-this" if each is this else "prepare-other")
                 sides[each] = prepare(each, session.request, log, spec.timeout_seconds)
-        return _carry_out(session, sides[this], sides[other], tolerance, blocks)
+        return _carry_out(session, sides[this], sides[other], rules)
 
 
-def _carry_out(session: Session, this: Side, other: Side, tolerance: float | None, n_blocks: int) -> Ended:
+def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended:
     folder, spec = session.folder, session.spec
     info = folder.read_run_info()
-    allowed = verdict.materiality(info) if tolerance is None else tolerance
+    allowed = verdict.materiality(info) if rules.tolerance is None else rules.tolerance
     bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
     names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
-    order = plan_blocks(bases, list(names), n_blocks, spec.seed)
+    order = plan_blocks(bases, list(names), rules.blocks, spec.seed)
     files = ModelFiles.from_dict(this.files)
     cases = [case for block in order for pair in block for case in pair]
     described = {
         "revisions": {name: _described(side) for name, side in names.items()},
         "notes": notes_on(this, other),
         "tolerance": allowed,
-        "blocks": n_blocks,
+        "blocks": rules.blocks,
     }
     session.write_plan(files, cases)
     session.write(against=described)
@@ -140,7 +162,7 @@ def _carry_out(session: Session, this: Side, other: Side, tolerance: float | Non
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
     found = against.compare(
-        *(bases, list(names)[1], n_blocks, folder.case_results()),
+        *(bases, list(names)[1], rules.blocks, folder.case_results()),
         *(folder.samples(), folder.rounds(), allowed),
     )
     revisions = (this.revision.label, other.revision.label)

@@ -62,14 +62,14 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
     found = _before_running(baseline, image_set, images)
     if found.n_images != baseline.n_images or changed_ground(baseline, found):
         return Scored(found)
-    sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
+    sizes = _sizes(baseline, config) if sequentially else [baseline.n_images]
     first = _run(spec.but(data=str(image_set.root), images=sizes[0]), console)
     current = of_run(first, with_timed=spec.scenarios != ("accuracy",))
     if len(sizes) == 1:
         ends = np.array([baseline.n_images])
         order = Order(np.arange(baseline.n_images), ends) if sequentially else None
         return Scored(current, order, first.path)
-    return _in_blocks(baseline, aligned(current, baseline), first, images, sizes, config, console)
+    return _in_blocks(baseline, aligned(current, baseline), first, images, config, console)
 
 
 def _before_running(baseline: Snapshot, image_set: ImageSet, images: Sequence[Image]) -> Snapshot:
@@ -104,7 +104,6 @@ def _in_blocks(
     current: Snapshot,
     first: RunFolder,
     images: Sequence[Image],
-    sizes: Sequence[int],
     config: Config,
     console: Console,
 ) -> Scored:
@@ -112,38 +111,45 @@ def _in_blocks(
 
     Later blocks are runs of their own in the first one's folder, with its model files; pixels were checked there.
     """
-    info = first.read_run_info()
     place = {image.image_id: place for place, image in enumerate(images)}
     order = [place[image_id] for image_id, _ in first.read_images()]
     ends = [len(order)]
-    for size in sizes[1:]:
+    for size in _sizes(baseline, config)[1:]:
         cases = _undecided(baseline, current, config, Order(np.array(order), np.array(ends)))
         if not cases or changed_ground(baseline, current):
             break
         seen = set(order)
         block = [image for image in subset(images, size) if place[image.image_id] not in seen]
-        folder = RunFolder.create(first.path / "blocks" / str(size))
-        folder.write_run_info(
-            {
-                **{name: info.get(name) for name in ("dataset", "model_files", "packages")},
-                "plan": {"model": baseline.model, "cases": [case.to_dict() for case in cases]},
-            }
-        )
-        folder.write_images((image.image_id, image.label) for image in block)
-        context = Context(
-            run=str(folder.path),
-            data=str(info["dataset"]["root"]),
-            files=ModelFiles.from_dict(info["model_files"]),
-        )
-        with make_listener(console, len(cases)) as listener:
-            Runner(
-                folder, context, listener, timeout_seconds=float(info["settings"]["timeout_seconds"])
-            ).execute(cases)
-        folder.merge_parts()
+        folder = _run_block(first, first.path / "blocks" / str(size), cases, block, console)
         current = _merged(current, aligned(of_run(folder), baseline))
         order += [place[image.image_id] for image in block]
         ends.append(len(order))
     return Scored(current, Order(np.array(order), np.array(ends)), first.path)
+
+
+def _sizes(baseline: Snapshot, config: Config) -> list[int]:
+    """How many images are scored after each block."""
+    return list(block_sizes(baseline.n_images, config))
+
+
+def _run_block(
+    first: RunFolder, path: Path, cases: Sequence[Case], images: Sequence[Image], console: Console
+) -> RunFolder:
+    """Scores further images, with the model files of the first run."""
+    info = first.read_run_info()
+    folder = RunFolder.create(path)
+    plan = {"model": (info.get("plan") or {}).get("model"), "cases": [case.to_dict() for case in cases]}
+    folder.write_run_info(
+        {**{name: info.get(name) for name in ("dataset", "model_files", "packages")}, "plan": plan}
+    )
+    folder.write_images((image.image_id, image.label) for image in images)
+    files, data = ModelFiles.from_dict(info["model_files"]), str(info["dataset"]["root"])
+    timeout_seconds = float(info["settings"]["timeout_seconds"])
+    with make_listener(console, len(cases)) as listener:
+        context = Context(run=str(folder.path), data=data, files=files)
+        Runner(folder, context, listener, timeout_seconds=timeout_seconds).execute(cases)
+    folder.merge_parts()
+    return folder
 
 
 def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Order) -> list[Case]:

@@ -83,7 +83,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 def run_gate(folder: RunFolder, cases: list[Case], n_images: int = 100, seed: int = 0) -> dict[str, object]:
     images = [Image(f"{k:03d}", Path(f"{k:03d}"), k % 10) for k in range(n_images)]
     console = Console(file=io.StringIO())
-    return pixel_gate.gate(folder, cases, images, "/data", {"crop": 32}, seed, console)
+    return pixel_gate.gate(folder, cases, pixel_gate.sample(images, "/data", {"crop": 32}, seed), console)
 
 
 def test_only_pipelines_of_accuracy_cases_are_checked_and_each_once(
@@ -135,8 +135,8 @@ def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(
     monkeypatch.setattr(pixel_gate, "ask", lambda request, log: answers[request.pipeline])
     console = Console(file=io.StringIO(), width=200)
     cases = [accuracy(name) for name in answers]
-    images = [Image("0", Path("0"), 0)]
-    found = pixel_gate.gate(RunFolder.create(tmp_path / "run"), cases, images, "/data", {}, 0, console)
+    request = pixel_gate.sample([Image("0", Path("0"), 0)], "/data", {}, 0)
+    found = pixel_gate.gate(RunFolder.create(tmp_path / "run"), cases, request, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "the pipeline bad crops otherwise. Accuracy rows of bad will be invalid." in said
     assert "the pipeline dead could not be compared with the reference: the check's worker was killed" in said

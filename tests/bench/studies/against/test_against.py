@@ -512,6 +512,11 @@ def project(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.fixture
+def two_blocks_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "LEAST_BLOCKS", 2)  # a fake clock has no noise
+
+
 def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> RunSpec:
     return RunSpec(
         model=f"onnx:{tiny_graph}",
@@ -530,10 +535,11 @@ def worktrees(tree: Path) -> list[str]:
     return git(tree, "worktree", "list").splitlines()
 
 
+@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Path, tiny_graph: Path) -> None:
     settings, out = settings_for(image_folder, tiny_graph), project.parent.parent / "run"
     console = Console(record=True, width=200)
-    ended = drive.run("HEAD~1", settings, out, console, blocks=2, home=project)
+    ended = drive.run("HEAD~1", settings, out, console, drive.Rules(blocks=2), home=project)
     (found,) = ended.found
     assert (ended.outcome, ended.tolerance, ended.interrupted) == (Outcome.PASS, 0.03, False)
     assert (found.ratio, found.low, found.high) == (1.0, 1.0, 1.0)
@@ -558,6 +564,7 @@ def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Pa
     )
 
 
+@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_slow_down_in_the_tree_as_it_is_fails(
     project: Path,
     image_folder: Path,
@@ -570,7 +577,6 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     assert slow != fake.read_text()
     fake.write_text(slow)  # not committed
     monkeypatch.setattr(channel, "own_home", lambda: project)
-    monkeypatch.setattr(verdict, "LEAST_BLOCKS", 2)  # a fake clock has no noise
     monkeypatch.chdir(project.parent.parent)
     words = ["HEAD", "--model", f"onnx:{os.path.relpath(tiny_graph)}", "--data", str(image_folder)]
     words += [
@@ -601,12 +607,13 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     assert len(worktrees(project)) == 1
 
 
+@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
     project: Path, image_folder: Path, tiny_graph: Path
 ) -> None:
     settings = settings_for(image_folder, tiny_graph, "fake.fault=interrupt")
     out = project.parent.parent / "run"
-    ended = drive.run("HEAD~1", settings, out, Console(record=True), blocks=2, home=project)
+    ended = drive.run("HEAD~1", settings, out, Console(record=True), drive.Rules(blocks=2), home=project)
     assert ended.interrupted
     assert ended.outcome is Outcome.UNRESOLVED
     assert len(worktrees(project)) == 1
@@ -614,6 +621,7 @@ def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
     assert RunFolder.open(out).read_run_info()["exit_code"] == 130
 
 
+@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
     project: Path, image_folder: Path, tiny_graph: Path
 ) -> None:
@@ -624,7 +632,7 @@ def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
     out = project.parent.parent / "run"
     settings = settings_for(image_folder, tiny_graph)
     with pytest.raises(BenchError, match=r"HEAD~1 .* cannot be talked to: .*bench.worker"):
-        drive.run("HEAD~1", settings, out, Console(record=True), blocks=2, home=project)
+        drive.run("HEAD~1", settings, out, Console(record=True), drive.Rules(blocks=2), home=project)
     assert not out.exists()
     assert len(worktrees(project)) == 1
 
@@ -694,4 +702,4 @@ def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
     assert ended.value.code == 2
     assert said in capfd.readouterr().err.splitlines()[0]
     with pytest.raises(BenchError, match="--blocks 5"):
-        drive.run("HEAD~1", RunSpec(), None, Console(), blocks=5)
+        drive.Rules(blocks=5)
