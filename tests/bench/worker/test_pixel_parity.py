@@ -12,7 +12,6 @@ from bench_fakes import make_graph
 
 import pipelines
 from bench.backends.base import ModelFiles, Unavailable
-from bench.worker import pixel_parity
 from bench.worker.pixel_parity import Flips, Request, answer, count_flips, predictor
 from pipelines.base import Batch, PipelineReport, PipelineUnavailable, Preprocess
 from pipelines.imagenet.find import Image, find_images
@@ -153,7 +152,7 @@ def test_a_graph_of_fixed_batch_gives_the_logits_of_one_that_takes_any(graph) ->
 
 
 def test_without_any_backend_there_is_no_prediction(monkeypatch, graph) -> None:
-    monkeypatch.setattr(pixel_parity, "BACKENDS", ("pytorch",))  # a graph is no PyTorch module
+    monkeypatch.setattr("bench.backends.default_names", lambda: ("pytorch",))  # a graph is no PyTorch module
     with pytest.raises(Unavailable), predictor(ModelFiles(**files_of(graph("batch"))), 1):  # type: ignore[arg-type]
         raise AssertionError("it must not come so far")
 

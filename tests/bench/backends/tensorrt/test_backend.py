@@ -226,7 +226,7 @@ def test_it_is_compared_on_a_gpu_whether_it_is_installed_or_not() -> None:
     assert "tensorrt" in default_names(("cuda",))
     assert "openvino" not in default_names(("cuda",))
     assert "tensorrt" not in default_names()
-    assert make_backend("tensorrt").name == "tensorrt"
+    assert make_backend("tensorrt").FACTS.name == "tensorrt"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
