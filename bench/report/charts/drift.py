@@ -95,7 +95,7 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         return None
     most = max(LEAST_POINTS, min(MOST_POINTS, MOST_POINTS_TOGETHER // len(rows)))
     percent = relative(times)
-    lines = [in_blocks(percent[row["case_id"]], most) for row in rows]
+    lines = [in_blocks(percent[str(row["case_id"])], most) for row in rows]
     is_crowded = len(rows) > MOST_CLEAR
     # What the machine did to all of them.
     common = in_blocks(percent.median(axis="columns"), MOST_POINTS) if is_crowded else ([], [])
