@@ -6,10 +6,13 @@ numpy, pandas and scipy are imported where they are needed, so that the formats 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.predictions import score_columns
+from bench.analysis.accuracy.predictions import ScoredRun, score_columns
 from bench.analysis.columns import REGISTRY, TEXT
 from bench.analysis.time.efficiency import efficiency_columns
 from bench.analysis.time.quantiles import timing_columns
@@ -20,6 +23,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEMO_NOTE = "demo data: not ImageNet accuracy"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A run, as reports are made of it.
+
+    Attributes:
+        folder: of the run.
+        frame: as returned by ``load_frame``.
+        info: as returned by ``load_info``.
+    """
+
+    folder: RunFolder
+    frame: pd.DataFrame
+    info: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.folder.path
+
+    @cached_property
+    def scored(self) -> ScoredRun:
+        """Its results and predictions."""
+        return ScoredRun.open(self.path)
+
+
+def load(run: Path) -> Loaded:
+    """A run with its table and all that reports tell besides.
+
+    Raises:
+        BenchError: the folder holds no run.
+    """
+    return Loaded(RunFolder.open(run), load_frame(run), load_info(run))
 
 
 def load_frame(run: Path) -> pd.DataFrame:

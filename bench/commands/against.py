@@ -24,7 +24,7 @@ from bench.commands.options import (
     Timeout,
     spec_of,
 )
-from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for
+from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for, out_paths, show
 
 EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 
@@ -62,21 +62,16 @@ def against(
 
     Exit code 0: no Case is slower by more than the tolerance; 1: one is; 3: the rounds do not settle it.
     """
-    import json
-
     from bench.report import write_all
     from bench.studies.against import drive
-    from bench.studies.against.verdict import BLOCKS, text
+    from bench.studies.against.verdict import BLOCKS
 
     share = None if tolerance is None else tolerance / 100.0
     rules = drive.Rules(share, BLOCKS if blocks is None else blocks)
     spec = spec_of(context, scenarios="latency")
     console = console_for(as_json)
-    ended = drive.run(ref, spec, out, console, rules)
+    folder, file = out_paths(out)
+    ended = drive.run(ref, spec, folder, console, rules)
     written = write_all(ended.run)
-    if as_json:
-        typer.echo(json.dumps(ended.to_dict()))
-    title = f"{ended.revisions[0]} against {ended.revisions[1]}"
-    for line in (title, *ended.notes, text(ended.found, ended.tolerance), f"report: {written['markdown']}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    show(drive.document(ended), file, as_json, [f"report: {written['markdown']}"])
     raise typer.Exit(INTERRUPTED if ended.interrupted else EXIT_CODES[ended.outcome.value])

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.show import console_for
+from bench.commands.show import Json, out_paths, show
 
 
 def baseline(
@@ -15,21 +15,25 @@ def baseline(
     out: Annotated[
         Path | None, typer.Option(help="Where to write. Default: results/baselines/<model>.json")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a small file with a run's predictions, to be reviewed, committed and checked against."""
     from bench.record.run_folder import RunFolder
+    from bench.report.document import Document, notes
     from bench.studies.check import baseline as files
     from bench.studies.check.snapshot import of_run
 
-    console = console_for(False)
+    baseline_file, file = (out, None) if out and out.suffix == ".json" else out_paths(out)
     snapshot = of_run(RunFolder.open(run.resolve()), with_timed=True)
-    path = out or files.default_path(snapshot.model, bool(snapshot.dataset.get("is_demo")))
+    path = baseline_file or files.default_path(snapshot.model, bool(snapshot.dataset.get("is_demo")))
     left_out = files.write(snapshot, path)
-    kept = [row for row in snapshot.rows if row.top1 is not None]
-    for row in kept:
-        share = f", top-1 {100 * row.top1_right / max(1, row.n_images):.4g} %" if not row.no_accuracy else ""
-        console.print(f"{row.case.label}: {row.n_images:,} images{share}", markup=False)
-    for lost in left_out:
-        console.print(f"left out: {lost.case.label}: {lost.status.value}, {lost.reason}", markup=False)
-    size = path.stat().st_size / 1000
-    console.print(f"baseline: {path} ({size:.0f} kB)", markup=False, highlight=False, soft_wrap=True)
+    lines = []
+    for row in snapshot.rows:
+        if row.top1 is not None:
+            share = (
+                f", top-1 {100 * row.top1_right / max(1, row.n_images):.4g} %" if not row.no_accuracy else ""
+            )
+            lines.append(f"{row.case.label}: {row.n_images:,} images{share}")
+    lines += [f"left out: {lost.case.label}: {lost.status.value}, {lost.reason}" for lost in left_out]
+    lines.append(f"baseline: {path} ({path.stat().st_size / 1000:.0f} kB)")
+    show(Document(f"Baseline of {snapshot.model}", notes(lines)), file, as_json)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.options import Checkpoint, Data, Model, spec_of
-from bench.commands.show import GOOD, NOT_OK, Json, console_for
+from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, show
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rich.console import Console
 
-    from bench.studies.bisect import Sides
-    from export.compare.bisect import Bisection, Difference, Step, Tolerance
-    from export.compare.pairing import Layer
-    from export.compare.weights import WeightDifference
-
-
-_ELSEWHERE = 5  # differing weights of other layers that are listed
+    from export.compare.bisect import Step
 
 
 def bisect(
@@ -50,6 +41,7 @@ def bisect(
     table: Annotated[
         int, typer.Option(help="Also list this many layers, the lowest signal-to-noise ratio first.")
     ] = 0,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Find the first layer where a graph leaves PyTorch, or another graph."""
@@ -81,13 +73,9 @@ def bisect(
         if layers[place] != found.first
         for difference in differences
     ]
-    for line in _verdict(found, weights, elsewhere, tolerance):
-        say(line)
     rows = error_table(sides.compared)[:table] if table > 0 else []
-    if rows:
-        _print_table(rows, console)
-    if as_json:
-        typer.echo(json.dumps(_as_dict(sides, found, weights, elsewhere, tolerance, rows)))
+    outcome = bisection.Outcome(sides, found, weights, elsewhere, tolerance, rows)
+    show(bisection.document(outcome), out, as_json)
     raise typer.Exit(GOOD if found.first is None else NOT_OK)
 
 
@@ -100,100 +88,3 @@ def _step_text(step: Step) -> str:
     if step.first_beyond is None:
         return looked + "all agree"
     return looked + f"{step.agree} agree, {step.first_beyond} is the first that does not"
-
-
-def _verdict(
-    found: Bisection,
-    weights: Sequence[WeightDifference],
-    elsewhere: Sequence[WeightDifference],
-    tolerance: Tolerance,
-) -> list[str]:
-    """What was found, a line each."""
-    effort = f"{found.looked_at} of {found.layers} layers were compared, at most {found.at_once} at a time"
-    lines = [f"one by one: {found.scanned}"] if found.scanned else []
-    if found.first is None or found.difference is None:
-        lines += [f"nothing diverges beyond {tolerance.rtol:g} of a layer's spread; {effort}"]
-        return lines + _elsewhere_text(elsewhere)
-    layer = found.first
-    lines += [
-        f"first diverging layer: {layer.name} ({layer.kind})",
-        f"  ONNX node: {layer.node or layer.other} ({layer.op})",
-        f"  {_difference_text(found.difference)}; accepted are {tolerance.rtol:g} of the spread",
-    ]
-    lines += [f"  {difference.text()}" for difference in weights]
-    if not weights:
-        lines.append("  no weights to compare there")
-    return [*lines, *_elsewhere_text(elsewhere), effort]
-
-
-def _elsewhere_text(elsewhere: Sequence[WeightDifference]) -> list[str]:
-    lines = [f"besides: {difference.text()}" for difference in elsewhere[:_ELSEWHERE]]
-    more = len(elsewhere) - len(lines)
-    return lines + ([f"{more} more tensors of weights differ"] if more else [])
-
-
-def _difference_text(difference: Difference) -> str:
-    if difference.shapes is not None:
-        mine, theirs = (" x ".join(map(str, shape)) for shape in difference.shapes)
-        return f"shapes differ: {mine} against {theirs}"
-    text = f"largest difference {difference.max_abs:.3g}, {difference.relative:.3g} of"
-    text += f" the spread {difference.spread:.3g}"
-    return text if difference.worst_channel is None else f"{text}, in channel {difference.worst_channel}"
-
-
-def _print_table(rows: Sequence[tuple[Layer, Difference]], console: Console) -> None:
-    from rich.table import Table
-
-    table = Table("layer", "kind", title="signal to noise, the lowest first", title_justify="left")
-    for heading in ("SQNR, dB", "largest difference", "of the spread", "channel"):
-        table.add_column(heading, justify="right")
-    for layer, difference in rows:
-        channel = "" if difference.worst_channel is None else str(difference.worst_channel)
-        figures = (
-            f"{difference.sqnr_db:.1f}",
-            f"{difference.max_abs:.3g}",
-            f"{difference.relative:.3g}",
-            channel,
-        )
-        table.add_row(layer.name, layer.kind, *figures)
-    console.print(table)
-
-
-def _as_dict(
-    sides: Sides,
-    found: Bisection,
-    weights: Sequence[WeightDifference],
-    elsewhere: Sequence[WeightDifference],
-    tolerance: Tolerance,
-    rows: Sequence[tuple[Layer, Difference]],
-) -> dict[str, Any]:
-    """The same for machines; numbers that JSON does not know (infinite, NaN) as null."""
-
-    def layer_dict(layer: Layer, difference: Difference | None) -> dict[str, Any]:
-        figures = asdict(difference) if difference is not None else {}
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in figures.items()
-        }
-        names = {name: getattr(layer, name) for name in ("name", "kind", "node", "op")}
-        return {**names, "reference": layer.reference, "other": layer.other, **finite}
-
-    def weight_dict(weight: WeightDifference) -> dict[str, Any]:
-        largest = weight.max_abs_diff if math.isfinite(weight.max_abs_diff) else None
-        return {**asdict(weight), "max_abs_diff": largest}
-
-    return {
-        "compared": sides.text,
-        "told_by": sides.paired.told_by,
-        "images": sum(map(len, sides.batches)),
-        "tolerance": asdict(tolerance),
-        "layers": found.layers,
-        "looked_at": found.looked_at,
-        "at_once": found.at_once,
-        "scanned": found.scanned,
-        "steps": [asdict(step) for step in found.steps],
-        "first": layer_dict(found.first, found.difference) if found.first is not None else None,
-        "weights": [weight_dict(weight) for weight in weights],
-        "weights_elsewhere": [weight_dict(weight) for weight in elsewhere],
-        "table": [layer_dict(layer, difference) for layer, difference in rows],
-    }

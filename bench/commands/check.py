@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.show import GOOD, NOT_OK, UNRESOLVED, Json, console_for
+from bench.commands.show import GOOD, NOT_OK, UNRESOLVED, Json, Out, console_for, show
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ def check(
     ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a Markdown summary to this file.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Compare a run with a baseline, image by image: exit code 0 pass, 1 fail, 3 unresolved."""
@@ -52,6 +52,7 @@ def check(
     from bench.run.model_files import PreparationFailed
     from bench.studies.check import baseline as files
     from bench.studies.check.drive import Scored, score
+    from bench.studies.check.report import document
     from bench.studies.check.rows import Order, judge, unprepared
     from bench.studies.check.snapshot import of_run
     from bench.studies.check.tolerances import load
@@ -78,38 +79,9 @@ def check(
         scored = Scored(of_run(run, with_timed=timed), Order(order) if sequential else None, run.path)
     if scored is not None:
         report = judge(known, scored.current, tolerances, latency=timed, order=scored.order)
-    _tell(report, scored.run if scored else None, console, as_json)
+    show(document(report, str(scored.run) if scored and scored.run else None), out, as_json)
     _write(report, junit, summary, console)
     raise typer.Exit(EXIT_CODES[report.verdict.value])
-
-
-def _tell(report: Report, run: Path | None, console: Console, as_json: bool) -> None:
-    from rich.table import Table
-
-    from bench.studies.check.ci import figures
-
-    if as_json:
-        typer.echo(json.dumps({**report.to_dict(), "run": str(run) if run else None}))
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in ("Row", "Verdict", "Stage"):
-        table.add_column(title)
-    for title in ("Top-1 %", "Difference, points", "Changed"):
-        table.add_column(title, justify="right")
-    for row in report.rows:
-        table.add_row(row.name, row.verdict.value, row.stage, *figures(row))
-    console.print(table, markup=False, highlight=False)
-    console.print()
-    for row in report.rows:
-        console.print(f"{row.name}: {row.reason}", markup=False, highlight=False, soft_wrap=True)
-    for finding in report.findings:
-        stage = finding.stage or "stage unknown"
-        console.print(f"at fault: {stage}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
-    for note in report.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    console.print(report.headline, markup=False, highlight=False, soft_wrap=True)
-    if run:
-        console.print(f"run: {run}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(report: Report, junit: Path | None, summary: Path | None, console: Console) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.commands.show import Json, Out, console_for, show_document
+from bench.commands.show import Json, Out, show
 
 LATEST = Path("results/latest")
 
@@ -30,16 +29,8 @@ def compare(
 ) -> None:
     """Compare predictions image by image: two Cases, two runs, or a run with its reference."""
     from bench.analysis.accuracy.pairing import compare_named
-    from bench.report import document as documents
-    from bench.studies import compare as compared
+    from bench.studies import compare as study
 
-    if out is not None:
-        documents.check_target(out)
-    made = compare_named(base, other, LATEST)
-    document = compared.document(made, flips)
-    if out is not None:
-        documents.write(document, out)
-    if as_json:
-        typer.echo(json.dumps(made.to_dict(flips), allow_nan=False))
-    else:
-        show_document(document, console_for(False))
+    compared = compare_named(base, other, LATEST)
+    # A file holds every flip, the screen the largest.
+    show(study.document(compared, flips), out, as_json, data=compared.to_dict(flips))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.show import Json, console_for
+from bench.commands.show import Json, Out, show
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from bench.report.document import Document
 
 
 def doctor(
@@ -20,6 +19,7 @@ def doctor(
             "--peak", help="Measure what arithmetic and memory reach here; later reports show shares of it."
         ),
     ] = False,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Tell what this machine is, what disturbs measurements on it, and what to do."""
@@ -27,35 +27,33 @@ def doctor(
     from bench.backends import package_versions
 
     if peak:
-        _peak(console_for(as_json), as_json)
+        show(_peak(), out, as_json)
         return
+    from bench.report.document import Document, notes
+
     checks = host.doctor(packages=package_versions())
-    if as_json:
-        typer.echo(json.dumps([check.to_dict() for check in checks]))
-        return
-    console = console_for(False)
+    lines = []
     for check in checks:
-        console.print(
-            f"{check.state:>4}  {check.check}: {check.text}", markup=False, highlight=False, soft_wrap=True
-        )
-        if check.advice:
-            console.print(f"      {check.advice}", markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"{check.state:>4}  {check.check}: {check.text}")
+        lines += [f"      {check.advice}"] if check.advice else []
+    show(Document("This machine", notes(lines), [check.to_dict() for check in checks]), out, as_json)
 
 
-def _peak(console: Console, as_json: bool) -> None:
-    """Measures, stores and shows the peaks of one thread and of all."""
+def _peak() -> Document:
+    """Measures and stores the peaks of one thread and of all."""
     from bench import host
     from bench.host.peaks import TYPES, measure_peak
     from bench.record.machine import save_peaks
+    from bench.report.document import Document, notes
 
     counts = dict.fromkeys((1, host.allowed_cores()))
     peaks = [measure_peak(threads, tuple(TYPES)) for threads in counts]
     path = save_peaks(peaks, host.fingerprint(host.describe_host()))
-    if as_json:
-        typer.echo(json.dumps([reached.to_dict() for reached in peaks]))
-        return
+    lines = []
     for reached in peaks:
         types = ", ".join(f"{name} {value:.0f}" for name, value in reached.gflop_per_s.items())
-        line = f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s"
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"stored: {path}", markup=False, highlight=False, soft_wrap=True)
+        lines.append(
+            f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s"
+        )
+    data = [reached.to_dict() for reached in peaks]
+    return Document("Peaks of this machine", notes([*lines, f"stored: {path}"]), data)

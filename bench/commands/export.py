@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.commands.options import Calibration, Checkpoint, Data, Model, Pipeline, Precision, spec_of
-from bench.commands.show import Json, console_for
+from bench.commands.show import Json, console_for, out_paths, show
 
 
 def export(
@@ -41,10 +40,7 @@ def export(
     """Export a model to ONNX and check it against PyTorch; or lower its precision too."""
     from bench.studies import export as exporting
 
-    console = console_for(as_json)
+    graph, file = out_paths(out)
     spec = spec_of(context)
-    written = exporting.export(spec, out, console, exporting.lower(precision, dialect, recipe))
-    if as_json:
-        typer.echo(json.dumps(exporting.to_json(written)))
-        return
-    console.print(exporting.describe(written), markup=False, highlight=False, soft_wrap=True)
+    lower = exporting.lower(precision, dialect, recipe)
+    show(exporting.document(exporting.export(spec, graph, console_for(as_json), lower)), file, as_json)

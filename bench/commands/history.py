@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.commands.show import Json, Out, console_for, show_document
+from bench.commands.show import Json, Out, show
 
 
 def history(
@@ -17,17 +16,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Follow every Case through all runs of a folder, and mark where its level changed."""
-    from bench.report import document
-    from bench.studies import trends
-    from bench.studies.history import load_history, series
+    from bench.studies.history import document, load_history, series
 
-    if out is not None:
-        document.check_target(out)
-    table = load_history(folder)
-    made = trends.document(table, series(table), f"History of {table['run'].nunique()} runs")
-    if out is not None:
-        document.write(made, out)
-    if as_json:
-        typer.echo(json.dumps(made.data, allow_nan=False))
-    else:
-        show_document(made, console_for(False))
+    runs = load_history(folder)
+    show(document(runs, series(runs), f"History of {runs['run'].nunique()} runs"), out, as_json)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-import typer
-
-from bench.commands.show import Json
+from bench.commands.show import Json, Out, show
 
 
-def models(as_json: Json = False) -> None:
+def models(out: Out = None, as_json: Json = False) -> None:
     """List the models that can be named."""
+    from bench.report.document import Document, notes
     from scarlet import zoo
 
     specs = [zoo.resolve(name) for name in zoo.names()]
-    if as_json:
-        published = {row.model: asdict(row) for row in zoo.rows()}
-        typer.echo(json.dumps([{**asdict(spec), "published": published.get(spec.name)} for spec in specs]))
-        return
-    for spec in specs:
-        typer.echo(spec.name)
-    typer.echo("timm/<name>     any timm classifier (needs the extra timm)")
-    typer.echo("onnx:<file>     any ONNX classifier with one N x 3 x H x W float input")
+    published = {row.model: asdict(row) for row in zoo.rows()}
+    data = [{**asdict(spec), "published": published.get(spec.name)} for spec in specs]
+    names = [
+        *(spec.name for spec in specs),
+        "timm/<name>     any timm classifier (needs the extra timm)",
+        "onnx:<file>     any ONNX classifier with one N x 3 x H x W float input",
+    ]
+    show(Document("Models", notes(names), data), out, as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from bench.commands.options import (
     Pipeline,
     Timeout,
 )
-from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for
+from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for, out_paths, show
 from scarlet.errors import BenchError
 
 
@@ -59,7 +58,8 @@ def quantize(
     for name, count in (("images", images), ("confirm", confirm), ("batch", batch), ("threads", threads)):
         if count is not None and count < 1:
             raise BenchError(f"--{name} {count} is not a number above 0", f"Write for example --{name} 8.")
-    from bench.studies.quantize import document, drive, outcome
+    from bench.studies.quantize import drive, outcome
+    from bench.studies.quantize.document import document
 
     console = console_for(as_json)
     asked = outcome.Asked(
@@ -77,19 +77,16 @@ def quantize(
         pipeline=pipeline,
         timeout_seconds=timeout,
     )
-    target = outcome.recipe_target(asked, out)
+    recipe, file = out_paths(out)
+    target = outcome.recipe_target(asked, recipe)
     ended = drive.search(asked, console)
-    document.print_outcome(ended, console)
+    written = []
     if ended.chosen is not None:
         outcome.write_chosen(ended, target)
-        console.print(f"recipe: {target}", markup=False, highlight=False, soft_wrap=True)
-        console.print(
+        written = [
+            f"recipe: {target}",
             f"replay: scarlet-bench run --precisions fp32,int8 --backends {asked.backend} "
             f"--option {asked.backend}.recipe={target}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    if as_json:
-        typer.echo(json.dumps(outcome.to_dict(ended)))
+        ]
+    show(document(ended), file, as_json, written)
     raise typer.Exit(INTERRUPTED if ended.interrupted else GOOD if ended.within else NOT_OK)

@@ -50,18 +50,17 @@ def report(
 
 def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
     """Makes one form of a run's report; gives its file."""
-    from bench.analysis.table import load_frame, load_info
+    from bench.analysis.table import load
     from bench.record.case import checked_names
     from bench.report import FORMATS
     from bench.report.latex import table
 
     (form,) = checked_names("format", [form], FORMATS)
-    frame, info = load_frame(run), load_info(run)
-    path = run / FORMATS[form].FILE_NAME
+    loaded, path = load(run), run / FORMATS[form].file_name
     if form == "latex":
-        table.write(frame, info, path, table.Options(columns, caption, label))
+        table.write(loaded, path, table.Options(columns, caption, label))
     else:
-        FORMATS[form].write(frame, info, path)
+        FORMATS[form].write(loaded, path)
     return path
 
 

@@ -72,7 +72,7 @@ def run(
 
     Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
     """
-    from bench.report.differing_builds import options as build_options
+    from bench.report.sentences import build_options
     from bench.run import session
     from bench.run.spec import RunSpec, read_plan
 

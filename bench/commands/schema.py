@@ -9,6 +9,6 @@ import typer
 
 def schema() -> None:
     """Print the JSON Schema of a run's table.json."""
-    from bench.report.jsonfile import schema as made
+    from bench.report.data import schema as made
 
     typer.echo(json.dumps(made(), indent=2))

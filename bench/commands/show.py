@@ -1,10 +1,11 @@
-"""What commands have in common: exit codes, where to print, how a run is shown."""
+"""What commands have in common: exit codes, where to print, how a document or a run is shown."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.report.document import Document
-    from bench.report.tables import Table
 
 GOOD, NOT_OK, USER_ERROR, UNRESOLVED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -23,10 +23,21 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
+
+def _checked(out: Path | None) -> Path | None:
+    """Refuses a file that cannot be, before anything slow begins."""
+    if out is not None:
+        from bench.report.document import check_target
+
+        check_target(out)
+    return out
+
+
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
+        callback=_checked,
         help="Write it to a file as well, in the form of its suffix: .md, .html, .tex, .csv, .parquet, .json.",
     ),
 ]
@@ -39,6 +50,52 @@ def console_for(as_json: bool) -> Console:
     console = Console(stderr=as_json)
     # A pipe or a log has no width; rich would break lines and tables at 80 columns.
     return console if console.is_terminal else Console(stderr=as_json, width=LOG_WIDTH)
+
+
+def out_paths(out: Path | None) -> tuple[Path | None, Path | None]:
+    """What ``--out`` names, of commands that also write a folder or a file of their own.
+
+    Returns:
+        the path for that; and the file for the document, where the suffix is that of a form.
+
+    Raises:
+        BenchError: the file cannot be.
+    """
+    from bench.report.document import WRITERS, check_target
+
+    if out is None or out.is_dir() or out.suffix.lower() not in WRITERS:
+        return out, None
+    check_target(out)
+    return None, out
+
+
+def show(
+    document: Document, out: Path | None, as_json: bool, written: Iterable[str] = (), data: Any = None
+) -> None:
+    """Shows what a command has to say, and writes it to a file where one is named.
+
+    Args:
+        document: what it says.
+        out: the file; its suffix decides the form.
+        as_json: print JSON instead of text.
+        written: lines on files that the command wrote besides, for people.
+        data: what to print as JSON where that is not all of ``document.data``.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    from bench.report import document as documents
+    from bench.report import terminal
+
+    if out is not None:
+        written = [*written, *(f"written: {path}" for path in documents.write(document, out))]
+    if as_json:
+        typer.echo(json.dumps(documents.as_data(document) if data is None else data, allow_nan=False))
+    console = console_for(as_json)
+    if not as_json:
+        terminal.show(document, console)
+    for line in written:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_run(run: Path, console: Console, as_json: bool) -> None:
@@ -59,39 +116,3 @@ def show_run(run: Path, console: Console, as_json: bool) -> None:
         return
     print_tables(frame, folder.read_run_info(), console)
     console.print(f"report: {written['html']}", markup=False, highlight=False, soft_wrap=True)
-
-
-def show_document(document: Document, console: Console) -> None:
-    """Prints a document's tables, lines and marks."""
-    from rich.text import Text
-
-    for table in document.tables:
-        draw(table, console)
-    for line in document.lines:
-        console.print(Text(line))
-    for mark in document.marks:
-        console.print(Text(mark, style="bold yellow"))
-
-
-def draw(table: Table, console: Console) -> None:
-    """Prints a table with its notes; a narrow terminal wraps, and nothing is cut off."""
-    from rich.cells import cell_len
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    # Not as the table's title, which would be folded to the width of the table.
-    console.print(Text(table.title, style="table.title"))
-    drawn = RichTable(box=None, padding=(0, 1, 0, 0))
-    for header, numeric in zip(table.header, table.numeric, strict=True):
-        drawn.add_column(header, justify="right" if numeric else "left", no_wrap=True)
-    for cells in table.rows:
-        drawn.add_row(*map(Text, cells))
-    columns = zip(table.header, *table.rows, strict=True)
-    if console.width < (least := sum(1 + max(map(cell_len, cells)) for cells in columns)):
-        drawn.width = least
-    console.print(drawn, crop=False)
-    console.print()
-    for note in table.notes:
-        console.print(Text(note, style="dim"))
-    if table.notes:
-        console.print()

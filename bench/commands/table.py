@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,12 +21,13 @@ from bench.commands.options import (
     Timeout,
     spec_of,
 )
-from bench.commands.show import GOOD, INTERRUPTED, Json, console_for
+from bench.commands.show import GOOD, INTERRUPTED, Json, console_for, out_paths, show
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.report.document import Document
     from bench.studies.model_table.rows import FieldRow
 
 MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
@@ -72,22 +72,22 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Set models beside each other: cost, published and measured accuracy, latency of each backend."""
-    from bench.commands.show import draw
     from bench.record.run_folder import new_run_path
     from bench.report.latex.layout import checked_label
     from bench.run.session import RESULTS
-    from bench.studies.model_table import document as text
     from bench.studies.model_table import drive
-    from bench.studies.model_table import rows as field
+    from bench.studies.model_table import rows as field_rows
+    from bench.studies.model_table.document import document
 
     console = console_for(as_json)
     if label:
         checked_label(label)  # now, and not when everything is measured
     interrupted = False
+    out, file = out_paths(out)
     if runs:
         if models:
             raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
-        made = [field.row_of_run(path) for path in field.run_folders(runs)]
+        made = [field_rows.row_of_run(path) for path in field_rows.run_folders(runs)]
     else:
         wanted = drive.wanted_models(models or MODELS)
         spec = spec_of(context)
@@ -95,27 +95,19 @@ def table(
         measured = drive.measure(wanted, spec, out, console)
         made, interrupted = list(measured.rows), measured.interrupted
     if published:
-        made += field.published_rows(row.model for row in made)
-    written = _write(made, out, caption, label) if out else []
-    if as_json:
-        typer.echo(json.dumps([row.to_dict() for row in made], allow_nan=False))
-    else:
-        draw(text.table(made), console)
-        for path in written:
-            console.print(f"table: {path}", markup=False, highlight=False, soft_wrap=True)
+        made += field_rows.published_rows(row.model for row in made)
+    field = document(made)
+    written = _write(made, field, out, caption, label) if out else []
+    show(field, file, as_json, (f"table: {path}" for path in written))
     raise typer.Exit(INTERRUPTED if interrupted else GOOD)
 
 
-def _write(made: Sequence[FieldRow], out: Path, caption: str, label: str) -> list[Path]:
+def _write(rows: Sequence[FieldRow], field: Document, out: Path, caption: str, label: str) -> list[Path]:
     """Writes the table in every form; gives the files."""
     from bench.record.files import write_text
-    from bench.studies.model_table import forms, latex
+    from bench.report.document import write
+    from bench.studies.model_table import latex
 
-    contents = {
-        "table.md": forms.markdown(made),
-        "table.tex": latex.latex(made, caption, label),
-        "table.csv": forms.as_csv(made),
-    }
-    for name, content in contents.items():
-        write_text(out / name, content)
-    return [out / name for name in contents]
+    write_text(out / "table.tex", latex.latex(rows, caption, label))
+    written = [path for name in ("table.md", "table.csv") for path in write(field, out / name)]
+    return [*written, out / "table.tex"]

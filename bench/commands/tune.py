@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -19,13 +19,7 @@ from bench.commands.options import (
     Timeout,
     spec_of,
 )
-from bench.commands.show import GOOD, NOT_OK, Json, console_for
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from bench.report.tables import Table
-    from bench.studies.tune.drive import Tuned
+from bench.commands.show import GOOD, NOT_OK, Json, console_for, out_paths, show
 
 
 def tune(
@@ -42,49 +36,17 @@ def tune(
     seed: Seed = 0,
     option: Option = None,
     out: Annotated[
-        str | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
+        Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""
-    from pathlib import Path
-
     from bench.studies.tune import drive
+    from bench.studies.tune.document import document
 
     console = console_for(as_json)
+    folder, file = out_paths(out)
     spec = spec_of(context, scenarios="throughput")
-    found = drive.run(spec, Path(out) if out else None, console)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), allow_nan=False))
-    else:
-        show(found, console)
+    found = drive.run(spec, folder, console)
+    show(document(found), file, as_json)
     raise typer.Exit(GOOD if found.best else NOT_OK)
-
-
-def show(found: Tuned, console: Console) -> None:
-    """Prints all candidates and the command that measures the best."""
-    from bench.studies.tune import search
-    from bench.studies.tune.document import tuning_table
-
-    _draw(tuning_table(found.standings), console)
-    for note in found.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    if found.best:
-        console.print("the fastest, to measure at length, with what bounds it:", highlight=False)
-        console.print(search.command(found.best.case), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"stored: {found.run}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _draw(table: Table, console: Console) -> None:
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console.print(Text(table.title, style="table.title"))
-    drawn = RichTable(box=None, padding=(0, 2, 0, 0))
-    for header, numeric in zip(table.header, table.numeric, strict=True):
-        drawn.add_column(header, justify="right" if numeric else "left", overflow="fold")
-    for cells in table.rows:
-        drawn.add_row(*map(Text, cells))
-    console.print(drawn)
-    for note in table.notes:
-        console.print(Text(note, style="dim"))

@@ -1,48 +1,38 @@
-"""Reports of a run: one small module per format, all made from one DataFrame.
-
-A format is a module with a ``FILE_NAME`` and a ``write(frame, info, path)``, and one line in ``FORMATS``.
-"""
+"""Reports of a run: every form in which it is written, all made from one table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.report import data, jsonfile, markdown, parquet
+from bench.analysis.table import Loaded, load
+from bench.report import data, markdown
 from bench.report.html import page
 from bench.report.latex import table
 
-if TYPE_CHECKING:
-    import pandas as pd
 
+@dataclass(frozen=True)
+class Format:
+    """A form of a run's report.
 
-class Format(Protocol):
-    """What a format's module offers."""
+    Attributes:
+        file_name: in the run's folder.
+        write: writes the report in one step; the same run gives the same bytes. Raises BenchError where the disk is
+            full or not writable.
+    """
 
-    FILE_NAME: str
-
-    def write(self, frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
-        """Writes the report to ``path``, in one step; the same input gives the same bytes.
-
-        Args:
-            frame: as of ``bench.analysis.table.load_frame``.
-            info: as of ``bench.analysis.table.load_info``.
-            path: where to.
-
-        Raises:
-            BenchError: the disk is full or not writable.
-        """
-        ...
+    file_name: str
+    write: Callable[[Loaded, Path], None]
 
 
 FORMATS: dict[str, Format] = {
-    "csv": data,
-    "parquet": parquet,
-    "json": jsonfile,
-    "markdown": markdown,
-    "html": page,
-    "latex": table,
+    "csv": Format("table.csv", lambda run, path: data.write_csv(run.frame, path)),
+    "parquet": Format("table.parquet", lambda run, path: data.write_parquet(run.frame, path)),
+    "json": Format("table.json", lambda run, path: data.write_json(data.run_data(run), path)),
+    "markdown": Format("report.md", markdown.write),
+    "html": Format("report.html", page.write),
+    "latex": Format("table.tex", table.write),
 }
 
 
@@ -55,12 +45,11 @@ def write_all(run: Path) -> dict[str, Path]:
     Raises:
         BenchError: the folder holds no run, or cannot be written.
     """
-    from bench.analysis.table import load_frame, load_info
     from bench.record.raw_tables import kept_reads
 
     with kept_reads():
-        frame, info = load_frame(run), load_info(run)
-        paths = {name: Path(run) / format_.FILE_NAME for name, format_ in FORMATS.items()}
+        loaded = load(run)
+        paths = {name: loaded.path / format_.file_name for name, format_ in FORMATS.items()}
         for name, path in paths.items():
-            FORMATS[name].write(frame, info, path)
+            FORMATS[name].write(loaded, path)
     return paths

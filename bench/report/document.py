@@ -1,43 +1,231 @@
-"""Tables of text as a file: what a command shows, in the form that a file's name asks for."""
+"""What a command shows, for any form: blocks of headings, tables, sentences and charts.
+
+A table is made of columns, each with a function from a row to its cell; numbers become text here, and nothing is read
+back out of a text. ``write`` puts a document into a file in the form that the file's suffix names.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bench.record.files import atomic_file, encodable, write_text
-from bench.report.data import safe_cell
-from bench.report.markdown import escaped, markdown_table
-from bench.report.tables import Table
+from bench.report.text import one_line
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RowType = TypeVar("RowType")
+
 
 @dataclass(frozen=True)
-class Document:
-    """What a command shows, for any form.
+class Cell:
+    """A cell of a table.
 
     Attributes:
-        title: of the whole.
-        tables: in order.
-        lines: sentences below them.
-        marks: what must be said before anything else, such as that data are a demo.
-        data: the same for machines, as JSON types.
-        frames: the same as tidy tables by name; the first is the main one.
+        text: as people read it; empty where nothing is known.
+        detail: what belongs to it, as its interval: behind it in brackets, or below it in small.
+        value: the number behind it, which it is sorted by, and which a table for programs holds.
+        mark: a verdict or a status, for forms that have a symbol for it.
+    """
+
+    text: str = ""
+    detail: str = ""
+    value: float | None = None
+    mark: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.detail})" if self.detail else self.text
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above a column.
+
+    Attributes:
+        text: the header with its unit.
+        numeric: the column holds numbers: align it to the right.
+        name: of the column in ``bench.analysis.columns.REGISTRY`` that it shows; empty for none.
+        below: it belongs to the column before it, below whose values it may stand.
+        folds: its texts are long, and folded where there is no room.
+    """
+
+    text: str
+    numeric: bool = False
+    name: str = ""
+    below: bool = False
+    folds: bool = False
+
+
+@dataclass(frozen=True)
+class Column(Generic[RowType]):
+    """How a column is made from rows.
+
+    Attributes:
+        head: what stands above it.
+        cell: of a row.
+        when: it is shown: always; known: some cell is not empty; varies: cells differ.
+    """
+
+    head: Head
+    cell: Callable[[RowType], Cell | str]
+    when: str = "always"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be written in any form.
+
+    Attributes:
+        title: what it is about; empty where the heading before it says so.
+        columns: what stands above each.
+        cells: of each row.
+        notes: lines to stand below.
+        records: what each row is of, where that is a row of a run's table.
+        level: of its title as a heading.
     """
 
     title: str
-    tables: Sequence[Table]
-    lines: Sequence[str] = ()
-    marks: Sequence[str] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[Head, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    records: tuple[Mapping[str, Any], ...] = ()
+    level: int = 2
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The header of each column."""
+        return tuple(head.text for head in self.columns)
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Of each column whether it holds numbers."""
+        return tuple(head.numeric for head in self.columns)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The cells as text."""
+        return tuple(tuple(map(str, cells)) for cells in self.cells)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; the document's title has level 1."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence. ``kind``: item (of a list), paragraph, or mark (what must not be overlooked)."""
+
+    text: str
+    kind: str = "item"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture in a file: its path relative to the document, and what is to be seen."""
+
+    path: str
+    alt: str
+
+
+Block = Heading | Table | Note | Chart
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a command shows.
+
+    Attributes:
+        title: of the whole.
+        blocks: in order.
+        data: the same for machines, as JSON types; empty for what ``as_data`` makes of the blocks.
+        frames: the same as tidy tables by name, the first is the main one; empty for one of each table.
+    """
+
+    title: str
+    blocks: Sequence[Block] = ()
+    data: Any = None
     frames: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Its tables."""
+        return [block for block in self.blocks if isinstance(block, Table)]
+
+    @property
+    def marks(self) -> list[str]:
+        """What must not be overlooked."""
+        return [block.text for block in self.blocks if isinstance(block, Note) and block.kind == "mark"]
+
+    @property
+    def lines(self) -> list[str]:
+        """Its other sentences."""
+        return [block.text for block in self.blocks if isinstance(block, Note) and block.kind != "mark"]
+
+
+def table_of(
+    title: str, columns: Iterable[Column[RowType]], rows: Sequence[RowType], notes: Iterable[str] = ()
+) -> Table:
+    """The table of these rows, without the columns that are not worth their room."""
+    heads, cells = [], []
+    for column in columns:
+        made = [Cell(cell) if isinstance(cell := column.cell(row), str) else cell for row in rows]
+        texts = [str(cell) for cell in made]
+        if {"always": True, "known": any(texts), "varies": len(set(texts)) > 1}[column.when]:
+            heads.append(replace(column.head, text=one_line(column.head.text)))
+            cells.append(made)
+    by_row = tuple(zip(*cells, strict=True)) if cells else ()
+    return Table(one_line(title), tuple(heads), by_row, tuple(notes))
+
+
+def notes(lines: Iterable[str], kind: str = "item") -> list[Note]:
+    """A block for each of these sentences."""
+    return [Note(line, kind) for line in lines]
+
+
+def as_data(document: Document) -> Any:
+    """The document as JSON types: what the command gave, else its blocks, numbers as numbers."""
+    if document.data is not None:
+        return document.data
+    return {
+        "title": document.title,
+        "tables": [
+            {
+                "title": table.title,
+                "columns": list(table.header),
+                "rows": [list(map(_plain, cells)) for cells in table.cells],
+                "notes": list(table.notes),
+            }
+            for table in document.tables
+        ],
+        "marks": document.marks,
+        "notes": document.lines,
+    }
+
+
+def as_frames(document: Document) -> Mapping[str, pd.DataFrame]:
+    """The document as tidy tables: what the command gave, else one of each table, else one of its sentences."""
+    import pandas as pd
+
+    if document.frames:
+        return document.frames
+    return {
+        str(number): pd.DataFrame([map(_plain, cells) for cells in table.cells], columns=list(table.header))
+        for number, table in enumerate(document.tables, start=1)
+    } or {"notes": pd.DataFrame({"note": [*document.marks, *document.lines]})}
+
+
+def _plain(cell: Cell) -> float | str:
+    return str(cell) if cell.value is None else cell.value
+
+
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def write(document: Document, path: Path) -> list[Path]:
@@ -54,12 +242,7 @@ def write(document: Document, path: Path) -> list[Path]:
     Raises:
         BenchError: the suffix is not known, or the disk is full or not writable.
     """
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise BenchError(
-            f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}."
-        )
-    return writer(document, path)
+    return _writer(path)(document, path)
 
 
 def check_target(path: Path) -> None:
@@ -68,75 +251,51 @@ def check_target(path: Path) -> None:
     Raises:
         BenchError: the suffix is not known, or the folder does not exist.
     """
-    if path.suffix.lower() not in WRITERS:
-        raise BenchError(
-            f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}."
-        )
+    _writer(path)
     if not path.parent.is_dir():
         raise BenchError(f"--out {path}: there is no folder {path.parent}", "Make the folder first.")
 
 
+def _writer(path: Path) -> Callable[[Document, Path], list[Path]]:
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise BenchError(
+            f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}."
+        )
+    return writer
+
+
 def _markdown(document: Document, path: Path) -> list[Path]:
-    lines = [f"# {escaped(document.title)}"]
-    for mark in document.marks:
-        lines += ["", f"> **{escaped(mark)}**"]
-    for table in document.tables:
-        lines += markdown_table(table)
-    if document.lines:
-        lines += ["", *(f"- {escaped(line)}" for line in document.lines)]
-    write_text(path, "\n".join(lines) + "\n")
+    from bench.record.files import write_text
+    from bench.report.markdown import document_lines
+
+    write_text(path, "\n".join(document_lines(document)) + "\n")
     return [path]
 
 
-def _json(document: Document, path: Path) -> list[Path]:
-    write_text(path, json.dumps(document.data, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return [path]
+def _data(document: Document, path: Path) -> list[Path]:
+    from bench.report.data import write_document
 
-
-def _csv(document: Document, path: Path) -> list[Path]:
-    written = []
-    for target, frame in _files(document, path):
-        safe = frame.copy()
-        for column in safe.columns:
-            if safe[column].dtype.kind not in "biuf":
-                safe[column] = safe[column].map(
-                    lambda cell: safe_cell(encodable(cell)) if isinstance(cell, str) else cell
-                )
-        write_text(target, safe.to_csv(index=False, lineterminator="\n"))
-        written.append(target)
-    return written
-
-
-def _parquet(document: Document, path: Path) -> list[Path]:
-    written = []
-    for target, frame in _files(document, path):
-        with atomic_file(target) as stream:
-            frame.to_parquet(stream, index=False, compression="zstd")
-        written.append(target)
-    return written
-
-
-def _files(document: Document, path: Path) -> list[tuple[Path, pd.DataFrame]]:
-    """A file for each table; the first has the name that was asked for."""
-    names = [path, *(path.with_name(f"{path.stem}-{name}{path.suffix}") for name in [*document.frames][1:])]
-    return list(zip(names, document.frames.values(), strict=True))
+    return write_document(document, path)
 
 
 def _latex(document: Document, path: Path) -> list[Path]:
     """A float for each table; the demo mark and the notes stand below it."""
+    import re
+
+    from bench.record.files import write_text
     from bench.report.latex.escape import escaped as tex
-    from bench.report.latex.layout import Cell, Column, TexTable, source
+    from bench.report.latex.layout import Cell as TexCell
+    from bench.report.latex.layout import Column as TexColumn
+    from bench.report.latex.layout import TexTable, source
 
     name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
     written = [
         source(
             TexTable(
-                columns=[
-                    Column(header, "r" if numeric else "l")
-                    for header, numeric in zip(table.header, table.numeric, strict=True)
-                ],
-                rows=[[Cell(text) for text in row] for row in table.rows],
-                caption=f"{table.title}.",
+                columns=[TexColumn(head.text, "r" if head.numeric else "l") for head in table.columns],
+                rows=[[TexCell(text) for text in row] for row in table.rows],
+                caption=f"{table.title or document.title}.",
                 label=f"tab:{name}-{number}",
                 watermarks=document.marks,
                 notes=[f"{note}." for note in table.notes],
@@ -150,6 +309,7 @@ def _latex(document: Document, path: Path) -> list[Path]:
 
 
 def _html(document: Document, path: Path) -> list[Path]:
+    from bench.record.files import write_text
     from bench.report.html.page import PAGE
     from bench.report.html.safety import content_policy, environment, inlined
 
@@ -161,9 +321,9 @@ def _html(document: Document, path: Path) -> list[Path]:
 
 WRITERS: dict[str, Callable[[Document, Path], list[Path]]] = {
     ".md": _markdown,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
+    ".json": _data,
+    ".csv": _data,
+    ".parquet": _data,
     ".tex": _latex,
     ".html": _html,
 }

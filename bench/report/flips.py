@@ -1,16 +1,17 @@
-"""The flip ledger for people: tables and sentences that the terminal and ``report.md`` share."""
+"""The flip ledger and the accuracy waterfall for people: tables and sentences that all forms share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
+from bench.analysis.accuracy.waterfall import Step
 from bench.record.case import Case
-from bench.report.sentences import one_line
-from bench.report.tables import Table
-from bench.report.text import percent, whole
+from bench.report.document import Cell, Column, Head, Table, table_of
+from bench.report.text import one_line, percent, row_names, whole
 
 if TYPE_CHECKING:
     from bench.analysis.stats.paired import Paired
@@ -20,6 +21,7 @@ VARYING = ("model", "weights", "pipeline", "batch", "threads")
 
 POINTS = "points: the difference and its 95 % interval, paired by image"
 TOO_FEW = "too few images to resolve any difference"
+WATERFALL = "Where accuracy was lost"
 
 
 def short_names(cases: Sequence[Case]) -> list[str]:
@@ -27,19 +29,10 @@ def short_names(cases: Sequence[Case]) -> list[str]:
 
     Cases of one name (of two runs, or that differ in nothing else) carry their ids.
     """
-    varying = [name for name in VARYING if len({getattr(case, name) for case in cases}) > 1]
-    names = []
-    for case in cases:
-        parts = [
-            case.backend,
-            case.device,
-            case.precision,
-            *(f"{key}={value}" for key, value in case.options),
-        ]
-        names.append(one_line(" ".join([*parts, *(f"{name} {getattr(case, name)}" for name in varying)])))
+    called = row_names([case.to_dict() for case in cases], varying=VARYING)
     return [
-        f"{name} ({case.case_id})" if names.count(name) > 1 else name
-        for name, case in zip(names, cases, strict=True)
+        f"{name} ({case.case_id})" if called.count(name) > 1 else name
+        for name, case in zip(called, cases, strict=True)
     ]
 
 
@@ -55,15 +48,32 @@ def p_text(p_value: float) -> str:
     return "<0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
-def _difference(pair: Paired | None, n: int) -> str:
+def _difference(pair: Paired | None, n: int) -> Cell:
+    """A difference with its interval."""
     if pair is None:
-        return ""
+        return Cell()
     low, high = points(pair.low_points, n), points(pair.high_points, n)
-    return f"{points(pair.difference_points, n)} ({low} to {high})"
+    return Cell(points(pair.difference_points, n), f"{low} to {high}", pair.difference_points)
 
 
-def _both(pair: Paired | None, n: int) -> str:
-    return "" if pair is None else f"{percent(pair.base_percent, n)} to {percent(pair.other_percent, n)}"
+def _both(pair: Paired | None, n: int) -> Cell:
+    if pair is None:
+        return Cell()
+    return Cell(
+        f"{percent(pair.base_percent, n)} to {percent(pair.other_percent, n)}", value=pair.base_percent
+    )
+
+
+def _p(pair: Paired | None) -> Cell:
+    return Cell(p_text(pair.p_value), value=pair.p_value) if pair else Cell()
+
+
+def _share(value: float | None, n: int) -> Cell:
+    return Cell(percent(value, n), value=value)
+
+
+def _count(value: int | None) -> Cell:
+    return Cell(whole(value), value=value)
 
 
 def _resolvable(pair: Paired | None) -> str:
@@ -72,20 +82,20 @@ def _resolvable(pair: Paired | None) -> str:
     return f"{float(f'{pair.resolvable_points:.2g}'):g}"  # 100, and not 1e+02
 
 
-_Cell = Callable[[FlipLedger], str]
-
-_CELLS: dict[str, _Cell] = {
-    "Images": lambda ledger: whole(ledger.n_images),
-    "Flips": lambda ledger: whole(ledger.n_flips),
-    "Wins": lambda ledger: whole(ledger.top1.wins if ledger.top1 else None),
-    "Losses": lambda ledger: whole(ledger.top1.losses if ledger.top1 else None),
-    "p": lambda ledger: p_text(ledger.top1.p_value) if ledger.top1 else "",
+_CELLS: dict[str, Callable[[FlipLedger], Cell]] = {
+    "Images": lambda ledger: _count(ledger.n_images),
+    "Flips": lambda ledger: _count(ledger.n_flips),
+    "Wins": lambda ledger: _count(ledger.top1.wins if ledger.top1 else None),
+    "Losses": lambda ledger: _count(ledger.top1.losses if ledger.top1 else None),
+    "p": lambda ledger: _p(ledger.top1),
     "Top-1 points": lambda ledger: _difference(ledger.top1, ledger.n_images),
-    "Resolves": lambda ledger: _resolvable(ledger.top1),
+    "Resolves": lambda ledger: Cell(
+        _resolvable(ledger.top1), value=ledger.top1.resolvable_points if ledger.top1 else None
+    ),
     "Top-5 points": lambda ledger: _difference(ledger.top5, ledger.n_images),
     "Top-1 %": lambda ledger: _both(ledger.top1, ledger.n_images),
-    "Same top-1 %": lambda ledger: percent(ledger.agreement_percent, ledger.n_images),
-    "Same top-5 %": lambda ledger: percent(ledger.top5_ordered_agreement_percent, ledger.n_images),
+    "Same top-1 %": lambda ledger: _share(ledger.agreement_percent, ledger.n_images),
+    "Same top-5 %": lambda ledger: _share(ledger.top5_ordered_agreement_percent, ledger.n_images),
 }
 # The report has the accuracies and the agreement in its own table.
 REPORT = ("Images", "Flips", "Wins", "Losses", "p", "Top-1 points", "Resolves", "Top-5 points")
@@ -106,14 +116,15 @@ def ledgers_table(
         columns: ``REPORT``, ``COUNTS`` or ``TOTALS``.
         notes: lines to stand below.
     """
-    shown = {header: [_CELLS[header](ledger) for ledger in ledgers] for header in columns}
-    kept = {header: cells for header, cells in shown.items() if any(cells)}
-    return Table(
-        title=one_line(title),
-        header=("Case", *kept),
-        rows=tuple(zip(names, *kept.values(), strict=True)),
-        numeric=(False, *(True for _ in kept)),
-        notes=notes,
+    named = dict(zip(map(id, ledgers), names, strict=True))
+    return table_of(
+        title,
+        [
+            Column(Head("Case"), lambda ledger: named[id(ledger)]),
+            *(Column(Head(header, True), _CELLS[header], "known") for header in columns),
+        ],
+        ledgers,
+        notes,
     )
 
 
@@ -164,18 +175,67 @@ def _only_in(side: str, alone: OneSided) -> list[str]:
     return [f"{alone.count:,} {are} only in {side}: {', '.join(map(one_line, alone.first_ids))}{more}"]
 
 
-def flips_table(title: str, ledger: FlipLedger, most: int) -> Table:
-    """The flips with the largest margin of the base, at most so many; each class with its side's margin."""
-    scored = not ledger.no_accuracy
-    return Table(
-        title=one_line(title),
-        header=("Image", "Label", "Base", "Other", *(["Kind"] if scored else [])),
-        rows=tuple(_flip_cells(flip) for flip in ledger.flips.first(most)),
-        numeric=(False, True, True, True, *([False] if scored else [])),
+def all_same(base: str, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> str:
+    """A sentence where no image changed sides."""
+    n = min(ledger.n_images for ledger in ledgers)
+    said = [f"On all {n:,} images {', '.join(names)} and {base} have the same top-1 class."]
+    for name, ledger in zip(names, ledgers, strict=True):
+        said += [f"{name}: {line}." for line in one_sided(ledger)]
+    return one_line(" ".join(said))
+
+
+def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int) -> Iterator[Table]:
+    """Of each ledger that has some the flips with the largest margin of the base, at most so many."""
+    for name, ledger in zip(names, ledgers, strict=True):
+        if most and ledger.n_flips:
+            shown = min(most, ledger.n_flips)
+            title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
+            columns: list[Column[Flip]] = [
+                Column(Head("Image"), lambda flip: one_line(flip.image_id)),
+                Column(Head("Label", True), lambda flip: str(flip.label)),
+                Column(Head("Base", True), lambda flip: Cell(str(flip.base_top1), f"{flip.base_margin:.2g}")),
+                Column(
+                    Head("Other", True), lambda flip: Cell(str(flip.other_top1), f"{flip.other_margin:.2g}")
+                ),
+            ]
+            if not ledger.no_accuracy:
+                columns.append(Column(Head("Kind"), lambda flip: flip.kind or ""))
+            yield replace(table_of(title, columns, list(ledger.flips.first(most))), level=3)
+
+
+# --- the waterfall ------------------------------------------------------------------------------------------
+
+
+def waterfall_table(steps: Sequence[Step]) -> Table | None:
+    """A row a step; None where there is no step to show."""
+    if not any(step.ledger for step in steps):
+        return None
+    names = dict(zip(map(id, steps), short_names([step.case for step in steps]), strict=True))
+    columns: list[Column[Step]] = [
+        Column(Head("Case"), lambda step: names[id(step)]),
+        Column(Head("Step"), lambda step: step.change),
+        Column(
+            Head("Top-1 %", True),
+            lambda step: (
+                _share(step.ledger.top1.other_percent, step.ledger.n_images)
+                if step.ledger and step.ledger.top1
+                else ""
+            ),
+        ),
+        Column(Head("Step, points", True), lambda step: _of_ledger(step.ledger)),
+        Column(Head("p", True), lambda step: _p(step.ledger.top1) if step.ledger else ""),
+        Column(
+            Head("Flips", True),
+            lambda step: Cell(str(step.ledger.n_flips), value=step.ledger.n_flips) if step.ledger else "",
+        ),
+        Column(Head("From the start, points", True), lambda step: _of_ledger(step.total)),
+    ]
+    note = (
+        "each step is against the Case it differs from in that one thing, on the same images, with the 95 % interval "
+        "of the paired difference"
     )
+    return table_of(WATERFALL, columns, steps, (note,))
 
 
-def _flip_cells(flip: Flip) -> tuple[str, ...]:
-    base = f"{flip.base_top1} ({flip.base_margin:.2g})"
-    other = f"{flip.other_top1} ({flip.other_margin:.2g})"
-    return (one_line(flip.image_id), str(flip.label), base, other, *([flip.kind] if flip.kind else []))
+def _of_ledger(ledger: FlipLedger | None) -> Cell:
+    return _difference(ledger.top1, ledger.n_images) if ledger else Cell()

@@ -1,4 +1,4 @@
-"""``report.md``: the run for people, and for pull requests."""
+"""``report.md``: the run for people, and for pull requests; and any document as Markdown."""
 
 from __future__ import annotations
 
@@ -12,29 +12,76 @@ from bench.analysis.accuracy.flips import FlipLedger
 from bench.analysis.accuracy.pairing import against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import steps as waterfall_steps
+from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.record.files import write_text
-from bench.report import builds, flips, waterfall
-from bench.report.sentences import dataset_line, host_line, one_line, summary, watermarks
-from bench.report.tables import Table, tables
+from bench.report import flips
+from bench.report.document import Block, Chart, Document, Heading, Note, Table, notes
+from bench.report.sentences import build_lines, dataset_line, host_line, summary, watermarks
+from bench.report.tables import tables
+from bench.report.text import one_line
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILE_NAME: str = "report.md"
-
+# Of the accuracy waterfall, in the run's folder.
+FIGURE = "figures/accuracy-waterfall.svg"
 # A broken set may have thousands; all of them are in cases.jsonl.
 BAD_IMAGES_SHOWN = 20
 # Enough to look at; `scarlet-bench compare` lists as many as are asked for.
 FLIPS_SHOWN = 5
 
 
-def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
-    """Writes the report. See ``bench.report.Format``; the predictions are those of the run in the folder of ``path``.
+def write(run: Loaded, path: Path) -> None:
+    """Writes the report. See ``bench.report.Format``."""
+    lines = [*document_lines(run_document(run.frame, run.info, run.scored)), *_remake(run.info)]
+    write_text(path, "\n".join(lines) + "\n")
 
-    A ledger does not fit a frame with a Case a row, so that flips are made from the predictions here.
-    """
-    write_text(path, "\n".join(_lines(frame, info, ScoredRun.open(path.parent))) + "\n")
+
+def document_lines(document: Document) -> Iterator[str]:
+    """Any document as Markdown, line by line."""
+    yield f"# {escaped(document.title)}"
+    before: Block | None = None
+    for block in document.blocks:
+        if not (_is_item(block) and before is not None and _is_item(before)):
+            yield ""
+        yield from _block(block)
+        before = block
+
+
+def _is_item(block: Block) -> bool:
+    return isinstance(block, Note) and block.kind == "item"
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Table):
+        yield from table_lines(block)
+    elif isinstance(block, Heading):
+        yield f"{'#' * block.level} {escaped(block.text)}"
+    elif isinstance(block, Chart):
+        yield f"![{escaped(block.alt)}]({block.path})"
+    else:
+        yield {"item": "- {}", "mark": "> **{}**", "paragraph": "{}"}[block.kind].format(escaped(block.text))
+
+
+def table_lines(table: Table) -> Iterator[str]:
+    """A heading where the table has a title, the table and its notes, line by line."""
+    if table.title:
+        yield f"{'#' * table.level} {escaped(table.title)}"
+        yield ""
+    yield _row(table.header)
+    yield _row("---:" if numeric else "---" for numeric in table.numeric)
+    for cells in table.cells:
+        yield _row(
+            f"**{escaped(str(cell))}**" if cell.mark == "fail" else escaped(str(cell)) for cell in cells
+        )
+    if table.notes:
+        yield ""
+        yield from (f"- {escaped(note)}" for note in table.notes)
+
+
+def _row(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def escaped(text: str) -> str:
@@ -45,135 +92,95 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-def _lines(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Iterator[str]:
+# --- a run --------------------------------------------------------------------------------------------------
+
+
+def run_document(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Document:
+    """A run for people: its tables, who lost the accuracy, flips, and what disturbed it.
+
+    Args:
+        frame: as returned by ``bench.analysis.table.load_frame``.
+        info: as returned by ``bench.analysis.table.load_info``.
+        run: the same run.
+    """
     models = ", ".join(dict.fromkeys(frame["model"])) or "no Case"
-    yield f"# scarlet-bench: {escaped(models)}"
-    yield ""
-    for mark in watermarks(frame, info):
-        yield f"> **{escaped(mark)}**"
-        yield ""
-    yield escaped(summary(frame))
-    yield ""
-    yield f"- Host: {escaped(host_line(info))}"
-    yield f"- Images: {escaped(dataset_line(info))}"
-    if info.get("created_at"):
-        yield f"- Started: {escaped(str(info['created_at']))}"
-    for table in tables(frame, info):
-        yield from markdown_table(table)
-    yield from _builds(frame, run)
-    yield from _waterfall(run)
-    yield from _flips(run)
-    yield from _warnings(info)
-    yield from _bad_images(info)
-    yield from _remake(info)
+    facts = [f"Host: {host_line(info)}", f"Images: {dataset_line(info)}"]
+    facts += [f"Started: {info['created_at']}"] if info.get("created_at") else []
+    builds = build_lines(frame, run)
+    return Document(
+        f"scarlet-bench: {models}",
+        [
+            *notes(watermarks(frame, info), "mark"),
+            Note(summary(frame), "paragraph"),
+            *notes(facts),
+            *tables(frame, info),
+            *([Heading("Builds")] if builds else []),
+            *notes(builds),
+            *_waterfall(run),
+            *_flips(run),
+            *_warnings(info),
+            *_bad_images(info),
+        ],
+    )
 
 
-def _builds(frame: pd.DataFrame, run: ScoredRun) -> Iterator[str]:
-    """What several builds of one plan differ in; nothing where there is one of each."""
-    found = builds.lines(frame, run)
-    if found:
-        yield from ("", "## Builds", "", *(f"- {escaped(line)}" for line in found))
-
-
-def markdown_table(table: Table, level: str = "##") -> Iterator[str]:
-    """A heading, the table and its notes, line by line."""
-    yield ""
-    yield f"{level} {escaped(table.title)}"
-    yield ""
-    yield from _cells(table)
-    if table.notes:
-        yield ""
-        for note in table.notes:
-            yield f"- {escaped(note)}"
-
-
-def _cells(table: Table) -> Iterator[str]:
-    yield _row(table.header)
-    yield _row("---:" if numeric else "---" for numeric in table.numeric)
-    for cells in table.rows:
-        yield _row(escaped(cell) for cell in cells)
-
-
-def _waterfall(run: ScoredRun) -> Iterator[str]:
+def _waterfall(run: ScoredRun) -> Iterator[Block]:
     """Who lost accuracy, step by step; nothing where one step is all there is, which the table above shows as well."""
     try:
         steps = waterfall_steps(run)
     except BenchError:
         return  # the section on flips says what is wrong with the predictions
-    drawn = waterfall.table(steps) if max((step.depth for step in steps), default=0) > 1 else None
-    if drawn is None:
+    table = flips.waterfall_table(steps) if max((step.depth for step in steps), default=0) > 1 else None
+    if table is None:
         return
-    yield from markdown_table(drawn)
+    yield table
+    from bench.report.charts.accuracy import waterfall
+    from bench.report.charts.files import write_figure
+
     demo = bool((run.info.get("dataset") or {}).get("is_demo"))
-    figure = waterfall.write_figure(run.path, steps, demo)
-    if figure is not None:
-        yield ""
-        yield f"![Bars from one step's top-1 to the next]({figure.relative_to(run.path).as_posix()})"
+    for chart in waterfall(steps, [DEMO_NOTE] if demo else []):
+        write_figure(chart, run.path / FIGURE)
+        yield Chart(FIGURE, "Bars from one step's top-1 to the next")
 
 
-def _flips(run: ScoredRun) -> Iterator[str]:
+def _flips(run: ScoredRun) -> Iterator[Block]:
     """Every accuracy Case against the reference; one line where no image changed sides."""
     ledgers, left_out = against_reference(run)
     if run.reference is None or not (ledgers or left_out):
         return
     cases = [ledger.other.case for ledger in ledgers]
     base, *names = flips.short_names([run.reference.case, *cases])
-    yield ""
-    yield "## Flips"
-    yield ""
+    yield Heading("Flips")
     if any(ledger.n_flips for ledger in ledgers):
-        yield f"Images whose top-1 class differs from that of {escaped(base)}, the base."
+        yield Note(f"Images whose top-1 class differs from that of {base}, the base.", "paragraph")
         yield from _flips_of(names, ledgers)
     elif ledgers:
-        n = min(ledger.n_images for ledger in ledgers)
-        said = [f"On all {n:,} images {', '.join(names)} and {base} have the same top-1 class."]
-        for name, ledger in zip(names, ledgers, strict=True):
-            said += [f"{name}: {line}." for line in flips.one_sided(ledger)]
-        yield escaped(" ".join(said))
-    if left_out:
-        yield ""
-    for alone in left_out:
-        yield f"- {escaped(alone.case.label)} is not compared: {escaped(alone.reason)}"
+        yield Note(flips.all_same(base, names, ledgers), "paragraph")
+    yield from notes(f"{alone.case.label} is not compared: {alone.reason}" for alone in left_out)
 
 
-def _flips_of(names: Sequence[str], ledgers: Sequence[FlipLedger]) -> Iterator[str]:
-    yield ""
-    yield from _cells(flips.ledgers_table("", names, ledgers, flips.REPORT))
-    yield ""
-    yield from (f"- {escaped(line)}" for line in [*flips.how_to_read(ledgers), *flips.lines(names, ledgers)])
-    for name, ledger in zip(names, ledgers, strict=True):
-        if ledger.n_flips:
-            shown = min(FLIPS_SHOWN, ledger.n_flips)
-            title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
-            yield from markdown_table(flips.flips_table(title, ledger, FLIPS_SHOWN), "###")
+def _flips_of(names: Sequence[str], ledgers: Sequence[FlipLedger]) -> Iterator[Block]:
+    yield flips.ledgers_table("", names, ledgers, flips.REPORT)
+    yield from notes([*flips.how_to_read(ledgers), *flips.lines(names, ledgers)])
+    yield from flips.flips_tables(names, ledgers, FLIPS_SHOWN)
 
 
-def _row(cells: Any) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _warnings(info: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(info: Mapping[str, Any]) -> Iterator[Block]:
     warnings = info.get("warnings") or ()
     if warnings:
-        yield ""
-        yield "## What may have disturbed the measurement"
-        yield ""
-        for warning in warnings:
-            yield f"- {escaped(str(warning.get('text', '')))}. {escaped(str(warning.get('advice', '')))}"
+        yield Heading("What may have disturbed the measurement")
+        yield from notes(f"{warning.get('text', '')}. {warning.get('advice', '')}" for warning in warnings)
 
 
-def _bad_images(info: Mapping[str, Any]) -> Iterator[str]:
+def _bad_images(info: Mapping[str, Any]) -> Iterator[Block]:
     bad = info.get("bad_images") or ()
     if bad:
-        yield ""
-        yield "## Unreadable images"
-        yield ""
-        yield f"{len(bad)} file{'s' if len(bad) > 1 else ''} could not be decoded and took no part."
-        yield ""
-        for image in bad[:BAD_IMAGES_SHOWN]:
-            yield f"- {escaped(image['image_id'])}: {escaped(image['reason'])}"
+        yield Heading("Unreadable images")
+        files = f"{len(bad)} file{'s' if len(bad) > 1 else ''}"
+        yield Note(f"{files} could not be decoded and took no part.", "paragraph")
+        yield from notes(f"{image['image_id']}: {image['reason']}" for image in bad[:BAD_IMAGES_SHOWN])
         if len(bad) > BAD_IMAGES_SHOWN:
-            yield f"- and {len(bad) - BAD_IMAGES_SHOWN} more, listed in cases.jsonl"
+            yield Note(f"and {len(bad) - BAD_IMAGES_SHOWN} more, listed in cases.jsonl")
 
 
 def _remake(info: Mapping[str, Any]) -> Iterator[str]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
-from bench.backends import runtime_packages
+from bench.backends import REGISTRY, facts, runtime_packages
+from bench.record.case import Case
+from bench.report.text import number, percent, row_names, whole, written
 from bench.report.text import one_line as one_line
-from bench.report.text import whole, written
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.analysis.accuracy.predictions import ScoredRun
 
 Row = Mapping[str, Any]
 
@@ -94,32 +100,27 @@ def bound_lines(rows: Sequence[Row]) -> tuple[str, ...]:
     bound = [row for row in rows if row.get("bound_by")]
     if not bound:
         return ()
+    settings = ("precision", "pipeline", "batch", "threads", "instances", "options")
+    called = row_names(bound, ("backend",), settings)
     groups: dict[str, list[str]] = {}
-    for row in bound:
-        groups.setdefault(row["bound_by"], []).append(_named(row, bound))
+    for name, row in zip(called, bound, strict=True):
+        groups.setdefault(row["bound_by"], []).append(name)
     lines = [
         "of sum of parts: against decode, preprocess and compute timed alone, one after the other where they share "
         "cores, or the slower side where each has its own",
         "what bounds the rows: " + "; ".join(f"{part}: {', '.join(who)}" for part, who in groups.items()),
     ]
-    slow = [row for row in bound if (row["sum_of_parts_percent"] or 100.0) < HARDLY_LOST_PERCENT]
+    slow = [
+        f"{name} ({row['sum_of_parts_percent']:.0f} %)"
+        for name, row in zip(called, bound, strict=True)
+        if (row["sum_of_parts_percent"] or 100.0) < HARDLY_LOST_PERCENT
+    ]
     if slow:
-        lost = ", ".join(f"{_named(row, bound)} ({row['sum_of_parts_percent']:.0f} %)" for row in slow)
+        lost = ", ".join(slow)
         lines.append(
             f"lost beyond that: {lost}: side by side the parts wait for each other, or for memory and caches they share"
         )
     return tuple(map(one_line, lines))
-
-
-def _named(row: Row, rows: Sequence[Row]) -> str:
-    """The row in the words that tell it from the others."""
-    told = [
-        str(row[name]) if name in ("backend", "precision", "pipeline") else f"{name} {row[name]}"
-        for name in ("backend", "precision", "pipeline", "batch", "threads", "instances")
-        if name == "backend" or len({other[name] for other in rows}) > 1
-    ]
-    options = json.loads(row["options"] or "{}") if len({other["options"] for other in rows}) > 1 else {}
-    return " ".join([*told, *(f"{name}={value}" for name, value in options.items())])
 
 
 def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -186,9 +187,9 @@ def host_line(info: Mapping[str, Any]) -> str:
     if nvidia.get("driver"):
         parts.append(f"driver {nvidia['driver']}")
     parts += [host.get("os"), host.get("python")]
-    parts += [
-        f"{name} {packages[name]}" for name in (*runtime_packages(), *OTHER_PACKAGES) if packages.get(name)
-    ]
+    # The revision says which this package is.
+    runtimes = [name for name in (*runtime_packages(), *OTHER_PACKAGES) if name != "scarlet-bench"]
+    parts += [f"{name} {packages[name]}" for name in runtimes if packages.get(name)]
     git = info.get("git") or {}
     if git.get("commit"):
         parts.append(f"revision {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}")
@@ -252,3 +253,109 @@ def span(counts: Iterable[int | None]) -> str:
     known = [count for count in counts if count]
     low, high = whole(min(known)), whole(max(known))
     return low if low == high else f"{low} to {high}"
+
+
+# --- pixels -------------------------------------------------------------------------------------------------
+
+
+def pixel_lines(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence on each pipeline that was compared with the reference, or could not be.
+
+    Args:
+        info: the content of ``run.json``; runs of before this check have nothing to say.
+    """
+    lines = []
+    for name, found in (info.get("preprocessing") or {}).items():
+        if found["status"] == "ok":
+            images = found["report"]["images"]
+            lines.append(f"{name}: {pixel_difference(images['whole'])} on {whole(images['n_images'])} images")
+        elif found["status"] == "invalid":
+            lines.append(f"{found['reason']}: rows of this pipeline are invalid")
+        else:
+            lines.append(f"{name}: not compared with the reference: {found['reason']}")
+    return tuple(lines)
+
+
+def pixel_difference(part: Mapping[str, Any]) -> str:
+    """How far one stage, or the whole path, is from the reference's.
+
+    Args:
+        part: ``pipelines.parity.differences.StageDifference`` as plain JSON types.
+    """
+    if part["max_level_diff"] is None:
+        return part["mismatch"] or "nothing was compared with the reference"
+    if not part["max_level_diff"]:
+        return "the same pixels as the reference"
+    levels = number(part["max_level_diff"])
+    share = percent(100.0 * part["share_of_pixels_differing"], 1000)
+    return f"at most {levels} grey levels from the reference, in {share} % of the pixels"
+
+
+# --- several builds of one plan -----------------------------------------------------------------------------
+
+# Kernels are chosen by timing them, so that no two builds are the same.
+BUILD = "build"
+
+
+def build_options(builds: int) -> tuple[str, ...]:
+    """What ``--builds`` adds to the texts of ``--option``, for backends that build plans: a Case for each build.
+
+    Raises:
+        BenchError: there cannot be so many.
+    """
+    if builds < 1:
+        raise BenchError(f"--builds {builds} is not a number of builds", "Write for example --builds 3.")
+    numbers = ",".join(str(number) for number in range(1, builds + 1))
+    if builds == 1:
+        return ()
+    return tuple(f"{name}.{BUILD}={numbers}" for name in REGISTRY if BUILD in facts(name).choices)
+
+
+def build_groups(cases: Iterable[Case]) -> list[tuple[Case, ...]]:
+    """Cases that differ in nothing but their build, two or more of a kind, in the order given."""
+    found: dict[Case, list[Case]] = {}
+    for case in cases:
+        if case.option(BUILD):
+            others = tuple((name, value) for name, value in case.options if name != BUILD)
+            found.setdefault(replace(case, options=others), []).append(case)
+    return [tuple(group) for group in found.values() if len(group) > 1]
+
+
+def build_lines(frame: pd.DataFrame, run: ScoredRun) -> list[str]:
+    """A sentence for each group of timed Cases, and for each of accuracy Cases, that are builds of one plan.
+
+    Cases that have no figures are left out; a group of one has nothing to differ from.
+
+    Args:
+        frame: of ``load_frame``.
+        run: the same run.
+    """
+    medians = {
+        row["case_id"]: row["latency_ns_p50"] for row in records(frame) if row["latency_ns_p50"] is not None
+    }
+    found = []
+    for group in build_groups(result.case for result in run.results):
+        timed = [medians[case.case_id] for case in group if case.case_id in medians]
+        if len(timed) > 1:
+            least, most = min(timed), max(timed)
+            found.append(
+                f"{_build_name(group[0])}: the medians of {len(timed)} builds are {least / 1e6:.4g} to "
+                f"{most / 1e6:.4g} ms; "
+                f"the slowest takes {100.0 * (most / least - 1.0):.1f} % longer than the fastest"
+            )
+        scored = [run.predicted[case.case_id] for case in group if case.case_id in run.predicted]
+        ledgers = [compare(base, other) for base, other in itertools.combinations(scored, 2)]
+        if ledgers:
+            worst = max(ledgers, key=lambda ledger: ledger.n_flips / ledger.n_images)
+            found.append(
+                f"{_build_name(group[0])}: between any two of {len(scored)} builds the top-1 class of at most "
+                f"{worst.n_flips:,} of {worst.n_images:,} images differs"
+            )
+    return found
+
+
+def _build_name(case: Case) -> str:
+    """The Case without its build."""
+    options = {name: value for name, value in case.options if name != BUILD}
+    settings = ("backend", "device", "precision", "batch", "options")
+    return row_names([{**case.to_dict(), "options": options}], settings)[0]

@@ -1,10 +1,9 @@
-"""The tables that reports for people share: which columns they have, in which units, and what stands below."""
+"""The tables of a run that reports for people share: which columns they have, and what stands below."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
@@ -12,204 +11,146 @@ from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS, QUANTILES
 from bench.backends import display_name
-from bench.report.pixels import pixel_lines
+from bench.report.document import Cell, Column, Head, Table, table_of
 from bench.report.sentences import (
     accuracy_lines,
     bound_lines,
     comparison_lines,
-    milliseconds,
-    one_line,
+    pixel_lines,
     records,
 )
-from bench.report.text import half_width, number, percent, whole
+from bench.report.text import interval_ends, number, one_line, written
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
+RunColumn = Column[Row]
+
+NOT_OK = "Not ok"
+
+# Texts that are folded where space is short, so that numbers stay whole.
+_LONG = ("reason", "options")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text, ready to be drawn.
+def _column(name: str, when: str = "known", cell: Callable[[Row], Cell] | None = None) -> RunColumn:
+    """A column of the registry, its cells as ``written``."""
+    column = REGISTRY[name]
 
-    Attributes:
-        title: what it is about.
-        header: of each column.
-        rows: cells of each row.
-        numeric: of each column: align it to the right.
-        notes: lines to stand below.
-    """
+    def plain(row: Row) -> Cell:
+        value = row[name] / column.scale if column.is_numeric and row[name] is not None else None
+        return Cell(written(name, row), value=value, mark=row[name] if name == "status" else "")
 
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
-    notes: tuple[str, ...] = ()
+    return RunColumn(Head(column.heading, column.is_numeric, name, folds=name in _LONG), cell or plain, when)
 
 
-@dataclass(frozen=True)
-class Column:
-    """How a column of a table is made; an empty cell is an unknown value. ``when`` says if it is worth its place."""
-
-    header: str
-    cell: Callable[[Row], str]
-    numeric: bool = True
-    when: str = "known"  # always; known: some cell is not empty; varies: cells differ
-    detail: bool = False  # left out where space is short
+def _interval(name: str) -> RunColumn:
+    """The interval of the column before it."""
+    return RunColumn(
+        Head("95 % interval", True, name, below=True),
+        lambda row: " to ".join(interval_ends(name, row) or ()),
+        "known",
+    )
 
 
-def _interval_ms(row: Row) -> str:
-    low, high = milliseconds(row, "latency_ns_p50_low"), milliseconds(row, "latency_ns_p50_high")
-    return f"{low} to {high}" if low and high else ""
-
-
-def _throughput(row: Row) -> str:
-    return number(row["throughput_images_per_s"], _half_width_of_throughput(row))
-
-
-def _half_width_of_throughput(row: Row) -> float | None:
-    return half_width(REGISTRY["throughput_images_per_s"], row)
-
-
-def _of_sum(row: Row) -> str:
-    value = row["sum_of_parts_percent"]
-    return "" if value is None else f"{value:.0f} %"
-
-
-def _throughput_interval(row: Row) -> str:
-    half_width = _half_width_of_throughput(row)
-    ends = [number(row[f"throughput_images_per_s_{end}"], half_width) for end in ("low", "high")]
-    return " to ".join(ends) if all(ends) else ""
-
-
-def _versus(row: Row) -> str:
+def _versus(row: Row) -> Cell:
     """How much faster or slower than the baseline, with the interval of that; of the unresolved, of the ratio."""
-    ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
-    if not row["verdict"]:
-        return "baseline" if row["case_id"] == row["baseline_case_id"] else ""
+    ratio, low, high, verdict = (row[name] for name in ("ratio", "ratio_low", "ratio_high", "verdict"))
+    if not verdict:
+        return Cell("baseline", value=1.0) if row["case_id"] == row["baseline_case_id"] else Cell(value=ratio)
+    if verdict == "same":
+        return Cell("same", value=ratio, mark=verdict)
     if low is None or high is None:
-        return f"{row['verdict']} ({row['n_rounds']} rounds)"
-    if row["verdict"] == "faster":
-        ratio, low, high = 1.0 / ratio, 1.0 / high, 1.0 / low
-    if row["verdict"] == "same":
-        return "same"
-    half_width = (high - low) / 2.0
-    if row["verdict"] == "unresolved":
+        return Cell(verdict, f"{row['n_rounds']} rounds", ratio, verdict)
+    if verdict == "unresolved":
         # One end lies beyond a bound: rounding must not put it on the other side.
-        return f"unresolved ({number(low, half_width / 2.0)} to {number(high, half_width / 2.0)})"
+        fine = (high - low) / 4.0
+        return Cell(verdict, f"{number(low, fine)} to {number(high, fine)}", ratio, verdict)
+    factor = ratio
+    if verdict == "faster":
+        factor, low, high = 1.0 / ratio, 1.0 / high, 1.0 / low
     # Nobody reads a speed-up finer than to a hundredth of it.
-    least = max(half_width, 0.01 * ratio)
-    ends = f"({number(low, least)} to {number(high, least)})"
-    return f"{number(ratio, least)}x {row['verdict']} {ends}"
+    least = max((high - low) / 2.0, 0.01 * factor)
+    ends = f"{number(low, least)} to {number(high, least)}"
+    return Cell(f"{number(factor, least)}x {verdict}", ends, ratio, verdict)
 
 
-def _agreement(row: Row) -> str:
+def _agreement(row: Row) -> Cell:
     if row["case_id"] == row["reference_case_id"]:
-        return "reference"
-    return percent(row["agreement_percent"], row["n_images"])
+        return Cell("reference", value=100.0)  # it agrees with itself
+    return Cell(written("agreement_percent", row), value=row["agreement_percent"])
+
+
+def _unreadable(row: Row) -> Cell:
+    return Cell(written("n_bad_images", row), value=row["n_bad_images"]) if row["n_bad_images"] else Cell()
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
-
-def _text(name: str, header: str, when: str = "always", numeric: bool = False) -> Column:
-    return Column(header, lambda row: one_line("" if row[name] is None else str(row[name])), numeric, when)
-
-
-def _count(name: str, header: str, detail: bool = False) -> Column:
-    return Column(header, lambda row: whole(row[name]), detail=detail)
-
-
-def _options(row: Row) -> str:
-    options = json.loads(row["options"] or "{}")
-    return one_line(", ".join(f"{name}={value}" for name, value in options.items()))
-
-
-def _part_rate(stage: str) -> Callable[[Row], str]:
-    return lambda row: number(row[f"{stage}_images_per_s"])
-
-
-_PIPELINE = _text("pipeline", "Pipeline", when="varies")
 _WHO = (
-    _text("backend", "Backend"),
-    _text("device", "Device"),
-    _text("precision", "Precision"),
-    Column("Options", _options, numeric=False),
-    _text("weights", "Weights", when="varies"),
-    _PIPELINE,
-    _text("threads", "Threads", when="varies", numeric=True),
-    _text("instances", "Instances", when="varies", numeric=True),
+    _column("backend", "always"),
+    _column("device", "always"),
+    _column("precision", "always"),
+    _column("options"),
+    _column("weights", "varies"),
+    _column("pipeline", "varies"),
+    _column("threads", "varies"),
+    _column("instances", "varies"),
 )
-_BATCH = _text("batch", "Batch", numeric=True)
-_VERSUS = Column("vs baseline", _versus, numeric=False)
-_MEMORY = Column(
-    "Peak MiB",
-    lambda row: "" if row["peak_rss_bytes"] is None else whole(row["peak_rss_bytes"] / 2**20),
-    detail=True,
-)
+_VERSUS = _column("verdict", cell=_versus)
 
-_TABLES = {
+_TABLES: dict[str, tuple[RunColumn, ...]] = {
     "accuracy": (
         *_WHO,
-        _count("n_images", "Images"),
-        Column("Unreadable", lambda row: whole(row["n_bad_images"] or None)),
-        Column("Top-1 %", lambda row: percent(row["top1_percent"], row["n_images"])),
-        Column("Top-5 %", lambda row: percent(row["top5_percent"], row["n_images"])),
-        Column("Same top-1 %", _agreement),
-        Column(
-            "Same top-5 %",
-            lambda row: percent(row["top5_ordered_agreement_percent"], row["n_images"]),
-            detail=True,
-        ),
-        _MEMORY,
+        _column("n_images"),
+        _column("n_bad_images", cell=_unreadable),
+        _column("top1_percent"),
+        _column("top5_percent"),
+        _column("agreement_percent", cell=_agreement),
+        _column("top5_ordered_agreement_percent"),
+        _column("peak_rss_bytes"),
     ),
     "latency": (
         *_WHO,
-        _BATCH,
-        _text("stage", "Stage", when="varies"),
-        Column("p50 ms", lambda row: milliseconds(row, "latency_ns_p50")),
-        Column("95 % interval", _interval_ms, detail=True),
-        Column("p90 ms", lambda row: milliseconds(row, "latency_ns_p90"), detail=True),
-        Column("p99 ms", lambda row: milliseconds(row, "latency_ns_p99"), detail=True),
-        *(
-            Column(f"{title} ms", lambda row, name=name: milliseconds(row, name), detail=True)  # type: ignore[misc]
-            for title, name in (
-                ("H2D", "h2d_ns_p50"),
-                ("D2H", "d2h_ns_p50"),
-                ("End to end", "end_to_end_ns_p50"),
-            )
+        _column("batch", "always"),
+        _column("stage", "varies"),
+        _column("latency_ns_p50"),
+        _interval("latency_ns_p50"),
+        *map(
+            _column,
+            ("latency_ns_p90", "latency_ns_p99", "h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50"),
         ),
         _VERSUS,
-        Column("Images/s", _throughput),
-        _count("n_samples", "Samples", detail=True),
-        _count("n_outliers", "Outliers", detail=True),
-        _MEMORY,
+        *map(_column, ("throughput_images_per_s", "n_samples", "n_outliers", "peak_rss_bytes")),
     ),
     "throughput": (
         *_WHO,
-        _BATCH,
-        _text("stage", "Stage", when="varies"),
-        Column("Images/s", _throughput),
-        Column("95 % interval", _throughput_interval, detail=True),
+        _column("batch", "always"),
+        _column("stage", "varies"),
+        _column("throughput_images_per_s"),
+        _interval("throughput_images_per_s"),
         _VERSUS,
-        *(Column(f"{stage.capitalize()}/s", _part_rate(stage), detail=True) for stage in PARTS),
-        Column("of sum of parts", _of_sum),
-        _text("bound_by", "Bound by", when="known"),
-        _count("n_images", "Images"),
-        _count("n_samples", "Samples", detail=True),
-        _MEMORY,
+        *(_column(f"{stage}_images_per_s") for stage in PARTS),
+        *map(_column, ("sum_of_parts_percent", "bound_by", "n_images", "n_samples", "peak_rss_bytes")),
     ),
 }
 _NOT_OK = (
-    _text("scenario", "Scenario"),
+    _column("scenario", "always"),
     *_WHO,
-    _BATCH,
-    # Of what ran, but elsewhere than asked.
-    Column("Top-1 %", lambda row: percent(row["top1_percent"], row["n_images"])),
-    Column("p50 ms", lambda row: milliseconds(row, "latency_ns_p50")),
-    _text("status", "Status"),
-    _text("reason", "Reason"),
+    _column("batch", "always"),
+    # Of what ran, but elsewhere than requested.
+    _column("top1_percent"),
+    _column("latency_ns_p50"),
+    _column("status", "always"),
+    _column("reason", "always"),
+)
+# Left out where space is short; intervals too.
+_DETAILS = frozenset(
+    (
+        *("top5_ordered_agreement_percent", "peak_rss_bytes", "latency_ns_p90", "latency_ns_p99"),
+        *("h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50", "n_samples", "n_outliers"),
+        *(f"{stage}_images_per_s" for stage in PARTS),
+    )
 )
 
 
@@ -217,34 +158,36 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
     """Accuracy, Latency, Throughput and Not ok: those that have rows. Each Case stands in exactly one.
 
     Args:
-        frame: as of ``bench.analysis.table.load_frame``.
+        frame: as returned by ``bench.analysis.table.load_frame``.
         info: the content of ``run.json``.
         brief: leave out columns of detail.
     """
     rows = records(frame)
     n_comparisons = sum(1 for row in rows if row["ratio"] is not None)
     several = len({row["pipeline"] for row in rows}) > 1
-    made = []
+    shown = []
     for scenario, columns in _TABLES.items():
-        shown = [row for row in rows if row["status"] == "ok" and row["scenario"] == scenario]
-        if shown:
-            named = _baseline_name(shown)
+        measured = [row for row in rows if row["status"] == "ok" and row["scenario"] == scenario]
+        if measured:
+            baseline = _baseline_name(measured)
             lines = (
-                (*accuracy_lines(shown), *pixel_lines(info or {}))
+                (*accuracy_lines(measured), *pixel_lines(info or {}))
                 if scenario == "accuracy"
-                else (*comparison_lines(shown, named, n_comparisons, info or {}), *bound_lines(shown))
+                else (
+                    *comparison_lines(measured, baseline, n_comparisons, info or {}),
+                    *bound_lines(measured),
+                )
             )
-            columns = tuple(
-                replace(column, header=f"vs {named}") if column is _VERSUS else column for column in columns
-            )
+            versus = replace(_VERSUS, head=replace(_VERSUS.head, text=f"vs {baseline}"))
+            columns = tuple(versus if column is _VERSUS else column for column in columns)
             # Latency Cases use the first pipeline only, and do not time it.
-            named_too = several and scenario != "latency"
-            made.append(_table(scenario.capitalize(), columns, shown, brief, lines, named_too))
+            names_pipeline = several and scenario != "latency"
+            shown.append(_table(scenario.capitalize(), columns, measured, brief, lines, names_pipeline))
     failed = [row for row in rows if row["status"] != "ok"]
-    return [*made, _table("Not ok", _NOT_OK, failed, brief, (), several)] if failed else made
+    return [*shown, _table(NOT_OK, _NOT_OK, failed, brief, (), several)] if failed else shown
 
 
-def _baseline_name(rows: list[dict[str, Any]]) -> str:
+def _baseline_name(rows: Sequence[Row]) -> str:
     """What the rows are compared with, where it is one backend."""
     backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
     return display_name(backends.pop()) if len(backends) == 1 else "baseline"
@@ -252,33 +195,23 @@ def _baseline_name(rows: list[dict[str, Any]]) -> str:
 
 def _table(
     title: str,
-    columns: tuple[Column, ...],
-    rows: list[dict[str, Any]],
+    columns: Sequence[RunColumn],
+    rows: Sequence[Row],
     brief: bool,
-    lines: tuple[str, ...] = (),
+    lines: Sequence[str] = (),
     several_pipelines: bool = False,
 ) -> Table:
     """The table of some rows; with ``several_pipelines`` in the run each row's is shown, also where all agree."""
-    kept, cells = [], []
-    for column in columns:
-        made = [column.cell(row) for row in rows]
-        if column.detail and brief:
-            continue
-        if several_pipelines and column is _PIPELINE:
-            column = replace(column, when="always")
-        if {"always": True, "known": any(made), "varies": len(set(made)) > 1}[column.when]:
-            kept.append(column)
-            cells.append(made)
-    return Table(
-        title=title,
-        header=tuple(one_line(column.header) for column in kept),
-        rows=tuple(zip(*cells, strict=True)),
-        numeric=tuple(column.numeric for column in kept),
-        notes=(*lines, *_notes(rows, brief, several_pipelines)),
-    )
+    shown = [
+        replace(column, when="always") if several_pipelines and column.head.name == "pipeline" else column
+        for column in columns
+        if not (brief and (column.head.below or column.head.name in _DETAILS))
+    ]
+    table = table_of(title, shown, rows, (*lines, *_notes(rows, brief, several_pipelines)))
+    return replace(table, records=tuple(rows))
 
 
-def _notes(rows: list[dict[str, Any]], brief: bool, several_pipelines: bool) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], brief: bool, several_pipelines: bool) -> tuple[str, ...]:
     """What the rows' notes say beyond the watermarks, which stand at the top of the report."""
     elsewhere = (DEMO_NOTE, RANDOM_NOTE)
     left_out = tuple(f"{name} needs " for name in QUANTILES if brief and name != "p50")

@@ -1,4 +1,4 @@
-"""The tables at the end of a run, on the terminal."""
+"""Documents on the terminal."""
 
 from __future__ import annotations
 
@@ -10,56 +10,75 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bench.report.document import Chart, Document, Heading, Note, Table, notes
 from bench.report.sentences import summary, watermarks
-from bench.report.tables import Table, tables
+from bench.report.tables import tables
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import JustifyMethod
 
-LONG_COLUMNS = ("Reason", "Options")
-LONG_COLUMN_LEAST = 10
+# To so many characters the texts of a column are folded where the terminal is narrow.
+FOLDED = 10
 
 
 def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console) -> None:
     """Prints watermarks, the tables and the summary; a Case that is not ok with its status and reason.
 
     Args:
-        frame: as of ``bench.analysis.table.load_frame``.
+        frame: as returned by ``bench.analysis.table.load_frame``.
         info: the content of ``run.json``.
         console: where to.
     """
-    for table in tables(frame, info, brief=True):
-        # One space between columns: they must fit 80 characters.
-        drawn = RichTable(title=table.title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-        for header, numeric in zip(table.header, table.numeric, strict=True):
-            justify: JustifyMethod = "right" if numeric else "left"
-            if header in LONG_COLUMNS:
-                # Where the terminal is narrow the long texts are folded, so that numbers stay whole.
-                drawn.add_column(header, justify=justify, overflow="fold", min_width=LONG_COLUMN_LEAST)
-            else:
-                drawn.add_column(header, justify=justify, no_wrap=True)
-        for cells in table.rows:
-            # Text objects: brackets in names and reasons are no markup.
-            drawn.add_row(*(Text(cell) for cell in cells))
-        # A terminal narrower than the numbers wraps the lines; nothing is cut off.
-        if console.width < (least := _least_width(table)):
-            drawn.width = least
-        console.print(drawn, crop=False)
+    marks = notes(watermarks(frame, info), "mark")
+    show(Document("", [*tables(frame, info, brief=True), *marks, Note(summary(frame), "paragraph")]), console)
+
+
+def show(document: Document, console: Console) -> None:
+    """Prints a document's blocks, what must not be overlooked last; not its title, which the typed command says.
+
+    Text objects and no markup: brackets in names and reasons are what they are. A terminal narrower than the numbers
+    wraps the lines; nothing is cut off.
+    """
+    for block in sorted(document.blocks, key=lambda block: isinstance(block, Note) and block.kind == "mark"):
+        if isinstance(block, Table):
+            _table(block, console)
+        elif isinstance(block, Heading):
+            console.print(Text(block.text, style="table.title"), soft_wrap=True)
+        elif isinstance(block, Note):
+            # An item may be a path or a command to copy, which stays on one line.
+            style = "bold yellow" if block.kind == "mark" else ""
+            console.print(Text(block.text, style=style), soft_wrap=block.kind == "item")
+        elif isinstance(block, Chart):
+            console.print(Text(f"{block.alt}: {block.path}"), soft_wrap=True)
+
+
+def _table(table: Table, console: Console) -> None:
+    if table.title:
+        # Not as rich's title, which would be folded to the width of the table.
+        console.print(Text(table.title, style="table.title"))
+    # One space between columns: they must fit 80 characters.
+    drawn = RichTable(box=None, padding=(0, 1, 0, 0))
+    for head in table.columns:
+        justify: JustifyMethod = "right" if head.numeric else "left"
+        if head.folds:
+            drawn.add_column(head.text, justify=justify, overflow="fold", min_width=FOLDED)
+        else:
+            drawn.add_column(head.text, justify=justify, no_wrap=True)
+    for cells in table.rows:
+        drawn.add_row(*map(Text, cells))
+    if console.width < (least := _least_width(table)):
+        drawn.width = least
+    console.print(drawn, crop=False)
+    console.print()
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
+    if table.notes:
         console.print()
-        for note in table.notes:
-            console.print(Text(note, style="dim"))
-        if table.notes:
-            console.print()
-    for mark in watermarks(frame, info):
-        console.print(Text(mark, style="bold yellow"))
-    console.print(Text(summary(frame)))
 
 
 def _least_width(table: Table) -> int:
-    """Characters that the table needs with its long columns folded to the least."""
-    columns = zip(table.header, *table.rows, strict=True)
-    widths = (
-        LONG_COLUMN_LEAST if cells[0] in LONG_COLUMNS else max(map(cell_len, cells)) for cells in columns
-    )
+    """Characters that the table needs with its long columns folded."""
+    columns = zip(table.columns, *table.rows, strict=True)
+    widths = (FOLDED if head.folds else max(map(cell_len, (head.text, *cells))) for head, *cells in columns)
     return sum(width + 1 for width in widths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.columns import REGISTRY, Column
@@ -107,6 +107,37 @@ def half_width(column: Column, row: Row) -> float | None:
     return None
 
 
-def options_text(options: Mapping[str, Any]) -> str:
+def options_text(options: Mapping[str, Any], separator: str = ", ") -> str:
     """Options of a Case on one line."""
-    return one_line(", ".join(f"{name}={value}" for name, value in options.items()))
+    return one_line(separator.join(f"{name}={value}" for name, value in options.items()))
+
+
+# --- what rows are called -----------------------------------------------------------------------------------
+
+# Settings whose value says what it is of.
+_BARE = ("scenario", "backend", "device", "precision")
+
+
+def row_names(
+    rows: Sequence[Row],
+    always: Sequence[str] = ("backend", "device", "precision", "options"),
+    varying: Sequence[str] = (),
+) -> list[str]:
+    """What to call each row: settings that are always named, and those that tell it from the others.
+
+    Args:
+        rows: with these settings, such as those of a run's table, or ``Case.to_dict``.
+        always: settings that are named even where all rows agree in them.
+        varying: settings that are named where rows differ in them.
+    """
+    differing = [name for name in varying if len({str(row[name]) for row in rows}) > 1]
+    return [one_line(" ".join(_setting(name, row[name]) for name in (*always, *differing))) for row in rows]
+
+
+def _setting(name: str, value: Any) -> str:
+    if name == "options":
+        options = json.loads(value or "{}") if isinstance(value, str) else value
+        return options_text(options, " ")
+    if name in ("threads", "instances"):
+        return f"{value} {name.removesuffix('s') if value == 1 else name}"
+    return str(value) if name in _BARE else f"{name} {value}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,11 @@ from rich.console import Console
 
 import pipelines
 from bench import host
+from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
-from export.compare.bisect import Compared
+from export.compare.bisect import Bisection, Compared, Difference, Tolerance
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues, Values
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
@@ -173,3 +176,117 @@ def _built(spec: RunSpec, network: ModelSpec, console: Console) -> Built:
 def _stored_export(spec: ModelSpec, built: Built) -> Path:
     """The graph that runs use. Not checked against PyTorch: what is wrong with it is the question here."""
     return export_model(spec, built, Store(), None).onnx_path
+
+
+# --- for people ---------------------------------------------------------------------------------------------
+
+_ELSEWHERE = 5  # differing weights of other layers that are listed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a bisection ended with.
+
+    Attributes:
+        sides: what was compared.
+        found: the first layer that diverges, and how it was found.
+        weights: of that layer, on both sides.
+        elsewhere: weights of other layers that differ.
+        tolerance: what is accepted.
+        rows: layers to list, the lowest signal-to-noise ratio first.
+    """
+
+    sides: Sides
+    found: Bisection
+    weights: Sequence[WeightDifference]
+    elsewhere: Sequence[WeightDifference]
+    tolerance: Tolerance
+    rows: Sequence[tuple[Layer, Difference]]
+
+
+def document(outcome: Outcome) -> Document:
+    """Where the sides part, and what may be the cause."""
+    columns: list[Column[tuple[Layer, Difference]]] = [
+        Column(Head("layer", folds=True), lambda row: row[0].name),
+        Column(Head("kind"), lambda row: row[0].kind),
+        Column(Head("SQNR, dB", True), lambda row: _rounded(row[1].sqnr_db, ".1f")),
+        Column(Head("largest difference", True), lambda row: _rounded(row[1].max_abs, ".3g")),
+        Column(Head("of the spread", True), lambda row: _rounded(row[1].relative, ".3g")),
+        Column(Head("channel", True), lambda row: _rounded(row[1].worst_channel, "d")),
+    ]
+    rows = outcome.rows
+    tables = [table_of("signal to noise, the lowest first", columns, rows)] if rows else []
+    return Document(outcome.sides.text, [*notes(_verdict(outcome)), *tables], _as_dict(outcome))
+
+
+def _rounded(value: float | None, form: str) -> Cell:
+    return Cell("" if value is None else format(value, form), value=value)
+
+
+def _verdict(outcome: Outcome) -> list[str]:
+    """What was found, a line each."""
+    found, tolerance, elsewhere = outcome.found, outcome.tolerance, outcome.elsewhere
+    effort = f"{found.looked_at} of {found.layers} layers were compared, at most {found.at_once} at a time"
+    lines = [f"one by one: {found.scanned}"] if found.scanned else []
+    if found.first is None or found.difference is None:
+        lines += [f"nothing diverges beyond {tolerance.rtol:g} of a layer's spread; {effort}"]
+        return lines + _elsewhere_text(elsewhere)
+    layer = found.first
+    lines += [
+        f"first diverging layer: {layer.name} ({layer.kind})",
+        f"  ONNX node: {layer.node or layer.other} ({layer.op})",
+        f"  {_difference_text(found.difference)}; accepted are {tolerance.rtol:g} of the spread",
+    ]
+    lines += [f"  {difference.text()}" for difference in outcome.weights]
+    if not outcome.weights:
+        lines.append("  no weights to compare there")
+    return [*lines, *_elsewhere_text(elsewhere), effort]
+
+
+def _elsewhere_text(elsewhere: Sequence[WeightDifference]) -> list[str]:
+    lines = [f"besides: {difference.text()}" for difference in elsewhere[:_ELSEWHERE]]
+    more = len(elsewhere) - len(lines)
+    return lines + ([f"{more} more tensors of weights differ"] if more else [])
+
+
+def _difference_text(difference: Difference) -> str:
+    if difference.shapes is not None:
+        mine, theirs = (" x ".join(map(str, shape)) for shape in difference.shapes)
+        return f"shapes differ: {mine} against {theirs}"
+    text = f"largest difference {difference.max_abs:.3g}, {difference.relative:.3g} of"
+    text += f" the spread {difference.spread:.3g}"
+    return text if difference.worst_channel is None else f"{text}, in channel {difference.worst_channel}"
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    """The same for machines; numbers that JSON does not know (infinite, NaN) as null."""
+
+    def layer_dict(layer: Layer, difference: Difference | None) -> dict[str, Any]:
+        figures = asdict(difference) if difference is not None else {}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in figures.items()
+        }
+        names = {name: getattr(layer, name) for name in ("name", "kind", "node", "op")}
+        return {**names, "reference": layer.reference, "other": layer.other, **finite}
+
+    def weight_dict(weight: WeightDifference) -> dict[str, Any]:
+        largest = weight.max_abs_diff if math.isfinite(weight.max_abs_diff) else None
+        return {**asdict(weight), "max_abs_diff": largest}
+
+    found = outcome.found
+    return {
+        "compared": outcome.sides.text,
+        "told_by": outcome.sides.paired.told_by,
+        "images": sum(map(len, outcome.sides.batches)),
+        "tolerance": asdict(outcome.tolerance),
+        "layers": found.layers,
+        "looked_at": found.looked_at,
+        "at_once": found.at_once,
+        "scanned": found.scanned,
+        "steps": [asdict(step) for step in found.steps],
+        "first": layer_dict(found.first, found.difference) if found.first is not None else None,
+        "weights": [weight_dict(weight) for weight in outcome.weights],
+        "weights_elsewhere": [weight_dict(weight) for weight in outcome.elsewhere],
+        "table": [layer_dict(layer, difference) for layer, difference in outcome.rows],
+    }

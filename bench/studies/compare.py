@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.pairing import Comparison
 from bench.analysis.table import DEMO_NOTE
 from bench.report import flips
-from bench.report.document import Document
-from bench.report.sentences import one_line
+from bench.report.document import Document, notes
+from bench.report.text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,20 +26,18 @@ def document(made: Comparison, most_flips: int) -> Document:
             flips.ledgers_table(made.title, names, ledgers, flips.COUNTS),
             flips.ledgers_table("Both sides", names, ledgers, flips.TOTALS, *flips.how_to_read(ledgers)),
         ]
-    for name, ledger in zip(names, ledgers, strict=True):
-        if most_flips and ledger.n_flips:
-            shown = min(most_flips, ledger.n_flips)
-            title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
-            tables.append(flips.flips_table(title, ledger, most_flips))
+    tables += flips.flips_tables(names, ledgers, most_flips)
     left = [
         one_line(f"not compared: {each.case.label} ({each.case.case_id}) of {each.run}: {each.reason}")
         for each in made.left_out
     ]
     return Document(
         title=made.title,
-        tables=tables,
-        lines=[*flips.lines(names, ledgers), *left, *map(one_line, made.notes)],
-        marks=[DEMO_NOTE] if made.is_demo else [],
+        blocks=[
+            *notes([DEMO_NOTE] if made.is_demo else [], "mark"),
+            *tables,
+            *notes([*flips.lines(names, ledgers), *left, *map(one_line, made.notes)]),
+        ],
         data=made.to_dict(),
         frames={"ledgers": _ledgers(made), "images": _images(made)},
     )

@@ -13,6 +13,7 @@ from bench.backends.base import ModelFiles
 from bench.backends.graphs import Wanted
 from bench.record.case import checked_names
 from bench.record.files import file_name
+from bench.report.document import Document, Note
 from bench.run.calibration_images import choose_calibration
 from bench.run.model_files import CHECK_IMAGES, Requirements
 from bench.run.session import Session
@@ -150,6 +151,11 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
     except OSError as error:
         raise BenchError(f"{target} cannot be written: {error.strerror}", "Give another --out.") from None
+
+
+def document(written: Written) -> Document:
+    """What `export` says at the end."""
+    return Document(f"Export of {written.files.model}", [Note(describe(written))], to_json(written))
 
 
 def to_json(written: Written) -> dict[str, Any]:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import host
 from bench.analysis.columns import REGISTRY
-from bench.analysis.stats.changepoints import ChangePoint, change_points
-from bench.analysis.table import load_frame
+from bench.analysis.stats.changepoints import LEVEL, MIN_SEGMENT, ChangePoint, change_points
+from bench.analysis.table import DEMO_NOTE, load_frame
 from bench.analysis.time.verdict import LEAST_MATERIALITY
 from bench.record.case import Case
 from bench.record.run_folder import CASES, RUN_INFO, RunFolder
+from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
+from bench.report.flips import p_text
+from bench.report.text import number, one_line, percent
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -252,3 +255,112 @@ def _differences(values: list[float]) -> list[ChangePoint]:
         for place, (before, after) in enumerate(itertools.pairwise(values), start=1)
         if before != after
     ]
+
+
+# --- for people ---------------------------------------------------------------------------------------------
+
+BARS = "▁▂▃▄▅▆▇█"
+# The runs that a sparkline shows: the newest.
+MOST_BARS = 24
+# Under so many runs no order of them is rarer than the test's level.
+FEWEST_RUNS = 10
+
+
+def document(history: pd.DataFrame, found: Sequence[Series], title: str) -> Document:
+    """Tables of ratios by machine, and of top-1 by set of images; for machines every run of every series."""
+    tables = []
+    for machine in dict.fromkeys(each.host for each in found if each.kind == "ratio"):
+        tables.append(_ratios([each for each in found if each.kind == "ratio" and each.host == machine]))
+    scored = [each for each in found if each.kind == "top1_percent"]
+    if scored:
+        tables.append(_scores(scored, history))
+    lines = [] if found else ["no Case was measured in two runs or more"]
+    demo = history["weights"].eq("demo").any()
+    return Document(
+        title=title,
+        blocks=[*notes([DEMO_NOTE] if demo else [], "mark"), *tables, *notes(lines)],
+        data={"runs": sorted(set(history["run"])), "series": [each.to_dict() for each in found]},
+        frames={"history": history},
+    )
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The course of the newest values in a line of bars, the least and the largest of them as ends of the scale."""
+    shown = list(values)[-MOST_BARS:]
+    low, high = min(shown), max(shown)
+    # What differs by less than this is drawn level, or noise would look like mountains.
+    if high - low <= LEAST_MATERIALITY * abs(high):
+        return BARS[3] * len(shown)
+    return "".join(BARS[round((value - low) / (high - low) * (len(BARS) - 1))] for value in shown)
+
+
+def _ratios(group: Sequence[Series]) -> Table:
+    labels = {each.case.case_id: each.case.label for each in group}
+    columns: list[Column[Series]] = [
+        Column(Head("Case"), lambda each: one_line(each.case.label)),
+        Column(
+            Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id))
+        ),
+        Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
+        Column(Head("Course"), lambda each: sparkline([point.value for point in each.points])),
+        Column(Head("First", True), lambda each: _ratio(each.points[0])),
+        Column(Head("Newest", True), lambda each: _ratio(each.points[-1])),
+        Column(
+            Head("Changes of level"),
+            lambda each: "; ".join(_change(each, change) for change in each.changes) or _none(each),
+        ),
+    ]
+    return table_of(
+        f"Time per image over the baseline's, run by run: {group[0].host_name} ({group[0].host})",
+        columns,
+        group,
+        (
+            f"change: {MIN_SEGMENT} runs or more whose median differs by more than {LEAST_MATERIALITY:.0%} "
+            f"from that of the others, permutation test p < {LEVEL:g}; this takes {FEWEST_RUNS} runs",
+        ),
+    )
+
+
+def _ratio(point: Point) -> Cell:
+    if point.low is None or point.high is None:
+        return Cell(number(point.value), value=point.value)
+    half_width = (point.high - point.low) / 2.0
+    ends = f"{number(point.low, half_width)} to {number(point.high, half_width)}"
+    return Cell(number(point.value, half_width), ends, point.value)
+
+
+def _change(each: Series, change: ChangePoint) -> str:
+    point = each.points[change.index]
+    where = " ".join(filter(None, [point.created_at[:10], point.commit]))
+    levels = f"{number(change.before)} to {number(change.after)}"
+    return f"{levels} from {where or point.run} on (p {p_text(change.p_value)})"
+
+
+def _none(each: Series) -> str:
+    return "none" if len(each.points) >= FEWEST_RUNS else "too few runs to tell"
+
+
+def _scores(group: Sequence[Series], history: pd.DataFrame) -> Table:
+    counts = dict(zip(history["case_id"], history["n_images"], strict=True))
+
+    def top1(each: Series, index: int) -> Cell:
+        value = each.points[index].value
+        return Cell(percent(value, counts.get(each.case.case_id)), value=value)
+
+    def changes(each: Series) -> str:
+        n = counts.get(each.case.case_id)
+        said = [
+            f"{percent(change.before, n)} to {percent(change.after, n)} in "
+            f"{each.points[change.index].run} {each.points[change.index].commit}".rstrip()
+            for change in each.changes
+        ]
+        return "; ".join(said) or "none"
+
+    columns: list[Column[Series]] = [
+        Column(Head("Case"), lambda each: one_line(each.case.label)),
+        Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
+        Column(Head("First", True), lambda each: top1(each, 0)),
+        Column(Head("Newest", True), lambda each: top1(each, -1)),
+        Column(Head("Changes"), changes),
+    ]
+    return table_of("Top-1 % on the same images, run by run", columns, group)

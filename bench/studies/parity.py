@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench import host
 from bench.backends.base import ModelFiles
-from bench.report.tables import Table
+from bench.report.document import Cell, Column, Document, Head, Table, table_of
 from bench.report.text import number, whole
 from bench.run import pixel_gate
 from bench.run.images import working
@@ -19,7 +19,7 @@ from bench.run.spec import RunSpec
 from bench.worker.pixel_parity import Request
 from scarlet.errors import BenchError
 
-_HEADER = ("Stage", "Max levels", "Mean levels", "Pixels %", "Flips", "Verdict")
+Part = Mapping[str, Any]
 
 
 def compare(spec: RunSpec, console: Console) -> dict[str, Any]:
@@ -60,46 +60,66 @@ def _compared(session: Session, name: str, files: ModelFiles) -> dict[str, Any]:
     return answer
 
 
-def stage_table(pipeline: str, found: Mapping[str, Any]) -> Table:
+def document(compared: Mapping[str, Any]) -> Document:
+    """A table for each pipeline.
+
+    Args:
+        compared: as returned by ``compare``.
+    """
+    tables = [stage_table(name, answer) for name, answer in compared["pipelines"].items()]
+    return Document("Pipelines against the reference", tables, compared)
+
+
+def stage_table(pipeline: str, answer: Mapping[str, Any]) -> Table:
     """A pipeline's stages against the reference's: a row a stage, and one for the whole path.
 
     Args:
         pipeline: its name.
-        found: what ``bench.run.pixel_gate.ask`` gave.
+        answer: as returned by ``bench.run.pixel_gate.ask``.
     """
-    report, flips = found["report"], found["flips"] or {}
+    report, flips = answer["report"], answer["flips"] or {}
     images, probes = report["images"], report["probes"]
     counted = flips.get("by_stage", {})
-    parts = zip([*images["stages"], images["whole"]], [*probes["stages"], probes["whole"]], strict=True)
-    return Table(
-        title=f"{pipeline} against reference, {whole(images['n_images'])} images",
-        header=_HEADER,
-        rows=tuple(_stage_row(part, probed, counted) for part, probed in parts),
-        numeric=(False, True, True, True, True, False),
-        notes=tuple(_stage_notes(found, images, probes, flips)),
+    # Of each part: on the images, and on the probes.
+    columns: list[Column[tuple[Part, Part]]] = [
+        Column(Head("Stage"), lambda parts: str(parts[0]["stage"])),
+        Column(Head("Max levels", True), lambda parts: _number(parts[0]["max_level_diff"])),
+        Column(Head("Mean levels", True), lambda parts: _number(parts[0]["mean_level_diff"])),
+        Column(Head("Pixels %", True), lambda parts: _percent(parts[0]["share_of_pixels_differing"])),
+        Column(Head("Flips", True), lambda parts: _count(counted.get(parts[0]["stage"]))),
+        Column(Head("Verdict"), _verdict),
+    ]
+    rows = zip([*images["stages"], images["whole"]], [*probes["stages"], probes["whole"]], strict=True)
+    return table_of(
+        f"{pipeline} against reference, {whole(images['n_images'])} images",
+        columns,
+        list(rows),
+        _notes(answer, images, probes, flips),
     )
 
 
-def _stage_row(
-    part: Mapping[str, Any], probed: Mapping[str, Any], flips: Mapping[str, int | None]
-) -> tuple[str, ...]:
-    verdict = "within" if part["within"] else "outside"
-    share = part["share_of_pixels_differing"]
-    return (
-        part["stage"],
-        number(part["max_level_diff"]),
-        number(part["mean_level_diff"]),
-        "" if share is None else number(100.0 * share),
-        whole(flips.get(part["stage"])),
-        "outside, on probes" if part["within"] and not probed["within"] else verdict,
-    )
+def _number(value: float | None) -> Cell:
+    return Cell(number(value), value=value)
 
 
-def _stage_notes(
-    found: Mapping[str, Any], images: Mapping[str, Any], probes: Mapping[str, Any], flips: Mapping[str, Any]
-) -> Iterator[str]:
-    if found["reason"]:
-        yield found["reason"]
+def _percent(share: float | None) -> Cell:
+    return _number(None if share is None else 100.0 * share)
+
+
+def _count(value: int | None) -> Cell:
+    return Cell(whole(value), value=value)
+
+
+def _verdict(parts: tuple[Part, Part]) -> str:
+    on_images, on_probes = parts
+    if on_images["within"] and not on_probes["within"]:
+        return "outside, on probes"
+    return "within" if on_images["within"] else "outside"
+
+
+def _notes(answer: Part, images: Part, probes: Part, flips: Part) -> Iterator[str]:
+    if answer["reason"]:
+        yield answer["reason"]
     yield "each stage is given what the reference's stage before it made; levels are grey levels, 0 to 255"
     if flips:
         yield (

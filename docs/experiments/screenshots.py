@@ -89,7 +89,7 @@ def main() -> None:
     out = wanted.out.resolve()
     with tempfile.TemporaryDirectory() as folder:
         run = wanted.run or example(Path(folder))
-        page_file = Path(folder) / page.FILE_NAME
+        page_file = Path(folder) / "report.html"
         source = page.page(load_frame(run), load_info(run), ScoredRun.open(run))
         page_file.write_text(source, encoding="utf-8")
         take(page_file.resolve(), out, wanted.whole)

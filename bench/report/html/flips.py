@@ -98,21 +98,13 @@ def flip_section(run: ScoredRun) -> FlipSection | None:
         drawn = flips.ledgers_table("Flips", names, ledgers, flips.REPORT, *notes)
         table = plain_table("flips", drawn, [_whose(ledger) for ledger in ledgers])
     elif ledgers:
-        same = _same(base, names, ledgers)
+        same = flips.all_same(base, names, ledgers)
     return FlipSection(base, reference.case_id, same, table, _pairs(run, names, ledgers), tuple(left_out))
 
 
 def _whose(ledger: FlipLedger) -> tuple[str, str]:
     other, base = ledger.other.case.case_id, ledger.base.case.case_id
     return other, f"Case {other} against Case {base}, image by image, from {PREDICTIONS}"
-
-
-def _same(base: str, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> str:
-    n = min(ledger.n_images for ledger in ledgers)
-    said = [f"On all {n:,} images {', '.join(names)} and {base} have the same top-1 class."]
-    for name, ledger in zip(names, ledgers, strict=True):
-        said += [f"{name}: {line}." for line in flips.one_sided(ledger)]
-    return one_line(" ".join(said))
 
 
 def _pairs(run: ScoredRun, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> tuple[Pair, ...]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step
 from bench.analysis.accuracy.waterfall import steps as waterfall_steps
+from bench.analysis.table import Loaded
 from bench.record.files import plain, write_text
 from bench.record.run_folder import CaseResult
-from bench.report import waterfall
+from bench.report import flips
 from bench.report.html.charts import page_charts, vega_scripts
 from bench.report.html.flips import flip_section
 from bench.report.html.safety import content_policy, environment, inlined, island
@@ -29,8 +30,6 @@ from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FILE_NAME: str = "report.html"
 
 PAGE = Path(__file__).parent / "page_files"
 
@@ -59,11 +58,11 @@ class Proof:
     documents: tuple[tuple[str, str], ...]
 
 
-def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
-    """Writes the page. See ``bench.report.Format``; predictions, proofs and samples are those of the run in the folder
-    of ``path``, and thumbnails are made from the run's data folder where it is still there.
+def write(run: Loaded, path: Path) -> None:
+    """Writes the page. See ``bench.report.Format``; thumbnails are made from the run's data folder where it is still
+    there.
     """
-    write_text(path, page(frame, info, ScoredRun.open(path.parent)))
+    write_text(path, page(run.frame, run.info, run.scored))
 
 
 def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
@@ -144,7 +143,7 @@ def _waterfall(run: ScoredRun) -> PageTable | None:
         steps = waterfall_steps(run)
     except BenchError:
         return None  # the section on flips says what is wrong with the predictions
-    drawn = waterfall.table(steps) if max((step.depth for step in steps), default=0) > 1 else None
+    drawn = flips.waterfall_table(steps) if max((step.depth for step in steps), default=0) > 1 else None
     return plain_table("waterfall", drawn, [_whose(step) for step in steps]) if drawn else None
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.report.document import Table
 from bench.report.sentences import records
-from bench.report.tables import Table, tables
+from bench.report.tables import tables
 
 if TYPE_CHECKING:
     import pandas as pd

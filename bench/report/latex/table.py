@@ -17,12 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.best import Best, fastest, groups_of_run, most_accurate
 from bench.analysis.columns import REGISTRY
+from bench.analysis.table import Loaded
 from bench.backends import display_name
 from bench.record.files import write_text
-from bench.record.run_folder import RunFolder
 from bench.report.latex.escape import shortened
 from bench.report.latex.layout import Cell, Column, TexTable, source
 from bench.report.sentences import (
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
-
-FILE_NAME: str = "table.tex"
 
 # What there is room for in a cell, and in a note below; the whole text stands in the other reports.
 LONGEST_NAME, LONGEST_OPTIONS, LONGEST_REASON = 32, 28, 200
@@ -176,32 +173,26 @@ SPECS: dict[str, Spec] = {
 RANKED = ("top1", "latency", "throughput")
 
 
-def write(frame: pd.DataFrame, info: Mapping[str, Any], path: Path, options: Options | None = None) -> None:
-    """Writes the table. See ``bench.report.Format``; what may be bold is decided by the raw samples and predictions of
-    the run in the folder of ``path``.
+def write(run: Loaded, path: Path, options: Options | None = None) -> None:
+    """Writes the table. See ``bench.report.Format``; what may be bold is decided by the raw samples and predictions.
 
     Raises:
         BenchError: a column or the label is at fault, or the file cannot be written.
     """
-    write_text(path, source(table(frame, info, path.parent, options or Options())))
+    write_text(path, source(table(run, options or Options())))
 
 
-def table(frame: pd.DataFrame, info: Mapping[str, Any], run: Path, options: Options) -> TexTable:
+def table(run: Loaded, options: Options) -> TexTable:
     """The table of a run.
 
-    Args:
-        frame: as of ``bench.analysis.table.load_frame``.
-        info: as of ``bench.analysis.table.load_info``.
-        run: its folder.
-        options: what the user chose.
-
     Raises:
-        BenchError: there is no such column, the label is none, or the folder holds no run.
+        BenchError: there is no such column, or the label is none.
     """
+    frame, info = run.frame, run.info
     names = chosen(options.columns)
     lines = _lines(frame, names)
     names = names or _default_columns(lines)
-    best = _best(run, info, lines, names)
+    best = _best(run, lines, names)
     models = list(dict.fromkeys(SPECS["model"].text(line) for line in lines))
     notes = [
         *_shared(lines, names),
@@ -318,7 +309,7 @@ def ended(row: Row) -> str:
     return f"{row['status']}: {shortened(row['reason'], LONGEST_REASON)}"
 
 
-def _best(run: Path, info: Mapping[str, Any], lines: Sequence[Line], names: Sequence[str]) -> dict[str, Best]:
+def _best(run: Loaded, lines: Sequence[Line], names: Sequence[str]) -> dict[str, Best]:
     """What may be bold of each scenario that has a ranked column."""
     from bench.analysis.time import verdict
 
@@ -326,9 +317,9 @@ def _best(run: Path, info: Mapping[str, Any], lines: Sequence[Line], names: Sequ
     for scenario in dict.fromkeys(SPECS[name].scenario for name in RANKED if name in names):
         ids = [line.rows[scenario]["case_id"] for line in lines if scenario in line.rows]
         if scenario == "accuracy":
-            best[scenario] = most_accurate(groups_of_run(ScoredRun.open(run), ids))
+            best[scenario] = most_accurate(groups_of_run(run.scored, ids))
         else:
-            best[scenario] = fastest(RunFolder.open(run), ids, verdict.materiality(info))
+            best[scenario] = fastest(run.folder, ids, verdict.materiality(run.info))
     return best
 
 

@@ -17,6 +17,7 @@ from bench.backends.base import ModelFiles
 from bench.host.disturbance import Monitor, RoundState, open_gpu, summary
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder, utc_now
+from bench.report.document import Document, notes
 from bench.run import schedule
 from bench.run.images import working
 from bench.run.progress import make_listener
@@ -98,6 +99,16 @@ class Rules:
                 f"--blocks {self.blocks} is not an even number of at least {against.LEAST_BLOCKS}",
                 f"Give for example --blocks {against.BLOCKS}.",
             )
+
+
+def document(ended: Ended) -> Document:
+    """A line for each Case."""
+    import pandas as pd
+
+    title = f"{ended.revisions[0]} against {ended.revisions[1]}"
+    lines = [*ended.notes, *against.text(ended.found, ended.tolerance).splitlines()]
+    frame = pd.DataFrame([each.to_dict() for each in ended.found])
+    return Document(title, notes([title, *lines]), ended.to_dict(), {"cases": frame})
 
 
 def run(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.record.files import disk_errors, encodable
-from bench.report.markdown import escaped
-
-if TYPE_CHECKING:
-    from bench.studies.check.report import Judged, Report
+from bench.report.document import Column, Head, table_of
+from bench.report.markdown import escaped, table_lines
+from bench.studies.check.report import COLUMNS, Judged, Report
 
 # GitHub shows no more annotations of one kind and step than this.
 MOST_ANNOTATIONS = 10
 
-MARKS = {"pass": "pass", "fail": "**fail**", "unresolved": "*unresolved*", "new": "new"}
 LEVELS = {"fail": "error", "unresolved": "warning"}
 
 
@@ -45,32 +42,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"- {escaped(note)}"
     if report.findings or report.notes:
         yield ""
-    yield "| Row | Verdict | Stage | Top-1 % | Difference, points | Changed | Why |"
-    yield "| --- | --- | --- | ---: | ---: | ---: | --- |"
-    for row in report.rows:
-        cells = [row.name, *figures(row), row.reason]
-        name, *numbers, reason = (escaped(cell) for cell in cells)
-        yield f"| {name} | {MARKS[row.verdict.value]} | {escaped(row.stage)} | {' | '.join(numbers)} | {reason} |"
+    why = Column[Judged](Head("Why"), lambda row: row.reason)
+    yield from table_lines(table_of("", [*COLUMNS, why], report.rows))
     yield ""
-
-
-def figures(row: Judged) -> list[str]:
-    """Top-1 before and now, difference with its bounds, and predictions changed; empty where there is none."""
-    compared, decision = row.comparison, row.decision
-    if compared is None or decision is None or decision.bound is None:
-        ratio = (
-            ""
-            if row.ratio is None or row.baseline_ratio is None
-            else f"{row.baseline_ratio:.3g} → {row.ratio:.3g}"
-        )
-        return ["", f"ratio {ratio}" if ratio else "", ""]
-    bound = decision.bound
-    before, now = (100.0 * right / compared.n for right in (compared.baseline_right, compared.right))
-    return [
-        f"{before:.4g} → {now:.4g}",
-        f"{100 * bound.difference:+.2g} ({100 * bound.low:+.2g} to {100 * bound.high:+.2g})",
-        f"{compared.changed:,} of {compared.n:,}",
-    ]
 
 
 def annotation_lines(report: Report) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.record.case import Case, Status
+from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.studies.check.diagnosis import Finding
 from bench.studies.check.rules import Comparison, Decision, Verdict
 
@@ -132,3 +133,51 @@ class Report:
             ],
             "notes": list(self.notes),
         }
+
+
+# --- for people ---------------------------------------------------------------------------------------------
+
+
+def document(report: Report, run: str | None = None) -> Document:
+    """What a check found: a row for each, what is at fault, and the outcome.
+
+    Args:
+        report: what was found.
+        run: the folder of the run that was made for it; None where there is none.
+    """
+    findings = [f"at fault: {item.stage or 'stage unknown'}: {item.text}" for item in report.findings]
+    lines = [*findings, *report.notes, report.headline, *([f"run: {run}"] if run else [])]
+    reasons = [f"{row.name}: {row.reason}" for row in report.rows]
+    table = table_of("", COLUMNS, report.rows, reasons)
+    return Document(
+        f"scarlet-bench check: {report.headline}", [table, *notes(lines)], {**report.to_dict(), "run": run}
+    )
+
+
+def figures(row: Judged) -> list[str]:
+    """Top-1 before and now, difference with its bounds, and predictions changed; empty where there is none."""
+    compared, decision = row.comparison, row.decision
+    if compared is None or decision is None or decision.bound is None:
+        ratio = (
+            ""
+            if row.ratio is None or row.baseline_ratio is None
+            else f"{row.baseline_ratio:.3g} → {row.ratio:.3g}"
+        )
+        return ["", f"ratio {ratio}" if ratio else "", ""]
+    bound = decision.bound
+    before, now = (100.0 * right / compared.n for right in (compared.baseline_right, compared.right))
+    return [
+        f"{before:.4g} → {now:.4g}",
+        f"{100 * bound.difference:+.2g} ({100 * bound.low:+.2g} to {100 * bound.high:+.2g})",
+        f"{compared.changed:,} of {compared.n:,}",
+    ]
+
+
+COLUMNS: tuple[Column[Judged], ...] = (
+    Column(Head("Row"), lambda row: row.name),
+    Column(Head("Verdict"), lambda row: Cell(row.verdict.value, mark=row.verdict.value)),
+    Column(Head("Stage"), lambda row: row.stage),
+    Column(Head("Top-1 %", True), lambda row: figures(row)[0]),
+    Column(Head("Difference, points", True), lambda row: figures(row)[1]),
+    Column(Head("Changed", True), lambda row: figures(row)[2]),
+)

@@ -1,27 +1,21 @@
-"""The field as a table of text, and the sentences below it."""
+"""The field as a document: a table, the sentences below it, and the same for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
-from bench.report.sentences import machine_lines, milliseconds, one_line, span, stages
-from bench.report.tables import Table
-from bench.report.text import percent
+from bench.report.document import Cell, Column, Document, Head, Table, table_of
+from bench.report.sentences import machine_lines, milliseconds, span, stages
+from bench.report.text import one_line, percent, row_names
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
 # Parts of a setup that are named only where they differ among the columns.
-_VARYING: tuple[tuple[str, Callable[[Setup], str]], ...] = (
-    ("device", lambda setup: setup.device),
-    ("precision", lambda setup: setup.precision),
-    ("options", lambda setup: setup.options),
-    ("batch", lambda setup: f"batch {setup.batch}"),
-    ("threads", lambda setup: f"{setup.threads} threads"),
-    ("instances", lambda setup: f"{setup.instances} instances"),
-)
+_VARYING = ("device", "precision", "options", "batch", "threads", "instances")
 AS_PUBLISHED = "as published: the network was not built here"
 
 
@@ -35,21 +29,16 @@ class Figure:
 
 def setup_names(columns: Sequence[Setup]) -> list[str]:
     """What to call each column: the backend, and what else tells it from the others."""
-    varying = [part for part in _VARYING if len({getattr(setup, part[0]) for setup in columns}) > 1]
-    return [
-        one_line(" ".join([display_name(setup.backend), *(tell(setup) for _, tell in varying)]))
-        for setup in columns
-    ]
+    settings = [{**vars(setup), "backend": display_name(setup.backend)} for setup in columns]
+    return row_names(settings, ("backend",), _VARYING)
 
 
 def shared_setup(columns: Sequence[Setup]) -> str:
     """What all columns have in common, in words; empty where there is no column."""
-    same = (
-        [tell(columns[0]) for name, tell in _VARYING if len({getattr(setup, name) for setup in columns}) == 1]
-        if columns
-        else []
-    )
-    return ", ".join(part for part in same if part and part != "1 instances")
+    same = [name for name in _VARYING if len({getattr(setup, name) for setup in columns}) == 1]
+    if columns and columns[0].instances == 1:
+        same = [name for name in same if name != "instances"]
+    return ", ".join(filter(None, (row_names([vars(columns[0])], (name,))[0] for name in same)))
 
 
 def parameters(row: FieldRow) -> Figure:
@@ -97,45 +86,47 @@ def interval(row: Row) -> tuple[str, str]:
 # --- the table ----------------------------------------------------------------------------------------------
 
 
+def document(rows: Sequence[FieldRow]) -> Document:
+    """The field; for programs a line for each model and each of its latencies, in full precision."""
+    import pandas as pd
+
+    lines = [
+        {**_about(row), **timed}
+        for row in rows
+        for timed in [_timed(setup, its) for setup, its in row.latencies.items()] or [{}]
+    ]
+    frame = pd.DataFrame(lines, columns=list(_FRAME), dtype=object)
+    return Document("The field", [table(rows)], [row.to_dict() for row in rows], {"field": frame})
+
+
 def table(made: Sequence[FieldRow]) -> Table:
-    """The field as a table of text."""
-    columns = setups(made)
-    header = ("Model", "Weights", "Params M", "Mult-adds M", "Top-1 % published", "Top-1 % measured")
-    names = tuple(f"{name} ms" for name in setup_names(columns))
-    has_status = any(row.status not in ("ok", "published") for row in made)
-    return Table(
-        title="The field",
-        header=(*header, *names, *(("Status",) if has_status else ())),
-        rows=tuple(
-            (*_cells(row), *(_latency_cell(row.latencies.get(setup)) for setup in columns))
-            + ((row.status,) if has_status else ())
-            for row in made
-        ),
-        numeric=(
-            False,
-            False,
-            *(True,) * (len(header) - 2),
-            *(True,) * len(names),
-            *((False,) if has_status else ()),
-        ),
-        notes=tuple(notes(made)),
-    )
-
-
-def _cells(row: FieldRow) -> tuple[str, ...]:
-    measured = measured_top1(row)
-    return (
-        one_line(row.model),
-        row.weights,
-        _starred(parameters(row)),
-        _starred(multiply_adds(row)),
-        published_top1(row),
-        f"{measured} (demo)" if measured and row.is_demo else measured,
-    )
+    """The field as a table for people."""
+    setups_ = setups(made)
+    columns: list[Column[FieldRow]] = [
+        Column(Head("Model"), lambda row: one_line(row.model)),
+        Column(Head("Weights"), lambda row: row.weights),
+        Column(Head("Params M", True), lambda row: _starred(parameters(row))),
+        Column(Head("Mult-adds M", True), lambda row: _starred(multiply_adds(row))),
+        Column(Head("Top-1 % published", True), published_top1),
+        Column(Head("Top-1 % measured", True), _measured_cell),
+        *(_latency_column(setup, name) for setup, name in zip(setups_, setup_names(setups_), strict=True)),
+    ]
+    if any(row.status not in ("ok", "published") for row in made):
+        columns.append(Column(Head("Status"), lambda row: row.status))
+    return table_of("The field", columns, made, notes(made))
 
 
 def _starred(figure: Figure) -> str:
     return f"{figure.text}*" if figure.is_published else figure.text
+
+
+def _measured_cell(row: FieldRow) -> Cell:
+    text = measured_top1(row)
+    return Cell(text, "demo" if text and row.is_demo else "", row.top1_percent)
+
+
+def _latency_column(setup: Setup, name: str) -> Column[FieldRow]:
+    return Column(Head(f"{name} ms", True), lambda row: _latency_cell(row.latencies.get(setup)))
 
 
 def _latency_cell(row: Row | None) -> str:
@@ -146,6 +137,48 @@ def _latency_cell(row: Row | None) -> str:
         return str(row["status"])
     text = f"{value} ({low} to {high})" if low and high else value
     return text if row["status"] == "ok" else f"{text}, {row['status']}"
+
+
+_PUBLISHED = ("multiply_adds_millions", "parameters_millions", "top1_percent", "top5_percent", "source")
+_OF_SETUP = tuple(Setup.__dataclass_fields__)
+_OF_TIMES = ("latency_ns_p50", "latency_ns_p50_low", "latency_ns_p50_high", "n_samples", "stage", "case_id")
+_OF_ROW = ("model", "status", "reason", "weights", "parameters", "multiply_adds")
+_OF_SCORE = ("top1_percent", "top5_percent", "n_images", "is_demo")
+_FRAME = (
+    *_OF_ROW,
+    *(f"published_{name}" for name in _PUBLISHED),
+    *(f"measured_{name}" if name.endswith("percent") else name for name in _OF_SCORE),
+    *_OF_SETUP,
+    *_OF_TIMES,
+    "latency_status",
+    "latency_reason",
+    "run",
+)
+
+
+def _about(row: FieldRow) -> dict[str, Any]:
+    scores = {
+        f"measured_{name}" if name.endswith("percent") else name: getattr(row, name) for name in _OF_SCORE
+    }
+    return {
+        **{name: _plain(getattr(row, name)) for name in _OF_ROW},
+        **{f"published_{name}": _plain(getattr(row.published, name, None)) for name in _PUBLISHED},
+        **scores,
+        "run": str(row.run) if row.run else None,
+    }
+
+
+def _timed(setup: Setup, its: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: getattr(setup, name) for name in _OF_SETUP},
+        **{name: its[name] for name in _OF_TIMES},
+        "latency_status": its["status"],
+        "latency_reason": _plain(its["reason"]),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return one_line(value) if isinstance(value, str) else value
 
 
 # --- what stands below --------------------------------------------------------------------------------------

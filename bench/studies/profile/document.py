@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.backends.profiler import Recording
+from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.report.text import number
 from bench.studies.profile.layers import Joined, block_names, short_name
+
+if TYPE_CHECKING:
+    from bench.studies.profile.drive import Profile
 
 BY = ("layer", "block")
 
@@ -223,20 +227,62 @@ def ridge_of(peaks: Sequence[Mapping[str, Any]], precision: str, threads: int) -
 
 # --- for people -----------------------------------------------------------------------------------------------
 
-HEADER = ("us", "%", "M mult-adds", "kB", "GFLOP/s", "FLOP/byte", "side")
+
+def document(profile: Profile, most: int) -> Document:
+    """The slowest rows, or all of them in the model's order, and what their sum is worth.
+
+    Args:
+        profile: what was measured.
+        most: rows of the table; 0 for all.
+    """
+    import pandas as pd
+
+    case = profile.case
+    options = ", ".join(f"{name}={value}" for name, value in case.options)
+    title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {case.threads} threads"
+    title = f"{title}{', ' + options if options else ''}, by {profile.by}"
+    rows = sorted(profile.rows, key=lambda row: -row.median_ns)[:most] if most else list(profile.rows)
+    lines = sentences(profile.totals, profile.ridge, profile.recording.resolution_ns)
+    if len(rows) < len(profile.rows):
+        share = sum(row.share_percent for row in profile.rows) - sum(row.share_percent for row in rows)
+        hidden = len(profile.rows) - len(rows)
+        lines = [f"{hidden} more rows: {share:.1f} % (--top 0 for all)", *lines]
+    frame = pd.DataFrame([{**row.to_dict(), "ops": "; ".join(row.ops)} for row in profile.rows], dtype=object)
+    table = table_of(title, columns(profile.by), rows)
+    return Document(title, [table, *notes(lines)], profile.to_dict(), {"rows": frame})
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """A row's figures in the order of ``HEADER``; an empty cell is an unknown or meaningless one."""
-    return (
-        number(row.median_ns / 1e3),
-        f"{row.share_percent:.1f}",
-        number(row.multiply_adds / 1e6) if row.multiply_adds else "",
-        number(row.bytes_moved / 1e3) if row.bytes_moved is not None else "",
-        number(row.gflop_per_s),
-        number(row.flop_per_byte),
-        row.side,
-    )
+def columns(by: str) -> list[Column[Row]]:
+    """Of a table of layers or blocks; an empty cell is an unknown or meaningless figure."""
+    return [
+        Column(Head(by, folds=True), lambda row: row.name),
+        Column(Head("us", True), lambda row: _number(row.median_ns / 1e3)),
+        Column(Head("%", True), lambda row: Cell(f"{row.share_percent:.1f}", value=row.share_percent)),
+        Column(
+            Head("M mult-adds", True),
+            lambda row: _number(row.multiply_adds / 1e6 if row.multiply_adds else None),
+        ),
+        Column(
+            Head("kB", True),
+            lambda row: _number(None if row.bytes_moved is None else row.bytes_moved / 1e3),
+        ),
+        Column(Head("GFLOP/s", True), lambda row: _number(row.gflop_per_s)),
+        Column(Head("FLOP/byte", True), lambda row: _number(row.flop_per_byte)),
+        # Known only with a measured peak.
+        Column(Head("side"), lambda row: row.side, "known"),
+        Column(Head("runs as", folds=True), lambda row: _runs_as(row, by)),
+    ]
+
+
+def _number(value: float | None) -> Cell:
+    return Cell(number(value), value=value)
+
+
+def _runs_as(row: Row, by: str) -> str:
+    if by == "block" and row.joined:
+        return f"{row.nodes} nodes"  # the operators are too many to name
+    text = ", ".join(row.ops[:2]) + (" ..." if len(row.ops) > 2 else "")
+    return f"{row.nodes} x {text}" if row.nodes > 1 else text
 
 
 def sentences(totals: Totals, ridge: Ridge | None, resolution_ns: int) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +16,12 @@ from bench.backends.profiler import CALLS_PER_TURN, Recording
 from bench.record.case import Case, checked_names
 from bench.record.files import plain, write_text
 from bench.record.machine import lookup_peaks
+from bench.report.data import write_csv
 from bench.run.images import working
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.session import Session
 from bench.run.spec import RunSpec
-from bench.studies.profile.document import BY, Ridge, Row, Totals, ridge_of, rows_of, totals_of
+from bench.studies.profile.document import BY, Ridge, Row, Totals, document, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
 from bench.worker import channel
 from scarlet.errors import BenchError
@@ -146,9 +145,4 @@ def write(profile: Profile, out: Path) -> None:
     """
     recording = plain(profile.recording.to_dict())
     write_text(out / "profile.json", json.dumps({**profile.to_dict(), "recording": recording}) + "\n")
-    rows = [{**row.to_dict(), "ops": "; ".join(row.ops)} for row in profile.rows]
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "profile.csv", stream.getvalue())
+    write_csv(document(profile, 0).frames["rows"], out / "profile.csv")

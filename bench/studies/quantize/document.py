@@ -1,57 +1,49 @@
-"""What a search says at its end, for people."""
+"""What a search for a recipe says at its end, as a document."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
+from bench.report.text import whole
 from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
-from bench.studies.quantize.outcome import Outcome, Row
+from bench.studies.quantize.outcome import Outcome, Row, to_dict
 from bench.studies.quantize.timing import Speed
 
 HOLDS = {BOUND: "yes", ESTIMATE: "by estimate", "": "no"}
-_COLUMNS = (
-    ("In INT8", True),
-    ("Top-1 %", True),
-    ("Points to FP32 (95 %)", False),
-    ("Changed", True),
-    ("Won", True),
-    ("Lost", True),
-    ("p50 ms", True),
-    ("Time over FP32", False),
-    ("Within margin", False),
-)
 
 
-def print_outcome(outcome: Outcome, console: Console) -> None:
-    """Prints the frontier and the sentences below it."""
-    if outcome.rows:
-        console.print(_table(outcome.rows))
-    for line in lines(outcome):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+def document(outcome: Outcome) -> Document:
+    """The frontier and the sentences below it."""
+    tables = [_table(outcome.rows)] if outcome.rows else []
+    title = f"INT8 recipes for {outcome.asked.model} on {outcome.asked.backend}"
+    return Document(title, [*tables, *notes(lines(outcome))], to_dict(outcome))
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    n = rows[0].measured.n
-    table = Table(title=f"Recipes on {n:,} search images, the closest to FP32 first", title_justify="left")
-    table.add_column("Recipe", overflow="fold")
-    for header, numeric in _COLUMNS:
-        table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        one = row.measured
-        table.add_row(
-            one.label,
-            f"{one.asked - len(one.not_as_asked)}/{one.layers}",
-            f"{one.top1_percent:.2f}",
-            points(one),
-            *(str(count) for count in (one.changed, one.wins, one.losses)),
-            "" if row.speed.median_ms is None else f"{row.speed.median_ms:.3g}",
-            ratio(row.speed),
-            HOLDS[row.holds],
-        )
-    return table
+    columns: list[Column[Row]] = [
+        Column(Head("Recipe", folds=True), lambda row: row.measured.label),
+        Column(Head("In INT8", True), lambda row: _in_int8(row.measured)),
+        Column(Head("Top-1 %", True), lambda row: _rounded(row.measured.top1_percent, ".2f")),
+        Column(Head("Points to FP32 (95 %)"), lambda row: points(row.measured)),
+        Column(Head("Changed", True), lambda row: _rounded(row.measured.changed, "d")),
+        Column(Head("Won", True), lambda row: _rounded(row.measured.wins, "d")),
+        Column(Head("Lost", True), lambda row: _rounded(row.measured.losses, "d")),
+        Column(Head("p50 ms", True), lambda row: _rounded(row.speed.median_ms, ".3g")),
+        Column(Head("Time over FP32"), lambda row: Cell(ratio(row.speed), value=row.speed.ratio)),
+        Column(Head("Within margin"), lambda row: HOLDS[row.holds]),
+    ]
+    title = f"Recipes on {whole(rows[0].measured.n)} search images, the closest to FP32 first"
+    return table_of(title, columns, rows)
+
+
+def _in_int8(one: Measured) -> Cell:
+    layers = one.asked - len(one.not_as_asked)
+    return Cell(f"{layers}/{one.layers}", value=layers)
+
+
+def _rounded(value: float | None, form: str) -> Cell:
+    return Cell("" if value is None else format(value, form), value=value)
 
 
 def points(one: Measured) -> str:

@@ -1,63 +1,81 @@
-"""The candidates of a search (``bench.studies.tune.search``) as a table."""
+"""What a search (``bench.studies.tune.search``) found, as a document."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.report.sentences import one_line
-from bench.report.tables import Table
-from bench.report.text import number, whole
+from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
+from bench.report.text import number, one_line, options_text, whole
+from bench.studies.tune.search import command
 
 if TYPE_CHECKING:
+    from bench.studies.tune.drive import Tuned
     from bench.studies.tune.search import Standing
 
-_HEADER = ("Batch", "Instances", "Threads", "Options", "Images/s", "95 % interval", "of best", "Rounds", "")
-_NUMERIC = (True, True, True, False, True, True, True, True, False)
+
+def document(tuned: Tuned) -> Document:
+    """All candidates, and the command that measures the best."""
+    table = tuning_table(tuned.standings)
+    advice = []
+    if tuned.best:
+        advice = ["the fastest, to measure at length, with what bounds it:", command(tuned.best.case)]
+    lines = notes([*tuned.notes, *advice, f"stored: {tuned.run}"])
+    return Document(table.title, [table, *lines], tuned.to_dict())
 
 
 def tuning_table(standings: Sequence[Standing]) -> Table:
     """A row a candidate, the best first.
 
     Args:
-        standings: as of ``bench.studies.tune.search.standings``.
+        standings: as returned by ``bench.studies.tune.search.standings``.
     """
     first = standings[0].case
-    return Table(
-        title=f"{first.model}, {first.pipeline} and {first.backend} {first.device} {first.precision}, files to top-5",
-        header=_HEADER,
-        rows=tuple(map(_row, standings)),
-        numeric=_NUMERIC,
-        notes=(
+    columns: list[Column[Standing]] = [
+        Column(Head("Batch", True), lambda standing: _count(standing.case.batch)),
+        Column(Head("Instances", True), lambda standing: _count(standing.case.instances)),
+        Column(Head("Threads", True), lambda standing: _count(standing.case.threads)),
+        Column(Head("Options", folds=True), lambda standing: options_text(dict(standing.case.options))),
+        Column(Head("Images/s", True), _rate),
+        Column(Head("95 % interval", True, below=True), _interval),
+        Column(Head("of best", True), _of_best),
+        Column(Head("Rounds", True), lambda standing: _count(standing.n_rounds or None)),
+        Column(Head("", folds=True), lambda standing: one_line(standing.why_not)),
+    ]
+    return table_of(
+        f"{first.model}, {first.pipeline} and {first.backend} {first.device} {first.precision}, files to top-5",
+        columns,
+        standings,
+        (
             "of best: images/s relative to the first row, median over the rounds that both took",
             "options not given: decode_threads are as many as threads",
         ),
     )
 
 
-def _row(standing: Standing) -> tuple[str, ...]:
-    case, half_width = standing.case, None
-    if standing.low is not None and standing.high is not None:
-        half_width = (standing.high - standing.low) / 2.0
+def _count(value: int | None) -> Cell:
+    return Cell(whole(value), value=value)
+
+
+def _half_width(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else (high - low) / 2.0
+
+
+def _rate(standing: Standing) -> Cell:
+    text = number(standing.images_per_s, _half_width(standing.low, standing.high))
+    return Cell(text, value=standing.images_per_s)
+
+
+def _interval(standing: Standing) -> str:
+    half_width = _half_width(standing.low, standing.high)
     ends = [number(end, half_width) for end in (standing.low, standing.high)]
-    return (
-        str(case.batch),
-        str(case.instances),
-        str(case.threads),
-        ", ".join(f"{name}={value}" for name, value in case.options),
-        number(standing.images_per_s, half_width),
-        " to ".join(ends) if all(ends) else "",
-        _of_best(standing),
-        whole(standing.n_rounds) if standing.n_rounds else "",
-        one_line(standing.why_not),
-    )
+    return " to ".join(ends) if all(ends) else ""
 
 
-def _of_best(standing: Standing) -> str:
-    if standing.ratio is None:
-        return ""
-    if standing.ratio_low is None or standing.ratio_high is None:
-        return number(standing.ratio)
-    half_width = (standing.ratio_high - standing.ratio_low) / 2.0
+def _of_best(standing: Standing) -> Cell:
+    half_width = _half_width(standing.ratio_low, standing.ratio_high)
+    text = number(standing.ratio, half_width)
+    if half_width is None:
+        return Cell(text, value=standing.ratio)
     low, high = (number(end, half_width) for end in (standing.ratio_low, standing.ratio_high))
-    return f"{number(standing.ratio, half_width)} ({low} to {high})"
+    return Cell(text, f"{low} to {high}", standing.ratio)

@@ -12,8 +12,7 @@ import pytest
 
 from bench.analysis.accuracy.predictions import Predicted
 from bench.record.case import Case
-from bench.report.builds import lines
-from bench.report.differing_builds import groups, options
+from bench.report.sentences import build_groups, build_lines, build_options
 from scarlet.errors import BenchError
 
 BASE = Case(model="scarlet_c", weights="demo", backend="tensorrt", device="cuda", precision="fp16", batch=8)
@@ -25,16 +24,16 @@ def build(number: int, base: Case = BASE, **other: str) -> Case:
 
 
 def test_a_count_of_builds_is_a_list_of_numbers() -> None:
-    assert options(1) == ()
-    assert options(3) == ("tensorrt.build=1,2,3",)
+    assert build_options(1) == ()
+    assert build_options(3) == ("tensorrt.build=1,2,3",)
     with pytest.raises(BenchError, match="--builds 0"):
-        options(0)
+        build_options(0)
 
 
 def test_only_cases_that_are_alike_but_for_their_build_are_grouped() -> None:
     other = build(1, replace(BASE, batch=1))
     cases = [build(1), BASE, other, build(2), build(1, graph="yes"), build(2, graph="yes")]
-    assert groups(cases) == [(build(1), build(2)), (build(1, graph="yes"), build(2, graph="yes"))]
+    assert build_groups(cases) == [(build(1), build(2)), (build(1, graph="yes"), build(2, graph="yes"))]
 
 
 def predicted(case: Case, top1: list[int], ids: Any) -> Predicted:
@@ -57,9 +56,9 @@ def test_the_spread_of_latency_and_of_flips_is_told() -> None:
     results = [SimpleNamespace(case=case) for case in (*timed, *scored)]
     found = {case.case_id: predicted(case, top, ids) for case, top in zip(scored, tops, strict=True)}
     run: Any = SimpleNamespace(results=results, predicted=found)
-    assert lines(frame, run) == [
+    assert build_lines(frame, run) == [
         "tensorrt cuda fp16 batch 8: the medians of 2 builds are 1 to 1.05 ms; the slowest takes 5.0 % longer than "
         "the fastest",
         "tensorrt cuda fp16 batch 8: between any two of 3 builds the top-1 class of at most 2 of 4 images differs",
     ]
-    assert lines(frame, SimpleNamespace(results=results[:1], predicted={})) == []  # type: ignore[arg-type]
+    assert build_lines(frame, SimpleNamespace(results=results[:1], predicted={})) == []  # type: ignore[arg-type]

@@ -12,13 +12,20 @@ from report_run import add_predictions, case, end, make_run
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.report.document import WRITERS, Document, check_target, write
-from bench.report.tables import Table
+from bench.report.document import WRITERS, Cell, Column, Document, Head, Note, check_target, table_of, write
 from scarlet.errors import BenchError
 
 BASE = case(scenario="accuracy", batch=2)
 OTHER = case(scenario="accuracy", batch=2, backend="onnxruntime")
 HOSTILE = "=cmd|' /C calc'!A0"
+
+COLUMNS: list[Column[tuple[str, float]]] = [
+    Column(Head("A"), lambda row: row[0]),
+    Column(Head("B", True), lambda row: Cell(f"{row[1]:.1f}", "0 to 9", row[1])),
+    Column(Head("C"), lambda row: "", "known"),
+    Column(Head("D"), lambda row: "same", "varies"),
+]
+TABLE = table_of("What", COLUMNS, [("x|y", 1.25)], ("a note",))
 
 
 @pytest.fixture
@@ -87,15 +94,36 @@ def test_a_file_that_cannot_be_is_refused_first(run: Path, tmp_path: Path, name:
         check_target(tmp_path / name)
     if "/" not in name:
         with pytest.raises(BenchError, match="no form has this suffix"):
-            write(Document("", ()), tmp_path / name)
+            write(Document(""), tmp_path / name)
 
 
 def test_marks_and_lines_are_kept(tmp_path: Path) -> None:
-    table = Table("What", ("A", "B"), (("x|y", "1"),), (False, True), ("a note",))
-    document = Document("Title", (table,), ("a line",), ("demo data",))
+    document = Document("Title", [Note("demo data", "mark"), TABLE, Note("a line")])
     (path,) = write(document, tmp_path / "out.md")
     text = path.read_text()
     assert "> **demo data**" in text
     assert r"x\|y" in text
     assert "- a line" in text
     assert "- a note" in text
+
+
+def test_a_table_has_the_columns_that_are_worth_their_room() -> None:
+    assert TABLE.header == ("A", "B")
+    assert TABLE.rows == (("x|y", "1.2 (0 to 9)"),)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_any_document_is_written_in_every_form(tmp_path: Path, suffix: str) -> None:
+    for name, document in (
+        ("table", Document("Title", [TABLE])),
+        ("lines", Document("Title", [Note("a line")])),
+    ):
+        (path,) = write(document, tmp_path / f"{name}{suffix}")
+        assert path.stat().st_size > 0
+    if suffix == ".csv":
+        assert (tmp_path / "table.csv").read_text() == "A,B\nx|y,1.25\n"
+    if suffix == ".json":
+        data = json.loads((tmp_path / "table.json").read_text())
+        assert data["tables"] == [
+            {"title": "What", "columns": ["A", "B"], "rows": [["x|y", 1.25]], "notes": ["a note"]}
+        ]

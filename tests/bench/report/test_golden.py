@@ -15,7 +15,7 @@ import pytest
 from folders import GOLDEN
 from html_run import make
 
-from bench.analysis.table import load_frame, load_info
+from bench.analysis.table import load
 from bench.report import FORMATS
 
 
@@ -28,9 +28,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["csv", "markdown", "json"])
 def test_a_form_is_as_reviewed(run: Path, name: str) -> None:
     form = FORMATS[name]
-    form.write(load_frame(run), load_info(run), run / form.FILE_NAME)
-    made = (run / form.FILE_NAME).read_text().replace(str(run.parent), "/somewhere")
-    kept = GOLDEN / name / form.FILE_NAME
+    form.write(load(run), run / form.file_name)
+    made = (run / form.file_name).read_text().replace(str(run.parent), "/somewhere")
+    kept = GOLDEN / name / form.file_name
     if os.environ.get("UPDATE_GOLDEN"):
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(made)
@@ -47,6 +47,6 @@ def _parted(text: str) -> tuple[list[str], list[float]]:
 
 
 def test_parquet_holds_the_frame(run: Path) -> None:
-    frame = load_frame(run)
-    FORMATS["parquet"].write(frame, load_info(run), run / "table.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(run / "table.parquet"), frame)
+    loaded = load(run)
+    FORMATS["parquet"].write(loaded, run / "table.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(run / "table.parquet"), loaded.frame)

@@ -10,7 +10,6 @@ import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 from typer.testing import CliRunner
 
-from bench.analysis.columns import REGISTRY, source_of
 from bench.cli import app
 from bench.record.case import Status
 from bench.report import jsonfile, write_all
@@ -70,13 +69,6 @@ def test_every_figure_names_its_file(written: dict) -> None:
     assert scored["sources"]["n_bad_images"] == "cases.jsonl"
     for each in written["cases"]:
         assert set(each["sources"]) == set(each["figures"])
-
-
-def test_columns_name_the_file_that_they_are_derived_from() -> None:
-    assert source_of("n_images", "latency") == "samples.parquet"
-    assert source_of("n_disturbed_rounds", "latency") == "rounds.parquet"
-    timed = [name for name in REGISTRY if "_ns_" in name or "_per_s" in name or name.startswith("ratio")]
-    assert {source_of(name, "latency") for name in timed} == {"samples.parquet"}, timed
 
 
 def test_the_folder_of_the_data_stays_at_home(written: dict) -> None:

@@ -17,8 +17,7 @@ from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.pairing import compare_named
 from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
 from bench.analysis.table import DEMO_NOTE
-from bench.commands.show import show_document
-from bench.report import flips, write_all
+from bench.report import flips, terminal, write_all
 from bench.studies import compare as compared
 
 N = 500
@@ -154,7 +153,7 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path):
     folder = make(tmp_path / "run", changed=3)
     stream = io.StringIO()
     shown = compared.document(compare_named(str(folder.path), None, tmp_path), 2)
-    show_document(shown, Console(file=stream, width=30))
+    terminal.show(shown, Console(file=stream, width=30))
     header = next(line for line in stream.getvalue().splitlines() if line.startswith("Case"))
     assert header.rstrip().endswith("Top-1 points")
 
@@ -296,8 +295,8 @@ def test_names_tell_what_varies():
     assert flips.short_names([one]) == ["pytorch cpu fp32 form=plain"]
     threads = case(scenario="accuracy", threads=4)
     assert flips.short_names([case(scenario="accuracy"), threads]) == [
-        "pytorch cpu fp32 threads 1",
-        "pytorch cpu fp32 threads 4",
+        "pytorch cpu fp32 1 thread",
+        "pytorch cpu fp32 4 threads",
     ]
     copies = case(scenario="accuracy", instances=2)
     assert flips.short_names([one, copies, case(scenario="accuracy")])[1:] == [

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.report import write_all
-from bench.studies import history, trends
+from bench.studies import history
 from scarlet.errors import BenchError
 
 BASE, FAST = case(), case(backend="onnxruntime")
@@ -146,7 +146,7 @@ def test_two_runs_are_too_few_to_tell(tmp_path: Path) -> None:
     run(tmp_path, 1, 5.0)
     run(tmp_path, 2, 9.0)
     table = history.load_history(tmp_path)
-    document = trends.document(table, history.series(table), "History")
+    document = history.document(table, history.series(table), "History")
     assert document.tables[0].rows[0][-1] == "too few runs to tell"
     assert document.marks == [], INFO["dataset"]
 
@@ -154,7 +154,7 @@ def test_two_runs_are_too_few_to_tell(tmp_path: Path) -> None:
 def test_one_run_is_no_history(tmp_path: Path) -> None:
     run(tmp_path, 1, 5.0)
     table = history.load_history(tmp_path)
-    assert trends.document(table, history.series(table), "").lines == [
+    assert history.document(table, history.series(table), "").lines == [
         "no Case was measured in two runs or more"
     ]
 
@@ -170,4 +170,4 @@ def test_one_run_is_no_history(tmp_path: Path) -> None:
     ],
 )
 def test_a_course_in_one_line(values: list[float], drawn: str) -> None:
-    assert trends.sparkline(values) == drawn
+    assert history.sparkline(values) == drawn

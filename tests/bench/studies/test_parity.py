@@ -16,7 +16,7 @@ from rich.console import Console
 from bench import cli
 from bench.analysis.table import load_frame
 from bench.record.case import Status
-from bench.report.pixels import pixel_lines
+from bench.report.sentences import pixel_lines
 from bench.report.tables import tables
 from bench.run.spec import RunSpec
 from bench.studies import parity

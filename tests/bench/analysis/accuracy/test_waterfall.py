@@ -12,10 +12,11 @@ from report_run import case, end, make_run
 
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import steps, tree
+from bench.analysis.table import DEMO_NOTE
 from bench.record.case import GRAPH_AS_EXPORTED, Case
-from bench.report import waterfall as shown
-from bench.report import write_all
+from bench.report import flips, write_all
 from bench.report.charts.accuracy import waterfall
+from bench.report.charts.files import write_figure
 
 N = 200
 START = case(scenario="accuracy", pipeline="reference", batch=32)
@@ -97,7 +98,9 @@ def test_each_step_has_its_own_loss_and_the_sum(tmp_path: Path) -> None:
 
 
 def test_the_table_tells_each_step(tmp_path: Path) -> None:
-    table = shown.table(steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})))
+    table = flips.waterfall_table(
+        steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2}))
+    )
     assert table is not None
     rows = {row[0]: row[1:] for row in table.rows}
     assert len(rows) == 6
@@ -112,26 +115,26 @@ def test_the_table_tells_each_step(tmp_path: Path) -> None:
 def test_random_weights_give_flips_and_no_loss(tmp_path: Path) -> None:
     random = tuple(replace(each, weights="random") for each in (START, DALI))
     found = steps(run_with(tmp_path / "run", {random[1]: 3}, random))
-    table = shown.table(found)
+    table = flips.waterfall_table(found)
     assert table is not None
     assert table.rows[1][2:] == ("", "", "", "3", "")
     assert waterfall(found, []) == []
-    assert shown.write_figure(tmp_path / "run", found, is_demo=False) is None
 
 
 def test_one_case_is_no_waterfall(tmp_path: Path) -> None:
-    assert shown.table(steps(run_with(tmp_path / "run", {}, (START,)))) is None
+    assert flips.waterfall_table(steps(run_with(tmp_path / "run", {}, (START,)))) is None
 
 
 def test_the_figure_is_drawn_from_the_same_numbers(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})
-    path = shown.write_figure(run.path, steps(run), is_demo=True)
-    assert path == run.path / "figures" / "accuracy-waterfall.svg"
+    path = tmp_path / "accuracy-waterfall.svg"
+    (chart,) = waterfall(steps(run), [DEMO_NOTE])
+    write_figure(chart, path)
     first = path.read_bytes()
     text = "".join(ElementTree.fromstring(first).itertext())
     for word in ("INT8", "lost", "not resolved", "demo data: not ImageNet accuracy"):
         assert word in text
-    shown.write_figure(run.path, steps(run), is_demo=True)
+    write_figure(chart, path)
     assert path.read_bytes() == first
     (drawn,) = waterfall(steps(run), [])
     bars = {row["name"]: row for row in drawn.data["rows"]}

@@ -9,7 +9,7 @@ import html_run
 import pytest
 from report_run import add_predictions, add_samples, case, end, make_run
 
-from bench.analysis.table import load_frame, load_info
+from bench.analysis.table import load
 from bench.record.case import Status
 from bench.report.html import page
 
@@ -109,8 +109,8 @@ def visit(chromium):
 
 
 def written(folder):
-    path = folder.path / page.FILE_NAME
-    page.write(load_frame(folder.path), load_info(folder.path), path)
+    path = folder.path / "report.html"
+    page.write(load(folder.path), path)
     return path
 
 

@@ -18,7 +18,7 @@ from folders import GOLDEN
 from PIL import Image
 from report_run import add_predictions, case, end, make_run
 
-from bench.analysis.table import DEMO_NOTE, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, load, load_frame
 from bench.record.case import Status
 from bench.report.html import charts
 from bench.report.html import page as html
@@ -41,8 +41,8 @@ def run(tmp_path_factory):
 
 def written(folder):
     """The page of a run."""
-    path = folder.path / html.FILE_NAME
-    html.write(load_frame(folder.path), load_info(folder.path), path)
+    path = folder.path / "report.html"
+    html.write(load(folder.path), path)
     return path.read_text(encoding="utf-8")
 
 

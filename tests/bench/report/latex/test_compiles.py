@@ -11,7 +11,7 @@ from folders import GOLDEN
 from latex_run import HOSTILE, ONE_COLUMN, compiled, complaints, paper_run
 from report_run import add_samples, case, end, make_run
 
-from bench.analysis.table import load_frame, load_info
+from bench.analysis.table import load
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report.latex import table as latex
@@ -22,7 +22,7 @@ LATEX = GOLDEN / "latex"
 
 def made(folder: RunFolder, **options: str) -> str:
     path = folder.path / "table.tex"
-    latex.write(load_frame(folder.path), load_info(folder.path), path, latex.Options(**options))
+    latex.write(load(folder.path), path, latex.Options(**options))
     return path.read_text(encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 from bench import cli
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.best import groups_of_run, most_accurate
-from bench.analysis.table import DEMO_NOTE, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, load, load_frame
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report.latex import table as latex
@@ -31,7 +31,7 @@ LATEX = GOLDEN / "latex"
 
 def made(folder: RunFolder, **options: str) -> str:
     path = folder.path / "table.tex"
-    latex.write(load_frame(folder.path), load_info(folder.path), path, latex.Options(**options))
+    latex.write(load(folder.path), path, latex.Options(**options))
     return path.read_text(encoding="utf-8")
 
 

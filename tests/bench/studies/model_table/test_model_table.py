@@ -19,13 +19,14 @@ from rich.console import Console
 from bench import cli
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
-from bench.commands.show import draw
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
+from bench.report import terminal
+from bench.report.document import write
 from bench.run import session
 from bench.run.spec import RunSpec
 from bench.studies.model_table import document as text
-from bench.studies.model_table import drive, forms, latex, rows
+from bench.studies.model_table import drive, latex, rows
 from scarlet.errors import BenchError
 
 LATEX = GOLDEN / "latex"
@@ -130,6 +131,12 @@ def test_published_and_measured_stand_in_columns_of_their_own(field: list[rows.F
     assert "measured on Test CPU" in joined
 
 
+def written(field: list[rows.FieldRow], path: Path) -> str:
+    """The file that the table becomes."""
+    write(text.document(field), path)
+    return path.read_text(encoding="utf-8")
+
+
 def test_demo_figures_are_watermarked(tmp_path: Path) -> None:
     model_run(tmp_path / "c", "scarlet_c", "demo", is_demo=True)
     made = [rows.row_of_run(tmp_path / "c")]
@@ -139,10 +146,8 @@ def test_demo_figures_are_watermarked(tmp_path: Path) -> None:
     assert drawn.notes[0] == DEMO_NOTE
     tex = latex.latex(made)
     assert rf"\textbf{{{DEMO_NOTE}}}" in tex
-    assert DEMO_NOTE in forms.markdown(made)
-    (line,) = csv.DictReader(
-        io.StringIO(forms.as_csv(made).splitlines()[0] + "\n" + forms.as_csv(made).splitlines()[1])
-    )
+    assert DEMO_NOTE in written(made, tmp_path / "table.md")
+    line, *_ = csv.DictReader(io.StringIO(written(made, tmp_path / "table.csv")))
     assert line["is_demo"] == "True"
 
 
@@ -168,9 +173,11 @@ def test_setups_are_named_by_what_tells_them_apart() -> None:
     assert text.shared_setup([]) == ""
 
 
-def test_csv_has_a_line_for_each_latency_and_runs_no_formula(field: list[rows.FieldRow]) -> None:
+def test_csv_has_a_line_for_each_latency_and_runs_no_formula(
+    field: list[rows.FieldRow], tmp_path: Path
+) -> None:
     evil = rows.failed_row("=cmd()", Status.FAILED, "@SUM(1)")
-    lines = list(csv.DictReader(io.StringIO(forms.as_csv([*field, evil]))))
+    lines = list(csv.DictReader(io.StringIO(written([*field, evil], tmp_path / "table.csv"))))
     assert [line["backend"] for line in lines] == [*("pytorch", "onnxruntime") * 4, "", ""]
     assert float(lines[0]["latency_ns_p50"]) == pytest.approx(20e6, rel=0.02)
     assert lines[0]["published_top1_percent"] == "75.6"
@@ -180,9 +187,9 @@ def test_csv_has_a_line_for_each_latency_and_runs_no_formula(field: list[rows.Fi
     assert (lines[-1]["model"], lines[-1]["reason"]) == ("'=cmd()", "'@SUM(1)")
 
 
-def test_markdown_is_whole_and_escaped(field: list[rows.FieldRow]) -> None:
+def test_markdown_is_whole_and_escaped(field: list[rows.FieldRow], tmp_path: Path) -> None:
     evil = rows.failed_row("onnx:<b>|x", Status.FAILED, HOSTILE)
-    lines = forms.markdown([*field, evil]).splitlines()
+    lines = written([*field, evil], tmp_path / "table.md").splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(field) + 1
     assert len({line.replace("\\|", "").count("|") for line in table}) == 1
@@ -357,7 +364,7 @@ def test_ctrl_c_leaves_the_other_models_as_rows(
 
 def test_the_terminal_shows_all_of_it(field: list[rows.FieldRow]) -> None:
     stream = io.StringIO()
-    draw(text.table(field), Console(file=stream, width=160))
+    terminal.show(text.document(field), Console(file=stream, width=160))
     shown = stream.getvalue()
     assert "timm/mobilenetv3_large_100" in shown
     assert "unavailable" in shown

@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.report import terminal
 from bench.run import session
 from bench.run.images import choose_images
 from bench.studies.quantize import candidates, document, drive, outcome, timing
@@ -343,7 +344,7 @@ def test_the_frontier_is_printed_with_what_stayed_in_float() -> None:
     console = Console(file=StringIO(), width=220)
     floats = one("falls back", 12, not_as_asked=["x/Conv"], asked=3, layers=4)
     rows = [(one("good", 2), Speed(0.8, 0.78, 0.82, "faster", 8.0, 10.0)), (floats, Speed(reason="x"))]
-    document.print_outcome(ended(rows), console)
+    terminal.show(document.document(ended(rows)), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     for words in (
         "2/4",
