@@ -12,8 +12,9 @@ from pathlib import Path
 from bench.analysis.accuracy.flips import Flip, FlipLedger
 from bench.analysis.accuracy.pairing import LeftOut, against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.columns import PREDICTIONS
 from bench.report import flips
-from bench.report.html.tables import PREDICTIONS, PageTable, plain_table
+from bench.report.html.tables import PageTable, plain_table
 from bench.report.sentences import one_line
 
 # Of each pair; and of the page, whose file would grow with the number of Cases.

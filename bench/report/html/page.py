@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step
 from bench.analysis.accuracy.waterfall import steps as waterfall_steps
+from bench.analysis.columns import PREDICTIONS, SAMPLES
 from bench.analysis.table import Loaded
 from bench.record.files import plain, write_text
 from bench.record.run_folder import CaseResult
@@ -23,7 +24,7 @@ from bench.report import flips
 from bench.report.html.charts import page_charts, vega_scripts
 from bench.report.html.flips import flip_section
 from bench.report.html.safety import content_policy, environment, inlined, island
-from bench.report.html.tables import PREDICTIONS, SAMPLES, PageTable, case_tables, plain_table
+from bench.report.html.tables import PageTable, case_tables, plain_table
 from bench.report.markdown import BAD_IMAGES_SHOWN
 from bench.report.sentences import dataset_line, host_line, one_line, records, summary, watermarks
 from scarlet.errors import BenchError

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.report.document import Table
-from bench.report.sentences import records
+from bench.analysis.columns import CASES, REGISTRY, source_of
+from bench.report.document import Cell, Head, Table
 from bench.report.tables import tables
 
 if TYPE_CHECKING:
@@ -16,35 +15,9 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-INTERVAL = "95 % interval"
-NOT_OK = "Not ok"
-CASES, SAMPLES, PREDICTIONS = "cases.jsonl", "samples.parquet", "predictions.parquet"
-
-# Columns that tell what was asked, or that a worker counted; every other is derived from samples or predictions.
-_FROM_CASES = frozenset(
-    (
-        *(
-            "Scenario",
-            "Backend",
-            "Device",
-            "Precision",
-            "Options",
-            "Weights",
-            "Pipeline",
-            "Threads",
-            "Instances",
-        ),
-        *("Batch", "Stage", "Status", "Reason", "Unreadable", "Peak MiB"),
-    )
-)
-# Columns that a phone may leave out where they tell no row from another.
-_SAME = _FROM_CASES - {"Status", "Reason"} | {"Images", "Samples"}
-_IN_BRACKETS = re.compile(r"(.+?) \((.+)\)")
-_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+")
-
 
 @dataclass(frozen=True)
-class Head:
+class PageHead:
     """A column's header; ``detail`` says what stands below each of its values, in small.
 
     ``same`` is the value of all rows, where it tells no row from another: a phone shows it above the table.
@@ -57,7 +30,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """A cell: its text, what stands below it in small, a mark for its meaning, how it sorts, where it comes from.
 
     ``mark`` is a verdict or a status, the template's key for a symbol. ``sort`` is empty where the value is unknown.
@@ -77,7 +50,7 @@ class PageRow:
     case_id: str
     scenario: str
     status: str
-    cells: tuple[Cell, ...]
+    cells: tuple[PageCell, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +59,7 @@ class PageTable:
 
     key: str
     title: str
-    header: tuple[Head, ...]
+    header: tuple[PageHead, ...]
     rows: tuple[PageRow, ...]
     notes: tuple[str, ...]
 
@@ -95,14 +68,10 @@ def case_tables(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[PageTable]
     """The tables that all reports show, each Case in exactly one: Accuracy, Latency, Throughput, Not ok.
 
     Args:
-        frame: as of ``bench.analysis.table.load_frame``.
+        frame: as returned by ``bench.analysis.table.load_frame``.
         info: the content of ``run.json``.
     """
-    rows = records(frame)
-    return [
-        _case_table(table, [row for row in rows if _stands_in(row, table.title)])
-        for table in tables(frame, info)
-    ]
+    return [_case_table(table) for table in tables(frame, info)]
 
 
 def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> PageTable:
@@ -113,11 +82,16 @@ def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> Pag
         table: what to show.
         whose: of each row the Case that it is about, and the words for where its numbers come from.
     """
-    header = tuple(Head(text, numeric) for text, numeric in zip(table.header, table.numeric, strict=True))
-    rows = []
-    for cells, (case_id, title) in zip(table.rows, whose, strict=True):
-        made = tuple(_cell(text, head.numeric, title) for text, head in zip(cells, header, strict=True))
-        rows.append(PageRow(case_id, "", "", made))
+    rows = [
+        PageRow(
+            case_id,
+            "",
+            "",
+            tuple(_cell(cell, head, title) for cell, head in zip(cells, table.columns, strict=True)),
+        )
+        for cells, (case_id, title) in zip(table.cells, whose, strict=True)
+    ]
+    header = tuple(PageHead(head.text, head.numeric) for head in table.columns)
     return PageTable(key, table.title, header, tuple(rows), table.notes)
 
 
@@ -126,73 +100,50 @@ def trace(case_id: str, file: str) -> str:
     return f"Case {case_id}, from {file}"
 
 
-def _stands_in(row: Row, title: str) -> bool:
-    if row["status"] != "ok":
-        return title == NOT_OK
-    return str(row["scenario"]) == title.lower()
-
-
-def _case_table(table: Table, rows: Sequence[Row]) -> PageTable:
-    # An interval stands below its value, which is the column before it.
-    below = {place for place, text in enumerate(table.header) if text == INTERVAL and place}
-    kept = [place for place in range(len(table.header)) if place not in below]
+def _case_table(table: Table) -> PageTable:
+    # Of each column that is shown the index of what stands below it, its interval, or None.
+    heads = table.columns
+    below = {
+        index: index + 1 if index + 1 < len(heads) and heads[index + 1].below else None
+        for index, head in enumerate(heads)
+        if not head.below
+    }
     header = tuple(
-        Head(
-            table.header[place],
-            table.numeric[place],
-            INTERVAL if place + 1 in below else "",
-            _same(table, place),
+        PageHead(
+            heads[index].text,
+            heads[index].numeric,
+            "" if detail is None else heads[detail].text,
+            _same(table, index),
         )
-        for place in kept
+        for index, detail in below.items()
     )
-    made = []
-    for row, texts in zip(rows, table.rows, strict=True):
-        cells = tuple(
-            _case_cell(row, head, texts[place], texts[place + 1] if head.detail else "")
-            for place, head in zip(kept, header, strict=True)
+    rows = []
+    for row, cells in zip(table.records, table.cells, strict=True):
+        shown = (
+            _cell(cells[index], heads[index], _trace(row, heads[index]), str(cells[detail]) if detail else "")
+            for index, detail in below.items()
         )
-        made.append(PageRow(row["case_id"], row["scenario"], row["status"], cells))
-    return PageTable(table.title.lower().replace(" ", "-"), table.title, header, tuple(made), table.notes)
+        rows.append(PageRow(row["case_id"], row["scenario"], row["status"], tuple(shown)))
+    return PageTable(table.title.lower().replace(" ", "-"), table.title, header, tuple(rows), table.notes)
 
 
-def _same(table: Table, place: int) -> str:
-    texts = {cells[place] for cells in table.rows}
-    wanted = place and table.header[place] in _SAME
-    return texts.pop() if wanted and len(table.rows) > 1 and len(texts) == 1 else ""
+def _same(table: Table, index: int) -> str:
+    """The text of all rows, where the column says what was requested or counted: a phone may leave that out."""
+    name, texts = table.columns[index].name, {str(cells[index]) for cells in table.cells}
+    tells_rows = index == 0 or name in ("status", "reason")
+    counts = REGISTRY[name].source == CASES or name in ("n_images", "n_samples")
+    return texts.pop() if counts and not tells_rows and len(table.cells) > 1 and len(texts) == 1 else ""
 
 
-def _case_cell(row: Row, head: Head, text: str, below: str) -> Cell:
-    title = trace(row["case_id"], _file(row, head.text))
-    if head.text.startswith("vs "):
-        return _versus(row, text, title)
-    cell = _cell(text, head.numeric, title)
-    mark = row["status"] if head.text == "Status" else ""
-    # The reference agrees with itself.
-    sort = "100" if head.numeric and text == "reference" else cell.sort
-    return Cell(text, below, mark, sort, title)
+def _trace(row: Row, head: Head) -> str:
+    title = trace(row["case_id"], source_of(head.name, row["scenario"]))
+    baseline = row["baseline_case_id"]
+    if head.name == "verdict" and baseline and baseline != row["case_id"]:
+        title += f", against Case {baseline} round by round"
+    return title
 
 
-def _versus(row: Row, text: str, title: str) -> Cell:
-    """The verdict in words, its interval below; sorted by the ratio, the fastest first."""
-    parts = _IN_BRACKETS.fullmatch(text)
-    words, below = parts.groups() if parts else (text, "")
-    if row["baseline_case_id"] and row["baseline_case_id"] != row["case_id"]:
-        title += f", against Case {row['baseline_case_id']} round by round"
-    ratio = 1.0 if text == "baseline" else row["ratio"]
-    return Cell(words, below, row["verdict"] or "", "" if ratio is None else f"{ratio:.9g}", title)
-
-
-def _cell(text: str, numeric: bool, title: str) -> Cell:
-    if not numeric:
-        return Cell(text, sort=text, title=title)
-    parts = _IN_BRACKETS.fullmatch(text)
-    words, below = parts.groups() if parts else (text, "")
-    # "98.6 to 98.2", "85 %" and "<0.0001" sort by their first number.
-    number = _NUMBER.search(text)
-    return Cell(words, below, "", number.group().replace(",", "") if number else "", title)
-
-
-def _file(row: Row, header: str) -> str:
-    if header in _FROM_CASES:
-        return CASES
-    return PREDICTIONS if row["scenario"] == "accuracy" else SAMPLES
+def _cell(cell: Cell, head: Head, title: str, below: str = "") -> PageCell:
+    value = "" if cell.value is None else f"{cell.value:.9g}"
+    by_value = head.numeric or cell.value is not None
+    return PageCell(cell.text, below or cell.detail, cell.mark, value if by_value else cell.text, title)

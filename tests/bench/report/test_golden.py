@@ -1,18 +1,17 @@
 """The plain forms of a fixed run, as they were reviewed: CSV, Markdown and JSON; Parquet holds the same as the frame.
 
-UPDATE_GOLDEN=1 writes them anew, to be looked at before they are committed. HTML, LaTeX and charts have theirs in
-tests of their own. Numbers are compared to nine digits: the last ones depend on the processor's instructions.
+HTML and LaTeX have theirs in tests of their own. Numbers are compared to nine digits: the last ones depend on the
+processor's instructions.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from folders import GOLDEN
+from folders import golden
 from html_run import make
 
 from bench.analysis.table import load
@@ -30,12 +29,8 @@ def test_a_form_is_as_reviewed(run: Path, name: str) -> None:
     form = FORMATS[name]
     form.write(load(run), run / form.file_name)
     made = (run / form.file_name).read_text().replace(str(run.parent), "/somewhere")
-    kept = GOLDEN / name / form.file_name
-    if os.environ.get("UPDATE_GOLDEN"):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(made)
     texts, numbers = _parted(made)
-    kept_texts, kept_numbers = _parted(kept.read_text())
+    kept_texts, kept_numbers = _parted(golden(f"{name}/{form.file_name}", made))
     assert texts == kept_texts
     assert numbers == pytest.approx(kept_numbers, rel=1e-9)
 

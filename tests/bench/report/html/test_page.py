@@ -14,7 +14,7 @@ from pathlib import Path
 
 import html_run
 import pytest
-from folders import GOLDEN
+from folders import golden
 from PIL import Image
 from report_run import add_predictions, case, end, make_run
 
@@ -25,8 +25,6 @@ from bench.report.html import page as html
 from bench.report.html.charts import CURVE_POINTS, DATA_ROWS, data_table
 from bench.report.html.flips import FLIPS_OF_PAIR, SIDE_PIXELS, Pictures
 from bench.report.html.safety import content_policy, inlined, island, visible
-
-PAGE = GOLDEN / "html" / "report.html"
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)></script>\u202egpj.exe\n{{ 7*7 }}\x1b[31m"
 
@@ -192,10 +190,7 @@ def test_an_empty_plan_and_a_run_that_never_began_are_pages_too(tmp_path):
 
 
 def test_golden(run):
-    """The page without scripts, styles, pictures and charts: looked at by eye whenever it changes.
-
-    After a change that is meant: ``UPDATE_GOLDEN=1 pytest tests/bench/report/html/test_page.py -k golden``.
-    """
+    """The page without scripts, styles, pictures and charts: looked at by eye whenever it changes."""
     folder, source = run
     root = folder.read_run_info()["dataset"]["root"]
     bare = re.sub(r"<(style|script)([^>]*)>.*?</\1>", r"<\1\2></\1>", source, flags=re.DOTALL)
@@ -203,10 +198,7 @@ def test_golden(run):
     bare = re.sub(r"data:image/jpeg;base64,[^\"]*", "data:,", bare)
     bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", bare)
     bare = re.sub(r"\n\s*\n+", "\n", bare.replace(root, "/data"))
-    if os.environ.get("UPDATE_GOLDEN"):
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(bare, encoding="utf-8")
-    assert bare == PAGE.read_text(encoding="utf-8")
+    assert bare == golden("html/report.html", bare)
 
 
 # --- text from outside --------------------------------------------------------------------------------------

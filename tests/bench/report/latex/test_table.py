@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import GOLDEN
+from folders import golden
 from latex_run import HOSTILE, paper_run, scored_run
 from report_run import add_predictions, add_samples, case, end, make_run
 
@@ -25,8 +25,6 @@ from bench.report.latex.escape import escaped, shortened
 from bench.report.latex.layout import Cell, Column, TexTable, checked_label, mark_of, source
 from bench.report.latex.table import SPECS, chosen
 from scarlet.errors import BenchError
-
-LATEX = GOLDEN / "latex"
 
 
 def made(folder: RunFolder, **options: str) -> str:
@@ -64,13 +62,13 @@ def text(folder: RunFolder) -> str:
 
 
 def test_the_table_is_the_golden_one(text: str) -> None:
-    assert text == (LATEX / "table.tex").read_text(encoding="utf-8")
+    assert text == golden("latex/table.tex", text)
 
 
 def test_it_is_one_of_the_formats_and_the_same_twice(folder: RunFolder) -> None:
     from bench.report import FORMATS
 
-    assert FORMATS["latex"] is latex
+    assert FORMATS["latex"].write is latex.write
     assert made(folder) == made(folder)
 
 

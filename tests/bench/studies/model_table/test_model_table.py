@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 from bench_fakes import make_graph
-from folders import GOLDEN
+from folders import golden
 from latex_run import HOSTILE, compiled, complaints
 from report_run import add_predictions, add_samples, case, end, make_run
 from rich.console import Console
@@ -28,8 +28,6 @@ from bench.run.spec import RunSpec
 from bench.studies.model_table import document as text
 from bench.studies.model_table import drive, latex, rows
 from scarlet.errors import BenchError
-
-LATEX = GOLDEN / "latex"
 
 
 def model_run(
@@ -198,7 +196,8 @@ def test_markdown_is_whole_and_escaped(field: list[rows.FieldRow], tmp_path: Pat
 
 def test_latex_is_the_golden_one(field: list[rows.FieldRow]) -> None:
     made = [*field, *rows.published_rows(row.model for row in field)]
-    assert latex.latex(made) == (LATEX / "field.tex").read_text(encoding="utf-8")
+    text = latex.latex(made)
+    assert text == golden("latex/field.tex", text)
 
 
 def test_latex_sets_a_resolved_best_in_bold_and_marks_failures(field: list[rows.FieldRow]) -> None:
