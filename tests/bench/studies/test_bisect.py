@@ -95,7 +95,7 @@ def test_json_for_machines(bisect: Command, tiny_graph: Path, tmp_path: Path) ->
     ]
     assert [row["sqnr_db"] for row in answer["table"]][1:] == [None, None]  # infinite
     assert answer["scanned"] == "every layer was asked for"
-    assert "first diverging layer" in err
+    assert "logits is the first that does not" in err
 
 
 class Small(nn.Module):
