@@ -180,7 +180,7 @@ docker-bench: ## Build a container image with the GPU packages, and run bench in
 	@tools/docker_bench.sh $(ARGS)
 
 test: setup-dev ## Run the tests and check their coverage (at least 90 %)
-	@$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	@$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal \
 	  --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
 
 contracts: setup-dev ## Check our calls against the real onnxruntime-gpu (250 MB to fetch)

@@ -1,4 +1,4 @@
-"""For all tests: eight images, and Ctrl-C is heard, whoever started them.
+"""For all tests: eight images, a store, and Ctrl-C is heard, whoever started them.
 
 A shell without job control makes what it starts in the background ignore SIGINT, and children inherit that: tests of
 Ctrl-C would fail there for no fault of the code.
@@ -6,6 +6,7 @@ Ctrl-C would fail there for no fault of the code.
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -14,6 +15,13 @@ import pytest
 from pipelines.imagenet.find import wnids
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of model files for tests that need a real network: it is exported once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store"
 
 
 @pytest.fixture(scope="session")

@@ -34,14 +34,14 @@ BLOCKS = blocks()
     [(language, text) for _, language, text in BLOCKS],
     ids=[f"{name}-{number}" for number, (name, _, _) in enumerate(BLOCKS)],
 )
-def test_block_runs(language: str, text: str, tmp_path: Path) -> None:
+def test_block_runs(language: str, text: str, tmp_path: Path, shared_store: Path) -> None:
     # The same commands with less to do: make passes these on as it does on its command line.
     environment = {
         **os.environ,
         "BUDGET": "2",
         "IMAGES": "16",
         "OUT": str(tmp_path / "run"),
-        "SCARLET_BENCH_STORE": str(tmp_path / "store"),
+        "SCARLET_BENCH_STORE": str(shared_store),
     }
     command = ["bash", "-euo", "pipefail", "-c", text] if language == "bash" else [sys.executable, "-c", text]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)

@@ -21,9 +21,11 @@ from pipelines.demo.make import make_demo
 BASELINE = ROOT / "results" / "baselines" / "scarlet_c-demo.json"
 
 
-def scarlet_bench(folder: Path, *words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+def scarlet_bench(
+    folder: Path, *words: str, fault: str = "", store: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs the command in this folder, which takes all that it writes."""
-    environment = {**os.environ, "SCARLET_BENCH_STORE": str(folder / "store")}
+    environment = {**os.environ, "SCARLET_BENCH_STORE": str(store or folder / "store")}
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         environment.pop(name, None)
     if fault:
@@ -39,11 +41,11 @@ def rows(ended: subprocess.CompletedProcess[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_this_code_passes_against_its_own_baseline(tmp_path: Path) -> None:
+def test_this_code_passes_against_its_own_baseline(tmp_path: Path, shared_store: Path) -> None:
     data = ROOT / DEMO_DATA / str(DEMO_IMAGES)
     make_demo(data, DEMO_IMAGES)
     words = ["check", "--baseline", str(BASELINE), "--data", str(data), "--json"]
-    ended = scarlet_bench(tmp_path, *words)
+    ended = scarlet_bench(tmp_path, *words, store=shared_store)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     found = json.loads(ended.stdout)
     assert found["n_images"] == DEMO_IMAGES

@@ -25,10 +25,10 @@ BACKENDS = ("pytorch", "onnxruntime", *(["openvino"] if importlib.util.find_spec
 
 
 @pytest.fixture(scope="module")
-def files(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+def files(image_folder: Path, shared_store: Path) -> ModelFiles:
     names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SCARLET_BENCH_STORE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("SCARLET_BENCH_STORE", str(shared_store))
         return prepare(
             Request(
                 model="scarlet_c",
