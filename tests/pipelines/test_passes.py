@@ -18,7 +18,7 @@ BAD_REASONS = 12
 NEEDS = {"dali": "nvidia.dali", "turbo": "simplejpeg"}
 
 
-# Those on a GPU: test_pipelines_dali_gpu.py, and tests/gpu.
+# Those on a GPU: tests/pipelines/dali/test_gpu.py, and tests/gpu.
 @pytest.fixture(params=[name for name in names() if name not in ON_GPU])
 def name(request: pytest.FixtureRequest) -> str:
     if request.param in NEEDS:
