@@ -12,14 +12,29 @@ from bench.analysis.table import load_frame
 from bench.record.files import plain, write_text
 from bench.record.run_folder import RunFolder
 from bench.report import document
-from bench.report.document import Document
-from bench.report.tables import Table, tables
+from bench.report.data import write_csv
+from bench.report.document import Cell, Column, Document, Head, Note, notes, table_of
+from bench.report.tables import tables
 from tests.gpu.acceptance.judge import Figure, judge, run_folders
 from tests.gpu.acceptance.steps import Record
 
 SUMMARY_JSON, SUMMARY = "summary.json", "summary.md"
 TABLE_CSV, TABLE = "table.csv", "table.md"
 PROOF, HOST = "proof.json", "host.json"
+
+FIGURE_COLUMNS = (
+    Column[Figure](Head("figure"), lambda figure: figure.name),
+    Column[Figure](Head("target"), lambda figure: figure.target),
+    Column[Figure](Head("measured"), lambda figure: Cell(figure.value, value=figure.number)),
+    Column[Figure](Head("verdict"), lambda figure: figure.verdict),
+    Column[Figure](Head("why"), lambda figure: figure.why),
+)
+STEP_COLUMNS = (
+    Column[Record](Head("step"), lambda record: record.name),
+    Column[Record](Head("status"), lambda record: record.status),
+    Column[Record](Head("seconds", True), lambda record: Cell(f"{record.seconds:.0f}", value=record.seconds)),
+    Column[Record](Head("why"), lambda record: record.reason),
+)
 
 
 def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -> tuple[Figure, ...]:
@@ -53,21 +68,17 @@ def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -
 
 def _summary(machine: Mapping[str, str], figures: Sequence[Figure], records: Sequence[Record]) -> Document:
     about = "Compute capability {capability}, PyTorch {torch} for CUDA {cuda}".format_map(machine)
-    judged = tuple(
-        (figure.name, figure.target, figure.value, figure.verdict, figure.why) for figure in figures
+    files = (
+        f"All rows: {TABLE}, {TABLE_CSV}. What executed in each: {PROOF}. A run's own report: STEP/report.md."
     )
-    steps = tuple((record.name, record.status, f"{record.seconds:.0f}", record.reason) for record in records)
     return Document(
         f"GPU check: {machine['name']}",
         (
-            Table("Figures", ("figure", "target", "measured", "verdict", "why"), judged, (False,) * 5),
-            Table("Steps", ("step", "status", "seconds", "why"), steps, (False, False, True, False)),
+            Note("Demo images and demo weights: no ImageNet accuracy.", "mark"),
+            table_of("Figures", FIGURE_COLUMNS, figures),
+            table_of("Steps", STEP_COLUMNS, records),
+            *notes((f"{about}.", files)),
         ),
-        (
-            f"{about}.",
-            f"All rows: {TABLE}, {TABLE_CSV}. What executed in each: {PROOF}. A run's own report: STEP/report.md.",
-        ),
-        ("Demo images and demo weights: no ImageNet accuracy.",),
     )
 
 
@@ -79,7 +90,7 @@ def _write_table(folder: Path, runs: Mapping[str, Path]) -> None:
     if not frames:
         return
     whole = pd.concat([frame.assign(run=name) for name, frame in frames.items()], ignore_index=True)
-    document.write(Document("", (), frames={"rows": whole}), folder / TABLE_CSV)
+    write_csv(whole, folder / TABLE_CSV)
     shown = [
         replace(table, title=f"{name}: {table.title}")
         for name, frame in frames.items()
