@@ -18,6 +18,7 @@ REGISTRY: dict[str, str] = {
     "onnxruntime": "bench.backends.onnxruntime.backend:OnnxRuntime",
     "openvino": "bench.backends.openvino.backend:OpenVino",
     "tensorrt": "bench.backends.tensorrt.backend:TensorRt",
+    "mnn": "bench.backends.mnn:Mnn",
     "fake": "bench.backends.fake:Fake",
 }
 
