@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,16 @@ import altair
 from bench.backends import REGISTRY, colour, display_name
 from bench.report.charts.chart import Row
 from bench.report.charts.theme import PALETTE
-from bench.report.sentences import one_line
+from bench.report.text import one_line, row_names
 
 # A legend of more is not read, and no eye tells more lines apart: then they are told apart by backend alone.
 MOST_SERIES = 12
 
 # Characters of a text from outside, and of a whole name.
 MOST_OF_TEXT, MOST_OF_NAME = 28, 56
+
+# Settings that are named where they differ, beside backend and precision.
+VARYING = ("device", "model", "weights", "pipeline", "options", "batch", "threads", "instances")
 
 _STYLES = {"fp32": 0, "int8": 1, "fp16": 2, "bf16": 3, "tf32": 4}
 _DASHES = ((1, 0), (6, 3), (2, 2), (10, 3, 2, 3), (4, 2))
@@ -120,34 +122,30 @@ def backend_name(row: Row) -> str:
 
 
 def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
-    """What tells each row from the others: backend, precision, and every other field that varies.
+    """What tells each row from the others: backend, precision, and every other setting that varies.
 
     Args:
         rows: of one chart.
-        without: fields that the chart shows in another way. Rows that differ in nothing else share a name.
+        without: settings that the chart shows in another way. Rows that differ in nothing else share a name.
     """
-    words: dict[str, Callable[[Any], str]] = {
-        "device": lambda value: value.upper(),
-        "model": clean,
-        "weights": lambda value: f"{clean(value)} weights",
-        "pipeline": lambda value: f"pixels by {clean(value)}",
-        "options": _options,
-        "batch": lambda value: f"batch {value}",
-        "threads": lambda value: plural(value, "thread"),
-        "instances": lambda value: plural(value, "instance"),
-    }
-    varying = [name for name in words if name not in without and len({row[name] for row in rows}) > 1]
-    made: list[str] = []
+    varying = [name for name in VARYING if name not in without]
+    settings = [
+        {
+            **row,
+            **{name: clean(row[name]) for name in ("model", "weights", "pipeline")},
+            **{name: clean(row[name]).upper() for name in ("device", "precision")},
+            "backend": backend_name(row),
+        }
+        for row in rows
+    ]
+    texts = [clean(text, MOST_OF_NAME) for text in row_names(settings, ("backend", "precision"), varying)]
     whose: dict[str, set[tuple[Any, ...]]] = {}
-    for row in rows:
-        parts = [backend_name(row), clean(row["precision"]).upper()]
-        parts += [word for name in varying if (word := words[name](row[name]))]
-        made.append(clean(" ".join(parts), MOST_OF_NAME))
-        whose.setdefault(made[-1], set()).add(tuple(row[name] for name in ("backend", "precision", *varying)))
+    for text, row in zip(texts, rows, strict=True):
+        whose.setdefault(text, set()).add(tuple(row[name] for name in ("backend", "precision", *varying)))
     # Names that were cut may have become the same.
     return tuple(
-        f"{name} ({row['case_id']})" if len(whose[name]) > 1 else name
-        for name, row in zip(made, rows, strict=True)
+        f"{text} ({row['case_id']})" if len(whose[text]) > 1 else text
+        for text, row in zip(texts, rows, strict=True)
     )
 
 
@@ -185,8 +183,3 @@ def _free(wanted: tuple[str, int], taken: dict[tuple[str, int], str], reserved: 
     styles = [style, *(other for other in range(len(_SHAPES)) if other != style)]
     choices = [(hue, way) for way in styles for hue in (colour, *spare)]
     return next(choice for choice in [*choices, *itertools.product(PALETTE, styles)] if choice not in taken)
-
-
-def _options(text: str) -> str:
-    options = json.loads(text or "{}")
-    return clean(", ".join(f"{name}={value}" for name, value in options.items()))

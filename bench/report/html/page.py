@@ -27,6 +27,7 @@ from bench.report.html.safety import content_policy, environment, inlined, islan
 from bench.report.html.tables import PageTable, case_tables, plain_table
 from bench.report.markdown import BAD_IMAGES_SHOWN
 from bench.report.sentences import dataset_line, host_line, one_line, records, summary, watermarks
+from bench.report.text import row_names
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page_files"
 
-# Fields of a Case that are named only where they differ among the rows.
+# Settings of a Case that a proof is named by, and those that are named only where they differ among the rows.
+ALWAYS = ("scenario", "backend", "device", "precision", "options", "batch")
 VARYING = ("model", "weights", "pipeline", "threads", "instances")
 
 # A proof may list every layer of a network; cases.jsonl has all of it.
@@ -70,8 +72,8 @@ def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
     """The page's source.
 
     Args:
-        frame: as of ``bench.analysis.table.load_frame``.
-        info: as of ``bench.analysis.table.load_info``.
+        frame: as returned by ``bench.analysis.table.load_frame``.
+        info: as returned by ``bench.analysis.table.load_info``.
         run: the same run.
     """
     charts, specs = page_charts(frame, info, run)
@@ -164,11 +166,13 @@ def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str
     """A proof for each row, in the order of the rows; of a Case that never ended, what is known."""
     results = {result.case.case_id: result for result in run.results}
     host = host_line(info)
-    varying = [name for name in VARYING if len({row[name] for row in rows}) > 1]
-    return [_proof(row, results.get(row["case_id"]), varying, host) for row in rows]
+    labels = row_names(rows, ALWAYS, VARYING)
+    return [
+        _proof(row, label, results.get(row["case_id"]), host) for row, label in zip(rows, labels, strict=True)
+    ]
 
 
-def _proof(row: Mapping[str, Any], result: CaseResult | None, varying: Sequence[str], host: str) -> Proof:
+def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: str) -> Proof:
     case_id = row["case_id"]
     file = PREDICTIONS if row["scenario"] == "accuracy" else SAMPLES
     facts = {
@@ -188,15 +192,9 @@ def _proof(row: Mapping[str, Any], result: CaseResult | None, varying: Sequence[
         "metrics": result.metrics if result else {},
         "figures": known,
     }
-    label = [
-        *(row[name] for name in ("scenario", "backend", "device", "precision")),
-        *(f"{name}={value}" for name, value in json.loads(row["options"] or "{}").items()),
-        f"batch {row['batch']}",
-        *(f"{name} {row[name]}" for name in varying),
-    ]
     return Proof(
         case_id,
-        one_line(" ".join(label)),
+        label,
         row["scenario"],
         row["status"],
         tuple((name, one_line(str(value))) for name, value in facts.items() if value),
