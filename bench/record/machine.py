@@ -108,7 +108,7 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     """Stores a result under its host's fingerprint, beside earlier ones.
 
     Args:
-        result: as returned by ``bench.studies.noise_run.measure``.
+        result: as returned by ``bench.studies.noise.measure``.
         folder: ``noise`` in the store of artefacts where None.
 
     Raises:

@@ -1,20 +1,17 @@
-"""Drives workers through their Cases in interleaved rounds; every planned Case becomes exactly one row."""
+"""Drives workers through their Cases, in the turns that an order gives them; every planned Case becomes one row."""
 
 from __future__ import annotations
 
-import itertools
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from bench.analysis.time import verdict
 from bench.host import memory
-from bench.host.disturbance import Monitor, RoundState
+from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run import schedule
@@ -23,8 +20,6 @@ from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
 
 WARM_UP_ROUND = -1
-ACCURACY_SLICE_NS = 500_000_000
-LATENCY_SLICE_NS = 50_000_000  # at least
 
 # Time to import the libraries and load a model counts against --timeout; a turn never gets less than this, so that
 # a Case cannot be declared dead between two slices.
@@ -41,9 +36,46 @@ class Listener(Protocol):
     def case_ended(self, result: CaseResult) -> None: ...
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take, and the seed of their order.
+
+    Attributes:
+        timeout_seconds: upper bound of each Case's own time: loading, turns and finishing, not the waiting.
+        budget_seconds: for the measuring rounds of all timed Cases together.
+        seed: of the order of turns.
+    """
+
+    timeout_seconds: float = 600.0
+    budget_seconds: float = 60.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where Cases run.
+
+    Attributes:
+        make: how to start a worker for a Case; a process on this machine where None.
+        has_room: whether memory has room for one more worker beside those of these process ids.
+    """
+
+    make: Callable[[Case], WorkerHandle] | None = None
+    has_room: Callable[[Sequence[int]], bool] = memory.has_room
+
+
 @dataclass
 class Live:
-    """A Case at work."""
+    """A Case at work.
+
+    Attributes:
+        case: which.
+        worker: what it runs in.
+        started_at: ISO 8601, UTC.
+        used_seconds: its own time so far.
+        stop_reason: why its rounds ended, once they have.
+        progress: what its last turn told.
+    """
 
     case: Case
     worker: WorkerHandle
@@ -53,24 +85,25 @@ class Live:
     progress: Progress = field(default_factory=lambda: Progress(False, False, 0.0, 0))
 
 
-class CaseEnded(Exception):
-    """The Case is over before its time; the result has been recorded."""
+# Gives Cases their turns: it is called with the runner and the Cases to run, and leaves none of them alive.
+Order = Callable[["Runner", Sequence[Case]], None]
 
 
 class Runner:
-    """Runs Cases, one computing at a time.
+    """Runs Cases, one computing at a time. What befalls one of them ends that one alone.
 
     Args:
         run: folder that takes the results.
         context: what the workers need.
         listener: hears of progress.
-        timeout_seconds: upper bound of each Case's own time: loading, turns and finishing, not the waiting.
-        budget_seconds: time for the measuring rounds of all latency and throughput Cases together.
-        seed: of the order of turns.
-        monitor: watches what disturbs each interleaved round.
-        has_room: whether memory has room for one more worker beside those of these process ids.
-        objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
-        make_worker: how to start a worker for a Case; a local process by default.
+        limits: of time.
+        workers: where Cases run.
+        watch: look for what disturbs each round.
+
+    Attributes:
+        live: the Cases at work by their ids, in the order in which they began.
+        ended: the rows that this runner has recorded, by the ids of their Cases.
+        rounds: what disturbed each watched round.
     """
 
     def __init__(
@@ -78,282 +111,167 @@ class Runner:
         run: RunFolder,
         context: Context,
         listener: Listener,
-        timeout_seconds: float = 600.0,
-        budget_seconds: float = 60.0,
-        seed: int = 0,
-        monitor: Monitor | None = None,
-        has_room: Callable[[Sequence[int]], bool] = memory.has_room,
-        objections: Mapping[str, str] | None = None,
-        make_worker: Callable[[Case], WorkerHandle] | None = None,
+        limits: Limits | None = None,
+        workers: Workers | None = None,
+        watch: bool = True,
     ) -> None:
-        self._run = run
-        self._context = context.to_dict()
-        self._stop = context.stop
-        self._listener = listener
-        self._timeout_seconds = timeout_seconds
-        self._budget_seconds = budget_seconds
-        self._seed = seed
-        self._monitor = monitor
-        self._has_room = has_room
-        self._objections = objections or {}
-        self._make_worker = make_worker or self._local_worker
-        self._live: dict[str, Live] = {}
-        self._comparisons = 0
+        self.run, self.context, self.listener = run, context, listener
+        self.limits, self._workers, self._watch = limits or Limits(), workers or Workers(), watch
+        self._monitor: Monitor | None = None
+        self._objections: Mapping[str, str] = {}
+        self.live: dict[str, Live] = {}
+        self.ended: dict[str, CaseResult] = {}
         self.rounds: list[RoundState] = []
 
     def pids(self) -> list[int]:
         """This process and its workers: what else computes is a disturbance."""
-        return [os.getpid(), *(live.worker.pid for live in self._live.values())]
+        return [os.getpid(), *(live.worker.pid for live in self.live.values())]
 
-    def _local_worker(self, case: Case) -> WorkerHandle:
-        return channel.LocalWorker(self._run.log_path(case.case_id), case.threads * case.instances)
-
-    def execute(self, cases: Sequence[Case]) -> None:
+    def execute(
+        self, cases: Sequence[Case], order: Order | None = None, objections: Mapping[str, str] | None = None
+    ) -> None:
         """Runs the Cases that have no final result yet.
 
-        Accuracy Cases run one after the other: time does not matter to them. Latency Cases stay alive together and
-        take turns, then throughput Cases do.
+        Args:
+            cases: all that are planned.
+            order: who takes turns with whom; as in every run where None: ``schedule.by_scenario``.
+            objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
 
         Raises:
             KeyboardInterrupt: after every unfinished Case has been recorded as ``interrupted``.
         """
         finished = {
             result.case.case_id
-            for result in self._run.case_results()
+            for result in self.run.case_results()
             if result.status is not Status.INTERRUPTED
         }
         todo = [case for case in cases if case.case_id not in finished]
-        timed = [case for case in todo if case.scenario != "accuracy"]
-        # Reports adjust every interval for all comparisons of the run: so does the rule that says when to stop.
-        pairs = verdict.baselines(cases).items()
-        self._comparisons = sum(case_id != baseline for case_id, baseline in pairs)
-        try:
-            for case in todo:
-                if case.scenario == "accuracy":
-                    self._alone(case)
-            for scenario in ("latency", "throughput"):
-                group = [case for case in timed if case.scenario == scenario]
-                if group:
-                    self._together(group, self._budget_seconds * len(group) / len(timed))
-        except KeyboardInterrupt:
-            self._interrupted(todo)
-            raise
-        finally:
-            for live in list(self._live.values()):
-                live.worker.kill()
-            self._live.clear()
-
-    def give_up(self, cases: Sequence[Case], reason: str) -> None:
-        """Records every Case as unavailable, for one reason that holds for all of them."""
-        for case in cases:
-            self._record(case, _now(), Status.UNAVAILABLE, reason)
+        self._objections = objections or {}
+        order = order or schedule.by_scenario(cases)
+        gpu = open_gpu({case.device for case in todo}) if self._watch else None
+        watching = Monitor(self.pids, gpu=gpu) if self._watch else nullcontext()
+        with watching as self._monitor:
+            try:
+                order(self, todo)
+            except KeyboardInterrupt:
+                self._interrupted(todo)
+                raise
+            finally:
+                for live in self.live.values():
+                    live.worker.kill()
+                self.live.clear()
 
     def _interrupted(self, todo: Iterable[Case]) -> None:
-        recorded = {result.case.case_id for result in self._run.case_results()}
         for case in todo:
-            if case.case_id not in recorded:
-                started_at = self._live[case.case_id].started_at if case.case_id in self._live else _now()
-                self._record(case, started_at, Status.INTERRUPTED, "the run was stopped; go on with --resume")
+            if case.case_id not in self.ended:
+                self.end(case, Status.INTERRUPTED, "the run was stopped; go on with --resume")
 
-    # --- one Case alone -------------------------------------------------------------------------------------------
+    # --- what an order does with Cases ------------------------------------------------------------------------
 
-    def _alone(self, case: Case) -> None:
-        with self._ends_quietly():
-            live = self._start(case)
-            while not live.progress.done:
-                self._turn(live, 0, ACCURACY_SLICE_NS)
-            self._finish(live)
-
-    # --- Cases that take turns ------------------------------------------------------------------------------------
-
-    def _together(self, cases: Sequence[Case], budget_seconds: float) -> None:
-        """Runs timed Cases in interleaved rounds.
-
-        All of them live at once where memory allows. Where it does not, as many as fit take turns, then the next:
-        the Case that others are compared with stays alive and takes part in all of these groups, and rounds are
-        numbered on, so that every Case is compared with it in rounds that both took.
-        """
-        scenario = cases[0].scenario
-        baselines = verdict.baselines(cases)
-        # Those with one baseline follow each other, and it leads them.
-        place = {case.case_id: number for number, case in enumerate(cases)}
-        pending = sorted(
-            cases,
-            key=lambda case: (
-                place[baselines.get(case.case_id, case.case_id)],
-                baselines.get(case.case_id) != case.case_id,
-            ),
-        )
-        round_ = self._run.next_round(scenario)
-        while pending:
-            admitted = self._admit(pending)
-            del pending[:admitted]
-            needed = {baselines.get(case.case_id) for case in pending}
-            share = budget_seconds * admitted / len(cases)
-            if self._live:
-                round_ = self._rounds_of(list(self._live), baselines, scenario, round_, share)
-            for live in list(self._live.values()):
-                if live.case.case_id not in needed:
-                    with self._ends_quietly():
-                        self._finish(live)
-
-    def _admit(self, pending: Sequence[Case]) -> int:
+    def admit(self, cases: Sequence[Case]) -> int:
         """Starts and warms up as many Cases as memory has room for, two at least; gives how many were taken."""
-        taken = 0
-        for case in pending:
-            if len(self._live) >= 2 and not self._has_room(self.pids()[1:]):
-                break
-            taken += 1
-            with self._ends_quietly():
-                live = self._start(case)
-                self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
-                while not live.progress.warm:
-                    self._turn(live, WARM_UP_ROUND, LATENCY_SLICE_NS)
-        return taken
+        for index, case in enumerate(cases):
+            if len(self.live) >= 2 and not self._workers.has_room(self.pids()[1:]):
+                return index
+            if self.start(case):
+                while (
+                    self.turn(case, WARM_UP_ROUND, schedule.SLICE_NS)
+                    and not self.live[case.case_id].progress.warm
+                ):
+                    pass
+        return len(cases)
 
-    def _rounds_of(
-        self,
-        members: Sequence[str],
-        baselines: Mapping[str, str],
-        scenario: str,
-        first: int,
-        budget_seconds: float,
-    ) -> int:
-        """Takes rounds until the comparisons are precise or the budget is spent; gives the next round's number."""
-        stop, medians = verdict.RatioStop(), {case_id: dict[int, float]() for case_id in members}
-        spent_ns, round_, reason = 0, first, "budget"
-        watched: list[RoundState] = []
-        if self._monitor is not None:
-            self._monitor.begin(scenario)
-        try:
-            turns = zip(itertools.count(first), schedule.rounds(members, self._seed), self._slices())
-            for round_, order, slice_ns in turns:
-                if spent_ns >= budget_seconds * 1e9 or not any(case_id in self._live for case_id in members):
-                    break
-                if self._is_enough(members, baselines, medians, stop, round_ - first):
-                    reason = self._stop
-                    break
-                for case_id in order:
-                    with self._ends_quietly():
-                        if case_id in self._live:
-                            live = self._live[case_id]
-                            self._turn(live, round_, slice_ns)
-                            spent_ns += live.progress.busy_ns
-                            medians[case_id][round_] = live.progress.median_ns
-                            fraction = min(1.0, spent_ns / (budget_seconds * 1e9))
-                            self._listener.progress(live.case, fraction, live.progress.detail)
-                if self._monitor is not None:
-                    watched.append(self._monitor.end_of_round(round_))
-        finally:
-            self._run.write_rounds(watched)
-            self.rounds += watched
-        for live in self._live.values():
-            live.stop_reason = reason
-        return round_
+    def start(self, case: Case) -> bool:
+        """Has a worker load the Case; False where that has ended it."""
+        self.listener.case_started(case)
+        make = self._workers.make or self._local_worker
+        live = self.live[case.case_id] = Live(case, make(case), _now())
+        message = {"do": "start", "case": case.to_dict(), "context": self.context.to_dict()}
+        return self._ask(live, message) is not None
 
-    def _slices(self) -> Iterator[int]:
-        """The length of each round's slices: the same for all Cases of a round, another for every round.
+    def _local_worker(self, case: Case) -> WorkerHandle:
+        return channel.LocalWorker(self.run.log_path(case.case_id), case.threads * case.instances)
 
-        Slices of one length may keep step with a periodic disturbance, which then meets the same Case for many
-        rounds on end.
-        """
-        source = random.Random(self._seed)
-        while True:
-            yield round(LATENCY_SLICE_NS * source.uniform(1.0, 2.0))
-
-    def _is_enough(
-        self,
-        members: Sequence[str],
-        baselines: Mapping[str, str],
-        medians: Mapping[str, Mapping[int, float]],
-        stop: verdict.RatioStop,
-        n_rounds: int,
-    ) -> bool:
-        """Every ratio is known well enough, and so is the median of every Case that is compared with none.
-
-        Where the context says ``plateau``: the noise of every Case has stopped changing.
-        """
-        if self._stop == "plateau":
-            return n_rounds > 0 and all(live.progress.done for live in self._live.values())
-        here = {
-            case_id: baselines[case_id]
-            for case_id in members
-            if case_id in self._live and case_id in baselines
-        }
-        alone = [self._live[case_id] for case_id in members if case_id in self._live and case_id not in here]
-        if any(not live.progress.done for live in alone):
-            return False
-        # A comparison whose other half ended early will never be known better.
-        pairs = {case_id: other for case_id, other in here.items() if other in here}
-        compared = any(case_id != other for case_id, other in pairs.items())
-        return stop.reached(medians, pairs, n_rounds, self._comparisons) if compared else n_rounds > 0
-
-    # --- the steps of a Case --------------------------------------------------------------------------------------
-
-    def _start(self, case: Case) -> Live:
-        self._listener.case_started(case)
-        live = Live(case, self._make_worker(case), _now())
-        self._live[case.case_id] = live
-        self._ask(live, {"do": "start", "case": case.to_dict(), "context": self._context})
-        return live
-
-    def _turn(self, live: Live, round_: int, slice_ns: int) -> None:
-        answer = self._ask(live, {"do": "turn", "round": round_, "slice_ns": slice_ns})
+    def turn(self, case: Case, round_: int, slice_ns: int) -> Progress | None:
+        """Has a live Case work for a slice; None where it is not alive, or that has ended it."""
+        live = self.live.get(case.case_id)
+        answer = live and self._ask(live, {"do": "turn", "round": round_, "slice_ns": slice_ns})
+        if not live or not answer:
+            return None
         live.progress = Progress(**{name: answer[name] for name in Progress.__dataclass_fields__})
-        self._listener.progress(live.case, live.progress.fraction, live.progress.detail)
+        self.listener.progress(case, live.progress.fraction, live.progress.detail)
+        return live.progress
 
-    def _finish(self, live: Live) -> None:
-        answer = self._ask(live, {"do": "finish", "stop_reason": live.stop_reason})
+    @contextmanager
+    def watched(self, scenario: str) -> Iterator[Callable[[int], None]]:
+        """Rounds of one scenario: what it gives is to be called with each one's number when it ends."""
+        states: list[RoundState] = []
+        monitor = self._monitor
+        if monitor is not None:
+            monitor.begin(scenario)
+        try:
+            yield lambda round_: states.append(monitor.end_of_round(round_)) if monitor is not None else None
+        finally:
+            self.run.write_rounds(states)
+            self.rounds += states
+
+    def finish(self, case: Case) -> bool:
+        """Has a live Case write its results, and records its row; False where that failed."""
+        live = self.live.get(case.case_id)
+        answer = live and self._ask(live, {"do": "finish", "stop_reason": live.stop_reason})
+        if not live or not answer:
+            return False
         live.worker.stop()
-        del self._live[live.case.case_id]
-        fallback = answer["proof"].get("fallback", "")
-        objection = self._objections.get(live.case.case_id, "")
+        fallback, objection = answer["proof"].get("fallback", ""), self._objections.get(case.case_id, "")
+        results = {name: answer[name] for name in ("stage", "metrics", "proof")}
         self._record(
-            live.case,
-            live.started_at,
+            case,
             Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
             "; ".join(filter(None, [objection, fallback])),
-            stage=answer["stage"],
-            metrics=answer["metrics"],
-            proof=answer["proof"],
+            **results,
             bad_images=tuple(answer["bad_images"]),
         )
+        return True
 
-    def _ask(self, live: Live, message: channel.Message) -> channel.Message:
-        """Sends a message; whatever goes wrong ends the Case with a row."""
-        remaining = max(LEAST_TURN_SECONDS, self._timeout_seconds - live.used_seconds)
+    def end(self, case: Case, status: Status, reason: str) -> None:
+        """Records why a Case has no results, and ends its worker where it has one."""
+        if case.case_id in self.live:
+            self.live[case.case_id].worker.kill()
+        self._record(case, status, reason)
+
+    # --- the steps of a Case ----------------------------------------------------------------------------------
+
+    def _ask(self, live: Live, message: channel.Message) -> channel.Message | None:
+        """The answer; None where there is none, which has ended the Case with a row."""
+        remaining = max(LEAST_TURN_SECONDS, self.limits.timeout_seconds - live.used_seconds)
         started = time.monotonic()
         try:
             answer = live.worker.ask(message, remaining)
         except channel.WorkerFailed as failure:
             if failure.status is Status.TIMEOUT:
-                failure = channel.too_slow(self._timeout_seconds)
-            log = self._run.log_path(live.case.case_id).name
+                failure = channel.too_slow(self.limits.timeout_seconds)
+            log = self.run.log_path(live.case.case_id).name
             see = f"; see logs/{log}" if failure.status is Status.CRASHED else ""
-            self._end(live, failure.status, f"{failure.line}{see}")
+            self.end(live.case, failure.status, f"{failure.line}{see}")
+            return None
         live.used_seconds += time.monotonic() - started
         return answer
 
-    def _end(self, live: Live, status: Status, reason: str) -> NoReturn:
-        live.worker.kill()
-        del self._live[live.case.case_id]
-        self._record(live.case, live.started_at, status, reason)
-        raise CaseEnded
+    def _record(self, case: Case, status: Status, reason: str, **results: Any) -> None:
+        live = self.live.pop(case.case_id, None)
+        started_at = live.started_at if live else _now()
+        result = CaseResult(case, status, reason, started_at=started_at, ended_at=_now(), **results)
+        self.ended[case.case_id] = result
+        self.run.append_case(result)
+        self.listener.case_ended(result)
 
-    @contextmanager
-    def _ends_quietly(self) -> Iterator[None]:
-        """A Case that ends early ends alone: the others go on."""
-        try:
-            yield
-        except CaseEnded:
-            return
 
-    def _record(self, case: Case, started_at: str, status: Status, reason: str, **more: Any) -> None:
-        result = CaseResult(
-            case=case, status=status, reason=reason, started_at=started_at, ended_at=_now(), **more
-        )
-        self._run.append_case(result)
-        self._listener.case_ended(result)
+def give_up(run: RunFolder, cases: Iterable[Case], reason: str, listener: Listener) -> None:
+    """Records every Case as unavailable, for one reason that holds for all of them."""
+    for case in cases:
+        result = CaseResult(case, Status.UNAVAILABLE, reason, started_at=_now(), ended_at=_now())
+        run.append_case(result)
+        listener.case_ended(result)
 
 
 def _now() -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 from bench import host
 from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
-from bench.host.disturbance import Monitor, open_gpu, summary
+from bench.host.disturbance import RoundState, summary
 from bench.record.case import Case, Status
 from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
@@ -37,7 +37,7 @@ from bench.run.model_files import (
 )
 from bench.run.progress import make_listener
 from bench.run.reference_digests import of_reference
-from bench.run.runner import Runner
+from bench.run.runner import Limits, Runner, give_up
 from bench.run.spec import RunSpec, path_from_root
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
@@ -175,6 +175,11 @@ class Session:
                 "Install what is missing, or name another --model.",
             ) from None
 
+    @property
+    def limits(self) -> Limits:
+        """How long things may take, and the seed of their order."""
+        return Limits(self.spec.timeout_seconds, self.spec.budget_seconds, self.spec.seed)
+
     def context(self, files: ModelFiles, **more: Any) -> Context:
         """What the workers of this run need besides their Cases."""
         folder, stop = str(self.folder.path), self.spec.stop
@@ -300,36 +305,23 @@ def _rows(
     session: Session, cases: Sequence[Case], files: ModelFiles | None, pixels: dict[str, Any], missing: str
 ) -> Ended:
     """Runs the Cases; where the model is missing, says so in every row."""
-    folder, spec = session.folder, session.spec
-    context = session.context(files or ModelFiles(spec.network.name, spec.weights, "", "", ""))
-    interrupted = False
-    with (
-        make_listener(session.console, len(cases)) as listener,
-        Monitor(lambda: runner.pids(), gpu=open_gpu(spec.devices)) as monitor,
-    ):
-        runner = Runner(
-            folder,
-            context,
-            listener,
-            timeout_seconds=spec.timeout_seconds,
-            budget_seconds=spec.budget_seconds,
-            seed=spec.seed,
-            monitor=monitor,
-            objections=pixel_gate.objections(cases, pixels),
-        )
-        try:
-            if missing:
-                runner.give_up(cases, missing)
-            else:
-                runner.execute(cases)
-        except KeyboardInterrupt:
-            interrupted = True
+    folder, interrupted, disturbed = session.folder, False, list[RoundState]()
+    with make_listener(session.console, len(cases)) as listener:
+        if files:
+            runner = Runner(folder, session.context(files), listener, session.limits)
+            try:
+                runner.execute(cases, objections=pixel_gate.objections(cases, pixels))
+            except KeyboardInterrupt:
+                interrupted = True
+            disturbed = runner.rounds
+        else:
+            give_up(folder, cases, missing, listener)
     folder.merge_parts()
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
     session.write(
-        warnings=[*folder.read_run_info().get("warnings", ()), *summary(runner.rounds)],
+        warnings=[*folder.read_run_info().get("warnings", ()), *summary(disturbed)],
         finished_at=None if interrupted else utc_now(),
         exit_code=ended.exit_code(),
     )

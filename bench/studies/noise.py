@@ -8,18 +8,24 @@ verdicts of later runs on that host call no smaller difference material.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from bench.analysis.time.verdict import RatioStop
 from bench.record.case import Case
 from bench.record.machine import NoiseResult, Resolution, save_noise
-from bench.run.images import working
+from bench.record.run_folder import utc_now
+from bench.run import schedule
+from bench.run.progress import make_listener
+from bench.run.runner import Runner
 from bench.run.session import Session
 from bench.run.spec import RunSpec
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +36,11 @@ OPTION = "aa"
 # measures one copy after the other.
 REPETITION, SEQUENTIAL = 1_000_000, 500_000
 
+# More make the bounds of short comparisons surer, fewer leave each more time to drift.
+REPETITIONS = 6
+# As many as a comparison of two Cases takes at the least.
+MIN_ROUNDS = RatioStop.min_rounds
+
 
 def run(spec: RunSpec, out: Path | None, console: Console) -> Path:
     """The A/A run: the first latency Case of the spec against itself, in turns and one after the other.
@@ -39,29 +50,19 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Path:
     Raises:
         BenchError: the options are at fault, or the Case cannot be measured.
     """
-    from bench.studies import noise_run
-
     with Session.open(spec, out, console, "noise") as session:
         files = session.require()
         base = next(case for case in session.spec.cases(files.weights) if case.scenario == "latency")
         cases = noise_cases(base)
         session.write_plan(files, cases)
-        host = session.folder.read_run_info()["host"]
-        with working(console, f"{base.label} against itself, for about {spec.budget_seconds:g} s"):
-            result = noise_run.measure(
-                session.folder,
-                session.context(files),
-                cases,
-                host,
-                host["fingerprint"],
-                budget_seconds=spec.budget_seconds,
-                timeout_seconds=spec.timeout_seconds,
-                seed=spec.seed,
-            )
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        say(f"{base.label} against itself, for about {spec.budget_seconds:g} s")
+        with make_listener(console, len(cases)) as listener:
+            runner = Runner(session.folder, session.context(files), listener, session.limits)
+            result = measure(runner, cases, session.folder.read_run_info()["host"])
     session.folder.merge_parts()
-    stored = save_noise(result)
-    for line in (text(result), f"stored: {stored}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(text(result))
+    say(f"stored: {save_noise(result)}")
     return session.folder.path
 
 
@@ -74,6 +75,95 @@ def noise_cases(base: Case) -> tuple[Case, Case]:
     return first, second
 
 
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TwoCopies:
+    """Two copies of a Case take turns, and then work one after the other, again and again.
+
+    A repetition is a stretch of interleaved rounds, then as many slices of the first copy alone, then as many of the
+    second. Both workers live and are warm all the time.
+
+    Attributes:
+        repetitions: how many; the budget is for the timed slices of all of them together.
+    """
+
+    repetitions: int = REPETITIONS
+
+    def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
+        """See ``bench.run.runner.Order``.
+
+        Raises:
+            BenchError: a copy could not be measured.
+        """
+        runner.admit(cases)
+        spent_ns, budget_ns = 0.0, runner.limits.budget_seconds * 1e9
+
+        def turn(case: Case, round_: int) -> None:
+            nonlocal spent_ns
+            progress = runner.turn(case, round_, schedule.SLICE_NS)
+            if progress is None:
+                raise _ended_early(runner, case)
+            spent_ns += progress.busy_ns
+            detail = f"repetition {round_ // REPETITION + 1} of {self.repetitions}: {progress.detail}"
+            runner.listener.progress(case, min(1.0, spent_ns / budget_ns), detail)
+
+        orders = schedule.rounds(cases, runner.limits.seed)
+        with runner.watched("latency") as end_of_round:
+            for repetition in range(self.repetitions):
+                base, began_ns, n_rounds = repetition * REPETITION, spent_ns, 0
+                # Half of the repetition's time in turns, and then the same number of slices for each copy alone. An
+                # even number of rounds: each copy has led as often as the other.
+                half_ns = budget_ns / self.repetitions / 2
+                while n_rounds < MIN_ROUNDS or n_rounds % 2 or spent_ns - began_ns < half_ns:
+                    for case in next(orders):
+                        turn(case, base + n_rounds)
+                    end_of_round(base + n_rounds)
+                    n_rounds += 1
+                for number in range(len(cases) * n_rounds):
+                    turn(cases[number // n_rounds], base + SEQUENTIAL + number)
+                    end_of_round(base + SEQUENTIAL + number)
+        for case in cases:
+            if not runner.finish(case):
+                raise _ended_early(runner, case)
+
+
+def _ended_early(runner: Runner, case: Case) -> BenchError:
+    """Without both copies there is nothing to tell."""
+    return BenchError(
+        f"the A/A run of {case.backend} ended early: {runner.ended[case.case_id].reason}",
+        "See what scarlet-bench run says of this backend, or name another one.",
+    )
+
+
+def measure(runner: Runner, cases: tuple[Case, Case], host: Mapping[str, Any]) -> NoiseResult:
+    """Measures two copies both ways; their samples and rows go to the runner's folder.
+
+    Args:
+        runner: with nothing measured yet.
+        cases: as returned by ``noise_cases``.
+        host: as returned by ``describe_host``, with its fingerprint, taken before anything began.
+
+    Raises:
+        BenchError: a copy could not be measured.
+    """
+    runner.execute(cases, TwoCopies())
+    samples = runner.run.samples()
+    # On a GPU a call leaves a sample of each stage.
+    headline = samples[samples["stage"].astype(str) == runner.ended[cases[0].case_id].stage]
+    return NoiseResult(
+        resolution=resolution_of(headline, cases),
+        host_fingerprint=host["fingerprint"],
+        measured_at=utc_now(),
+        load_1m=host.get("load_1m"),
+        **{
+            name: getattr(cases[0], name)
+            for name in ("model", "backend", "device", "precision", "batch", "threads")
+        },
+    )
+
+
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
@@ -81,7 +171,7 @@ def resolution_of(samples: pd.DataFrame, cases: tuple[Case, Case]) -> Resolution
     """What difference of two Cases the samples of an A/A run could have told from noise.
 
     Args:
-        samples: as of ``RunFolder.samples``, of a run that ``noise_run.measure`` made.
+        samples: as of ``RunFolder.samples``, of a run that ``measure`` made.
         cases: the two copies.
 
     Raises:

@@ -18,7 +18,7 @@ from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.images import choose_images
 from bench.run.model_files import prepare_files, prepare_request
 from bench.run.progress import PlainListener
-from bench.run.runner import Runner
+from bench.run.runner import Limits, Runner
 from bench.worker.messages import Context
 
 
@@ -70,7 +70,8 @@ class Prepared:
     def measure(self, name: str, cases: Sequence[Case], budget_seconds: float, seed: int = 0) -> RunFolder:
         """Runs the Cases, and gives the folder with their results."""
         run = self.folder(name, cases)
-        Runner(run, self.context(run), Quiet(), budget_seconds=budget_seconds, seed=seed).execute(cases)
+        limits = Limits(budget_seconds=budget_seconds, seed=seed)
+        Runner(run, self.context(run), Quiet(), limits, watch=False).execute(cases)
         run.merge_parts()
         return run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import planted_pipelines
@@ -16,7 +15,7 @@ from folders import FAKES
 import pipelines
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
-from bench.run.runner import Runner
+from bench.run.runner import Limits, Runner, Workers
 from bench.worker.messages import Context
 
 
@@ -40,7 +39,8 @@ def run_cases(
         budget_seconds: float = 2.0,
         folder: RunFolder | None = None,
         stop: str = "precision",
-        **more: Any,
+        workers: Workers | None = None,
+        watch: bool = False,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
             folder = run_on(tmp_path / "run", image_folder, cases)
@@ -48,10 +48,8 @@ def run_cases(
             str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, stop=stop
         )
         recorder = Recorder()
-        runner = Runner(
-            folder, context, recorder, timeout_seconds=timeout_seconds, budget_seconds=budget_seconds, **more
-        )
-        runner.execute(cases)
+        limits = Limits(timeout_seconds, budget_seconds)
+        Runner(folder, context, recorder, limits, workers, watch).execute(cases)
         return folder, recorder
 
     return run

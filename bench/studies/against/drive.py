@@ -5,23 +5,23 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
 from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
-from bench.host.disturbance import Monitor, RoundState, open_gpu, summary
+from bench.host.disturbance import summary
 from bench.record.case import Case, Status
-from bench.record.run_folder import RunFolder, utc_now
+from bench.record.run_folder import utc_now
 from bench.report.document import Document, notes
 from bench.run import schedule
 from bench.run.images import working
 from bench.run.progress import make_listener
-from bench.run.runner import Listener, Runner
+from bench.run.runner import Runner, Workers
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.against import revision_worker
@@ -31,7 +31,6 @@ from bench.studies.against.verdict import THIS, Against, Outcome
 from bench.studies.against.worktree import Revision, this_revision, worktree
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
-from bench.worker.messages import Context
 from scarlet.errors import BenchError
 
 ID_LENGTH = 12  # of a commit in a Case's options
@@ -150,9 +149,9 @@ def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended
     allowed = verdict.materiality(info) if rules.tolerance is None else rules.tolerance
     bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
     names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
-    order = plan_blocks(bases, list(names), rules.blocks, spec.seed)
+    blocks = plan_blocks(bases, list(names), rules.blocks, spec.seed)
     files = ModelFiles.from_dict(this.files)
-    cases = [case for block in order for pair in block for case in pair]
+    cases = [case for block in blocks for pair in block for case in pair]
     described = {
         "revisions": {name: _described(side) for name, side in names.items()},
         "notes": notes_on(this, other),
@@ -168,8 +167,13 @@ def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended
             side.revision, folder.log_path(case.case_id), case.threads * case.instances, side
         )
 
+    stopped = False
     with make_listener(session.console, len(cases)) as listener:
-        measured = measure(folder, session.context(files), listener, order, spec, make_worker)
+        runner = Runner(folder, session.context(files), listener, session.limits, Workers(make_worker))
+        try:
+            runner.execute(cases, Blocks(blocks))
+        except KeyboardInterrupt:
+            stopped = True
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
     found = against.compare(
@@ -177,9 +181,9 @@ def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended
         *(folder.samples(), folder.rounds(), allowed),
     )
     revisions = (this.revision.label, other.revision.label)
-    ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), measured.interrupted)
+    ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), stopped)
     session.write(
-        warnings=[*info.get("warnings", ()), *summary(measured.rounds)],
+        warnings=[*info.get("warnings", ()), *summary(runner.rounds)],
         against={
             **described,
             "outcome": ended.outcome.value,
@@ -235,58 +239,28 @@ def plan_blocks(
     return planned_blocks
 
 
-class Measured(NamedTuple):
-    """What disturbed each round of a measurement, and whether the user stopped it."""
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks one after the other, with fresh workers each. A Case that did not end well in one is not tried again.
 
-    rounds: list[RoundState]
-    interrupted: bool
-
-
-def measure(
-    folder: RunFolder,
-    context: Context,
-    listener: Listener,
-    blocks: Sequence[Sequence[Pair]],
-    spec: RunSpec,
-    make_worker: Callable[[Case], WorkerHandle],
-) -> Measured:
-    """Measures the blocks, each with fresh workers. A Case that did not end well in one is not tried in the next.
-
-    Args:
-        folder: of the run.
-        context: what the workers need; ``make_worker`` may replace the model's files.
-        listener: hears of progress.
-        blocks: as of ``plan_blocks``.
-        spec: budget, time limit and seed.
-        make_worker: how to start a worker for a copy.
+    Attributes:
+        blocks: as returned by ``plan_blocks``.
     """
-    share = spec.budget_seconds / sum(len(block) for block in blocks)
-    runners: list[Runner] = []
-    broken: dict[int, str] = {}
-    interrupted = False
-    with Monitor(lambda: runners[-1].pids(), gpu=open_gpu(spec.devices)) as monitor:
-        try:
-            for number, block in enumerate(blocks):
-                for place, pair in enumerate(block):
-                    runner = Runner(
-                        folder,
-                        context,
-                        listener,
-                        timeout_seconds=spec.timeout_seconds,
-                        budget_seconds=share,
-                        seed=spec.seed + number,
-                        monitor=monitor,
-                        make_worker=make_worker,
-                    )
-                    if place in broken:
-                        runner.give_up(pair, broken[place])
-                        continue
-                    runners.append(runner)
-                    runner.execute(pair)
-                    ended = {result.case: result for result in folder.case_results()}
-                    bad = [ended[case] for case in pair if ended[case].status is not Status.OK]
-                    if bad:
-                        broken[place] = f"not tried again after block {number + 1}: {bad[0].reason}"
-        except KeyboardInterrupt:
-            interrupted = True
-    return Measured([state for runner in runners for state in runner.rounds], interrupted)
+
+    blocks: Sequence[Sequence[Pair]]
+
+    def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
+        """See ``bench.run.runner.Order``."""
+        share = runner.limits.budget_seconds / sum(map(len, self.blocks))
+        broken: dict[int, str] = {}
+        for number, block in enumerate(self.blocks):
+            for index, pair in enumerate(block):
+                if index in broken:
+                    for case in pair:
+                        runner.end(case, Status.UNAVAILABLE, broken[index])
+                    continue
+                n_comparisons, seed = schedule.comparisons(pair), runner.limits.seed + number
+                schedule.Rounds(n_comparisons, share, seed)(runner, pair)
+                bad = [row for case in pair if (row := runner.ended[case.case_id]).status is not Status.OK]
+                if bad:
+                    broken[index] = f"not tried again after block {number + 1}: {bad[0].reason}"

@@ -15,7 +15,7 @@ from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.images import choose_images
 from bench.run.progress import make_listener
-from bench.run.runner import Runner
+from bench.run.runner import Limits, Runner
 from bench.run.spec import RunSpec
 from bench.studies.check import rows
 from bench.studies.check.align import aligned
@@ -144,10 +144,10 @@ def _run_block(
     )
     folder.write_images((image.image_id, image.label) for image in images)
     files, data = ModelFiles.from_dict(info["model_files"]), str(info["dataset"]["root"])
-    timeout_seconds = float(info["settings"]["timeout_seconds"])
+    limits = Limits(float(info["settings"]["timeout_seconds"]))
     with make_listener(console, len(cases)) as listener:
         context = Context(run=str(folder.path), data=data, files=files)
-        Runner(folder, context, listener, timeout_seconds=timeout_seconds).execute(cases)
+        Runner(folder, context, listener, limits).execute(cases)
     folder.merge_parts()
     return folder
 

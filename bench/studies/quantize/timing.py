@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import wanted_by
-from bench.host.disturbance import Monitor, open_gpu
 from bench.record.case import MEASURED, Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.model_files import Requirements, prepare_typed_files
-from bench.run.runner import Listener, Runner
+from bench.run.runner import Limits, Listener, Runner
 from bench.studies.quantize.measured import BOUND, Measured
 from bench.worker.messages import CalibrationImages, Context
 
@@ -96,17 +94,8 @@ def time_recipes(
     plan = {"cases": [case.to_dict() for case in planned]}
     setup.folder.write_run_info({**info, "model_files": files.to_dict(), "plan": plan})
     context = Context(run=str(setup.folder.path), data=setup.data, files=files)
-    watching = Monitor(lambda: runner.pids(), gpu=open_gpu(("cpu",))) if watch else nullcontext()
-    with watching as monitor:
-        runner = Runner(
-            setup.folder,
-            context,
-            listener,
-            timeout_seconds=setup.timeout_seconds,
-            budget_seconds=setup.budget_seconds,
-            monitor=monitor,
-        )
-        runner.execute(planned)
+    limits = Limits(setup.timeout_seconds, setup.budget_seconds)
+    Runner(setup.folder, context, listener, limits, watch=watch).execute(planned)
     setup.folder.merge_parts()
     return speeds(setup.folder, setup.base, cases, setup.material)
 

@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from bench.analysis.stats import intervals
 from bench.backends import facts
@@ -117,24 +117,37 @@ class Standing:
 Times = dict[str, dict[int, float]]
 
 
+class Field(Protocol):
+    """The candidates at work."""
+
+    def one_pass(self, case: Case, round_: int) -> tuple[float, float] | None:
+        """Nanoseconds an image of a pass, and seconds that its turn took; None where the candidate failed."""
+        ...
+
+    def end_of_round(self, round_: int) -> None: ...
+
+    def leave(self, case: Case) -> None:
+        """The candidate is too slow and leaves."""
+        ...
+
+    def say(self, case: Case, fraction: float, detail: str) -> None:
+        """How far the search is, 0..1, and some words."""
+        ...
+
+
 def search(
     cases: Sequence[Case],
-    one_pass: Callable[[Case, int], tuple[float, float] | None],
+    field: Field,
     order: Callable[[Sequence[Case]], Iterable[Sequence[Case]]],
     budget_seconds: float,
-    dropped: Callable[[Case], None] = lambda case: None,
-    say: Callable[[float, str], None] = lambda fraction, detail: None,
 ) -> Times:
     """Takes rounds of passes, and drops the slower half after each stage.
 
     Args:
         cases: the candidates, warm.
-        one_pass: given a candidate and the round's number: nanoseconds an image of its pass, and seconds that its turn
-            took; None where it failed and is out.
+        field: what they run in.
         order: orders of some candidates, round after round, without end; see ``bench.run.schedule.rounds``.
         budget_seconds: for all turns. The first stage is made whatever it takes.
-        dropped: hears who has left.
-        say: hears how far it is, 0..1, and some words.
 
     Returns:
         Nanoseconds an image of each candidate's rounds, by its id.
@@ -153,16 +166,15 @@ def search(
             for case in next(turns):
                 if case not in alive:
                     continue
-                found = one_pass(case, round_)
-                if found is None:
+                taken = field.one_pass(case, round_)
+                if taken is None:
                     alive.remove(case)
                     continue
-                times[case.case_id][round_] = found[0]
-                spent += found[1]
-                say(
-                    min(1.0, spent / budget_seconds),
-                    f"{len(alive)} left, {case.label}: {1e9 / found[0]:.3g} images/s",
-                )
+                times[case.case_id][round_] = taken[0]
+                spent += taken[1]
+                rate = f"{len(alive)} left, {1e9 / taken[0]:.3g} images/s"
+                field.say(case, min(1.0, spent / budget_seconds), rate)
+            field.end_of_round(round_)
             round_ += 1
         if last or spent >= budget_seconds:
             break
@@ -170,7 +182,7 @@ def search(
         keep = max(min(FINALISTS, len(ranked)), math.ceil(len(ranked) / 2))
         for case in ranked[keep:]:
             alive.remove(case)
-            dropped(case)
+            field.leave(case)
         stage += 1
     return times
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from bench_fakes import Recorder, fake_case
+from bench_fakes import HereWorker, Recorder, Scripted, fake_case
 
 from bench.analysis.table import load_frame
-from bench.host.disturbance import Monitor
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
+from bench.run.runner import Workers
+from bench.worker import channel
 
 RunCases = Callable[..., tuple[RunFolder, Recorder]]
 
@@ -48,12 +49,15 @@ def test_every_way_to_fail_is_a_row_and_harms_no_other(run_cases: RunCases) -> N
     assert measured[fake_case(seed="2").case_id] >= 30
 
 
-def test_a_case_that_hangs_times_out_and_the_next_one_runs(run_cases: RunCases) -> None:
-    hanging, good = fake_case("accuracy", fault="hang"), fake_case("accuracy", batch=4)
-    folder, _ = run_cases(hanging, good, timeout_seconds=6.0)
+def test_a_case_that_takes_too_long_ends_alone(run_cases: RunCases) -> None:
+    hanging, good = fake_case("accuracy", batch=2), fake_case("accuracy", batch=4)
+    workers = Workers(lambda case: HereWorker() if case == good else Scripted([channel.too_slow(0.5)]))
+    folder, _ = run_cases(hanging, good, timeout_seconds=6.0, workers=workers)
     results = by_case(folder)
     assert results[hanging].status is Status.TIMEOUT
-    assert "--timeout" in results[hanging].reason
+    assert "longer than 6 s; give a larger --timeout" in results[hanging].reason, (
+        "the limit, not what was left of it"
+    )
     assert results[good].status is Status.OK
 
 
@@ -113,12 +117,7 @@ def test_throughput_times_whole_passes(run_cases: RunCases) -> None:
     passes = measured[measured["stage"] == "end_to_end"]
     assert len(passes) >= 5
     assert set(passes["latency_ns"]) == {2 * 1_000_000 + 8 * 1_000_000}
-
-
-def test_throughput_times_each_part_alone_after_every_pass(run_cases: RunCases) -> None:
-    case = fake_case("throughput", batch=4, latency_ns="1000000", per_image_ns="1000000")
-    folder, _ = run_cases(case)
-    samples = folder.samples()
+    # Each part is timed alone after every pass.
     by_stage = samples.groupby("stage", observed=True)
     assert set(by_stage.groups) == {"end_to_end", "decode", "preprocess", "compute"}
     assert len({tuple(rounds) for rounds in by_stage["round"].agg(list)}) == 1, "one sample each a round"
@@ -158,7 +157,7 @@ def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compar
     run_cases: RunCases,
 ) -> None:
     cases = [fake_case(latency_ns=str(1_000_000 + 100_000 * number), seed=str(number)) for number in range(4)]
-    folder, recorder = run_cases(*cases, budget_seconds=8.0, has_room=lambda pids: False)
+    folder, recorder = run_cases(*cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids: False))
     assert {result.status for result in folder.case_results()} == {Status.OK}
     samples = folder.samples()
     rounds = samples[~samples["warmup"]].groupby("case_id", observed=True)["round"].agg(set)
@@ -174,32 +173,24 @@ def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compar
     )
 
 
-def test_slices_are_as_long_for_all_in_a_round_and_differ_between_rounds(run_cases: RunCases) -> None:
+def test_rounds_are_watched_and_have_slices_of_one_length(run_cases: RunCases) -> None:
     first, second = fake_case(seed="1"), fake_case(seed="2")
-    folder, _ = run_cases(first, second)
-    samples = folder.samples().query("not warmup")
-    counts = samples.groupby(["round", "case_id"], observed=True).size().unstack()
-    assert (counts[first.case_id] == counts[second.case_id]).all(), "calls of 1 ms fill slices of one length"
-    assert counts[first.case_id].between(50, 101).all()
-    assert counts[first.case_id].nunique() > 5
-
-
-def test_rounds_are_watched_and_written(run_cases: RunCases) -> None:
-    with Monitor() as monitor:
-        folder, _ = run_cases(fake_case(), fake_case(seed="1"), monitor=monitor, budget_seconds=8.0)
-    rounds = folder.rounds()
+    folder, _ = run_cases(first, second, watch=True, budget_seconds=8.0)
+    rounds, samples = folder.rounds(), folder.samples().query("not warmup")
     assert set(rounds["scenario"]) == {"latency"}
     assert rounds["round"].tolist() == list(range(len(rounds)))
     assert len(rounds) >= 20, "a ratio wants twenty rounds"
-    measured = folder.samples().query("not warmup")
-    assert set(measured["round"]) == set(rounds["round"])
+    assert set(samples["round"]) == set(rounds["round"])
+    counts = samples.groupby(["round", "case_id"], observed=True).size().unstack()
+    assert (counts[first.case_id] == counts[second.case_id]).all(), "calls of 1 ms fill slices of one length"
+    assert counts[first.case_id].between(50, 101).all()
+    assert counts[first.case_id].nunique() > 5, "of another length in every round"
 
 
 def test_rounds_of_a_resumed_run_go_on_counting(run_cases: RunCases) -> None:
-    with Monitor() as monitor:
-        folder, _ = run_cases(fake_case(), monitor=monitor)
-        taken = len(folder.rounds())
-        run_cases(fake_case(seed="7"), folder=folder, monitor=monitor)
+    folder, _ = run_cases(fake_case(), watch=True)
+    taken = len(folder.rounds())
+    run_cases(fake_case(seed="7"), folder=folder, watch=True)
     assert folder.rounds()["round"].tolist() == list(range(len(folder.rounds())))
     later = folder.samples()
     later = later[(later["case_id"] == fake_case(seed="7").case_id) & ~later["warmup"]]

@@ -10,14 +10,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bench_fakes import HereWorker, fake_case, run_on, tiny_files
+from bench_fakes import HereWorker, Recorder, fake_case, run_on, tiny_files
 from noise_result import noise_result
 
 from bench.backends.fake import Fake
 from bench.record.case import Case, Status
 from bench.record.machine import NoiseResult
 from bench.record.run_folder import RunFolder
-from bench.studies import noise, noise_run
+from bench.run.runner import Limits, Runner, Workers
+from bench.studies import noise
 from bench.studies.noise import REPETITION, SEQUENTIAL
 from bench.worker import channel
 from bench.worker.messages import Context
@@ -121,12 +122,9 @@ def measure(
         cases = noise.noise_cases(base)
         folder = run_on(tmp_path / f"run-{seed}", image_folder, cases)
         context = Context(run=str(folder.path), data=str(image_folder), files=tiny_files(tiny_graph))
-        result = noise_run.measure(
-            *(folder, context, cases, {"load_1m": 0.5}, "cafe"),
-            budget_seconds=budget_seconds,
-            seed=seed,
-            make_worker=make_worker,
-        )
+        limits = Limits(600.0, budget_seconds, seed)
+        runner = Runner(folder, context, Recorder(), limits, Workers(make_worker), watch=seed == 0)
+        result = noise.measure(runner, cases, {"load_1m": 0.5, "fingerprint": "cafe"})
         return result, folder
 
     return run
@@ -143,12 +141,14 @@ def test_under_drift_taking_turns_resolves_more_than_one_after_the_other(measure
     assert found.sequential_difference > 3 * found.interleaved_difference, found
     assert (result.model, result.backend, result.batch, result.load_1m) == ("onnx:tiny.onnx", "fake", 1, 0.5)
     assert {row.status for row in folder.case_results()} == {Status.OK}
+    measured = folder.samples().query("not warmup")
+    assert set(measured["round"]) == set(folder.rounds()["round"]), "every round and slice is watched"
 
 
 def test_without_drift_or_noise_everything_can_be_resolved(measure: Any) -> None:
     result, folder = measure(fake_case(latency_ns="5000000"), budget_seconds=2.0)
     assert (result.resolution.interleaved, result.resolution.sequential) == (0.0, 0.0)
-    assert result.resolution.repetitions == noise_run.REPETITIONS
+    assert result.resolution.repetitions == noise.REPETITIONS
     samples = folder.samples()
     measured = samples[samples["round"] >= 0]
     for _, part in measured.groupby(measured["round"] // REPETITION):

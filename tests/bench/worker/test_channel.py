@@ -77,6 +77,15 @@ def test_a_refusal_says_what_the_worker_said() -> None:
     assert refused.value.line == "this is wrong; do that"
 
 
+def test_a_worker_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    worker = channel.LocalWorker(tmp_path / "log", 1, program="import time; time.sleep(60)")
+    with pytest.raises(channel.WorkerFailed, match=r"longer than 0\.2 s") as late:
+        worker.ask({}, 0.2)
+    assert (late.value.status, late.value.gone) == (Status.TIMEOUT, True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
+
+
 def test_an_interrupt_ends_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[int] = []
 

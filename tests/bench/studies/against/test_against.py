@@ -27,6 +27,7 @@ from bench.backends.base import ModelFiles
 from bench.backends.fake import Fake
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
+from bench.run.runner import Limits, Runner, Workers
 from bench.run.spec import RunSpec
 from bench.studies.against import drive, introduction, verdict
 from bench.studies.against import revision_worker as revision
@@ -192,11 +193,11 @@ def measured(
         own = ratio if case.option(verdict.REVISION) == THIS else 1.0
         return SlowedWorker(own * math.exp(source.normal(0, of_process)))
 
-    settings = RunSpec(budget_seconds=18.0, seed=seed)
     plan = drive.plan_blocks([base], [THIS, OTHER], blocks, seed)
-    done = drive.measure(folder, context, Recorder(), plan, settings, make_worker)
+    runner = Runner(folder, context, Recorder(), Limits(budget_seconds=18.0, seed=seed), Workers(make_worker))
+    runner.execute([case for block in plan for pair in block for case in pair], drive.Blocks(plan))
     folder.merge_parts()
-    assert len(done.rounds) == len(folder.rounds())
+    assert len(runner.rounds) == len(folder.rounds())
     rows = folder.case_results(), folder.samples(), folder.rounds()
     (found,) = verdict.compare([base], OTHER, blocks, *rows, 0.03)
     return found, folder

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import fake_case, run_on, tiny_files
+from bench_fakes import Recorder, fake_case, run_on, tiny_files
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
 from bench.run import schedule
+from bench.run.runner import Limits, Runner, Workers
 from bench.studies.tune import drive as tuning_run
 from bench.studies.tune import search
 from bench.studies.tune.document import tuning_table
@@ -75,6 +76,24 @@ def orders(alive: Sequence[Case]) -> Iterator[Sequence[Case]]:
     return schedule.rounds(list(alive), 0)
 
 
+class Field:
+    """Candidates whose passes take what they are told."""
+
+    def __init__(self, one_pass: Callable[[Case, int], Any], left: list[Case] | None = None) -> None:
+        self.one_pass = one_pass
+        self.left = [] if left is None else left
+        self.rounds: list[int] = []
+
+    def end_of_round(self, round_: int) -> None:
+        self.rounds.append(round_)
+
+    def leave(self, case: Case) -> None:
+        self.left.append(case)
+
+    def say(self, case: Case, fraction: float, detail: str) -> None:
+        assert 0.0 < fraction <= 1.0
+
+
 def searched(
     true_ns: dict[Case, float], budget: float, drift: float = 0.0, noise: float = 0.0
 ) -> tuple[search.Times, list[Case], int]:
@@ -85,7 +104,7 @@ def searched(
         slower = 1.0 + drift * next(turns)
         return true_ns[case] * slower * source.lognormvariate(0.0, noise), 1.0
 
-    times = search.search(list(true_ns), one_pass, orders, budget, dropped.append)
+    times = search.search(list(true_ns), Field(one_pass, dropped), orders, budget)
     return times, dropped, next(turns)
 
 
@@ -138,11 +157,13 @@ def test_who_fails_on_the_way_is_out_and_last() -> None:
     def one_pass(case: Case, round_: int) -> tuple[float, float] | None:
         return None if case is cases[0] and round_ == 1 else (true_ns[case], 1.0)
 
-    times = search.search(cases, one_pass, orders, 40)
+    at_work = Field(one_pass)
+    times = search.search(cases, at_work, orders, 40)
+    assert at_work.rounds == list(range(len(times[cases[1].case_id]))), "each round ends once"
     found = search.standings(cases, times, {cases[0].case_id: "it broke"})
     assert [standing.case.batch for standing in found] == [2, 3, 4, 1]
     assert (found[3].why_not, found[3].images_per_s) == ("it broke", None)
-    assert search.search([], one_pass, orders, 1.0) == {}
+    assert search.search([], at_work, orders, 1.0) == {}
 
 
 def test_the_command_names_what_the_case_has() -> None:
@@ -172,14 +193,13 @@ def test_the_command_names_what_the_case_has() -> None:
 def driven(
     tmp_path: Path, image_folder: Path, tiny_graph: Path
 ) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
-    def drive(cases: Sequence[Case], **more: Any) -> tuple[tuning_run.Tuned, RunFolder]:
+    def drive(cases: Sequence[Case], workers: Workers | None = None) -> tuple[tuning_run.Tuned, RunFolder]:
         folder = run_on(tmp_path / "run", image_folder, cases)
         context = Context(
             str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, time_parts=False
         )
-        found = tuning_run.drive(
-            folder, context, cases, timeout_seconds=60.0, **{"budget_seconds": 0.2, **more}
-        )
+        runner = Runner(folder, context, Recorder(), Limits(60.0, 0.2), workers)
+        found = tuning_run.drive(runner, cases)
         folder.merge_parts()
         return found, folder
 
@@ -201,6 +221,8 @@ def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_ru
     statuses = {result.case: result.status for result in folder.case_results()}
     assert statuses == {slow: Status.OK, fast: Status.OK, broken: Status.FAILED, dead: Status.CRASHED}
     samples = folder.samples()
+    rounds = folder.rounds()
+    assert set(rounds["round"]) == set(samples["round"]) - {-1}, "every round is watched"
     assert set(samples["stage"]) == {"end_to_end"}, "no parts: they would take time from the search"
     json.dumps(found.to_dict(), allow_nan=False)
     table = tuning_table(found.standings)
@@ -213,7 +235,7 @@ def test_where_memory_is_full_the_rest_is_not_tried(
     driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]],
 ) -> None:
     cases = [fake_case("throughput", batch=batch) for batch in (1, 2, 4, 8)]
-    found, folder = driven(cases, has_room=lambda pids: len(pids) < 2)
+    found, folder = driven(cases, Workers(has_room=lambda pids: len(pids) < 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
     assert found.notes == (
         "memory had no room for 2 of 4 candidates; give fewer --batches",
