@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,12 +23,6 @@ from bench.commands.options import (
 )
 from bench.commands.show import GOOD, INTERRUPTED, Json, console_for, out_paths, show
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bench.report.document import Document
-    from bench.studies.model_table.rows import FieldRow
 
 MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
 
@@ -77,7 +71,7 @@ def table(
     from bench.run.session import RESULTS
     from bench.studies.model_table import drive
     from bench.studies.model_table import rows as field_rows
-    from bench.studies.model_table.document import document
+    from bench.studies.model_table.document import document, write_all
 
     console = console_for(as_json)
     if label:
@@ -89,25 +83,13 @@ def table(
             raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
         made = [field_rows.row_of_run(path) for path in field_rows.run_folders(runs)]
     else:
-        wanted = drive.wanted_models(models or MODELS)
+        requested = drive.requested_models(models or MODELS)
         spec = spec_of(context)
         out = out or new_run_path(RESULTS, "table")
-        measured = drive.measure(wanted, spec, out, console)
+        measured = drive.measure(requested, spec, out, console)
         made, interrupted = list(measured.rows), measured.interrupted
     if published:
         made += field_rows.published_rows(row.model for row in made)
-    field = document(made)
-    written = _write(made, field, out, caption, label) if out else []
-    show(field, file, as_json, (f"table: {path}" for path in written))
+    written = write_all(made, out, caption, label) if out else []
+    show(document(made), file, as_json, (f"table: {path}" for path in written))
     raise typer.Exit(INTERRUPTED if interrupted else GOOD)
-
-
-def _write(rows: Sequence[FieldRow], field: Document, out: Path, caption: str, label: str) -> list[Path]:
-    """Writes the table in every form; gives the files."""
-    from bench.record.files import write_text
-    from bench.report.document import write
-    from bench.studies.model_table import latex
-
-    write_text(out / "table.tex", latex.latex(rows, caption, label))
-    written = [path for name in ("table.md", "table.csv") for path in write(field, out / name)]
-    return [*written, out / "table.tex"]

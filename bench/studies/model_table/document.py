@@ -1,30 +1,26 @@
-"""The field as a document: a table, the sentences below it, and the same for programs."""
+"""The models table: as a document for every form, as LaTeX for papers, and the sentences below it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from bench.analysis.accuracy.predictions import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
+from bench.analysis.best import Best, most_accurate
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
-from bench.report.document import Cell, Column, Document, Head, Table, table_of
+from bench.record.files import write_text
+from bench.report.document import Cell, Column, Document, Head, Table, table_of, write
+from bench.report.latex import layout
+from bench.report.latex.table import ended, model_name
 from bench.report.sentences import machine_lines, milliseconds, span, stages
-from bench.report.text import one_line, percent, row_names
+from bench.report.text import interval_ends, one_line, percent, row_names
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
 # Parts of a setup that are named only where they differ among the columns.
 _VARYING = ("device", "precision", "options", "batch", "threads", "instances")
 AS_PUBLISHED = "as published: the network was not built here"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number of a row as text, and whether it is the paper's where another was looked for."""
-
-    text: str = ""
-    is_published: bool = False
 
 
 def setup_names(columns: Sequence[Setup]) -> list[str]:
@@ -41,26 +37,18 @@ def shared_setup(columns: Sequence[Setup]) -> str:
     return ", ".join(filter(None, (row_names([vars(columns[0])], (name,))[0] for name in same)))
 
 
-def parameters(row: FieldRow) -> Figure:
-    """Millions of parameters."""
-    if row.parameters is not None:
-        return Figure(f"{row.parameters / 1e6:.2f}")
-    return (
-        Figure(f"{row.published.parameters_millions:.1f}", row.status != "published")
-        if row.published
-        else Figure()
-    )
+def parameters(row: FieldRow) -> tuple[str, bool]:
+    """Millions of parameters, and whether they are the paper's although the model was requested."""
+    if row.parameters is not None or row.published is None:
+        return "" if row.parameters is None else f"{row.parameters / 1e6:.2f}", False
+    return f"{row.published.parameters_millions:.1f}", row.status != "published"
 
 
-def multiply_adds(row: FieldRow) -> Figure:
-    """Millions of multiply-adds for one image."""
-    if row.multiply_adds is not None:
-        return Figure(f"{row.multiply_adds / 1e6:.1f}")
-    return (
-        Figure(f"{row.published.multiply_adds_millions:.0f}", row.status != "published")
-        if row.published
-        else Figure()
-    )
+def multiply_adds(row: FieldRow) -> tuple[str, bool]:
+    """Millions of multiply-adds for one image, and whether they are the paper's although the model was requested."""
+    if row.multiply_adds is not None or row.published is None:
+        return "" if row.multiply_adds is None else f"{row.multiply_adds / 1e6:.1f}", False
+    return f"{row.published.multiply_adds_millions:.0f}", row.status != "published"
 
 
 def published_top1(row: FieldRow) -> str:
@@ -73,35 +61,35 @@ def measured_top1(row: FieldRow) -> str:
     return percent(row.top1_percent, row.n_images)
 
 
-def latency(row: Row) -> str:
-    """The median in ms; empty where it was not measured."""
-    return milliseconds(row, "latency_ns_p50")
-
-
-def interval(row: Row) -> tuple[str, str]:
-    """The ends of the median's interval in ms; empty where there is none."""
-    return milliseconds(row, "latency_ns_p50_low"), milliseconds(row, "latency_ns_p50_high")
-
-
 # --- the table ----------------------------------------------------------------------------------------------
 
 
 def document(rows: Sequence[FieldRow]) -> Document:
-    """The field; for programs a line for each model and each of its latencies, in full precision."""
+    """The table; for programs a line for each model and each of its latencies, in full precision."""
     import pandas as pd
 
-    lines = [
-        {**_about(row), **timed}
-        for row in rows
-        for timed in [_timed(setup, its) for setup, its in row.latencies.items()] or [{}]
-    ]
+    lines = [line for row in rows for line in _lines(row)]
     frame = pd.DataFrame(lines, columns=list(_FRAME), dtype=object)
     return Document("The field", [table(rows)], [row.to_dict() for row in rows], {"field": frame})
 
 
-def table(made: Sequence[FieldRow]) -> Table:
+def write_all(rows: Sequence[FieldRow], out: Path, caption: str = "", label: str = "") -> list[Path]:
+    """Writes ``table.md``, ``table.csv`` and ``table.tex`` into a folder; gives the files.
+
+    Args:
+        rows: of the table.
+        out: the folder.
+        caption: of the LaTeX table, as ``latex`` takes it.
+        label: likewise.
+    """
+    path = out / "table.tex"
+    write_text(path, latex(rows, caption, label))
+    return [*(file for name in ("table.md", "table.csv") for file in write(document(rows), out / name)), path]
+
+
+def table(rows: Sequence[FieldRow]) -> Table:
     """The field as a table for people."""
-    setups_ = setups(made)
+    setups_ = setups(rows)
     columns: list[Column[FieldRow]] = [
         Column(Head("Model"), lambda row: one_line(row.model)),
         Column(Head("Weights"), lambda row: row.weights),
@@ -111,13 +99,14 @@ def table(made: Sequence[FieldRow]) -> Table:
         Column(Head("Top-1 % measured", True), _measured_cell),
         *(_latency_column(setup, name) for setup, name in zip(setups_, setup_names(setups_), strict=True)),
     ]
-    if any(row.status not in ("ok", "published") for row in made):
+    if any(row.status not in ("ok", "published") for row in rows):
         columns.append(Column(Head("Status"), lambda row: row.status))
-    return table_of("The field", columns, made, notes(made))
+    return table_of("The field", columns, rows, notes(rows))
 
 
-def _starred(figure: Figure) -> str:
-    return f"{figure.text}*" if figure.is_published else figure.text
+def _starred(figure: tuple[str, bool]) -> str:
+    text, is_published = figure
+    return f"{text}*" if is_published else text
 
 
 def _measured_cell(row: FieldRow) -> Cell:
@@ -130,91 +119,153 @@ def _latency_column(setup: Setup, name: str) -> Column[FieldRow]:
 
 
 def _latency_cell(row: Row | None) -> str:
-    if row is None:
-        return ""
-    value, (low, high) = latency(row), interval(row)
-    if not value:
-        return str(row["status"])
-    text = f"{value} ({low} to {high})" if low and high else value
+    median = milliseconds(row, "latency_ns_p50") if row else ""
+    if row is None or not median:
+        return "" if row is None else str(row["status"])
+    ends = interval_ends("latency_ns_p50", row)
+    text = f"{median} ({' to '.join(ends)})" if ends else median
     return text if row["status"] == "ok" else f"{text}, {row['status']}"
 
 
-_PUBLISHED = ("multiply_adds_millions", "parameters_millions", "top1_percent", "top5_percent", "source")
-_OF_SETUP = tuple(Setup.__dataclass_fields__)
-_OF_TIMES = ("latency_ns_p50", "latency_ns_p50_low", "latency_ns_p50_high", "n_samples", "stage", "case_id")
-_OF_ROW = ("model", "status", "reason", "weights", "parameters", "multiply_adds")
-_OF_SCORE = ("top1_percent", "top5_percent", "n_images", "is_demo")
+# --- for programs -------------------------------------------------------------------------------------------
+
 _FRAME = (
-    *_OF_ROW,
-    *(f"published_{name}" for name in _PUBLISHED),
-    *(f"measured_{name}" if name.endswith("percent") else name for name in _OF_SCORE),
-    *_OF_SETUP,
-    *_OF_TIMES,
-    "latency_status",
-    "latency_reason",
-    "run",
+    *("model", "status", "reason", "weights", "parameters", "multiply_adds"),
+    *("published_multiply_adds_millions", "published_parameters_millions", "published_top1_percent"),
+    *("published_top5_percent", "published_source"),
+    *("measured_top1_percent", "measured_top5_percent", "n_images", "is_demo"),
+    *Setup.__dataclass_fields__,
+    *("latency_ns_p50", "latency_ns_p50_low", "latency_ns_p50_high", "n_samples", "stage", "case_id"),
+    *("latency_status", "latency_reason", "run"),
 )
+_RENAMED = {
+    **{f"{name}_percent": f"measured_{name}_percent" for name in ("top1", "top5")},
+    **{name: f"latency_ns_{name}" for name in ("p50", "p50_low", "p50_high")},
+}
 
 
-def _about(row: FieldRow) -> dict[str, Any]:
-    scores = {
-        f"measured_{name}" if name.endswith("percent") else name: getattr(row, name) for name in _OF_SCORE
-    }
-    return {
-        **{name: _plain(getattr(row, name)) for name in _OF_ROW},
-        **{f"published_{name}": _plain(getattr(row.published, name, None)) for name in _PUBLISHED},
-        **scores,
-        "run": str(row.run) if row.run else None,
-    }
+def _lines(row: FieldRow) -> Iterator[dict[str, Any]]:
+    """A line for each latency of a row, one where there is none; it may hold more than ``_FRAME`` names."""
+    model = row.to_dict()
+    published, latencies = model.pop("published") or {}, model.pop("latencies")
+    for times in latencies or [{}]:
+        renamed = {f"latency_{name}": times.pop(name) for name in ("status", "reason") if name in times}
+        values = {_RENAMED.get(name, name): value for name, value in {**model, **times}.items()}
+        values |= {**renamed, **{f"published_{name}": value for name, value in published.items()}}
+        yield {name: one_line(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
-def _timed(setup: Setup, its: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: getattr(setup, name) for name in _OF_SETUP},
-        **{name: its[name] for name in _OF_TIMES},
-        "latency_status": its["status"],
-        "latency_reason": _plain(its["reason"]),
-    }
+# --- for papers ---------------------------------------------------------------------------------------------
+
+CAPTION = "Models measured and published: cost, ImageNet top-1 accuracy and latency."
+LABEL = "tab:field"
+BOLD = "Bold: higher than every other measured top-1, resolved at 95 % over all pairs."
 
 
-def _plain(value: Any) -> Any:
-    return one_line(value) if isinstance(value, str) else value
+def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
+    """The table, ready for ``\\input``. A top-1 is bold where it is resolved against every other measured one.
+
+    Args:
+        rows: of the table.
+        caption: plain text; empty for the usual one.
+        label: for ``\\ref``; empty for ``tab:field``.
+
+    Raises:
+        BenchError: the label cannot be one.
+    """
+    best, columns = _best(rows), setups(rows)
+    # Units stand below the names, and the notes tell the interval's level: several backends must fit a page.
+    heads = [("Model", ""), ("(M)", "Params"), ("(M)", "Mult-adds")]
+    heads += [(head, "Top-1 (%)") for head in ("published", "measured")]
+    heads += [(head, f"{name} (ms)") for name in setup_names(columns) for head in ("median", "interval")]
+    statuses = [row.status for row in rows]
+    return layout.source(
+        layout.TexTable(
+            columns=[layout.Column(head, "r" if over else "l", over) for head, over in heads],
+            rows=[_tex_cells(row, columns, best) for row in rows],
+            caption=caption or CAPTION,
+            label=label or LABEL,
+            watermarks=watermarks(rows),
+            notes=[f"{line[0].upper()}{line[1:]}." for line in how(rows)] + [BOLD] * bool(best.case_ids),
+            breaks=frozenset([statuses.index("published")] if "published" in statuses[1:] else []) - {0},
+            empty="no model",
+        )
+    )
+
+
+def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layout.Cell]:
+    failed = row.status not in ("ok", "published") and not row.latencies
+    name = row.published.name if row.published else model_name(row.model)
+    measured = measured_top1(row)
+    is_best = row.accuracy is not None and row.accuracy["case_id"] in best.case_ids
+    cells = [layout.Cell(name, note=ended({"status": row.status, "reason": row.reason}) if failed else "")]
+    for text, is_published in (parameters(row), multiply_adds(row)):
+        cells.append(layout.Cell(text, bool(text), note=AS_PUBLISHED if is_published else ""))
+    source = f"published: {row.published.source}" if row.published else ""
+    cells.append(layout.Cell(published_top1(row), bool(source), note=source))
+    cells.append(
+        layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else "")
+    )
+    for its in map(row.latencies.get, columns):
+        median = milliseconds(its, "latency_ns_p50") if its else ""
+        note = ended(its) if its and its["status"] != "ok" else ""
+        cells.append(layout.Cell(median or (its["status"] if its else ""), bool(median), note=note))
+        cells.append(layout.Cell("–".join(interval_ends("latency_ns_p50", its) or () if its else ())))
+    return cells
+
+
+def _best(rows: Sequence[FieldRow]) -> Best:
+    """The model with the highest top-1, where the difference to all others is resolved on the images they share."""
+    scored = [
+        (row.run, row.accuracy["case_id"])
+        for row in rows
+        if row.run is not None and row.accuracy is not None and row.top1_percent is not None
+    ]
+    # A Case that stands there twice, of two runs, could not be told apart by its id.
+    if len({case_id for _, case_id in scored}) < len(scored):
+        return Best()
+    predicted = [ScoredRun.open(run).predicted.get(case_id) for run, case_id in scored]
+    return most_accurate([[one for one in predicted if one is not None]])
 
 
 # --- what stands below --------------------------------------------------------------------------------------
 
 
-def watermarks(made: Sequence[FieldRow]) -> list[str]:
+def watermarks(rows: Sequence[FieldRow]) -> list[str]:
     """Sentences that must not be overlooked, with whom they concern where that is not everybody."""
     found = []
     for note, concerned in (
-        (DEMO_NOTE, [row for row in made if row.is_demo and row.status == "ok"]),
-        (RANDOM_NOTE, [row for row in made if row.weights == "random" and row.status == "ok"]),
+        (DEMO_NOTE, [row for row in rows if row.is_demo and row.status == "ok"]),
+        (RANDOM_NOTE, [row for row in rows if row.weights == "random" and row.status == "ok"]),
     ):
         if concerned:
-            measured = [row for row in made if row.run is not None]
+            measured = [row for row in rows if row.run is not None]
             who = "" if len(concerned) == len(measured) else f" ({', '.join(row.model for row in concerned)})"
             found.append(one_line(f"{note}{who}"))
     return found
 
 
-def notes(made: Sequence[FieldRow]) -> Iterator[str]:
+def notes(rows: Sequence[FieldRow]) -> Iterator[str]:
     """How the table was made and is to be read, sources, and why a model has no figures."""
-    yield from watermarks(made)
-    yield from failures(made)
-    if any(figure.is_published for row in made for figure in (parameters(row), multiply_adds(row))):
+    yield from watermarks(rows)
+    yield from failures(rows)
+    if any(is_published for row in rows for _, is_published in (parameters(row), multiply_adds(row))):
         yield f"* {AS_PUBLISHED}"
-    yield from how(made)
-    for source, names in sources(made).items():
-        yield one_line(f"published, {', '.join(names)}: {source}")
+    yield from how(rows)
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if row.published:
+            names.setdefault(row.published.source, []).append(row.published.name)
+    for source, named in names.items():
+        yield one_line(f"published, {', '.join(named)}: {source}")
 
 
-def failures(made: Sequence[FieldRow]) -> Iterator[str]:
+def failures(rows: Sequence[FieldRow]) -> Iterator[str]:
     """Why a model, or a backend of it, has no figures; the same reason once."""
-    columns = setups(made)
+    columns = setups(rows)
     names = dict(zip(columns, setup_names(columns), strict=True))
     reasons: dict[tuple[str, str, str], list[str]] = {}
-    for row in made:
+    for row in rows:
         if row.status not in ("ok", "published"):
             reasons.setdefault((row.model, row.status, row.reason), [])
             continue
@@ -222,42 +273,32 @@ def failures(made: Sequence[FieldRow]) -> Iterator[str]:
             if its["status"] != "ok":
                 reasons.setdefault((row.model, its["status"], its["reason"]), []).append(names[setup])
     for (model, status, reason), where in reasons.items():
-        who = f"{model}, {', '.join(where)}" if where else model
-        yield one_line(f"{who}: {status}: {reason}")
+        yield one_line(f"{', '.join([model, *where])}: {status}: {reason}")
 
 
-def sources(made: Sequence[FieldRow]) -> dict[str, list[str]]:
-    """Whose published figures are from where: names by source."""
-    found: dict[str, list[str]] = {}
-    for row in made:
-        if row.published:
-            found.setdefault(row.published.source, []).append(row.published.name)
-    return found
-
-
-def how(made: Sequence[FieldRow]) -> Iterator[str]:
+def how(rows: Sequence[FieldRow]) -> Iterator[str]:
     """What was measured, on what, and what may be compared."""
-    accuracies = [row for row in made if row.top1_percent is not None]
+    accuracies = [row for row in rows if row.top1_percent is not None]
     if accuracies:
         counts = [row.n_images or 0 for row in accuracies]
         yield f"measured top-1: on {span(counts)} images, of each run's reference row"
         prints = {str((row.info.get("dataset") or {}).get("fingerprint") or "unknown") for row in accuracies}
         if len(prints) > 1:
             yield "measured top-1: the rows were not scored on the same images"
-    if any(row.status == "published" for row in made):
-        yield "rows with no measured figure, of models that were not asked for: all as published"
-    times = [its for row in made for its in row.latencies.values() if its["n_samples"]]
+    if any(row.status == "published" for row in rows):
+        yield "rows with no measured figure, of models that were not requested: all as published"
+    times = [its for row in rows for its in row.latencies.values() if its["n_samples"]]
     if times:
-        shared = shared_setup(setups(made))
+        shared = shared_setup(setups(rows))
         yield (
             f"latency: median of single calls after warm-up and its 95 % order-statistic interval, "
             f"n = {span([its['n_samples'] for its in times])}{f', {shared}' if shared else ''}; "
             f"{stages(times)}"
         )
-        if len({row.run for row in made if row.run}) > 1:
+        if len({row.run for row in rows if row.run}) > 1:
             yield (
                 "models were measured one after the other and not in turns: a difference between rows may be the "
                 "machine's, and is given no verdict"
             )
-    said = dict.fromkeys(line for row in made if row.info for line in machine_lines(row.info))
+    said = dict.fromkeys(line for row in rows if row.info for line in machine_lines(row.info))
     yield from said

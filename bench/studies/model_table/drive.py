@@ -1,4 +1,4 @@
-"""Measures the models of a field, one after the other, each in a run of its own."""
+"""Measures the models of a table, one after the other, each in a run of its own."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NOT_REACHED = "the command was stopped before this model"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A model of the field: its canonical name, the text that it is run by, and its weights as of ``RunSpec``."""
+class Requested:
+    """A model of the table: its canonical name, the text that it is run by, and its weights as of ``RunSpec``."""
 
     name: str
     model: str
@@ -35,13 +35,13 @@ class Measured:
     interrupted: bool = False
 
 
-def wanted_models(texts: Sequence[str]) -> tuple[Wanted, ...]:
+def requested_models(texts: Sequence[str]) -> tuple[Requested, ...]:
     """The models that a user names: ``scarlet_a``, ``scarlet_a=ScarletA.pth.tar``, ``timm/<name>``, ``onnx:<file>``.
 
     Raises:
         BenchError: a name is not known, a model is named twice, or there is none.
     """
-    found: list[Wanted] = []
+    requested: list[Requested] = []
     for text in texts:
         # A path to a graph may hold a sign of equality; such a file brings its own weights.
         model, equals, checkpoint = (
@@ -49,16 +49,16 @@ def wanted_models(texts: Sequence[str]) -> tuple[Wanted, ...]:
         )
         if equals and not checkpoint:
             raise BenchError(f"'{text}' names no weights", f"Write {model}=FILE, or {model} alone.")
-        one = Wanted(zoo.resolve(model).name, model, checkpoint or None)
-        if one.name in [other.name for other in found]:
+        one = Requested(zoo.resolve(model).name, model, checkpoint or None)
+        if one.name in [other.name for other in requested]:
             raise BenchError(f"model '{one.name}' is named twice", "Name each model once.")
-        found.append(one)
-    if not found:
+        requested.append(one)
+    if not requested:
         raise BenchError("no model was named", "Write for example scarlet_a scarlet_b scarlet_c.")
-    return tuple(found)
+    return tuple(requested)
 
 
-def measure(models: Sequence[Wanted], spec: RunSpec, out: Path, console: Console) -> Measured:
+def measure(models: Sequence[Requested], spec: RunSpec, out: Path, console: Console) -> Measured:
     """A run of each model, in a folder of its own in ``out``. A model that fails is a row; the others go on.
 
     Args:
@@ -76,14 +76,14 @@ def measure(models: Sequence[Wanted], spec: RunSpec, out: Path, console: Console
     choose_images(spec.data, spec.n_images, console)
     rows: list[FieldRow] = []
     interrupted = False
-    for place, one in enumerate(models, start=1):
+    for number, one in enumerate(models, start=1):
         if interrupted:
             rows.append(failed_row(one.name, Status.INTERRUPTED, NOT_REACHED))
             continue
         console.print(
-            f"model {place} of {len(models)}: {one.name}", markup=False, highlight=False, soft_wrap=True
+            f"model {number} of {len(models)}: {one.name}", markup=False, highlight=False, soft_wrap=True
         )
-        path = out / f"{place:02d}-{file_name(one.name)[-40:]}"
+        path = out / f"{number:02d}-{file_name(one.name)[-40:]}"
         try:
             ended = session.run(spec.but(model=one.model, checkpoint=one.checkpoint), path, console)
             interrupted = ended.interrupted

@@ -1,4 +1,4 @@
-"""The rows of the field: what is published of each model, what its network costs, and what its run measured."""
+"""The rows of the models table: what is published of each model, what its network costs, and what its run measured."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FieldRow:
 
     Attributes:
         model: canonical name; for a row that is only published the name that papers print.
-        status: ``ok`` where a Case of it was measured, ``published`` where it was never asked for, else how it ended.
+        status: ``ok`` where a Case of it was measured, ``published`` where it was never requested, else how it ended.
         reason: why, for every status but these two.
         weights: whose; empty where nothing was prepared.
         parameters: of the network; None where it is not known.
@@ -140,7 +140,7 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     Raises:
         BenchError: a folder holds no run.
     """
-    found = []
+    runs = []
     for path in paths:
         inside = [path] if (path / RUN_INFO).is_file() else []
         inside = inside or sorted(file.parent for file in path.glob(f"*/{RUN_INFO}"))
@@ -149,13 +149,13 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
                 f"{path} holds no run: there is no {RUN_INFO} in it or one folder below",
                 "Name the folder of a run, or the folder that an earlier table was written to.",
             )
-        found += inside
-    return list(dict.fromkeys(found))
+        runs += inside
+    return list(dict.fromkeys(runs))
 
 
-def setups(made: Sequence[FieldRow]) -> tuple[Setup, ...]:
+def setups(rows: Sequence[FieldRow]) -> tuple[Setup, ...]:
     """Every column of latencies, in the order in which the rows have them."""
-    return tuple(dict.fromkeys(setup for row in made for setup in row.latencies))
+    return tuple(dict.fromkeys(setup for row in rows for setup in row.latencies))
 
 
 def _accuracy(scored: Sequence[Row]) -> Row | None:

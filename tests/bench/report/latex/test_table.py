@@ -17,7 +17,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 from bench import cli
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.best import groups_of_run, most_accurate
-from bench.analysis.table import DEMO_NOTE, load, load_frame
+from bench.analysis.table import load, load_frame
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report.latex import table as latex
@@ -77,34 +77,6 @@ def test_only_ascii_comes_out(text: str) -> None:
     assert "/secret/folder" not in text, "where a user keeps the images is nothing for a paper"
 
 
-def test_the_default_columns_are_those_that_say_something(text: str) -> None:
-    assert header(text) == [
-        *(
-            "Backend",
-            "Batch",
-            r"Top-1 (\%)",
-            r"Same top-1 (\%)",
-            "Latency (ms)",
-            r"95\,\% interval",
-            "Time / PyTorch",
-        ),
-    ]
-    rows = body(text)
-    batches = [(row[0], row[1]) for row in rows]
-    backends = ("PyTorch", "ONNX Runtime", "OpenVINO")
-    assert batches == [
-        *((name, "1") for name in (*backends, "TensorRT")),
-        *((name, "8") for name in backends),
-    ]
-
-
-def test_an_accuracy_stands_in_every_row_of_its_backend(text: str) -> None:
-    top1 = {(row[0], row[1]): row[2] for row in body(text)}
-    assert top1["PyTorch", "1"] == top1["PyTorch", "8"] == "76.0"
-    assert top1["OpenVINO", "1"] == "75.8"
-    assert top1["TensorRT", "1"] == "{--}"
-
-
 def test_digits_are_limited_by_the_interval(text: str) -> None:
     for row in body(text):
         if row[0] == "TensorRT":
@@ -130,27 +102,6 @@ def test_a_failure_is_a_row_with_its_status_and_its_reason_below(text: str) -> N
     assert row[4] == r"{unavailable\textsuperscript{a}}"
     (note,) = [line for line in text.splitlines() if line.startswith(r"\item[a]")]
     assert note.startswith(r"\item[a] unavailable: a\_")
-
-
-def test_notes_tell_what_a_reader_must_know(text: str) -> None:
-    notes = [
-        line.removeprefix(r"\item ").replace(r"\allowbreak{}", "")
-        for line in text.splitlines()
-        if "\\item" in line
-    ]
-    assert notes[0] == rf"\textbf{{{DEMO_NOTE}}}"
-    joined = "\n".join(notes)
-    for said in (
-        r"All rows: scarlet\_c, demo weights, cpu, fp32, pipeline turbo, 2 threads.",
-        "Measured on Test CPU, 2 of 4 logical cores, torch 2.9.0, revision 0123456789ab with changes.",
-        "CPU governor performance, turbo off.",
-        "Accuracy on 1,000 images (fingerprint feedfeedfeed).",
-        r"n = 40 a row, with the 95\,\% order-statistic interval",
-        "stage compute (from a batch in host memory to its logits in host memory)",
-        "median ratio of times over rounds",
-        "no A/A run of this machine is known",
-    ):
-        assert said.lower() in joined.lower(), f"{said}\n{joined}"
 
 
 def test_a_machine_that_tells_nothing_of_its_clocks_is_said_to(tmp_path: Path) -> None:

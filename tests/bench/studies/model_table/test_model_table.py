@@ -26,7 +26,7 @@ from bench.report.document import write
 from bench.run import session
 from bench.run.spec import RunSpec
 from bench.studies.model_table import document as text
-from bench.studies.model_table import drive, latex, rows
+from bench.studies.model_table import drive, rows
 from scarlet.errors import BenchError
 
 
@@ -142,7 +142,7 @@ def test_demo_figures_are_watermarked(tmp_path: Path) -> None:
     drawn = text.table(made)
     assert drawn.rows[0][5] == "75.0 (demo)"
     assert drawn.notes[0] == DEMO_NOTE
-    tex = latex.latex(made)
+    tex = text.latex(made)
     assert rf"\textbf{{{DEMO_NOTE}}}" in tex
     assert DEMO_NOTE in written(made, tmp_path / "table.md")
     line, *_ = csv.DictReader(io.StringIO(written(made, tmp_path / "table.csv")))
@@ -196,27 +196,27 @@ def test_markdown_is_whole_and_escaped(field: list[rows.FieldRow], tmp_path: Pat
 
 def test_latex_is_the_golden_one(field: list[rows.FieldRow]) -> None:
     made = [*field, *rows.published_rows(row.model for row in field)]
-    text = latex.latex(made)
-    assert text == golden("latex/field.tex", text)
+    tex = text.latex(made)
+    assert tex == golden("latex/field.tex", tex)
 
 
 def test_latex_sets_a_resolved_best_in_bold_and_marks_failures(field: list[rows.FieldRow]) -> None:
-    tex = latex.latex(field)
+    tex = text.latex(field)
     (line,) = [line for line in tex.splitlines() if r"\bfseries" in line]
     assert line.startswith("SCARLET-C & 6.07 & 280.1 & 75.6")
     assert r"\bfseries 76.0" in line
     assert r"unavailable: timm does not import" in tex
     assert r"onnx:gone" not in tex.partition(r"\begin{tablenotes}")[0], "the file's name alone"
     assert "secret" not in tex
-    assert latex.latex(field, caption="A_b", label="tab:x").count(r"\caption{A\_b}") == 1
+    assert text.latex(field, caption="A_b", label="tab:x").count(r"\caption{A\_b}") == 1
     close = [row for row in field if row.model == "scarlet_c"]
-    assert r"\bfseries" not in latex.latex([*close, *close]), "two runs of one Case cannot be told apart"
+    assert r"\bfseries" not in text.latex([*close, *close]), "two runs of one Case cannot be told apart"
 
 
 def test_a_hostile_field_compiles(tmp_path: Path) -> None:
     model_run(tmp_path / "x", f"onnx:{HOSTILE}", "user")
     made = [rows.row_of_run(tmp_path / "x"), rows.failed_row(HOSTILE, Status.FAILED, HOSTILE)]
-    log, _ = compiled(tmp_path / "tex", latex.latex(made), latex.latex([], label="tab:none"))
+    log, _ = compiled(tmp_path / "tex", text.latex(made), text.latex([], label="tab:none"))
     # Codes of signs that no font has are wide; nothing else may be amiss.
     assert [line for line in complaints(log) if "Overfull" not in line] == []
 
@@ -268,16 +268,16 @@ def test_folders_of_runs(tmp_path: Path) -> None:
 )
 def test_models_that_cannot_be_meant(texts: list[str], words: list[str]) -> None:
     with pytest.raises(BenchError) as raised:
-        drive.wanted_models(texts)
+        drive.requested_models(texts)
     for word in words:
         assert word in str(raised.value)
 
 
 def test_models_may_bring_their_weights() -> None:
-    assert drive.wanted_models(["scarlet_a=A.pth.tar", "onnx:a=b.onnx", "timm/resnet18"]) == (
-        drive.Wanted("scarlet_a", "scarlet_a", "A.pth.tar"),
-        drive.Wanted("onnx:a=b.onnx", "onnx:a=b.onnx"),
-        drive.Wanted("timm/resnet18", "timm/resnet18"),
+    assert drive.requested_models(["scarlet_a=A.pth.tar", "onnx:a=b.onnx", "timm/resnet18"]) == (
+        drive.Requested("scarlet_a", "scarlet_a", "A.pth.tar"),
+        drive.Requested("onnx:a=b.onnx", "onnx:a=b.onnx"),
+        drive.Requested("timm/resnet18", "timm/resnet18"),
     )
 
 
@@ -352,7 +352,7 @@ def test_ctrl_c_leaves_the_other_models_as_rows(
         return session.Ended(done.path, False, ())
 
     monkeypatch.setattr(session, "run", stop)
-    wanted = drive.wanted_models(["scarlet_a", "scarlet_b", "scarlet_c"])
+    wanted = drive.requested_models(["scarlet_a", "scarlet_b", "scarlet_c"])
     found = drive.measure(
         wanted, RunSpec(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO())
     )
