@@ -231,9 +231,9 @@ def _rename(graph: Any) -> None:
         base = f"{scope}/{node.op_type}" if scope else node.op_type
         used[base] += 1
         node.name = base if used[base] == 1 else f"{base}_{used[base]}"
-        for place, name in enumerate(node.output):
+        for index, name in enumerate(node.output):
             if name and name not in fixed:
-                new_names[name] = node.name if place == 0 else f"{node.name}:{place}"
+                new_names[name] = node.name if index == 0 else f"{node.name}:{index}"
     for node in graph.node:
         node.input[:] = [new_names.get(name, name) for name in node.input]
         node.output[:] = [new_names.get(name, name) for name in node.output]

@@ -121,7 +121,7 @@ class PipelineUnavailable(Exception):
 
 
 class PipelineUnsupported(Exception):
-    """The pipeline can never do what was asked. The text says why."""
+    """The pipeline can never do what was requested. The text says why."""
 
 
 class Pipeline(Protocol):

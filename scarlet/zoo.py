@@ -147,7 +147,7 @@ def build(
         seed: of random weights.
 
     Raises:
-        BenchError: the checkpoint cannot be used, there are no demo weights though asked for, or the model is
+        BenchError: the checkpoint cannot be used, there are no demo weights though requested, or the model is
             an ONNX file (which brings its own weights).
         ModelUnavailable: timm is missing or does not import.
     """

@@ -31,20 +31,10 @@ CUDNN_OF_ORT = "9"
 SETUP = "make clean setup"
 
 GPU_PACKAGES = (
-    "torch",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-cu12",
-    "tensorrt-cu13",
-    "tensorrt-cu12-libs",
-    "tensorrt-cu13-libs",
-    "nvidia-cudnn-cu12",
-    "nvidia-cudnn-cu13",
-    "nvidia-dali-cuda120",
-    "nvidia-dali-cuda130",
+    *("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-cu12-libs"),
+    *("tensorrt-cu13-libs", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),
     "nvidia-ml-py",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -26,42 +26,15 @@ WATCH_SECONDS = 0.5
 
 # Instruction sets that decide which kernels a runtime picks; all others would only lengthen the report.
 FLAGS = (
-    *(
-        "sse4_2",
-        "avx",
-        "avx2",
-        "fma",
-        "f16c",
-        "avx_vnni",
-        "avx512f",
-        "avx512_vnni",
-        "avx512_bf16",
-        "avx512_fp16",
-    ),
-    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
-)
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)  # fmt: skip
 
 # Runtimes have theirs besides: ``bench.backends.package_versions``.
 PACKAGES = (
-    *(
-        "scarlet-bench",
-        "torch",
-        "onnx",
-        "onnxscript",
-    ),
-    *(
-        "nvidia-dali-cuda120",
-        "nvidia-dali-cuda130",
-        "nvidia-ml-py",
-        "timm",
-        "numpy",
-        "scipy",
-        "pandas",
-        "pyarrow",
-    ),
-    *("pillow", "safetensors", "simplejpeg", "nncf"),
-)
+    *("scarlet-bench", "torch", "onnx", "onnxscript", "nvidia-dali-cuda120", "nvidia-dali-cuda130", "nvidia-ml-py"),
+    *("timm", "numpy", "scipy", "pandas", "pyarrow", "pillow", "safetensors", "simplejpeg", "nncf"),
+)  # fmt: skip
 
 # cgroup v1 writes "no limit" as a number near 2**63, rounded to pages.
 NO_LIMIT_BYTES = 2**60

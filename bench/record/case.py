@@ -51,7 +51,7 @@ class Case:
         weights: ``official``, ``user``, ``demo`` or ``random``: whose weights these are.
         backend: a name in ``bench.backends.REGISTRY``.
         device: ``cpu`` or ``cuda``.
-        precision: arithmetic asked for, ``fp32`` and so on.
+        precision: arithmetic requested, ``fp32`` and so on.
         pipeline: a name in ``pipelines.REGISTRY``: what made the pixels.
         batch: images per call of the backend.
         threads: intra-op threads of the backend, and of the pipeline where the scenario runs one.

@@ -292,10 +292,10 @@ class RunFolder:
             margin: ``(n,)``, softmax probability of the first class minus that of the second.
         """
         missing = [-1] * len(image_id)
-        places = {
-            f"top{place + 1}": top[:, place] if place < top.shape[1] else missing for place in range(TOP)
+        classes = {
+            f"top{index + 1}": top[:, index] if index < top.shape[1] else missing for index in range(TOP)
         }
-        columns = {"image_id": image_id, "label": label, **places, "margin": margin}
+        columns = {"image_id": image_id, "label": label, **classes, "margin": margin}
         raw_tables.write_part(self.path, case_id, "predictions", columns)
 
     # --- the state of each round ----------------------------------------------------------------------------

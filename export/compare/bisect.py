@@ -104,7 +104,7 @@ def bisect(
     Args:
         compared: both sides, their layers and the images.
         tolerance: what counts as agreement.
-        suspects: places in ``layers`` to look at whatever the others show, such as those whose weights differ.
+        suspects: indices in ``layers`` to look at whatever the others show, such as those whose weights differ.
         every_layer: compare all layers in order, not by halves.
         on_step: is told each step as it ends.
 
@@ -116,9 +116,9 @@ def bisect(
     search = _Search(compared, tolerance or Tolerance(), on_step)
     if every_layer:
         first = search.scan(len(layers))
-        return search.result(first, "every layer was asked for")
+        return search.result(first, "every layer was requested")
     found = search.halve()
-    search.look([place for place in suspects if found is None or place < found], SUSPECTED)
+    search.look([index for index in suspects if found is None or index < found], SUSPECTED)
     found = search.first()
     if found is None:
         return search.result(None)
@@ -175,12 +175,12 @@ class _Search:
         self._steps: list[Step] = []
         self.seen: dict[int, Difference] = {}
 
-    def look(self, places: Sequence[int], why: str) -> None:
-        """Compares the layers at these places that nobody has looked at, a few at a time."""
-        for chunk in _chunks(sorted(set(places) - self.seen.keys()), self._width):
-            layers = [self._layers[place] for place in chunk]
+    def look(self, indices: Sequence[int], why: str) -> None:
+        """Compares the layers at these indices that nobody has looked at, a few at a time."""
+        for chunk in _chunks(sorted(set(indices) - self.seen.keys()), self._width):
+            layers = [self._layers[index] for index in chunk]
             self.seen.update(zip(chunk, _compare(self._compared, layers), strict=True))
-            beyond = [self._layers[place].name for place in chunk if self._beyond(place)]
+            beyond = [self._layers[index].name for index in chunk if self._beyond(index)]
             names = tuple(layer.name for layer in layers)
             step = Step(names, len(names) - len(beyond), beyond[0] if beyond else None, why)
             self._steps.append(step)
@@ -188,7 +188,7 @@ class _Search:
                 self._on_step(step)
 
     def halve(self) -> int | None:
-        """The first diverging place, if whatever follows a fault differs too; None where the output agrees."""
+        """The first diverging index, if whatever follows a fault differs too; None where the output agrees."""
         agrees, beyond = -1, len(self._layers)
         while beyond - agrees > 1:
             self.look(self._spread(agrees, beyond), SPREAD)
@@ -196,7 +196,7 @@ class _Search:
             if first is None:
                 return None
             beyond = first
-            agrees = max((place for place in self.seen if place < beyond), default=-1)
+            agrees = max((index for index in self.seen if index < beyond), default=-1)
         return beyond
 
     def _spread(self, agrees: int, beyond: int) -> list[int]:
@@ -208,21 +208,21 @@ class _Search:
         return sorted({agrees + round(step * (between + 1) / (count + 1)) for step in range(1, count + 1)})
 
     def doubt(self, found: int) -> str:
-        """Why the place found need not be the first; empty where nothing speaks against it."""
-        feeding = [place for place in self._layers[found].feeds if self._beyond(place)]
+        """Why the index found need not be the first; empty where nothing speaks against it."""
+        feeding = [index for index in self._layers[found].feeds if self._beyond(index)]
         if feeding:
             return (
                 f"{self._layers[found].name} reads {self._layers[feeding[0]].name}, which differs though a layer "
                 "after it agreed"
             )
-        again = [place for place in self.seen if place > found and not self._beyond(place)]
+        again = [index for index in self.seen if index > found and not self._beyond(index)]
         if again:
             return f"{self._layers[min(again)].name} agrees again after {self._layers[found].name} did not"
         return ""
 
     def scan(self, end: int) -> int | None:
-        """The first diverging place of all up to ``end``, each looked at in order until one is found."""
-        unseen = [place for place in range(min(end, len(self._layers))) if place not in self.seen]
+        """The first diverging index of all up to ``end``, each looked at in order until one is found."""
+        unseen = [index for index in range(min(end, len(self._layers))) if index not in self.seen]
         for chunk in _chunks(unseen, self._width):
             first = self.first()
             if first is not None and first < chunk[0]:
@@ -241,12 +241,12 @@ class _Search:
             scanned=scanned,
         )
 
-    def _beyond(self, place: int) -> bool:
-        return self.seen[place].beyond(self._tolerance)
+    def _beyond(self, index: int) -> bool:
+        return self.seen[index].beyond(self._tolerance)
 
     def first(self) -> int | None:
-        """The first place seen that does not agree."""
-        return min((place for place in self.seen if self._beyond(place)), default=None)
+        """The first index seen that does not agree."""
+        return min((index for index in self.seen if self._beyond(index)), default=None)
 
 
 RTOL = 1e-3

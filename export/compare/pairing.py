@@ -30,7 +30,7 @@ class Layer:
         other: the value's name in the graph under test.
         node: name of the node that computes it there.
         op: that node's operator.
-        feeds: places, in the list of all layers, of the nearest values that this one is computed from.
+        feeds: indices, in the list of all layers, of the nearest values that this one is computed from.
     """
 
     name: str
@@ -125,18 +125,18 @@ def _turned_back(graph: OnnxValues, value: str) -> str:
     quantise = graph.only_reader(value)
     if quantise is None or quantise.op_type != "QuantizeLinear":
         return value
-    places = graph.readers.get(quantise.output[0], [])
-    back = [graph.model.graph.node[place] for place in places if place >= 0]
+    indices = graph.readers.get(quantise.output[0], [])
+    back = [graph.model.graph.node[index] for index in indices if index >= 0]
     outputs = [node.output[0] for node in back if node.op_type == "DequantizeLinear"]
     return str(outputs[0]) if outputs else value
 
 
 def _with_feeds(graph: OnnxValues, layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    places = {layer.other: place for place, layer in enumerate(layers)}
-    return tuple(replace(layer, feeds=tuple(sorted(_feeds(graph, layer.other, places)))) for layer in layers)
+    indices = {layer.other: index for index, layer in enumerate(layers)}
+    return tuple(replace(layer, feeds=tuple(sorted(_feeds(graph, layer.other, indices)))) for layer in layers)
 
 
-def _feeds(graph: OnnxValues, value: str, places: dict[str, int]) -> set[int]:
+def _feeds(graph: OnnxValues, value: str, indices: dict[str, int]) -> set[int]:
     """The paired values nearest above a value, through any nodes without a partner."""
     found: set[int] = set()
     waiting, seen = list(graph.producers[value].input), {value}
@@ -145,8 +145,8 @@ def _feeds(graph: OnnxValues, value: str, places: dict[str, int]) -> set[int]:
         if name in seen:
             continue
         seen.add(name)
-        if name in places:
-            found.add(places[name])
+        if name in indices:
+            found.add(indices[name])
         elif name in graph.producers:
             waiting.extend(graph.producers[name].input)
     return found
@@ -162,11 +162,11 @@ def _by_names(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> di
         calls_of.setdefault(call.name, []).append(call)
     found: dict[str, Call] = {}
     for name, own_calls in calls_of.items():
-        inside = {place for place, scope in enumerate(scopes) if _within(scope, name)}
+        inside = {index for index, scope in enumerate(scopes) if _within(scope, name)}
         exits = [
             value
-            for place in sorted(inside)
-            for value in nodes[place].output
+            for index in sorted(inside)
+            for value in nodes[index].output
             if any(reader not in inside for reader in graph.readers.get(value, ()))
         ]
         if len(exits) != len(own_calls):
@@ -175,7 +175,7 @@ def _by_names(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> di
             behind = _behind_batch_norm(call, calls, scopes, modules)
             if graph.shape_fits(value, behind.shape):
                 found.setdefault(value, behind)
-    order = {name: place for place, name in enumerate(graph.producers)}
+    order = {name: index for index, name in enumerate(graph.producers)}
     return {value: found[value] for value in sorted(found, key=order.__getitem__)}
 
 

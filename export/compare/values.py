@@ -1,6 +1,6 @@
 """The values inside of a PyTorch network (by hooks) and of an ONNX graph (a part of it at a time).
 
-Only what is asked for is kept, so that memory holds the values under comparison and never all activations.
+Only what is requested is kept, so that memory holds the values under comparison and never all activations.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _key(name: str, index: int) -> str:
 
 
 class _AllSeen(Exception):
-    """Ends a forward pass once everything asked for has been computed."""
+    """Ends a forward pass once everything requested has been computed."""
 
 
 class TorchValues:
@@ -155,7 +155,7 @@ OUTPUT = -1  # stands for the graph's outputs among the readers of a value
 class OnnxValues:
     """Values inside of an ONNX graph, computed by ONNX Runtime on the CPU.
 
-    Each request runs a part of the graph: the nodes that lead to the values asked for, which become its outputs.
+    Each request runs a part of the graph: the nodes that lead to the values requested, which become its outputs.
     The runtime's optimisations are off, so that the nodes run as they are written.
 
     Args:
@@ -236,19 +236,19 @@ class OnnxValues:
 
     @cached_property
     def readers(self) -> dict[str, list[int]]:
-        """The places of the nodes that read a value; ``OUTPUT`` where it is an output of the graph."""
+        """The indices of the nodes that read a value; ``OUTPUT`` where it is an output of the graph."""
         readers: dict[str, list[int]] = {}
-        for place, node in enumerate(self.model.graph.node):
+        for index, node in enumerate(self.model.graph.node):
             for name in {*node.input, *_outer_names(node)}:
-                readers.setdefault(name, []).append(place)
+                readers.setdefault(name, []).append(index)
         for name in self.outputs:
             readers.setdefault(name, []).append(OUTPUT)
         return readers
 
     def only_reader(self, value: str) -> Any:
         """The node that alone reads a value, or None."""
-        places = self.readers.get(value, [])
-        return self.model.graph.node[places[0]] if len(places) == 1 and places[0] != OUTPUT else None
+        indices = self.readers.get(value, [])
+        return self.model.graph.node[indices[0]] if len(indices) == 1 and indices[0] != OUTPUT else None
 
     def shape_fits(self, value: str, shape: tuple[int, ...]) -> bool:
         """Whether a value's shape, as far as it is known, could be this one (both without the batch)."""

@@ -190,24 +190,24 @@ def _match(
     free = list(layers)
     matched: dict[int, Call] = {}
 
-    def take(place: int, candidates: Iterable[Call]) -> None:
+    def take(index: int, candidates: Iterable[Call]) -> None:
         chosen = next(iter(candidates), None)
         if chosen is not None:
-            matched[place] = chosen
+            matched[index] = chosen
             free.remove(chosen)
 
     stored = [stored_weights(graph, node) for node in nodes]
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         name = node.input[1].removesuffix(".weight")
-        take(place, [call for call in free if call.name == name])
-    for place in range(len(nodes)):
-        if place not in matched:
-            take(place, [call for call in free if _same_weights(modules, norms, call, stored[place])])
-    for place in range(len(nodes)):
-        if place not in matched:
-            shape = stored[place].weight.shape
+        take(index, [call for call in free if call.name == name])
+    for index in range(len(nodes)):
+        if index not in matched:
+            take(index, [call for call in free if _same_weights(modules, norms, call, stored[index])])
+    for index in range(len(nodes)):
+        if index not in matched:
+            shape = stored[index].weight.shape
             take(
-                place,
+                index,
                 [call for call in free if expected_weights(modules[call.name], None).weight.shape == shape],
             )
     if free or len(matched) != len(nodes) or not nodes:
@@ -216,7 +216,7 @@ def _match(
             f"{len(layers)}, and {len(free)} of these find no partner by name, values or shape",
             "Compare with an export of this model, or two graphs with --onnx and --against.",
         )
-    return [(node, matched[place]) for place, node in enumerate(nodes)]
+    return [(node, matched[index]) for index, node in enumerate(nodes)]
 
 
 def _same_weights(

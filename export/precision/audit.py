@@ -206,7 +206,7 @@ def _is_quantised(node: Any) -> bool:
         if kind == "FakeQuantize" or node.get_output_element_type(0).to_string() in ("i8", "u8"):
             return True
         restores = kind in _RESTORES and all(
-            _is_constant(node.input_value(place).get_node()) for place in range(1, node.get_input_size())
+            _is_constant(node.input_value(index).get_node()) for index in range(1, node.get_input_size())
         )
         if not restores and kind not in _MOVES:
             return False

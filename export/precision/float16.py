@@ -98,21 +98,21 @@ class _BFloat16:
         for node in self._graph.node:
             short = self._may_be_bf16(node)
             wanted = TensorProto.BFLOAT16 if short else TensorProto.FLOAT
-            for place, name in enumerate(node.input):
+            for index, name in enumerate(node.input):
                 if self._types.get(name) == TensorProto.FLOAT:
-                    node.input[place] = self._as(name, wanted)
+                    node.input[index] = self._as(name, wanted)
             self._nodes.append(node)
             if not short:
                 continue
             for attribute in node.attribute:
                 if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                     attribute.i = TensorProto.BFLOAT16
-            for place, name in enumerate(node.output):
+            for index, name in enumerate(node.output):
                 if self._types.get(name) != TensorProto.FLOAT:
                     continue
                 if name in outputs:  # its name and type belong to the graph's reader
                     inner = self._new_name(f"{name}_bf16")
-                    node.output[place] = inner
+                    node.output[index] = inner
                     self._nodes.append(_cast(inner, name, TensorProto.FLOAT))
                     self._made[name, TensorProto.BFLOAT16] = inner
                 else:
@@ -161,7 +161,7 @@ def _formal(parameters: Any, names: Any) -> list[tuple[str, str]]:
     if not len(parameters):
         return []
     last = len(parameters) - 1
-    return [(parameters[min(place, last)].type_str, name) for place, name in enumerate(names) if name]
+    return [(parameters[min(index, last)].type_str, name) for index, name in enumerate(names) if name]
 
 
 def _constants_to_initialisers(graph: Any) -> None:

@@ -69,9 +69,9 @@ def converted(model: Any, opset: int) -> Any:
 def name_nodes(model: Any) -> None:
     """Gives nameless nodes a name, and nodes of one name different ones, in place."""
     taken: set[str] = set()
-    for place, node in enumerate(model.graph.node):
+    for index, node in enumerate(model.graph.node):
         if not node.name or node.name in taken:
-            node.name = f"{node.name or node.op_type}_{place}"
+            node.name = f"{node.name or node.op_type}_{index}"
         taken.add(node.name)
 
 

@@ -113,7 +113,7 @@ def _number_names(model: Any) -> None:
 
     Without it the same inputs give another file each time.
     """
-    for place, operation in enumerate(model.get_ordered_ops()):
+    for index, operation in enumerate(model.get_ordered_ops()):
         name = operation.get_friendly_name()
         if re.fullmatch(rf"{re.escape(operation.get_type_name())}_\d+", name):
-            operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
+            operation.set_friendly_name(f"{operation.get_type_name()}_{index}")

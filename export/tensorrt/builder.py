@@ -100,7 +100,7 @@ def write_plan(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, A
 
 
 def network_flags(trt: Any) -> int:
-    """Strong typing where it has to be asked for. The bits have other places in other versions."""
+    """Strong typing where it has to be requested. The bits have other places in other versions."""
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if typed is None else 1 << int(typed)
 
@@ -115,7 +115,7 @@ def parse(trt: Any, network: trt.INetworkDefinition, log: Any, onnx: Path) -> No
     # The path is where weights that are not in the file are looked for.
     if parser.parse(onnx.read_bytes(), path=str(onnx)):
         return
-    found = [described(parser.get_error(place)) for place in range(parser.num_errors)]
+    found = [described(parser.get_error(index)) for index in range(parser.num_errors)]
     reason = " ".join("; ".join(found[:3]).split()) or _last(log, "it gave no reason")
     raise BenchError(
         f"TensorRT {trt.__version__} cannot read the graph: {reason}",
@@ -152,8 +152,8 @@ def add_profile(
     """
     profile = builder.create_optimization_profile()
     dynamic = False
-    for place in range(network.num_inputs):
-        tensor = network.get_input(place)
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
         batch, *rest = tensor.shape
         if -1 in rest:
             raise BenchError(

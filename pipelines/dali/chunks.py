@@ -21,8 +21,9 @@ from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import interpolation_filter, reference_pixels, within_limits
 
-# Pixels that resizing must leave outside of the crop, on both sides together. At the border DALI weighs the pixels that
-# the filter finds otherwise than Pillow: up to 3 grey levels on demo images and 14 on noise, where nothing is cropped.
+# Pixels that resizing must leave outside of the crop, on both sides together. At the border DALI weighs the pixels
+# that the filter finds in another way than Pillow: up to 3 grey levels on demo images and 14 on noise, where nothing
+# is cropped.
 BORDER = 8
 
 # Files that one task of a thread reads: a task of its own for each would cost about as much as the reading.
@@ -58,7 +59,7 @@ class Chunk:
 
 
 def refuse_unmatched(preprocess: Preprocess) -> None:
-    """Refuses what DALI's filters do otherwise than the reference.
+    """Refuses what DALI's filters do in another way than the reference.
 
     Raises:
         BenchError: the interpolation is not known.

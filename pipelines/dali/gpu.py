@@ -53,7 +53,7 @@ class DaliGpuPipeline(Passes):
 
     A batch's ``on_device`` is for readers on the same GPU; its ``pixels`` are copied to the host when they are asked
     for. The last digits of the normalised values may differ from those of the CPU's pipelines, and so may the decoded
-    pixels by a few levels: nvJPEG computes its inverse transform otherwise than libjpeg-turbo
+    pixels by a few levels: nvJPEG computes another inverse transform than libjpeg-turbo
     (``pipelines.parity.differences`` has the tolerances). Without a share for the GPU's JPEG engine the multiprocessors
     decode, with the CPU's help: the same on every GPU.
     """

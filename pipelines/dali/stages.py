@@ -55,7 +55,7 @@ class DaliStages:
             encoded = [np.frombuffer(data, np.uint8) for data in some]
             try:
                 found = self._decoder.run(Fed(encoded, []))
-                decoded += [np.array(found.at(place)) for place in range(len(encoded))]
+                decoded += [np.array(found.at(index)) for index in range(len(encoded))]
             except RuntimeError as error:
                 raise UnreadableImage(" ".join(str(error).split())) from error
         return decoded
@@ -75,8 +75,8 @@ class DaliStages:
         side = self._preprocess.crop
         planes = np.empty((len(images), 3, side, side), np.float32)
         for first, some in enumerate(self._chunks(images)):
-            for place, pixels in enumerate(self._cropped(some), first * self._chunk):
-                normalise(pixels, self._preprocess, out=planes[place])
+            for index, pixels in enumerate(self._cropped(some), first * self._chunk):
+                normalise(pixels, self._preprocess, out=planes[index])
         return planes
 
     def _cropped(self, images: Sequence[Pixels]) -> Pixels:

@@ -110,7 +110,7 @@ def _check_arguments(images: int, split: str, seed: int) -> None:
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if images < 1:
-        raise BenchError(f"a demo set of {images} images was asked for", "Ask for at least 1.")
+        raise BenchError(f"a demo set of {images} images was requested", "Ask for at least 1.")
     if seed < 0:
         raise BenchError(f"the demo set's seed is {seed}", "Use 0 or more.")
 

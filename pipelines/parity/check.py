@@ -132,7 +132,8 @@ def _finding(pipeline: str, blame: str, on_images: Comparison, on_probes: Compar
             f"the stages of the pipeline {pipeline} agree with the reference's one by one, and its whole path does "
             f"not: {words}; look at how it joins its stages and at its order of images"
         )
-    words = f"the pipeline {pipeline} {VERBS[blame]} otherwise than the reference: {telling.of(blame).words(which)}"
+    words = telling.of(blame).words(which)
+    words = f"the pipeline {pipeline} differs from the reference where it {VERBS[blame]}: {words}"
     return f"{words}; {hint}" if hint else words
 
 

@@ -1,4 +1,4 @@
-"""What a stage does otherwise than the reference, where its pixels prove it.
+"""How a stage differs from the reference, where its pixels prove it.
 
 A hint is given only when one fault, planted in the reference's own stage, gives the pixels of every example.
 """

@@ -105,7 +105,7 @@ def shortened(data: bytes, height: int) -> bytes | bytearray:
 
     Args:
         data: a file with a ``plain_size``.
-        height: less than the frame has, in pixels. The last ``CHROMA_ROWS`` rows may come out otherwise than from the
+        height: less than the frame has, in pixels. The last ``CHROMA_ROWS`` rows may differ from those of the
             whole file.
 
     Returns:
@@ -253,7 +253,7 @@ def import_turbo() -> tuple[Any, Any]:
         ) from error
     capability = torch.backends.cpu.get_cpu_capability()
     # With AVX2 the uint8 resize is one loop on the calling thread. Elsewhere PyTorch splits each image among threads
-    # of its own, started by each decoding thread: more threads than were asked for.
+    # of its own, started by each decoding thread: more threads than requested.
     if capability not in ("AVX2", "AVX512"):
         raise PipelineUnsupported(
             f"the pipeline 'turbo' needs AVX2, and PyTorch finds {capability}; use the pipeline 'reference'"

@@ -38,7 +38,7 @@ class TurboPipeline(Passes):
     the reference could read.
 
     A thread takes one image from the file to its normalised planes, which it writes to their place in the batch. So the
-    caller's thread only waits, and no more threads than asked for are at work: PyTorch's own threads are not used, nor
+    caller's thread only waits, and no more threads than requested are at work: PyTorch's own threads are not used, nor
     is their number changed, which belongs to the whole process. One batch, and two images a thread, are made ahead.
     """
 

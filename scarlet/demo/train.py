@@ -385,8 +385,8 @@ def spread_channels(network: Scarlet, seed: int, largest_exponent: int = LARGEST
     blocks = [block for block in network.mb_module if isinstance(block, InvertedResidual)]
     scales = torch.ones(0)
     with torch.no_grad():
-        for place, block in enumerate(blocks):
-            if place:
+        for index, block in enumerate(blocks):
+            if index:
                 block.conv1.weight.div_(scales[None, :, None, None])
             if not block.residual:
                 width = block.bn3.num_features

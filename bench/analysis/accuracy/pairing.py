@@ -90,7 +90,7 @@ def compare_named(base: str, other: str | None, latest: Path) -> Comparison:
         latest: folder of the newest run.
 
     Raises:
-        BenchError: a text names nothing, there is nothing to compare, or two Cases cannot be paired (as of
+        BenchError: a text names nothing, there is nothing to compare, or two Cases cannot be paired (as returned by
             ``flips.compare``).
     """
     loaded: dict[Path, ScoredRun] = {}

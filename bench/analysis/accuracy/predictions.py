@@ -99,7 +99,7 @@ def load(folder: RunFolder, results: Sequence[CaseResult], is_demo: bool) -> dic
     columns = {
         "image": images.codes.to_numpy(),
         "label": frame["label"].to_numpy(),
-        "top": frame[[f"top{place}" for place in range(1, TOP + 1)]].to_numpy(),
+        "top": frame[[f"top{index}" for index in range(1, TOP + 1)]].to_numpy(),
         "margin": frame["margin"].to_numpy(),
     }
     cases = {result.case.case_id: result.case for result in results}

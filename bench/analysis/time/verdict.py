@@ -145,7 +145,7 @@ class RatioStop:
 
         Args:
             rounds: the median time of each Case by round, in any unit.
-            baselines: baseline of each Case, as of ``baselines``; Cases without rounds are passed over.
+            baselines: baseline of each Case, as returned by ``baselines``; Cases without rounds are passed over.
             n_rounds: rounds taken.
             comparisons: of the whole run, where these are not all: the report's intervals hold together.
         """
@@ -229,7 +229,7 @@ def compare(
 
     Args:
         results: how the run's Cases ended, in the order of the run.
-        samples: as of ``RunFolder.samples``.
+        samples: as returned by ``RunFolder.samples``.
         rounds: which rounds were disturbed: columns ``round``, ``disturbed`` and, where rounds of latency and of
             throughput are numbered apart, ``scenario``.
         material: the least difference that counts.

@@ -32,7 +32,7 @@ def request_for(pipeline: str, image_folder: Path) -> Request:
         (
             "bgr",
             "invalid",
-            "the pipeline bgr decodes otherwise than the reference: 8 of 8 images differ by more than 0",
+            "the pipeline bgr differs from the reference where it decodes: 8 of 8 images differ by more than 0",
         ),
         ("crashing", "crashed", "killed by SIGKILL"),
         ("absent", "unavailable", "it is not installed here"),
@@ -179,7 +179,7 @@ def test_accuracy_on_a_faulty_pipeline_is_invalid_and_its_predictions_are_kept(
         "unfit": "unsupported",
     }
     reason = results["bgr"].reason
-    assert reason.startswith("the pipeline bgr decodes otherwise than the reference: ")
+    assert reason.startswith("the pipeline bgr differs from the reference where it decodes: ")
     assert reason.endswith("; the channels are in BGR order")
     assert reason in said
     assert folder.predictions().groupby("case_id", observed=True).size().to_dict() == {
