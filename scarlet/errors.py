@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The one exception for mistakes a user can mend, and how errors are worded."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class BenchError(Exception):
 
     def __reduce__(self) -> tuple[type[BenchError], tuple[str, str, str]]:
         return BenchError, (self.what, self.do, self.stage)
+
+
+def error_text(error: object) -> str:
+    """An error's text in one line, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:

@@ -67,11 +67,6 @@ def file_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", re.split(r"[:/\\]", model)[-1]).strip("._") or "model"
 
 
-def one_line(error: object) -> str:
-    """An error's text without line breaks, or its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns the system's refusal to write into a ``BenchError`` that names the file."""

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.record.files import one_line, plain, warn_damaged, write_text
+from bench.record.files import plain, warn_damaged, write_text
 from export.store import default_root
+from scarlet.errors import error_text
 
 if TYPE_CHECKING:
     from bench.host.peaks import Peak
@@ -153,7 +154,7 @@ def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
         try:
             result = NoiseResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            warn_damaged(f"{path} left out: {one_line(error)}")
+            warn_damaged(f"{path} left out: {error_text(error)}")
             continue
         measured_at = datetime.fromisoformat(result.measured_at)
         yield measured_at if measured_at.tzinfo else measured_at.replace(tzinfo=timezone.utc), result
@@ -187,7 +188,7 @@ def lookup_peaks(host_fingerprint: str, folder: Path | None = None) -> list[dict
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        warn_damaged(f"{path} left out: {one_line(error)}")
+        warn_damaged(f"{path} left out: {error_text(error)}")
         return []
 
 

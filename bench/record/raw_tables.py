@@ -13,7 +13,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.record.files import atomic_file, disk_errors, encodable, one_line, warn_damaged
+from bench.record.files import atomic_file, disk_errors, encodable, warn_damaged
+from scarlet.errors import error_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,7 +232,7 @@ def _is_readable(path: Path) -> bool:
     try:
         pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        warn_damaged(f"{path} left out: {one_line(error)}")
+        warn_damaged(f"{path} left out: {error_text(error)}")
         return False
     return True
 

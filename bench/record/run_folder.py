@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
 from bench.record.case import Case, Status
-from bench.record.files import disk_errors, file_name, one_line, plain, warn_damaged, write_text
+from bench.record.files import disk_errors, file_name, plain, warn_damaged, write_text
 from bench.record.raw_tables import TOP
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,7 @@ class RunFolder:
             what = f"{self.path} holds no run: there is no {RUN_INFO} in it"
             raise BenchError(what, "Name the folder of a run, such as results/latest.") from None
         except (ValueError, TypeError, KeyError, OSError) as error:
-            what = f"{source} cannot be read: {one_line(error)}"
+            what = f"{source} cannot be read: {error_text(error)}"
             raise BenchError(what, "Restore the file, or measure again into another --out.") from None
         if version > SCHEMA_VERSION:
             what = f"{self.path} was written by a newer scarlet-bench"
@@ -229,7 +229,7 @@ class RunFolder:
             try:
                 result = CaseResult.from_dict(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                warn_damaged(f"{source}, line {number} left out: {one_line(error)}")
+                warn_damaged(f"{source}, line {number} left out: {error_text(error)}")
                 continue
             results[result.case.case_id] = result
         return list(results.values())

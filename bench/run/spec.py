@@ -52,10 +52,9 @@ import pipelines
 from bench import host
 from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
 from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
-from bench.record.files import one_line
 from bench.worker.sampling import STOPS
 from scarlet import demo, zoo
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 # A prediction does not depend on the batch; of accuracy's time more would save little.
 ACCURACY_BATCH = 32
@@ -528,7 +527,7 @@ def _yaml(path: Path) -> dict[Any, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or one_line(error)
+        problem = getattr(error, "problem", None) or error_text(error)
         raise BenchError(
             f"{path}{where}: {problem}", "Mend the YAML: a key and a value a line, such as batches: [1, 8]."
         ) from None

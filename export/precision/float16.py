@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision.int8 import converted, expand, name_nodes
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 # The first opset in which Conv, GlobalAveragePool and HardSwish may be BF16.
 BF16_OPSET = 22
@@ -214,7 +214,7 @@ def check_runs(path: Path) -> None:
         shape += [size if isinstance(size, int) else 224 for size in wanted.shape[2:]]
         logits = session.run(None, {wanted.name: np.zeros(shape, np.float32)})[0]
     except Exception as error:  # its exceptions have no common type that it exports
-        reason = " ".join(str(error).split())
+        reason = error_text(error)
         raise BenchError(
             f"the converted graph does not run: {reason}", "Leave the named node in float with `exclude`."
         ) from error

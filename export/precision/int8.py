@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from export.precision.recipe import Recipe
-from scarlet.errors import BenchError, unknown_name
+from scarlet.errors import BenchError, error_text, unknown_name
 
 # Below it, DequantizeLinear knows no scale for each channel.
 LEAST_OPSET = 13
@@ -60,7 +60,7 @@ def converted(model: Any, opset: int) -> Any:
     try:
         return onnx.version_converter.convert_version(model, opset)
     except RuntimeError as error:  # what its C++ side raises, whatever the cause
-        reason = " ".join(str(error).split())
+        reason = error_text(error)
         raise BenchError(
             f"the graph cannot be converted to opset {opset}: {reason}", f"Export it with opset {opset}."
         ) from error

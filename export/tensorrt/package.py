@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from scarlet.errors import error_text
+
 # 8.6 has no strongly typed networks; in 10 the two kinds are side by side, and in 11 there is no other.
 OLDEST_MAJOR = 10
 
@@ -31,7 +33,7 @@ def import_tensorrt() -> Any:
             "that can be reached: pip install tensorrt"
         ) from missing
     except (ImportError, OSError) as broken:  # a library that it loads is missing or of another version
-        reason = " ".join(str(broken).split())
+        reason = error_text(broken)
         raise TensorRtUnavailable(
             f"TensorRT's libraries do not load: {reason}; install package and libraries of one version: "
             "pip install --force-reinstall tensorrt"

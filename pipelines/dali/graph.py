@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnavailable, Preprocess
 from pipelines.reference.pipeline import crop_offset, resize_size
+from scarlet.errors import error_text
 
 QUEUE_DEPTH = 2
 
@@ -208,7 +209,7 @@ def built(graph: Any) -> Any:
     try:
         graph.build()
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = error_text(error)
         raise PipelineUnavailable(
             f"DALI cannot build its graph ({reason}); `scarlet-bench doctor` tells of driver and versions, "
             "or name another --pipeline"

@@ -25,6 +25,7 @@ from pipelines.dali.graph import (
 from pipelines.device import usable_gpu
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import UnreadableImage, normalise
+from scarlet.errors import error_text
 
 # As in the full pipeline: small runs stay in the processor's cache.
 CHUNK_PER_THREAD = 4
@@ -57,7 +58,7 @@ class DaliStages:
                 found = self._decoder.run(Fed(encoded, []))
                 decoded += [np.array(found.at(index)) for index in range(len(encoded))]
             except RuntimeError as error:
-                raise UnreadableImage(" ".join(str(error).split())) from error
+                raise UnreadableImage(error_text(error)) from error
         return decoded
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from PIL import UnidentifiedImageError
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
 from pipelines.imagenet.find import Image
-from scarlet.errors import unknown_name
+from scarlet.errors import error_text, unknown_name
 
 FILTERS = {"bilinear": PillowImage.Resampling.BILINEAR, "bicubic": PillowImage.Resampling.BICUBIC}
 
@@ -97,7 +97,7 @@ def _reason(path: Path | BinaryIO, error: Exception) -> str:
         return "not an image" if size else "the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    return " ".join(str(error).split()) or type(error).__name__
+    return error_text(error)
 
 
 def decode(path: Path | BinaryIO) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.reference.pipeline import UnreadableImage, crop_offset, resize_size
+from scarlet.errors import error_text
 
 Pixels = NDArray[np.uint8]
 
@@ -198,7 +199,7 @@ class TurboImage:
                 data, "RGB", fastdct=False, fastupsample=False, buffer=out, strict=strict
             )
         except ValueError as error:
-            raise UnreadableImage(" ".join(str(error).split())) from error
+            raise UnreadableImage(error_text(error)) from error
         return pixels
 
     def _resized(self, pixels: Pixels, down: Span, across: Span, scratch: Scratch) -> Pixels:

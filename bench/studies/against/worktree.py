@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import host
-from bench.record.files import one_line
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 # Set in hooks of git: they would send us to another repository, or to an index that is being committed.
 _GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
@@ -71,7 +70,7 @@ def worktree(home: Path, ref: str) -> Iterator[Revision]:
     """
     found = _git(home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if found.returncode or not found.stdout.strip():
-        said = f": {one_line(found.stderr)}" if found.stderr.strip() else ""
+        said = f": {error_text(found.stderr)}" if found.stderr.strip() else ""
         raise BenchError(
             f"'{ref}' is no revision of {home}{said}",
             "Name a commit, branch or tag, such as HEAD~1; in a shallow clone run first: git fetch --unshallow",
@@ -86,7 +85,7 @@ def worktree(home: Path, ref: str) -> Iterator[Revision]:
         )
         if made.returncode:
             raise BenchError(
-                f"git cannot make a worktree of '{ref}': {one_line(made.stderr)}",
+                f"git cannot make a worktree of '{ref}': {error_text(made.stderr)}",
                 "Free some space in the temporary folder, or see what git says of the repository: git fsck",
             )
         yield Revision(ref, commit, False, tree / prefix)

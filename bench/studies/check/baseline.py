@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from bench.record.case import Case
-from bench.record.files import file_name, one_line, plain, write_text
+from bench.record.files import file_name, plain, write_text
 from bench.run.images import DEMO_DATA
 from bench.run.spec import RunSpec
 from bench.studies.check.snapshot import Labels, Row, Snapshot, Timed, array_digest
 from pipelines.imagenet.find import DEMO_MARKER
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 SCHEMA = 1
 FOLDER = Path("results") / "baselines"
@@ -165,7 +165,7 @@ def read(path: Path) -> Snapshot:
     except OSError as error:
         raise BenchError(f"the baseline {path} cannot be read: {error.strerror}", f"{make}.") from None
     except ValueError as error:
-        raise BenchError(f"{path} is no baseline: {one_line(error)}", f"{make}.") from None
+        raise BenchError(f"{path} is no baseline: {error_text(error)}", f"{make}.") from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise BenchError(
@@ -174,7 +174,7 @@ def read(path: Path) -> Snapshot:
     try:
         return _snapshot(content, path)
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-        what = f"{path} is no baseline, or was edited: {one_line(error)}"
+        what = f"{path} is no baseline, or was edited: {error_text(error)}"
         raise BenchError(what, f"Restore it, or make it again: {make[15:]}.") from None
 
 

@@ -10,8 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.record.case import PRECISIONS
-from bench.record.files import one_line
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text
 
 SHIPPED = Path(__file__).with_name("gate.yaml")
 
@@ -128,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise BenchError(f"{path} cannot be read: {reason}", "Give a YAML file with --config.") from None
     except yaml.YAMLError as error:
         raise BenchError(
-            f"{path} is not YAML: {one_line(error)}", "Mend it: a key and a value a line."
+            f"{path} is not YAML: {error_text(error)}", "Mend it: a key and a value a line."
         ) from None
     if not isinstance(data, Mapping):
         raise BenchError(f"{path} holds no mapping of keys to values", f"See {SHIPPED} for an example.")

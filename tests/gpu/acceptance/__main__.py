@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
-from bench.record.files import disk_errors, one_line
-from scarlet.errors import BenchError
+from bench.record.files import disk_errors
+from scarlet.errors import BenchError, error_text
 from tests.gpu.acceptance.steps import MINUTES, Runner, load_steps
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def gpu_check(
         try:
             summary.write(folder, machine, records)
         except Exception as error:  # the steps that follow are worth more; at the end it is written again
-            say(f"the summary cannot be written yet: {one_line(error)}")
+            say(f"the summary cannot be written yet: {error_text(error)}")
 
     say(f"{machine['name']}; results go to {folder}")
     records = Runner(folder, minutes, say, after).carry_out(load_steps(folder, quick))
@@ -100,7 +100,7 @@ def find_gpu() -> dict[str, str]:
     command = [sys.executable, "-c", PROGRAM]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     if answer.returncode:
-        words = one_line(answer.stderr.strip().rpartition("\n")[2])
+        words = error_text(answer.stderr.strip().rpartition("\n")[2])
         raise BenchError(f"there is no GPU to check: PyTorch cannot be asked ({words})", DO)
     facts: dict[str, str] = json.loads(answer.stdout.strip().rpartition("\n")[2])
     if facts["cuda"] is None:
