@@ -94,7 +94,7 @@ def test_json_for_machines(bisect: Command, tiny_graph: Path, tmp_path: Path) ->
         {"name": "weight", "channels": 1000, "differing": [7], "max_abs_diff": pytest.approx(1.0)}
     ]
     assert [row["sqnr_db"] for row in answer["table"]][1:] == [None, None]  # infinite
-    assert answer["scanned"] == "every layer was asked for"
+    assert answer["scanned"] == "every layer was requested"
     assert "logits is the first that does not" in err
 
 
