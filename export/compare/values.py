@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -272,6 +273,23 @@ class OnnxValues:
             if value.type.tensor_type.elem_type in _FLOATS
         }
 
+    def multiply_adds(self) -> dict[str, int | None]:
+        """Multiply-adds for one image of each Conv, Gemm and MatMul with constant weights, by the value it computes.
+
+        For graphs without a network; of others ``scarlet.cost`` tells. None where a shape is not known.
+        """
+        costs: dict[str, int | None] = {}
+        for node in self.model.graph.node:
+            if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in self.constants:
+                continue
+            shape = self.shapes.get(node.output[0])
+            if shape is None or any(length is None for length in shape[1:]):
+                costs[node.output[0]] = None
+            else:
+                terms = _terms(node, list(self.constants[node.input[1]].dims))
+                costs[node.output[0]] = prod(filter(None, shape[1:])) * terms
+        return costs
+
 
 def _outer_names(node: Any) -> set[str]:
     """Names that the node's subgraphs read; some of them from the graph around."""
@@ -283,6 +301,14 @@ def _outer_names(node: Any) -> set[str]:
     inner = [part for graph in graphs for part in graph.node]
     outputs = {value.name for graph in graphs for value in graph.output}
     return outputs | {name for part in inner for name in (*part.input, *_outer_names(part))}
+
+
+def _terms(node: Any, weight: Sequence[int]) -> int:
+    """How many products make one number of the output."""
+    if node.op_type == "Conv":
+        return prod(weight[1:])
+    transposed = any(item.name == "transB" and item.i for item in node.attribute)
+    return int(weight[-1] if transposed else weight[-2])
 
 
 def _session(model: Any) -> Any:

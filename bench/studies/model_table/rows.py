@@ -187,12 +187,11 @@ def graph_cost(path: Path) -> tuple[int, int | None]:
     """
     import onnx
 
-    from bench.studies.profile.model import graph_multiply_adds
     from export.compare.values import OnnxValues
 
     graph = OnnxValues.load(path)
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     sizes = [prod(tensor.dims) for tensor in graph.model.graph.initializer if tensor.data_type in floats]
-    costs = list(graph_multiply_adds(graph).values())
+    costs = list(graph.multiply_adds().values())
     known = [cost for cost in costs if cost is not None]
     return sum(sizes), sum(known) if len(known) == len(costs) else None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.backends import make_backend
 from bench.backends.base import ModelFiles, RunsModule
@@ -44,7 +43,7 @@ def nodes_of(files: ModelFiles) -> list[ModelNode]:
 
     graph = OnnxValues.load(Path(files.onnx))
     if files.state is None:
-        return graph_nodes(graph, {}, graph_multiply_adds(graph))
+        return graph_nodes(graph, {}, graph.multiply_adds())
     return network_nodes(files.network(), graph, files.input_size)
 
 
@@ -60,7 +59,7 @@ def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list
     try:
         paired = pair_module(module, graph, calls).layers
     except BenchError:  # a graph whose nodes cannot be told: rows bear the nodes' names
-        return graph_nodes(graph, {}, graph_multiply_adds(graph))
+        return graph_nodes(graph, {}, graph.multiply_adds())
     times = Counter(call.name for call in calls)
     costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, input_size).layers}
     layers, multiply_adds = {}, {}
@@ -93,29 +92,3 @@ def graph_nodes(
         )
         for node, name in zip(nodes, node_names(nodes), strict=True)
     ]
-
-
-def graph_multiply_adds(graph: OnnxValues) -> dict[str, int | None]:
-    """Multiply-adds for one image of each Conv, Gemm and MatMul with constant weights, by the value it computes.
-
-    For graphs without a network; of others ``scarlet.cost`` tells. None where a shape is not known.
-    """
-    found: dict[str, int | None] = {}
-    for node in graph.model.graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in graph.constants:
-            continue
-        weight = list(graph.constants[node.input[1]].dims)
-        shape = graph.shapes.get(node.output[0])
-        if shape is None or any(length is None for length in shape[1:]):
-            found[node.output[0]] = None
-            continue
-        found[node.output[0]] = prod(filter(None, shape[1:])) * _terms(node, weight)
-    return found
-
-
-def _terms(node: Any, weight: Sequence[int]) -> int:
-    """How many products make one number of the output."""
-    if node.op_type == "Conv":
-        return prod(weight[1:])
-    transposed = any(item.name == "transB" and item.i for item in node.attribute)
-    return int(weight[-1] if transposed else weight[-2])
