@@ -106,7 +106,7 @@ def test_what_the_output_hides_is_found_only_when_every_layer_is_asked_for():
     found = bisect(Compared(Made(), Made([31]), layers, [BATCH]), every_layer=True)
     assert found.first.name == "l31"
     assert found.looked_at < 40
-    assert found.scanned == "every layer was asked for"
+    assert found.scanned == "every layer was requested"
     assert bisect(Compared(Made(), Made(), layers, [BATCH]), every_layer=True).first is None
 
 
