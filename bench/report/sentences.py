@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
-from bench.backends import REGISTRY, facts, runtime_packages
+from bench.backends import REGISTRY, display_name, facts, runtime_packages
 from bench.record.case import Case
 from bench.report.text import number, percent, row_names, whole, written
 from bench.report.text import one_line as one_line
@@ -52,8 +52,18 @@ def watermarks(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[str]:
     return [note for note, due in ((DEMO_NOTE, is_demo), (RANDOM_NOTE, "random" in weights)) if due]
 
 
+def baseline_name(rows: Sequence[Row]) -> str:
+    """What the rows are compared with, where it is one backend."""
+    backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
+    return display_name(backends.pop()) if len(backends) == 1 else "baseline"
+
+
 def comparison_lines(
-    rows: Sequence[Row], baseline: str, n_comparisons: int, info: Mapping[str, Any]
+    rows: Sequence[Row],
+    baseline: str,
+    n_comparisons: int,
+    info: Mapping[str, Any],
+    explain_unresolved: bool = True,
 ) -> tuple[str, ...]:
     """How the rows' ratios are to be read, how many rounds were disturbed, and what the machine can resolve.
 
@@ -62,6 +72,7 @@ def comparison_lines(
         baseline: what the rows are compared with.
         n_comparisons: in the run.
         info: the content of ``run.json``.
+        explain_unresolved: say what an unresolved row is, where there is one.
     """
     compared = [row for row in rows if row["ratio"] is not None]
     if not compared:
@@ -73,7 +84,7 @@ def comparison_lines(
         f"vs {baseline}: median ratio of times over rounds, 95 % sign-test interval{together}; "
         f"up to {100 * verdict.materiality(info):.3g} % counts as the same"
     ]
-    if any(row["verdict"] == verdict.Verdict.UNRESOLVED for row in compared):
+    if explain_unresolved and any(row["verdict"] == verdict.Verdict.UNRESOLVED for row in compared):
         lines.append(
             f"unresolved: these rounds do not settle it; the interval is of the time over that of {baseline}"
         )

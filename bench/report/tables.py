@@ -10,10 +10,10 @@ from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS, QUANTILES
-from bench.backends import display_name
 from bench.report.document import Cell, Column, Head, Table, table_of
 from bench.report.sentences import (
     accuracy_lines,
+    baseline_name,
     bound_lines,
     comparison_lines,
     pixel_lines,
@@ -169,7 +169,7 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
     for scenario, columns in _TABLES.items():
         measured = [row for row in rows if row["status"] == "ok" and row["scenario"] == scenario]
         if measured:
-            baseline = _baseline_name(measured)
+            baseline = baseline_name(measured)
             lines = (
                 (*accuracy_lines(measured), *pixel_lines(info or {}))
                 if scenario == "accuracy"
@@ -185,12 +185,6 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
             shown.append(_table(scenario.capitalize(), columns, measured, brief, lines, names_pipeline))
     failed = [row for row in rows if row["status"] != "ok"]
     return [*shown, _table(NOT_OK, _NOT_OK, failed, brief, (), several)] if failed else shown
-
-
-def _baseline_name(rows: Sequence[Row]) -> str:
-    """What the rows are compared with, where it is one backend."""
-    backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
-    return display_name(backends.pop()) if len(backends) == 1 else "baseline"
 
 
 def _table(

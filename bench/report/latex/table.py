@@ -26,6 +26,7 @@ from bench.report.latex.escape import shortened
 from bench.report.latex.layout import Cell, Column, TexTable, source
 from bench.report.sentences import (
     accuracy_lines,
+    baseline_name,
     comparison_lines,
     machine_lines,
     records,
@@ -356,11 +357,8 @@ def _shared(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
     """What all rows have in common and no column says."""
     parts = []
     for name in _SHARED:
-        texts = {
-            SPECS[name].text(line)
-            for line in lines
-            if name != "batch" or {"latency", "throughput"} & line.rows.keys()
-        }
+        # The batch of an accuracy alone is empty.
+        texts = {text for line in lines if (text := SPECS[name].text(line)) or name != "batch"}
         if name not in names and len(texts) == 1 and (text := texts.pop()):
             if name == "instances" and text == "1":
                 continue
@@ -410,19 +408,16 @@ def _timing(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
 
 def _ratios(
     lines: Sequence[Line], names: Sequence[str], frame: pd.DataFrame, info: Mapping[str, Any]
-) -> Iterator[str]:
-    if "ratio" in names:
-        n_comparisons = int(frame["ratio"].notna().sum())
-        said = comparison_lines(_shown(lines, names, "latency"), _baseline(lines), n_comparisons, info)
-        # The rows that are not resolved bear a mark that says so.
-        yield from (line for line in said if not line.startswith("unresolved:"))
+) -> tuple[str, ...]:
+    if "ratio" not in names:
+        return ()
+    rows, n_comparisons = _shown(lines, names, "latency"), int(frame["ratio"].notna().sum())
+    # The rows that are not resolved bear a mark that says so.
+    return comparison_lines(rows, _baseline(lines), n_comparisons, info, explain_unresolved=False)
 
 
 def _baseline(lines: Sequence[Line]) -> str:
-    """What the rows' times are compared with, where it is one backend."""
-    rows = [line.rows["latency"] for line in lines if "latency" in line.rows]
-    backends = {row["backend"] for row in rows if row["case_id"] == row["baseline_case_id"]}
-    return display_name(backends.pop()) if len(backends) == 1 else "baseline"
+    return baseline_name([line.rows["latency"] for line in lines if "latency" in line.rows])
 
 
 def _bold(best: Mapping[str, Best], info: Mapping[str, Any]) -> Iterator[str]:
