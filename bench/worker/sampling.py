@@ -158,13 +158,14 @@ class LatencySampler:
         before: done before each call, outside of what is timed.
     """
 
+    min_samples_per_turn = MIN_SAMPLES_PER_TURN
+
     def __init__(
         self,
         call: Callable[[], object],
         clock_ns: Callable[[], int],
         warm_up: WarmUpRule | None = None,
         stop: Stop | None = None,
-        min_samples_per_turn: int = MIN_SAMPLES_PER_TURN,
         headline: str = "",
         before: Callable[[], object] | None = None,
     ) -> None:
@@ -173,7 +174,6 @@ class LatencySampler:
         self._clock_ns = clock_ns
         self._warm_up = warm_up or WarmUpRule()
         self._stop: Stop = stop or StopRule()
-        self._min_samples_per_turn = min_samples_per_turn
         self.samples = Samples()
         self._warm_up_ns: list[int] = []
         self._warming_ns = 0
@@ -210,7 +210,7 @@ class LatencySampler:
     def _take(self, round_: int, warmup: bool, slice_ns: int) -> list[int]:
         started = self._clock_ns()
         taken: list[int] = []
-        while len(taken) < self._min_samples_per_turn or self._clock_ns() - started < slice_ns:
+        while len(taken) < self.min_samples_per_turn or self._clock_ns() - started < slice_ns:
             taken.append(self._record(round_, warmup))
         return taken
 

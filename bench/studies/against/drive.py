@@ -176,10 +176,8 @@ def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended
             stopped = True
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
-    found = against.compare(
-        *(bases, list(names)[1], rules.blocks, folder.case_results()),
-        *(folder.samples(), folder.rounds(), allowed),
-    )
+    terms = against.Terms(list(names)[1], rules.blocks, allowed)
+    found = against.compare(terms, bases, folder.case_results(), folder.samples(), folder.rounds())
     revisions = (this.revision.label, other.revision.label)
     ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), stopped)
     session.write(

@@ -25,8 +25,9 @@ PACKAGES = ("bench", "export", "scarlet", "models", "pipelines")
 class OnlyFromPath:
     """Finds modules of our packages in their folders or not at all.
 
-    An editable install brings a finder of its own that is asked last: for a module that the other revision does not
-    have it would give this tree's.
+    An editable install brings a finder of its own that is asked last, and PYTHONPATH may name another tree: for a
+    package or module that the other revision does not have they would give this tree's. A worker starts in the
+    folder of its packages.
     """
 
     @staticmethod
@@ -40,7 +41,7 @@ class OnlyFromPath:
         """
         if name.partition(".")[0] not in PACKAGES:
             return None
-        spec = PathFinder.find_spec(name, path, target)
+        spec = PathFinder.find_spec(name, [os.getcwd()] if path is None else path, target)
         if spec is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return spec

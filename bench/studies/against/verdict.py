@@ -98,6 +98,21 @@ class Against:
         return {**asdict(self), "outcome": self.outcome.value, "blocks": list(self.blocks)}
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What is settled before anything is measured.
+
+    Attributes:
+        other: the other revision's name in ``copy_of``.
+        n_blocks: how many blocks are planned.
+        tolerance: how much slower is still a pass, as a share.
+    """
+
+    other: str
+    n_blocks: int
+    tolerance: float
+
+
 def copy_of(base: Case, revision: str, block: int) -> Case:
     """The Case as one revision measures it in one block.
 
@@ -159,46 +174,40 @@ def overall(found: Sequence[Against]) -> Outcome:
 
 
 def compare(
+    terms: Terms,
     bases: Sequence[Case],
-    other: str,
-    n_blocks: int,
     results: Sequence[CaseResult],
     samples: pd.DataFrame,
     rounds: pd.DataFrame,
-    tolerance: float,
 ) -> list[Against]:
     """The verdict on each Case, in the order given.
 
     Args:
+        terms: of the comparison.
         bases: the latency Cases.
-        other: the other revision's name in ``copy_of``.
-        n_blocks: how many blocks were planned.
         results: how the copies ended.
         samples, rounds: as of ``RunFolder``.
-        tolerance: how much slower is still a pass, as a share.
     """
     ended = {result.case.case_id: result for result in results}
     times = verdict.round_times([each for each in results if each.status is Status.OK], samples)
     disturbed = {int(number) for number in rounds.loc[rounds["disturbed"].astype(bool), "round"]}
-    return [_against(base, other, n_blocks, ended, times, disturbed, tolerance, len(bases)) for base in bases]
+    return [_against(terms, base, ended, times, disturbed, len(bases)) for base in bases]
 
 
 def _against(
+    terms: Terms,
     base: Case,
-    other: str,
-    n_blocks: int,
     ended: Mapping[str, CaseResult],
     times: Mapping[str, Mapping[int, float]],
     disturbed: set[int],
-    tolerance: float,
     comparisons: int,
 ) -> Against:
     import numpy as np
 
-    ratios, numbers, reason = [], [], ""
+    ratios, numbers, reason, n_blocks = [], [], "", terms.n_blocks
     for block in range(1, n_blocks + 1):
-        mine, theirs = (copy_of(base, name, block).case_id for name in (THIS, other))
-        outcome, reason = _trouble(ended.get(mine), ended.get(theirs), other)
+        mine, theirs = (copy_of(base, name, block).case_id for name in (THIS, terms.other))
+        outcome, reason = _trouble(ended.get(mine), ended.get(theirs), terms.other)
         if reason:
             break
         own, base_times = times.get(mine, {}), times.get(theirs, {})
@@ -212,7 +221,7 @@ def _against(
             numbers += common
     low, high = interval(ratios, comparisons) or (None, None)
     if not reason:
-        outcome = decide(low, high, tolerance)
+        outcome = decide(low, high, terms.tolerance)
         if len(ratios) < n_blocks:
             outcome = Outcome.UNRESOLVED
             short = n_blocks - len(ratios)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.worker.sampling import LatencySampler, NoisePlateau, StopRule, WarmUpRule
+from bench.worker.sampling import MIN_SAMPLES_PER_TURN, LatencySampler, NoisePlateau, StopRule, WarmUpRule
 
 SLICE_NS = 50_000_000
 
@@ -28,8 +28,10 @@ class Script:
         return self.now_ns
 
 
-def sampler(script: Script, **rules: object) -> LatencySampler:
-    return LatencySampler(script.call, script.clock_ns, **rules)  # type: ignore[arg-type]
+def sampler(script: Script, per_turn: int = MIN_SAMPLES_PER_TURN, **rules: object) -> LatencySampler:
+    made = LatencySampler(script.call, script.clock_ns, **rules)  # type: ignore[arg-type]
+    made.min_samples_per_turn = per_turn
+    return made
 
 
 def warmed(script: Script, slice_ns: int = SLICE_NS, **rules: object) -> LatencySampler:
@@ -47,7 +49,7 @@ def test_a_steady_call_settles_after_two_windows() -> None:
 
 def test_warm_up_lasts_until_the_slow_start_has_left_both_windows() -> None:
     falling = Script(lambda call: 10_000_000 + max(0, 50 - call) * 400_000)
-    made = warmed(falling, slice_ns=1, min_samples_per_turn=1)
+    made = warmed(falling, slice_ns=1, per_turn=1)
     assert made.settled
     assert 70 <= made.n_warmup <= 90
 
@@ -93,7 +95,7 @@ def test_sampling_stops_for_precision_only_with_enough_rounds_and_samples() -> N
 
 def test_noise_keeps_sampling_going_until_the_interval_is_narrow() -> None:
     noise = np.random.default_rng(0).lognormal(0, 0.2, 100_000)
-    made = sampler(Script(lambda call: int(1e6 * noise[call])), min_samples_per_turn=10)
+    made = sampler(Script(lambda call: int(1e6 * noise[call])), per_turn=10)
     rounds = 0
     while not made.stop_reason:
         made.turn(rounds, 1)
@@ -105,7 +107,7 @@ def test_noise_keeps_sampling_going_until_the_interval_is_narrow() -> None:
 
 def test_samples_are_bounded() -> None:
     rule = StopRule(relative_half_width=0.0, max_samples=50)
-    made = sampler(Script(lambda call: 1_000_000 + call), stop=rule, min_samples_per_turn=10)
+    made = sampler(Script(lambda call: 1_000_000 + call), stop=rule, per_turn=10)
     for round_ in range(5):
         made.turn(round_, 1)
     assert made.stop_reason == "samples"

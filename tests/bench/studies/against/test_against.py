@@ -199,7 +199,7 @@ def measured(
     folder.merge_parts()
     assert len(runner.rounds) == len(folder.rounds())
     rows = folder.case_results(), folder.samples(), folder.rounds()
-    (found,) = verdict.compare([base], OTHER, blocks, *rows, 0.03)
+    (found,) = verdict.compare(verdict.Terms(OTHER, blocks, 0.03), [base], *rows)
     return found, folder
 
 
@@ -278,7 +278,7 @@ def test_what_cannot_be_compared(mine: Status | None, theirs: Status, outcome: s
         for name, status in ((THIS, mine), (OTHER, theirs))
         if status
     ]
-    (found,) = verdict.compare([BASE], OTHER, 4, results, *empty(), 0.03)
+    (found,) = verdict.compare(verdict.Terms(OTHER, 4, 0.03), [BASE], results, *empty())
     assert (found.outcome.value, found.ratio) == (outcome, None)
     assert words in found.reason
     assert words in verdict.text([found], 0.03)
@@ -356,6 +356,15 @@ def test_a_worker_says_whose_code_it_runs(stranger: Any, tmp_path: Path) -> None
     assert code["code"]["sources_sha256"] == introduction.sources_sha256(folders)
     (home / "scarlet" / "__init__.py").write_text("changed = True\n")
     assert code["code"]["sources_sha256"] != introduction.sources_sha256(folders)
+
+
+def test_what_another_tree_on_the_path_has_is_not_the_revisions(
+    stranger: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(channel.own_home()))
+    worker = stranger(without="scarlet")
+    worker.stop()
+    assert worker.introduction["packages"]["scarlet"] == [], "an older revision has no such package"
 
 
 HANGS = "import time\ndef main():\n    time.sleep(60)\n"
