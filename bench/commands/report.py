@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import Caption, Label
-from bench.commands.show import Json, console_for, show_run
+from bench.commands.show import Json, Out, console_for, show_run
 from scarlet.errors import BenchError
 
 
@@ -29,6 +29,7 @@ def report(
     figures: Annotated[
         bool, typer.Option("--figures", help="Also draw the charts for papers: PDF, SVG and PNG in figures/.")
     ] = False,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Remake a run's reports from its raw files."""
@@ -41,7 +42,7 @@ def report(
 
     console = console_for(as_json)
     with kept_reads():
-        show_run(run, console, as_json)
+        show_run(run, console, as_json, out)
         drawn = _figures(run.resolve()) if figures else []
     if figures:
         said = f"figures: {len(drawn)} files in {run / 'figures'}"
@@ -66,8 +67,9 @@ def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
 
 def _figures(run: Path) -> list[Path]:
     """Draws the charts of a run for papers."""
-    from bench.analysis.table import load_frame, load_info
+    from bench.analysis.table import load
     from bench.report.charts import charts
     from bench.report.charts.files import write_figures
 
-    return write_figures(charts(run, load_frame(run), load_info(run)), run / "figures")
+    loaded = load(run)
+    return write_figures(charts(run, loaded.frame, loaded.info), run / "figures")

@@ -28,7 +28,7 @@ from bench.commands.options import (
     Timeout,
     given,
 )
-from bench.commands.show import Json, console_for, show_run
+from bench.commands.show import Json, console_for, out_paths, show, show_run
 
 
 def run(
@@ -85,20 +85,21 @@ def run(
     if option or several:
         settings["options"] = (*(option or ()), *several)
     spec = RunSpec(**settings)
+    folder, file = out_paths(out)
     if purpose == "plan":
-        session.foretell(spec, console)
+        show(session.foretell(spec, console), file, as_json)
         return
     if purpose == "noise":
         from bench.studies import noise
 
-        noise.run(spec, out, console)
+        show(noise.run(spec, folder, console), file, as_json)
         return
     ended = (
-        session.resume(out or session.RESULTS / "latest", console)
+        session.resume(folder or session.RESULTS / "latest", console)
         if resume
-        else session.run(spec, out, console)
+        else session.run(spec, folder, console)
     )
-    show_run(ended.run, console, as_json)
+    show_run(ended.run, console, as_json, file)
     raise typer.Exit(ended.exit_code(strict))
 
 

@@ -98,21 +98,22 @@ def show(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_run(run: Path, console: Console, as_json: bool) -> None:
-    """Writes the reports of a run and prints its table."""
-    from bench.analysis.table import load_frame
+def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None) -> None:
+    """Writes the reports of a run and prints its table; with ``out`` its report in the form of that suffix too."""
+    from bench.analysis.table import load
     from bench.record.raw_tables import kept_reads
-    from bench.record.run_folder import RunFolder
-    from bench.report import write_all
+    from bench.report import FORMATS, write_all
     from bench.report.terminal import print_tables
 
-    folder = RunFolder.open(run.resolve())
     with kept_reads():
-        written = write_all(folder.path)
-        frame = load_frame(folder.path)
+        loaded = load(run.resolve())
+        written = write_all(loaded)
+        if out is not None:
+            by_suffix = {Path(form.file_name).suffix: form for form in FORMATS.values()}
+            by_suffix[out.suffix.lower()].write(loaded, out)
     if as_json:
-        records = json.loads(frame.to_json(orient="records"))
-        typer.echo(json.dumps({"run": str(folder.path), "cases": records}))
+        records = json.loads(loaded.frame.to_json(orient="records"))
+        typer.echo(json.dumps({"run": str(loaded.path), "cases": records}))
         return
-    print_tables(frame, folder.read_run_info(), console)
+    print_tables(loaded.frame, loaded.info, console)
     console.print(f"report: {written['html']}", markup=False, highlight=False, soft_wrap=True)

@@ -36,8 +36,11 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def write_all(run: Path) -> dict[str, Path]:
+def write_all(run: Path | Loaded) -> dict[str, Path]:
     """Makes every report of a run anew from its raw files, in the run's folder.
+
+    Args:
+        run: its folder, or what ``bench.analysis.table.load`` made of it.
 
     Returns:
         the file of each format by the format's name.
@@ -48,7 +51,7 @@ def write_all(run: Path) -> dict[str, Path]:
     from bench.record.raw_tables import kept_reads
 
     with kept_reads():
-        loaded = load(run)
+        loaded = run if isinstance(run, Loaded) else load(run)
         paths = {name: loaded.path / format_.file_name for name, format_ in FORMATS.items()}
         for name, path in paths.items():
             FORMATS[name].write(loaded, path)

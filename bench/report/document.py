@@ -280,7 +280,7 @@ def _data(document: Document, path: Path) -> list[Path]:
 
 
 def _latex(document: Document, path: Path) -> list[Path]:
-    """A float for each table; the demo mark and the notes stand below it."""
+    """A float for each table, with the demo mark and its notes below; where there is none a list of the sentences."""
     import re
 
     from bench.record.files import write_text
@@ -303,7 +303,12 @@ def _latex(document: Document, path: Path) -> list[Path]:
         )
         for number, table in enumerate(document.tables, start=1)
     ]
-    written += [f"% {tex(line)}\n" for line in document.lines]
+    if written:
+        written += [f"% {tex(line)}\n" for line in document.lines]
+    else:
+        lines = [*document.marks, *document.lines]
+        items = "\n".join(rf"\item {tex(line, breakable=True)}" for line in lines)
+        written = [f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n"]
     write_text(path, "\n".join(written))
     return [path]
 

@@ -12,8 +12,7 @@ from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import REGISTRY, display_name, facts, runtime_packages
 from bench.record.case import Case
-from bench.report.text import number, percent, row_names, whole, written
-from bench.report.text import one_line as one_line
+from bench.report.text import number, one_line, percent, row_names, whole, written
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -31,11 +30,6 @@ USUAL_DISCORDANCE = 0.01
 
 # A pass that reaches this share of what its parts allow has lost nothing worth a sentence.
 HARDLY_LOST_PERCENT = 90.0
-
-
-def milliseconds(row: Row, column: str) -> str:
-    """A time of the row in ms, with the digits that its median's interval leaves."""
-    return written(column, row)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -175,9 +169,7 @@ def summary(frame: pd.DataFrame) -> str:
             (row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"])
         )
         who = f"{best['backend']} {best['device']} {best['precision']}"
-        sentence += (
-            f"; lowest median latency at batch {batch}: {who}, {milliseconds(best, 'latency_ns_p50')} ms"
-        )
+        sentence += f"; lowest median latency at batch {batch}: {who}, {written('latency_ns_p50', best)} ms"
     return one_line(f"{sentence}.")
 
 

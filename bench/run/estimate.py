@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
+from bench.report.document import Document, notes
 from bench.worker.sampling import MIN_SAMPLES_PER_TURN, WarmUpRule
 from scarlet.errors import BenchError
 
@@ -205,6 +206,30 @@ def _latencies(
     for case_id, stage, median_ns in timed.reset_index().itertuples(index=False):
         if (case_id, stage) in wanted:
             yield wanted[case_id, stage], float(median_ns) / 1e9
+
+
+def document(found: Estimate, remarks: Sequence[str] = ()) -> Document:
+    """A line for each Case and one for all; for machines the seconds.
+
+    Args:
+        found: what is expected.
+        remarks: on what is left out of the plan.
+    """
+    import pandas as pd
+
+    cases = [
+        {"case_id": part.case.case_id, "label": part.case.label, "seconds": part.seconds, "basis": part.basis}
+        for part in found.cases
+    ]
+    data = {
+        "seconds": found.seconds,
+        "prepare_seconds": found.prepare_seconds,
+        "check_seconds": found.check_seconds,
+        "cases": cases,
+        "notes": list(remarks),
+    }
+    lines = [*remarks, *text(found).splitlines()]
+    return Document("Plan", notes(lines), data, {"cases": pd.DataFrame(cases)})
 
 
 def text(found: Estimate) -> str:

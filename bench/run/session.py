@@ -25,6 +25,7 @@ from bench.host.disturbance import RoundState, summary
 from bench.record.case import Case, Status
 from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
+from bench.report.document import Document
 from bench.run import pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
 from bench.run.model_files import (
@@ -328,8 +329,8 @@ def _rows(
     return ended
 
 
-def foretell(spec: RunSpec, console: Console) -> None:
-    """Prints what a run would do and about how long it would take; measures nothing.
+def foretell(spec: RunSpec, console: Console) -> Document:
+    """What a run would do and about how long it would take; measures nothing.
 
     Raises:
         BenchError: the options or the data are at fault.
@@ -342,5 +343,4 @@ def foretell(spec: RunSpec, console: Console) -> None:
     fingerprint = host.fingerprint(host.describe_host())
     measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
     expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured)
-    for line in (*spec.notes(), *estimate.text(expected).splitlines()):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return estimate.document(expected, spec.notes())

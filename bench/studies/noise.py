@@ -20,6 +20,7 @@ from bench.analysis.time.verdict import RatioStop
 from bench.record.case import Case
 from bench.record.machine import NoiseResult, Resolution, save_noise
 from bench.record.run_folder import utc_now
+from bench.report.document import Document, notes
 from bench.run import schedule
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
@@ -42,10 +43,10 @@ REPETITIONS = 6
 MIN_ROUNDS = RatioStop.min_rounds
 
 
-def run(spec: RunSpec, out: Path | None, console: Console) -> Path:
+def run(spec: RunSpec, out: Path | None, console: Console) -> Document:
     """The A/A run: the first latency Case of the spec against itself, in turns and one after the other.
 
-    What it finds is printed, and stored under this host's fingerprint for later runs to use.
+    What it finds is stored under this host's fingerprint for later runs to use.
 
     Raises:
         BenchError: the options are at fault, or the Case cannot be measured.
@@ -61,9 +62,9 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Path:
             runner = Runner(session.folder, session.context(files), listener, session.limits)
             result = measure(runner, cases, session.folder.read_run_info()["host"])
     session.folder.merge_parts()
-    say(text(result))
-    say(f"stored: {save_noise(result)}")
-    return session.folder.path
+    stored = save_noise(result)
+    lines = [*text(result).splitlines(), f"stored: {stored}"]
+    return Document("What this machine can resolve", notes(lines), result.to_dict())
 
 
 def noise_cases(base: Case) -> tuple[Case, Case]:

@@ -17,8 +17,7 @@ from bench.report.charts.chart import BY_BACKEND, POINT_AT, PREDICTIONS, ROWS, S
 from bench.report.charts.looks import MOST_OF_NAME, Looks, clean, counted, listed, looks, plural
 from bench.report.charts.theme import AXIS, BLUE, GREY, VERMILLION, Theme
 from bench.report.flips import points, short_names
-from bench.report.sentences import milliseconds
-from bench.report.text import percent
+from bench.report.text import percent, written
 
 # What the accuracy and the latency of one thing have in common. Threads and batches change no prediction.
 SAME = ("model", "weights", "backend", "device", "precision", "options")
@@ -82,7 +81,7 @@ def accuracy_latency(source: Source) -> list[Chart]:
         for index, (row, scored) in enumerate(joined)
     ]
     on_front = [
-        f"{drawn.names[index]} ({milliseconds(joined[index][0], 'latency_ns_p50')} ms, "
+        f"{drawn.names[index]} ({written('latency_ns_p50', joined[index][0])} ms, "
         f"{percent(joined[index][1]['top1_percent'], joined[index][1]['n_images'])} %)"
         for index in best
     ]

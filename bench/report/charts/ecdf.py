@@ -12,8 +12,7 @@ from bench.report.charts.axes import known, positive, tooltips
 from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import Looks, listed, looks
 from bench.report.charts.theme import Theme
-from bench.report.sentences import milliseconds
-from bench.report.text import whole
+from bench.report.text import whole, written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +157,7 @@ def _alt(rows: Sequence[Row], drawn: Looks, n_calls: int) -> str:
     medians = []
     in_order = sorted(zip(rows, drawn.names, strict=True), key=lambda pair: pair[0]["latency_ns_p50"] or 0)
     for row, name in in_order:
-        median, tail = milliseconds(row, "latency_ns_p50"), milliseconds(row, "latency_ns_p99")
+        median, tail = written("latency_ns_p50", row), written("latency_ns_p99", row)
         if median:
             medians.append(f"{name} {median} ms" + (f" (99 % within {tail} ms)" if tail else ""))
     what = f"Cumulative distributions of {whole(n_calls)} calls at batch {rows[0]['batch']}, {len(rows)} in number"

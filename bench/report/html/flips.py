@@ -15,7 +15,7 @@ from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.columns import PREDICTIONS
 from bench.report import flips
 from bench.report.html.tables import PageTable, plain_table
-from bench.report.sentences import one_line
+from bench.report.text import one_line
 
 # Of each pair; and of the page, whose file would grow with the number of Cases.
 FLIPS_OF_PAIR = 24

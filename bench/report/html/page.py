@@ -26,8 +26,8 @@ from bench.report.html.flips import flip_section
 from bench.report.html.safety import content_policy, environment, inlined, island
 from bench.report.html.tables import PageTable, case_tables, plain_table
 from bench.report.markdown import BAD_IMAGES_SHOWN
-from bench.report.sentences import dataset_line, host_line, one_line, records, summary, watermarks
-from bench.report.text import row_names
+from bench.report.sentences import dataset_line, host_line, records, summary, watermarks
+from bench.report.text import one_line, row_names
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:

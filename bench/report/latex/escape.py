@@ -13,7 +13,7 @@ from pylatexenc.latexencode import (
     get_builtin_uni2latex_dict,
 )
 
-from bench.report.sentences import one_line
+from bench.report.text import one_line
 
 # Private characters that no text from outside holds once it is on one line: they are replaced first.
 _APART, _BREAK, _TIE = "\ue000", "\ue001", "\ue002"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.report.latex.escape import escaped
-from bench.report.sentences import one_line
+from bench.report.text import one_line
 from scarlet.errors import BenchError
 
 # More rows than this do not fit one page with caption and notes.

@@ -14,8 +14,8 @@ from bench.record.files import write_text
 from bench.report.document import Cell, Column, Document, Head, Table, table_of, write
 from bench.report.latex import layout
 from bench.report.latex.table import ended, model_name
-from bench.report.sentences import machine_lines, milliseconds, span, stages
-from bench.report.text import interval_ends, one_line, percent, row_names
+from bench.report.sentences import machine_lines, span, stages
+from bench.report.text import interval_ends, one_line, percent, row_names, written
 from bench.studies.model_table.rows import FieldRow, Row, Setup, setups
 
 # Parts of a setup that are named only where they differ among the columns.
@@ -119,7 +119,7 @@ def _latency_column(setup: Setup, name: str) -> Column[FieldRow]:
 
 
 def _latency_cell(row: Row | None) -> str:
-    median = milliseconds(row, "latency_ns_p50") if row else ""
+    median = written("latency_ns_p50", row) if row else ""
     if row is None or not median:
         return "" if row is None else str(row["status"])
     ends = interval_ends("latency_ns_p50", row)
@@ -207,7 +207,7 @@ def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layo
         layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else "")
     )
     for its in map(row.latencies.get, columns):
-        median = milliseconds(its, "latency_ns_p50") if its else ""
+        median = written("latency_ns_p50", its) if its else ""
         note = ended(its) if its and its["status"] != "ok" else ""
         cells.append(layout.Cell(median or (its["status"] if its else ""), bool(median), note=note))
         cells.append(layout.Cell("–".join(interval_ends("latency_ns_p50", its) or () if its else ())))
