@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from bench.commands.options import (
     Option,
     Pipeline,
     Precisions,
+    RunFolder,
     Seed,
     Threads,
     Timeout,
@@ -53,9 +53,7 @@ def against(
     blocks: Annotated[
         int | None, typer.Option(help="Fresh pairs of workers for each Case: even, at least 4. Default: 6.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
-    ] = None,
+    out: RunFolder = None,
     as_json: Json = False,
 ) -> None:
     """Measure this tree, as it is, against another revision of it: is it slower?

@@ -6,6 +6,7 @@ context.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +63,13 @@ Option = Annotated[
         help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."
     ),
 ]
+Builds = Annotated[int, typer.Option(help="TensorRT plans to build of each kind, to tell their spread.")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder for this run. Default: a new one in results/runs.")
+]
 Caption = Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")]
 Label = Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")]
 
@@ -109,6 +117,19 @@ def spec_of(context: typer.Context, **fixed: Any) -> RunSpec:
             if name in context.params:
                 what, do = (text.replace(f"--{field} ", f"--{name} ") for text in (what, do))
         raise BenchError(what, do) from None
+
+
+def run_spec(context: typer.Context) -> RunSpec:
+    """As ``spec_of``, for `run`: the plan file says what the command line does not; several builds are an option."""
+    from bench.report.sentences import build_options
+    from bench.run.spec import RunSpec, read_plan
+
+    settings, plan_file = given(context), context.params["plan_file"]
+    if plan_file is not None:
+        settings |= read_plan(plan_file) | given(context, explicit=True)
+    if builds := build_options(context.params["builds"]):
+        settings["options"] = (*(context.params["option"] or ()), *builds)
+    return RunSpec(**settings)
 
 
 def _is_explicit(context: typer.Context, name: str) -> bool:

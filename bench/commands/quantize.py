@@ -55,9 +55,6 @@ def quantize(
             "quantize does nothing by itself",
             "Add --search; to make a graph by one recipe, use: export --precision int8.",
         )
-    for name, count in (("images", images), ("confirm", confirm), ("batch", batch), ("threads", threads)):
-        if count is not None and count < 1:
-            raise BenchError(f"--{name} {count} is not a number above 0", f"Write for example --{name} 8.")
     from bench.studies.quantize import drive, outcome
     from bench.studies.quantize.document import document
 
@@ -73,20 +70,12 @@ def quantize(
         confirm=confirm,
         budget_seconds=budget,
         batch=batch,
-        threads=threads or 0,
+        threads=threads,
         pipeline=pipeline,
         timeout_seconds=timeout,
     )
     recipe, file = out_paths(out)
     target = outcome.recipe_target(asked, recipe)
     ended = drive.search(asked, console)
-    written = []
-    if ended.chosen is not None:
-        outcome.write_chosen(ended, target)
-        written = [
-            f"recipe: {target}",
-            f"replay: scarlet-bench run --precisions fp32,int8 --backends {asked.backend} "
-            f"--option {asked.backend}.recipe={target}",
-        ]
-    show(document(ended), file, as_json, written)
+    show(document(ended), file, as_json, outcome.write_chosen(ended, target))
     raise typer.Exit(INTERRUPTED if ended.interrupted else GOOD if ended.within else NOT_OK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from bench.commands.options import (
     Backends,
     Batches,
     Budget,
+    Builds,
     Calibration,
     Checkpoint,
     Data,
@@ -20,13 +20,15 @@ from bench.commands.options import (
     Model,
     Option,
     Pipeline,
+    PlanFile,
     Precisions,
+    RunFolder,
     Scenarios,
     Seed,
     Stop,
     Threads,
     Timeout,
-    given,
+    run_spec,
 )
 from bench.commands.show import Json, console_for, out_paths, show, show_run
 
@@ -51,15 +53,9 @@ def run(
     calibration: Calibration = None,
     stop: Stop = "precision",
     option: Option = None,
-    builds: Annotated[
-        int, typer.Option(help="TensorRT plans to build of each kind, to tell their spread.")
-    ] = 1,
-    plan_file: Annotated[
-        Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
-    ] = None,
+    builds: Builds = 1,
+    plan_file: PlanFile = None,
+    out: RunFolder = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up."),
@@ -72,19 +68,9 @@ def run(
 
     Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
     """
-    from bench.report.sentences import build_options
     from bench.run import session
-    from bench.run.spec import RunSpec, read_plan
 
-    console = console_for(as_json)
-    settings = given(context)
-    if plan_file is not None:
-        # The file says what the command line does not.
-        settings |= read_plan(plan_file) | given(context, explicit=True)
-    several = build_options(builds)
-    if option or several:
-        settings["options"] = (*(option or ()), *several)
-    spec = RunSpec(**settings)
+    console, spec = console_for(as_json), run_spec(context)
     folder, file = out_paths(out)
     if purpose == "plan":
         show(session.foretell(spec, console), file, as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,11 @@ def console_for(as_json: bool) -> Console:
     console = Console(stderr=as_json)
     # A pipe or a log has no width; rich would break lines and tables at 80 columns.
     return console if console.is_terminal else Console(stderr=as_json, width=LOG_WIDTH)
+
+
+def printer(console: Console) -> Callable[[str], None]:
+    """What prints a line as it is."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def out_paths(out: Path | None) -> tuple[Path | None, Path | None]:

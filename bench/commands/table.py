@@ -22,9 +22,6 @@ from bench.commands.options import (
     spec_of,
 )
 from bench.commands.show import GOOD, INTERRUPTED, Json, console_for, out_paths, show
-from scarlet.errors import BenchError
-
-MODELS = ("scarlet_a", "scarlet_b", "scarlet_c")
 
 
 def table(
@@ -69,27 +66,19 @@ def table(
     from bench.record.run_folder import new_run_path
     from bench.report.latex.layout import checked_label
     from bench.run.session import RESULTS
-    from bench.studies.model_table import drive
-    from bench.studies.model_table import rows as field_rows
     from bench.studies.model_table.document import document, write_all
+    from bench.studies.model_table.drive import read_or_measure
+    from bench.studies.model_table.rows import published_rows
 
-    console = console_for(as_json)
     if label:
         checked_label(label)  # now, and not when everything is measured
-    interrupted = False
-    out, file = out_paths(out)
-    if runs:
-        if models:
-            raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
-        made = [field_rows.row_of_run(path) for path in field_rows.run_folders(runs)]
-    else:
-        requested = drive.requested_models(models or MODELS)
-        spec = spec_of(context)
-        out = out or new_run_path(RESULTS, "table")
-        measured = drive.measure(requested, spec, out, console)
-        made, interrupted = list(measured.rows), measured.interrupted
-    if published:
-        made += field_rows.published_rows(row.model for row in made)
-    written = write_all(made, out, caption, label) if out else []
-    show(document(made), file, as_json, (f"table: {path}" for path in written))
-    raise typer.Exit(INTERRUPTED if interrupted else GOOD)
+    folder, file = out_paths(out)
+    folder = folder or (None if runs else new_run_path(RESULTS, "table"))
+    measured = read_or_measure(
+        models or (), runs or (), spec_of(context), folder or Path(), console_for(as_json)
+    )
+    rows = list(measured.rows)
+    rows += published_rows(row.model for row in rows) if published else []
+    written = write_all(rows, folder, caption, label) if folder else []
+    show(document(rows), file, as_json, (f"table: {path}" for path in written))
+    raise typer.Exit(INTERRUPTED if measured.interrupted else GOOD)

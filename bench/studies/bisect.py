@@ -1,4 +1,4 @@
-"""The two sides that `bisect` compares, and the images that go through both. Needs torch and onnx."""
+"""`bisect`: the first layer where two computations of a model part. Needs torch and onnx."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
-from export.compare.bisect import Bisection, Compared, Difference, Tolerance
+from export.compare.bisect import RTOL, Bisection, Compared, Difference, Step, Tolerance, error_table
+from export.compare.bisect import bisect as search
 from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues, Values
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
@@ -202,6 +203,55 @@ class Outcome:
     elsewhere: Sequence[WeightDifference]
     tolerance: Tolerance
     rows: Sequence[tuple[Layer, Difference]]
+
+
+def bisect(
+    sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, say: Callable[[str], None]
+) -> Outcome:
+    """Searches for the first layer where the sides part.
+
+    Args:
+        sides: what is compared.
+        rtol: what is accepted, as a share of a layer's spread; ``RTOL`` where None.
+        every_layer: compare each in order.
+        n_rows: so many layers are listed besides.
+        say: hears of each step.
+
+    Raises:
+        BenchError: ``rtol`` is no number of 0 or more.
+    """
+    if rtol is not None and not rtol >= 0:
+        raise BenchError(f"--rtol {rtol:g} is not a number of 0 or more", "Write for example --rtol 0.01.")
+    tolerance = Tolerance(RTOL if rtol is None else rtol)
+    layers = sides.paired.layers
+    n_images = sum(map(len, sides.batches))
+    say(
+        f"{sides.text}, {n_images} images; {len(layers)} values exist on both sides "
+        f"(told by {sides.paired.told_by})"
+    )
+    found = search(
+        sides.compared,
+        tolerance,
+        list(sides.suspects),
+        every_layer,
+        on_step=lambda step: say(_step_text(step)),
+    )
+    weights = sides.weights_of(found.first) if found.first is not None else ()
+    elsewhere = [
+        difference
+        for index, differences in sides.suspects.items()
+        if layers[index] != found.first
+        for difference in differences
+    ]
+    rows = error_table(sides.compared)[:n_rows] if n_rows > 0 else []
+    return Outcome(sides, found, weights, elsewhere, tolerance, rows)
+
+
+def _step_text(step: Step) -> str:
+    looked = f"  {len(step.layers)} looked at {step.why}, {step.layers[0]} to {step.layers[-1]}: "
+    if step.first_beyond is None:
+        return looked + "all agree"
+    return looked + f"{step.agree} agree, {step.first_beyond} is the first that does not"
 
 
 def document(outcome: Outcome) -> Document:

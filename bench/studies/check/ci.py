@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from bench.record.files import disk_errors, encodable
 from bench.report.document import Column, Head, table_of
 from bench.report.markdown import escaped, table_lines
+from bench.studies.check import junit
 from bench.studies.check.report import COLUMNS, Judged, Report
 
 # GitHub shows no more annotations of one kind and step than this.
 MOST_ANNOTATIONS = 10
 
 LEVELS = {"fail": "error", "unresolved": "warning"}
+
+
+def write(report: Report, junit_file: Path | None, summary_file: Path | None, stream: IO[str]) -> None:
+    """Writes the files that are requested, and what GitHub Actions takes where it is what runs this.
+
+    Raises:
+        BenchError: a file cannot be written.
+    """
+    if junit_file is not None:
+        junit.write(report, junit_file)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    paths = (summary_file, Path(step_summary) if step_summary else None)
+    for path in dict.fromkeys(filter(None, paths)):
+        append_summary(report, path)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        stream.writelines(f"{command}\n" for command in annotation_lines(report))
 
 
 def append_summary(report: Report, path: Path) -> None:

@@ -14,19 +14,78 @@ from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.images import choose_images
+from bench.run.model_files import PreparationFailed
 from bench.run.progress import make_listener
 from bench.run.runner import Limits, Runner
 from bench.run.spec import RunSpec
+from bench.studies.check import baseline as baselines
 from bench.studies.check import rows
 from bench.studies.check.align import aligned
 from bench.studies.check.diagnosis import Pair
+from bench.studies.check.report import Report
 from bench.studies.check.rows import Order
 from bench.studies.check.rules import Verdict, changed_ground, match
 from bench.studies.check.sequential import block_sizes
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, ids_digest, of_run
-from bench.studies.check.tolerances import Config
+from bench.studies.check.tolerances import Config, load
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, subset
+from scarlet import zoo
+from scarlet.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is checked, and against what; attributes as the options of the command.
+
+    Attributes:
+        baseline: its file; that of ``model`` where None.
+        model: whose baseline, where none is named.
+        current: a run's folder; None to run now what the baseline ran.
+        config: a YAML file with other tolerances, or None.
+        data: where the baseline's images are now, or None.
+        checkpoint: where the baseline's weights are now, or None.
+        sequential: score images in growing blocks, and stop when decided.
+        latency: check ratios of times too, where the baseline holds some.
+    """
+
+    baseline: Path | None = None
+    model: str = "scarlet_c"
+    current: Path | None = None
+    config: Path | None = None
+    data: str | None = None
+    checkpoint: str | None = None
+    sequential: bool = False
+    latency: bool = False
+
+
+def check(asked: Asked, console: Console) -> tuple[Report, Path | None]:
+    """Compares a run with a baseline; gives the report, and the run's folder where one was begun.
+
+    Raises:
+        BenchError: a file, a name or a path is at fault. What a change under test broke is not: it is in the report.
+        KeyboardInterrupt: the user stopped the run.
+    """
+    config = load(asked.config)
+    name = zoo.resolve(asked.model).name
+    known = baselines.read(asked.baseline or baselines.default_path(name, baselines.is_demo(asked.data)))
+    timed = (asked.latency or config.latency.enabled) and bool(known.timed)
+    if asked.current is not None:
+        order = np.random.default_rng(config.sequential.seed).permutation(known.n_images)
+        run = RunFolder.open(asked.current.resolve())
+        current = of_run(run, with_timed=timed)
+        scored = Scored(current, Order(order) if asked.sequential else None, run.path)
+    else:
+        spec = baselines.spec_of(known, asked.data, asked.checkpoint, timed)
+        try:
+            scored = score(known, spec, config, asked.sequential, console)
+        except BenchError as mistake:
+            # What the change under test broke is its failure; a wrong path or name is the caller's mistake.
+            if not (mistake.stage or isinstance(mistake, PreparationFailed)):
+                raise
+            reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
+            return rows.unprepared(known, reason, mistake.stage), None
+    return rows.judge(known, scored.current, config, latency=timed, order=scored.order), scored.run
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from rich.console import Console
 from bench.record.case import Status
 from bench.record.files import file_name
 from bench.run.spec import RunSpec
-from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run
+from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run, run_folders
 from scarlet import zoo
 from scarlet.errors import BenchError
 
+DEFAULT = ("scarlet_a", "scarlet_b", "scarlet_c")
 NOT_REACHED = "the command was stopped before this model"
 
 
@@ -56,6 +57,21 @@ def requested_models(texts: Sequence[str]) -> tuple[Requested, ...]:
     if not requested:
         raise BenchError("no model was named", "Write for example scarlet_a scarlet_b scarlet_c.")
     return tuple(requested)
+
+
+def read_or_measure(
+    models: Sequence[str], runs: Sequence[Path], spec: RunSpec, out: Path, console: Console
+) -> Measured:
+    """The rows of runs that were measured before; without any, of the models, which are measured into ``out``.
+
+    Raises:
+        BenchError: both were named, or one is at fault.
+    """
+    if not runs:
+        return measure(requested_models(models or DEFAULT), spec, out, console)
+    if models:
+        raise BenchError("models and --runs were both given", "Name models to measure, or runs to read.")
+    return Measured(tuple(row_of_run(path) for path in run_folders(runs)))
 
 
 def measure(models: Sequence[Requested], spec: RunSpec, out: Path, console: Console) -> Measured:

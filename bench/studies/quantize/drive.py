@@ -61,7 +61,7 @@ def search(asked: Asked, console: Console) -> Outcome:
 
 
 def _spec(asked: Asked) -> RunSpec:
-    spec = RunSpec(
+    return RunSpec(
         model=asked.model,
         checkpoint=asked.checkpoint,
         data=asked.data,
@@ -70,18 +70,12 @@ def _spec(asked: Asked) -> RunSpec:
         backends=asked.backend,
         precisions="fp32,int8",
         batches=asked.batch,
-        threads=asked.threads or None,
+        threads=asked.threads,
         scenarios="latency",
         budget_seconds=asked.budget_seconds,
         timeout_seconds=asked.timeout_seconds,
         calibration=asked.calibration,
     )
-    if not 0 < asked.margin_percent < 100:
-        raise BenchError(
-            f"--margin {asked.margin_percent:g} is not a share of the accuracy in per cent",
-            "Write for example --margin 1.",
-        )
-    return spec
 
 
 class _Doctor:

@@ -32,9 +32,22 @@ class Asked:
     confirm: int | None = None
     budget_seconds: float = 900.0
     batch: int = 1
-    threads: int = 0
+    threads: int | None = None
     pipeline: str = ""
     timeout_seconds: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name in ("images", "confirm", "batch", "threads"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise BenchError(
+                    f"--{name} {count} is not a number above 0", f"Write for example --{name} 8."
+                )
+        if not 0 < self.margin_percent < 100:
+            raise BenchError(
+                f"--margin {self.margin_percent:g} is not a share of the accuracy in per cent",
+                "Write for example --margin 1.",
+            )
 
 
 @dataclass(frozen=True)
@@ -162,13 +175,14 @@ def recipe_target(asked: Asked, out: Path | None) -> Path:
     return target
 
 
-def write_chosen(outcome: Outcome, target: Path) -> None:
-    """Writes the recipe, with what was found of it.
+def write_chosen(outcome: Outcome, target: Path) -> list[str]:
+    """Writes the recipe, with what was found of it, where there is one; gives lines for people on it.
 
     Raises:
         BenchError: the file cannot be written.
     """
-    assert outcome.chosen is not None
+    if outcome.chosen is None:
+        return []
     try:
         write_recipe(target, outcome.chosen.recipe, plain(about(outcome)))
     except OSError as error:
@@ -176,6 +190,9 @@ def write_chosen(outcome: Outcome, target: Path) -> None:
         raise BenchError(
             f"{target} cannot be written: {error.strerror}", f"The recipe is in {kept}, under 'chosen'."
         ) from None
+    backend = outcome.asked.backend
+    replay = f"--precisions fp32,int8 --backends {backend} --option {backend}.recipe={target}"
+    return [f"recipe: {target}", f"replay: scarlet-bench run {replay}"]
 
 
 def about(outcome: Outcome) -> dict[str, Any]:
