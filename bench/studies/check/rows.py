@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,19 +192,17 @@ def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order:
     name, tolerance = config.of(row.case.precision)
     why_not = before.no_accuracy or row.no_accuracy
     whole = not bool((row.top1 == NOT_SCORED).any())
-    given: dict[str, Any] = {"name": name, "n_rows": n_rows, "whole": whole, "no_accuracy": why_not}
+    terms = rules.Terms(tolerance, config, name, n_rows, whole, why_not)
     compared = rules.compare_rows(before, row, current.labels)
     if compared is None:
         return Judged(before.case, Verdict.FAIL, "no image could be read", "decode")
     if order is None:
-        decision = rules.decide(compared, tolerance, config, **given)
+        decision = rules.decide(compared, terms)
     else:
         seen = sequential.looks(before.top1, row.top1, current.labels, order.places, order.ends)
         assert seen is not None  # an image was compared
         margin = tolerance.margin(before.top1_right / max(1, before.n_images))
-        decision, compared = sequential.decide(
-            seen, tolerance, config, margin=margin, n_total=len(before.top1), **given
-        )
+        decision, compared = sequential.decide(seen, terms, margin, len(before.top1))
     stage = "decode" if compared.newly_unreadable and decision.verdict is Verdict.FAIL else ""
     reason = decision.reason
     if compared.newly_unreadable:

@@ -148,20 +148,11 @@ def compare_rows(baseline: Row, current: Row, labels: Labels) -> Comparison | No
 # --- verdicts -----------------------------------------------------------------------------------------------
 
 
-def decide(
-    comparison: Comparison,
-    tolerance: Tolerance,
-    config: Config,
-    *,
-    name: str = "",
-    n_rows: int = 1,
-    whole: bool = True,
-    no_accuracy: str = "",
-) -> Decision:
-    """The verdict on a row. See the top of this module for the rule.
+@dataclass(frozen=True)
+class Terms:
+    """What a row is judged by.
 
-    Args:
-        comparison: with the baseline.
+    Attributes:
         tolerance: the class of the row's precision.
         config: alpha, and whether unchanged rows pass.
         name: of the class.
@@ -169,15 +160,27 @@ def decide(
         whole: every image of the baseline was compared.
         no_accuracy: why these predictions have no accuracy; only their agreement can then be judged.
     """
-    alpha = config.alpha
+
+    tolerance: Tolerance
+    config: Config
+    name: str = ""
+    n_rows: int = 1
+    whole: bool = True
+    no_accuracy: str = ""
+
+
+def decide(comparison: Comparison, terms: Terms) -> Decision:
+    """The verdict on a row. See the top of this module for the rule."""
+    tolerance, n_rows, no_accuracy = terms.tolerance, terms.n_rows, terms.no_accuracy
+    alpha = terms.config.alpha
     n, changed = comparison.n, comparison.changed
     margin = tolerance.margin(comparison.baseline_right / n)
     bound = paired_bound(comparison.wins, comparison.losses, n, alpha, alpha / n_rows)
 
     def decided(verdict: Verdict, reason: str) -> Decision:
-        return Decision(verdict, reason, bound, margin, name)
+        return Decision(verdict, reason, bound, margin, terms.name)
 
-    if not changed and whole and config.unchanged_passes:
+    if not changed and terms.whole and terms.config.unchanged_passes:
         hidden = f"a loss of up to {points(-bound.low)} points elsewhere would not show in so few"
         few = "" if bound.low > -margin else f" ({hidden})"
         return decided(Verdict.PASS, f"none of {n:,} predictions changed{few}")

@@ -30,9 +30,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.analysis.stats.paired import paired_bound
 from bench.studies.check import rules
-from bench.studies.check.rules import Comparison, Decision, Verdict, disagreement, points
+from bench.studies.check.rules import Comparison, Decision, Terms, Verdict, disagreement, points
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels
-from bench.studies.check.tolerances import Config, Tolerance
+from bench.studies.check.tolerances import Config
 
 # Stakes as shares of the largest that cannot lose everything at once, and how the capital is divided among them.
 STAKES = np.append(np.geomspace(1e-3, 0.6, 16), 0.95)
@@ -145,43 +145,27 @@ def looks(
     return Looks(*(column[seen] for column in sums)) if seen.any() else None
 
 
-def decide(
-    seen: Looks,
-    tolerance: Tolerance,
-    config: Config,
-    *,
-    margin: float,
-    n_total: int,
-    whole: bool,
-    name: str = "",
-    n_rows: int = 1,
-    no_accuracy: str = "",
-) -> tuple[Decision, Comparison]:
+def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> tuple[Decision, Comparison]:
     """The verdict on a row as soon as it can be given, and the comparison at that look.
 
     Agreement fails as soon as more images changed than all of them together may; it passes only with the bound.
 
     Args:
         seen: as of ``looks``.
-        tolerance: the class of the row's precision.
-        config: alpha, and whether unchanged rows pass.
+        terms: what the row is judged by; ``whole`` where the last look is at all images. Without
+            accuracy nothing is inferred, and all images are needed.
         margin: share that may be lost, from the accuracy in the baseline file.
         n_total: images that there are in all.
-        whole: the last look is at all of them.
-        name: of the class.
-        n_rows: rows decided together.
-        no_accuracy: why these predictions have no accuracy; nothing is inferred then, and all images are needed.
     """
-    last, wanted = seen.at(-1), tolerance.agreement_percent
+    config, no_accuracy, share = terms.config, terms.no_accuracy, terms.config.alpha / terms.n_rows
+    last, wanted = seen.at(-1), terms.tolerance.agreement_percent
     place, verdict = len(seen.n) - 1, Verdict.UNRESOLVED
     if margin > 0 and not no_accuracy:
-        place, verdict = first_crossing(
-            seen.wins, seen.losses, seen.n, margin, config.alpha, config.alpha / n_rows
-        )
+        place, verdict = first_crossing(seen.wins, seen.losses, seen.n, margin, config.alpha, share)
 
     def decided(look: Comparison, verdict: Verdict, reason: str) -> tuple[Decision, Comparison]:
-        bound = paired_bound(look.wins, look.losses, look.n, config.alpha, config.alpha / n_rows)
-        return Decision(verdict, reason, bound, margin, name), look
+        bound = paired_bound(look.wins, look.losses, look.n, config.alpha, share)
+        return Decision(verdict, reason, bound, margin, terms.name), look
 
     if wanted is not None:
         tolerated = 1.0 - wanted / 100.0
@@ -197,9 +181,8 @@ def decide(
             else:
                 place, verdict = len(seen.n) - 1, Verdict.UNRESOLVED
     unchanged = config.unchanged_passes and not last.changed
-    if verdict is Verdict.UNRESOLVED and whole and (unchanged or (no_accuracy and wanted is not None)):
-        fixed = rules.decide(last, tolerance, config, name=name, n_rows=n_rows, no_accuracy=no_accuracy)
-        return fixed, last
+    if verdict is Verdict.UNRESOLVED and terms.whole and (unchanged or (no_accuracy and wanted is not None)):
+        return rules.decide(last, terms), last
     look = seen.at(place)
     after = f"after {look.n:,} of {n_total:,} images"
     sure = f"{100.0 * (1.0 - config.alpha):g} % at any stop"

@@ -12,6 +12,7 @@ from bench.analysis.stats.paired import lower
 from bench.studies.check import rules
 from bench.studies.check.rules import (
     Comparison,
+    Terms,
     Verdict,
     changed_ground,
     compare,
@@ -34,7 +35,7 @@ def compared(
 
 def verdict(precision: str, comparison: Comparison, **more: object) -> tuple[Verdict, str]:
     name, tolerance = CONFIG.of(precision)
-    found = decide(comparison, tolerance, CONFIG, name=name, **more)  # type: ignore[arg-type]
+    found = decide(comparison, Terms(tolerance, CONFIG, name, **more))  # type: ignore[arg-type]
     assert found.tolerance == name
     return found.verdict, found.reason
 
@@ -85,7 +86,7 @@ def test_unchanged_but_not_all_images_needs_the_bound() -> None:
 
 def test_the_shortcut_can_be_turned_off() -> None:
     config = CONFIG.model_copy(update={"unchanged_passes": False})
-    assert decide(compared(512), CONFIG.of("fp32")[1], config).verdict is Verdict.UNRESOLVED
+    assert decide(compared(512), Terms(CONFIG.of("fp32")[1], config)).verdict is Verdict.UNRESOLVED
 
 
 def test_identity_is_decided_by_agreement_on_these_images() -> None:

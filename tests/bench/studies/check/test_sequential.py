@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.studies.check import sequential
-from bench.studies.check.rules import Verdict
+from bench.studies.check.rules import Terms, Verdict
 from bench.studies.check.sequential import block_sizes, evidence, first_crossing, looks
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE
 from bench.studies.check.tolerances import load
@@ -118,16 +118,8 @@ def decided(
     seen = looks(labels, changes, labels, np.arange(len(changes)))
     assert seen is not None
     name, tolerance = CONFIG.of(precision)
-    decision, look = sequential.decide(
-        seen,
-        tolerance,
-        CONFIG,
-        margin=tolerance.margin(0.9),
-        n_total=n_total or len(changes),
-        whole=whole,
-        name=name,
-        no_accuracy=more.get("no_accuracy", ""),
-    )
+    terms = Terms(tolerance, CONFIG, name, 1, whole, more.get("no_accuracy", ""))
+    decision, look = sequential.decide(seen, terms, tolerance.margin(0.9), n_total or len(changes))
     return decision.verdict, decision.reason, look.n
 
 
@@ -138,9 +130,7 @@ def test_identity_fails_as_soon_as_more_changed_than_all_images_may() -> None:
     seen = looks(before, now, labels, np.arange(400))
     assert seen is not None
     name, tolerance = CONFIG.of("fp32")
-    decision, look = sequential.decide(
-        seen, tolerance, CONFIG, margin=0.0005, n_total=10_000, whole=False, name=name
-    )
+    decision, look = sequential.decide(seen, Terms(tolerance, CONFIG, name, whole=False), 0.0005, 10_000)
     assert (decision.verdict, look.n) == (Verdict.FAIL, 111)
     assert decision.reason.startswith("11 of 111 predictions changed")
     assert decision.reason.endswith("of all 10,000")
@@ -161,9 +151,7 @@ def test_identity_waits_for_the_agreement() -> None:
     seen = looks(before, now, labels, np.arange(12_000))
     assert seen is not None
     name, tolerance = CONFIG.of("fp32")
-    decision, look = sequential.decide(
-        seen, tolerance, CONFIG, margin=0.0005, n_total=12_000, whole=True, name=name
-    )
+    decision, look = sequential.decide(seen, Terms(tolerance, CONFIG, name), 0.0005, 12_000)
     assert decision.verdict is Verdict.PASS
     assert look.n == 9000
 
