@@ -24,7 +24,16 @@ from bench.commands.options import (
     Timeout,
     spec_of,
 )
-from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, UNRESOLVED, Json, console_for, out_paths, show
+from bench.commands.show import (
+    GOOD,
+    INTERRUPTED,
+    NOT_OK,
+    UNRESOLVED,
+    Json,
+    console_for,
+    out_paths,
+    show,
+)
 
 EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 

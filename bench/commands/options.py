@@ -68,7 +68,11 @@ PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="YAML file with any of these settings, and what to exclude.")
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option("--out", help="Folder for this run. Default: a new one in results/runs.")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for this run (default: a new one in results/runs), or a file for what is shown, as of compare.",
+    ),
 ]
 Caption = Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")]
 Label = Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")]

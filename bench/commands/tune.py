@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from bench.commands.options import (
     Option,
     Pipeline,
     Precision,
+    RunFolder,
     Seed,
     Timeout,
     spec_of,
@@ -35,9 +35,7 @@ def tune(
     timeout: Timeout = 600.0,
     seed: Seed = 0,
     option: Option = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for this run. Default: a new one in results/runs.")
-    ] = None,
+    out: RunFolder = None,
     as_json: Json = False,
 ) -> None:
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""

@@ -37,11 +37,14 @@ def _column(name: str, when: str = "known", cell: Callable[[Row], Cell] | None =
     """A column of the registry, its cells as ``written``."""
     column = REGISTRY[name]
 
-    def plain(row: Row) -> Cell:
-        value = row[name] / column.scale if column.is_numeric and row[name] is not None else None
-        return Cell(written(name, row), value=value, mark=row[name] if name == "status" else "")
+    def made(row: Row) -> Cell:
+        shown = cell(row) if cell else Cell(written(name, row), mark=row[name] if name == "status" else "")
+        value = row[column.sort or name]
+        if not shown.text or shown.value is not None or not isinstance(value, (int, float)):
+            return shown
+        return replace(shown, value=value / column.scale)
 
-    return RunColumn(Head(column.heading, column.is_numeric, name, folds=name in _LONG), cell or plain, when)
+    return RunColumn(Head(column.heading, column.is_numeric, name, folds=name in _LONG), made, when)
 
 
 def _interval(name: str) -> RunColumn:
@@ -57,32 +60,32 @@ def _versus(row: Row) -> Cell:
     """How much faster or slower than the baseline, with the interval of that; of the unresolved, of the ratio."""
     ratio, low, high, verdict = (row[name] for name in ("ratio", "ratio_low", "ratio_high", "verdict"))
     if not verdict:
-        return Cell("baseline", value=1.0) if row["case_id"] == row["baseline_case_id"] else Cell(value=ratio)
+        return Cell("baseline", value=1.0) if row["case_id"] == row["baseline_case_id"] else Cell()
     if verdict == "same":
-        return Cell("same", value=ratio, mark=verdict)
+        return Cell("same", mark=verdict)
     if low is None or high is None:
-        return Cell(verdict, f"{row['n_rounds']} rounds", ratio, verdict)
+        return Cell(verdict, f"{row['n_rounds']} rounds", mark=verdict)
     if verdict == "unresolved":
         # One end lies beyond a bound: rounding must not put it on the other side.
         fine = (high - low) / 4.0
-        return Cell(verdict, f"{number(low, fine)} to {number(high, fine)}", ratio, verdict)
+        return Cell(verdict, f"{number(low, fine)} to {number(high, fine)}", mark=verdict)
     factor = ratio
     if verdict == "faster":
         factor, low, high = 1.0 / ratio, 1.0 / high, 1.0 / low
     # Nobody reads a speed-up finer than to a hundredth of it.
     least = max((high - low) / 2.0, 0.01 * factor)
     ends = f"{number(low, least)} to {number(high, least)}"
-    return Cell(f"{number(factor, least)}x {verdict}", ends, ratio, verdict)
+    return Cell(f"{number(factor, least)}x {verdict}", ends, mark=verdict)
 
 
 def _agreement(row: Row) -> Cell:
     if row["case_id"] == row["reference_case_id"]:
         return Cell("reference", value=100.0)  # it agrees with itself
-    return Cell(written("agreement_percent", row), value=row["agreement_percent"])
+    return Cell(written("agreement_percent", row))
 
 
 def _unreadable(row: Row) -> Cell:
-    return Cell(written("n_bad_images", row), value=row["n_bad_images"]) if row["n_bad_images"] else Cell()
+    return Cell(written("n_bad_images", row) if row["n_bad_images"] else "")
 
 
 # --- tables -------------------------------------------------------------------------------------------------

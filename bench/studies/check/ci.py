@@ -1,17 +1,21 @@
-"""A check for GitHub Actions: Markdown for the step summary, and annotations."""
+"""A check for CI: Markdown for the step summary of GitHub Actions, annotations, and JUnit XML."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from bench.record.files import disk_errors, encodable
+from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Column, Head, table_of
 from bench.report.markdown import escaped, table_lines
-from bench.studies.check import junit
 from bench.studies.check.report import COLUMNS, Judged, Report
+
+if TYPE_CHECKING:
+    from junitparser import TestCase
 
 # GitHub shows no more annotations of one kind and step than this.
 MOST_ANNOTATIONS = 10
@@ -26,7 +30,7 @@ def write(report: Report, junit_file: Path | None, summary_file: Path | None, st
         BenchError: a file cannot be written.
     """
     if junit_file is not None:
-        junit.write(report, junit_file)
+        write_junit(report, junit_file)
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     paths = (summary_file, Path(step_summary) if step_summary else None)
     for path in dict.fromkeys(filter(None, paths)):
@@ -95,3 +99,56 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+# --- JUnit XML, which CI systems show test by test ----------------------------------------------------------
+
+# XML 1.0 has no way to write these (https://www.w3.org/TR/xml/#charsets).
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_junit(report: Report, path: Path) -> None:
+    """Writes one test case a row.
+
+    A row that fails by its figures is a failure, a row that did not end well or is missing an error, one that is not
+    resolved or not in the baseline is skipped: always with the reason.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    from junitparser import JUnitXml, TestSuite
+
+    suite = TestSuite("scarlet-bench check")
+    suite.add_property("baseline", _text(report.baseline))
+    suite.add_property("run", _text(report.current))
+    for finding in report.findings:
+        suite.add_property("finding", _text(f"{finding.stage or 'stage unknown'}: {finding.text}"))
+    for row in report.rows:
+        suite.add_testcase(_case(row))
+    xml = JUnitXml("scarlet-bench")
+    xml.add_testsuite(suite)
+    buffer = io.BytesIO()
+    xml.write(buffer, pretty=True)
+    with atomic_file(path) as stream:
+        stream.write(buffer.getvalue())
+
+
+def _case(row: Judged) -> TestCase:
+    from junitparser import Error, Failure, Skipped, TestCase
+
+    case = TestCase(
+        _text(f"{row.name} [{row.case.case_id}]"), classname=_text(f"{row.case.model}.{row.case.scenario}")
+    )
+    kind = row.stage or row.case.scenario
+    if row.verdict.value == "fail":
+        made = Failure if row.status == "ok" else Error
+        case.result = [made(_text(row.reason), kind)]
+    elif row.verdict.value in ("unresolved", "new"):
+        case.result = [Skipped(_text(row.reason), row.verdict.value)]
+    else:
+        case.system_out = _text(row.reason)
+    return case
+
+
+def _text(text: str) -> str:
+    return NOT_XML.sub("\ufffd", encodable(text))

@@ -21,7 +21,7 @@ from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.model_files import PreparationFailed
-from bench.studies.check import baseline, ci, drive, junit
+from bench.studies.check import baseline, ci, drive
 from bench.studies.check.report import Report
 from bench.studies.check.rows import Order, judge
 from bench.studies.check.rules import Verdict
@@ -231,7 +231,7 @@ def mixed() -> Report:
 
 
 def test_junit_has_a_test_case_a_row(tmp_path: Path) -> None:
-    junit.write(mixed(), tmp_path / "out" / "junit.xml")
+    ci.write_junit(mixed(), tmp_path / "out" / "junit.xml")
     root = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
     suite = root.find("testsuite")
     assert suite is not None
@@ -240,7 +240,7 @@ def test_junit_has_a_test_case_a_row(tmp_path: Path) -> None:
     assert error is not None
     assert "100 %: <b>|\ufffd killed," in (error.get("message") or "")
     failing = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
-    junit.write(failing, tmp_path / "fail.xml")
+    ci.write_junit(failing, tmp_path / "fail.xml")
     failure = ElementTree.parse(tmp_path / "fail.xml").getroot().find(".//failure")
     assert failure is not None
     assert failure.get("type") == "backend"
