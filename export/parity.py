@@ -77,7 +77,7 @@ def graph_logits(onnx_path: Path, batches: Iterable[NDArray[np.float32]]) -> NDA
     Raises:
         BenchError: onnxruntime is not installed.
     """
-    session = _session(onnx_path)
+    session = cpu_session(str(onnx_path), "the export cannot be checked")
     name = session.get_inputs()[0].name
     return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
 
@@ -132,15 +132,27 @@ def _ranking(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.argsort(-logits, axis=1, kind="stable")[:, :5]
 
 
-def _session(path: Path) -> Any:
+def cpu_session(graph: str | bytes, purpose: str, optimised: bool = True) -> Any:
+    """A graph in ONNX Runtime on the CPU.
+
+    Args:
+        graph: path of the file, or its bytes.
+        purpose: what cannot be done without the runtime, such as ``the export cannot be checked``.
+        optimised: False runs the nodes as they are written.
+
+    Raises:
+        BenchError: onnxruntime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise BenchError(
-            f"the export cannot be checked: onnxruntime does not import ({error})",
+            f"{purpose}: onnxruntime does not import ({error})",
             'Install it: pip install "scarlet-bench[cpu]".',
         ) from error
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = _THREADS
     options.log_severity_level = 3  # errors only
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

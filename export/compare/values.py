@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.parity import cpu_session
 from scarlet.errors import BenchError
 
 Pixels = NDArray[np.float32]
@@ -148,7 +149,6 @@ def has_weights(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
 
 
-_THREADS = 2
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
 OUTPUT = -1  # stands for the graph's outputs among the readers of a value
 
@@ -313,20 +313,9 @@ def _terms(node: Any, weight: Sequence[int]) -> int:
 
 def _session(model: Any) -> Any:
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise BenchError(
-            f"layers cannot be compared: onnxruntime does not import ({error})",
-            'Install it: pip install "scarlet-bench[cpu]".',
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = _THREADS
-    options.log_severity_level = 3  # errors only
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return cpu_session(model.SerializeToString(), "layers cannot be compared", optimised=False)
+    except BenchError:
+        raise
     except Exception as error:  # the runtime's own classes derive from Exception alone
         raise BenchError(
             f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}",

@@ -6,6 +6,7 @@ import importlib
 
 import numpy as np
 import pytest
+from failing_dali import failing_on
 
 from pipelines import open_pipeline
 from pipelines.base import PipelineUnavailable, Preprocess
@@ -21,30 +22,7 @@ def dali_that_fails(monkeypatch):
     """DALI, failing on chosen files as it does on damaged ones: the run raises and the pipeline is dead."""
     faulty: list[bytes] = []
     built: list[int] = []
-    build = cpu.build_graph
-
-    class Graph:
-        def __init__(self, source, *args):
-            self.failing: list[bool] = []
-            built.append(args[0])
-            self.graph = build(self.watched(source), *args)
-
-        def watched(self, source):
-            def watching():
-                fed = source()
-                self.failing.append(any(data.tobytes() in faulty for data in fed.images))
-                return fed
-
-            return watching
-
-        def run(self):
-            out = self.graph.run()
-            if self.failing.pop(0):
-                self.failing.insert(0, True)  # dead for good
-                raise RuntimeError("Critical error in pipeline")
-            return out
-
-    monkeypatch.setattr(cpu, "build_graph", Graph)
+    monkeypatch.setattr(cpu, "build_graph", failing_on(faulty, built, cpu.build_graph))
     return faulty, built
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from failing_dali import failing_on
 
 from pipelines import ON_GPU, device, open_pipeline, open_stages, registry
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
@@ -112,33 +113,7 @@ def graph_that_fails(monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], list
     """Graphs that fail on chosen files, as DALI does on damaged ones: the run raises, and the graph is dead."""
     faulty: list[bytes] = []
     chunks: list[int] = []
-    real = gpu.whole_graph
-
-    class Graph:
-        def __init__(self, source, chunk, *more):
-            self.failing: list[bool] = []
-            chunks.append(chunk)
-            self.graph = real(self.watched(source), chunk, *more)
-
-        def watched(self, source):
-            def watching():
-                fed = source()
-                self.failing.append(any(data.tobytes() in faulty for data in fed.images))
-                return fed
-
-            return watching
-
-        def build(self):
-            self.graph.build()
-
-        def run(self):
-            out = self.graph.run()
-            if self.failing.pop(0):
-                self.failing.insert(0, True)
-                raise RuntimeError("Critical error in pipeline")
-            return out
-
-    monkeypatch.setattr(gpu, "whole_graph", Graph)
+    monkeypatch.setattr(gpu, "whole_graph", failing_on(faulty, chunks, gpu.whole_graph))
     return faulty, chunks
 
 
