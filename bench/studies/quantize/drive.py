@@ -11,13 +11,11 @@ from rich.console import Console
 
 from bench import host
 from bench.analysis.accuracy import predictions
-from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.record.files import plain, write_text
 from bench.run.images import working
 from bench.run.model_files import Requirements
-from bench.run.progress import make_listener
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.quantize import timing
@@ -176,20 +174,11 @@ class _Doctor:
             batch=files.fixed_batch or self._asked.batch,
             threads=self._threads,
         )
-        setup = timing.Setup(
-            folder=self._folder,
-            files=files,
-            base=base,
-            calibration=self._sets.calibration,
-            data=str(self._sets.confirm.root),
-            threads=host.allowed_cores(),
-            budget_seconds=self._asked.budget_seconds * LATENCY_SHARE,
-            timeout_seconds=self._asked.timeout_seconds,
-            material=verdict.materiality(self._folder.read_run_info()),
-        )
         self._say(f"timing FP32 and {len(finalists)} recipes in turns")
-        with make_listener(self._console, len(finalists) + 1) as listener:
-            speeds = timing.time_recipes(setup, paths, listener)
+        budget_seconds = self._asked.budget_seconds * LATENCY_SHARE
+        speeds = timing.time_recipes(
+            self._session, files, base, self._sets.calibration, paths, budget_seconds
+        )
         margin = self._asked.margin_percent
         self._rows = [
             Row(one, speed, one.holds(margin)) for one, speed in zip(finalists, speeds, strict=True)

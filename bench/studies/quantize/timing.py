@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench import host
 from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import wanted_by
 from bench.record.case import MEASURED, Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.model_files import Requirements, prepare_typed_files
-from bench.run.runner import Limits, Listener, Runner
+from bench.run.progress import make_listener
+from bench.run.runner import Runner
+from bench.run.session import Session
 from bench.studies.quantize.measured import BOUND, Measured
-from bench.worker.messages import CalibrationImages, Context
+from bench.worker.messages import CalibrationImages
 
 
 @dataclass(frozen=True)
@@ -40,64 +43,40 @@ class Speed:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What is the same for all recipes that are timed.
-
-    Attributes:
-        folder: of the run, which knows its images.
-        files: of the model, without graphs of lower precision.
-        base: the FP32 Case.
-        calibration: images for the ranges.
-        data: the folder that image ids are relative to.
-        threads: of the process that makes the graphs.
-        budget_seconds: for all rounds.
-        timeout_seconds: for each Case, and for making each graph.
-        material: the least difference that counts, as a share.
-    """
-
-    folder: RunFolder
-    files: ModelFiles
-    base: Case
-    calibration: CalibrationImages
-    data: str
-    threads: int
-    budget_seconds: float
-    timeout_seconds: float
-    material: float = verdict.LEAST_MATERIALITY
-
-
 def time_recipes(
-    setup: Setup, recipes: Sequence[Path], listener: Listener, watch: bool = True
+    session: Session,
+    files: ModelFiles,
+    base: Case,
+    calibration: CalibrationImages,
+    recipes: Sequence[Path],
+    budget_seconds: float,
 ) -> list[Speed]:
     """Times FP32 and each recipe's graph in turns.
 
     The graphs are made anew from the files, as `run` and `export` make them, and kept where they look.
 
     Args:
-        setup: what is the same for all.
+        session: of the search.
+        files: of the model, without graphs of lower precision.
+        base: the FP32 Case.
+        calibration: images for the ranges.
         recipes: recipe files.
-        listener: hears of progress.
-        watch: look for what disturbs each round.
+        budget_seconds: for all rounds.
 
     Returns:
         a speed for each recipe, in order.
     """
-    cases = [with_recipe(setup.base, path) for path in recipes]
-    wanted = tuple(graph for case in cases if (graph := wanted_by(case)))
-    required = Requirements(tuple(sorted(set(wanted))), setup.calibration, setup.base.pipeline)
-    typed = prepare_typed_files(
-        setup.files, required, setup.folder.log_path("prepare"), setup.threads, setup.timeout_seconds
-    )
-    files, planned = replace(setup.files, typed=typed), [setup.base, *cases]
-    info = setup.folder.read_run_info()
-    plan = {"cases": [case.to_dict() for case in planned]}
-    setup.folder.write_run_info({**info, "model_files": files.to_dict(), "plan": plan})
-    context = Context(run=str(setup.folder.path), data=setup.data, files=files)
-    limits = Limits(setup.timeout_seconds, setup.budget_seconds)
-    Runner(setup.folder, context, listener, limits, watch=watch).execute(planned)
-    setup.folder.merge_parts()
-    return speeds(setup.folder, setup.base, cases, setup.material)
+    folder, limits = session.folder, replace(session.limits, budget_seconds=budget_seconds)
+    cases = [with_recipe(base, path) for path in recipes]
+    wanted = {graph for case in cases if (graph := wanted_by(case))}
+    required = Requirements(tuple(sorted(wanted)), calibration, base.pipeline)
+    log, cores = folder.log_path("prepare"), host.allowed_cores()
+    files = replace(files, typed=prepare_typed_files(files, required, log, cores, limits.timeout_seconds))
+    session.write_plan(files, [base, *cases])
+    with make_listener(session.console, len(cases) + 1) as listener:
+        Runner(folder, session.context(files), listener, limits).execute([base, *cases])
+    folder.merge_parts()
+    return speeds(folder, base, cases, verdict.materiality(folder.read_run_info()))
 
 
 def with_recipe(base: Case, recipe: Path) -> Case:
