@@ -91,7 +91,7 @@ def estimate(
         cases: those that would run.
         n_images: how many images accuracy is judged on.
         budget_seconds: for the timed rounds of all Cases together.
-        measured: as of ``measured_before``.
+        measured: as returned by ``measured_before``.
     """
     known = measured or Measured()
     n_timed = sum(case.scenario != "accuracy" for case in cases)

@@ -61,7 +61,7 @@ def requirements(
         console: for notes.
 
     Raises:
-        BenchError: INT8 is asked for, and all images there are, are scored.
+        BenchError: INT8 is requested, and all images there are, are scored.
     """
     cases = tuple(cases)
     wanted = needed(cases)

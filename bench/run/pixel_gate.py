@@ -37,7 +37,8 @@ def ask(request: Request, log: Path, timeout_seconds: float = GATE_TIMEOUT_SECON
 
     Returns:
         ``status``: ``ok``, ``invalid`` (outside its tolerance), or how the check ended without an answer;
-        ``reason``: why, for every status but ``ok``; and with an answer ``report`` and ``flips``, as of ``answer``.
+        ``reason``: why, for every status but ``ok``; and with an answer ``report`` and ``flips`` of
+        ``bench.worker.pixel_parity.answer``.
 
     Raises:
         BenchError: the request names what is not known.
@@ -76,7 +77,7 @@ def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Co
     Args:
         folder: of the run.
         cases: all that are planned.
-        request: as of ``sample``.
+        request: as returned by ``sample``.
         console: where to say what is done.
 
     Returns:

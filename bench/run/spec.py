@@ -438,7 +438,7 @@ class RunSpec(Matrix):
             for values in itertools.product(*lists.values()):
                 chosen = dict(zip((axis.case for axis in AXES.values()), values, strict=True))
                 if not self.backends and runs_nowhere(chosen["backend"], chosen["device"]):
-                    continue  # a pair that nobody asked for by name need not be a row
+                    continue  # a pair that nobody requested by name need not be a row
                 if chosen["scenario"] == "accuracy":
                     chosen |= accuracy
                 if chosen["scenario"] == "latency":

@@ -172,7 +172,7 @@ def resolution_of(samples: pd.DataFrame, cases: tuple[Case, Case]) -> Resolution
     """What difference of two Cases the samples of an A/A run could have told from noise.
 
     Args:
-        samples: as of ``RunFolder.samples``, of a run that ``measure`` made.
+        samples: as returned by ``RunFolder.samples``, of a run that ``measure`` made.
         cases: the two copies.
 
     Raises:
@@ -182,17 +182,17 @@ def resolution_of(samples: pd.DataFrame, cases: tuple[Case, Case]) -> Resolution
 
     from bench.analysis.stats import intervals
 
-    kept = samples[~samples["warmup"] & (samples["round"] >= 0)]
-    numbers = kept["round"].to_numpy()
-    kept = kept.assign(
+    measured = samples[~samples["warmup"] & (samples["round"] >= 0)]
+    numbers = measured["round"].to_numpy()
+    measured = measured.assign(
         repetition=numbers // REPETITION,
         sequential=numbers % REPETITION >= SEQUENTIAL,
-        case_id=kept["case_id"].astype(str),
+        case_id=measured["case_id"].astype(str),
     )
     first_id, second_id = (case.case_id for case in cases)
     paired: list[list[float]] = []
     blocks: list[float] = []
-    for _, part in kept.groupby("repetition"):
+    for _, part in measured.groupby("repetition"):
         in_turns = part[~part["sequential"]].groupby(["round", "case_id"])["latency_ns"].median()
         rounds = in_turns.unstack("case_id").dropna()
         medians = part[part["sequential"]].groupby("case_id")["latency_ns"].median()
@@ -226,15 +226,15 @@ def _bound(logs: Sequence[float]) -> float:
 
 def text(result: NoiseResult) -> str:
     """Some lines for people."""
-    found = result.resolution
+    resolution = result.resolution
     load = "" if result.load_1m is None else f", load {result.load_1m:.2f}"
     many = "s" if result.threads > 1 else ""
     return (
         f"{result.model} on {result.backend} against itself: {result.device} {result.precision} batch {result.batch}, "
         f"{result.threads} thread{many}{load}\n"
-        f"{found.interleaved:.2%} is the smallest difference that this machine tells from noise in "
-        f"{found.rounds} rounds of taking turns\n"
-        f"in comparisons of a {found.repetitions}th of that time, 95 % of differences between equals stay under\n"
-        f"  {found.interleaved_short:.2%} in turns (the largest seen: {found.interleaved_difference:.2%})\n"
-        f"  {found.sequential:.2%} one after the other (the largest seen: {found.sequential_difference:.2%})"
+        f"{resolution.interleaved:.2%} is the smallest difference that this machine tells from noise in "
+        f"{resolution.rounds} rounds of taking turns\n"
+        f"in comparisons of a {resolution.repetitions}th of that time, 95 % of differences between equals stay under\n"
+        f"  {resolution.interleaved_short:.2%} in turns (the largest seen: {resolution.interleaved_difference:.2%})\n"
+        f"  {resolution.sequential:.2%} one after the other (the largest seen: {resolution.sequential_difference:.2%})"
     )

@@ -50,7 +50,7 @@ class WorkerFailed(Exception):
             request that it refused.
         reason: why, in a few words.
         do: what to do about it; empty where nobody knows.
-        stage: as of ``BenchError``, where a worker refused with one.
+        stage: that of a ``BenchError``, where a worker refused with one.
         gone: the process has ended, so that the next request needs another worker.
     """
 
@@ -81,7 +81,7 @@ def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFail
     """What a worker means whose process ended instead of answering.
 
     Args:
-        returncode: as of ``subprocess``: negative for a signal.
+        returncode: as ``subprocess`` gives it: negative for a signal.
         words: the end of what it wrote to its log, on one line.
         out_of_memory: the system has killed a process for want of memory since this one began.
     """
@@ -305,8 +305,8 @@ def last_words(log: Path, lines: int = 3, length: int = 300) -> str:
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - 4096))
         text = stream.read().decode(errors="replace")
-    kept = [line.strip() for line in text.splitlines() if line.strip()][-lines:]
-    return " | ".join(kept)[-length:]
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(said[-lines:])[-length:]
 
 
 # --- in the worker's process ---------------------------------------------------------------------------------

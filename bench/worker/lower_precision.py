@@ -57,7 +57,7 @@ def recipe_of(wanted: Wanted) -> Recipe:
     """The user's recipe, or the default one.
 
     Raises:
-        BenchError: the file cannot be read, or is of another precision or dialect than was asked for.
+        BenchError: the file cannot be read, or is of another precision or dialect than was requested.
     """
     if not wanted.recipe:
         return default_recipe(wanted.precision, wanted.dialect)
@@ -66,7 +66,7 @@ def recipe_of(wanted: Wanted) -> Recipe:
         found = getattr(recipe, field)
         if asked and found != asked:
             raise BenchError(
-                f"the recipe {wanted.recipe} is of {field} {found or 'none'}, and {asked} was asked for",
+                f"the recipe {wanted.recipe} is of {field} {found or 'none'}, and {asked} was requested",
                 f"Leave the {field} out, or give a recipe of {asked}.",
             )
     return recipe

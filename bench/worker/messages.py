@@ -115,7 +115,7 @@ class Outcome:
         stage: what its samples timed.
         metrics: see ``CaseResult``.
         bad_images: files that could not be decoded.
-        fallback: where much of the work was done by something else than the pipeline asked for: a sentence on it.
+        fallback: where much of the work was done by something else than the requested pipeline: a sentence on it.
     """
 
     stage: str

@@ -222,7 +222,7 @@ def plan_blocks(
 
     Args:
         bases: the latency Cases.
-        names: of the two revisions, as of ``against.copy_of``.
+        names: of the two revisions, as in ``against.copy_of``.
         n_blocks: how many, even.
         seed: of the order.
     """

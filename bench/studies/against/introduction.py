@@ -34,7 +34,7 @@ class OnlyFromPath:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As of ``importlib.abc.MetaPathFinder``.
+        """See ``importlib.abc.MetaPathFinder``.
 
         Raises:
             ModuleNotFoundError: there is no such module of our packages; no other finder is asked.

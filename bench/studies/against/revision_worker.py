@@ -52,7 +52,7 @@ class Side:
     Attributes:
         revision: which.
         files: what it prepared, with its own code, for its own workers: ``ModelFiles`` as plain JSON types.
-        sources_sha256: digest of its Python files, as of ``bench.studies.against.introduction``.
+        sources_sha256: digest of its Python files: see ``bench.studies.against.introduction``.
     """
 
     revision: Revision
@@ -66,7 +66,7 @@ class RevisionWorker:
     Args:
         revision: whose code.
         log: file that takes all the process prints.
-        threads: as of ``LocalWorker``.
+        threads: as ``LocalWorker`` takes them.
         side: what the revision prepared; None for the worker that prepares it.
         handshake_seconds: how long it may take to say who it is.
 
@@ -218,7 +218,7 @@ def prepare(revision: Revision, request: Mapping[str, Any], log: Path, timeout_s
 
     Args:
         revision: whose code.
-        request: as of ``session.prepare_request``.
+        request: as returned by ``prepare_request``.
         log: file that takes what the worker prints.
         timeout_seconds: for the preparation.
 

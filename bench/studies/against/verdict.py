@@ -186,7 +186,7 @@ def compare(
         terms: of the comparison.
         bases: the latency Cases.
         results: how the copies ended.
-        samples, rounds: as of ``RunFolder``.
+        samples, rounds: as returned by ``RunFolder``.
     """
     ended = {result.case.case_id: result for result in results}
     times = verdict.round_times([each for each in results if each.status is Status.OK], samples)

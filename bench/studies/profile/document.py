@@ -130,7 +130,7 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
     """The rows in the model's order, the runtime's own last.
 
     Args:
-        joined: as of ``bench.studies.profile.layers.join``.
+        joined: as returned by ``bench.studies.profile.layers.join``.
         batch: images of a call.
         ridge: of this machine, or None.
         by: ``layer``, or ``block`` to add up the layers of each block.

@@ -27,7 +27,7 @@ def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int)
     """Loads the backend and its profiler and times both on one batch of real images.
 
     Raises:
-        Unavailable, Unsupported: as of ``Backend.load``.
+        Unavailable, Unsupported: see ``Backend.load``.
         BenchError: none of the images can be read, or the runtime's profile is not whole.
     """
     if case.device != "cpu":

@@ -61,7 +61,7 @@ def ratio(speed: Speed) -> str:
 
 
 def lines(outcome: Outcome) -> list[str]:
-    """The sentences: what is in float though asked for in INT8, what was confirmed, what speed there is."""
+    """The sentences: what is in float though requested in INT8, what was confirmed, what speed there is."""
     asked, one = outcome.asked, outcome.chosen
     said = []
     for row in outcome.rows:

@@ -1,4 +1,4 @@
-"""What a search was asked for and what it ended with; the recipe file that it leaves."""
+"""What was requested of a search and what it ended with; the recipe file that it leaves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINALISTS = 6
 
 @dataclass(frozen=True)
 class Asked:
-    """What a search is asked for; attributes as the options of the command."""
+    """What is requested of a search; attributes as the options of the command."""
 
     model: str = "scarlet_c"
     checkpoint: str | None = None
@@ -65,7 +65,7 @@ class Outcome:
 
     Attributes:
         run: its folder.
-        asked: what it was asked for.
+        asked: what was requested.
         rows: recipes that were timed, the most accurate first.
         chosen: the recipe to use: within the margin on both sets; else the closest to it, or None where no recipe
             could be measured.

@@ -50,7 +50,7 @@ class CandidateStore(Store):
         make: Callable[[Path], None],
         companions: Sequence[str] = (),
     ) -> Path:
-        """As of ``Store``."""
+        """As ``Store`` does."""
         if key_parts["artefact"] == "ranges":
             return Store().get_or_make(key_parts, suffix, make, companions)
         return super().get_or_make(key_parts, suffix, make, companions)

@@ -210,7 +210,7 @@ def standings(cases: Sequence[Case], times: Times, failed: Mapping[str, str]) ->
 
     Args:
         cases: all candidates.
-        times: as of ``search``.
+        times: as returned by ``search``.
         failed: why candidates could not be measured, by their ids.
     """
     able = [case for case in cases if case.case_id not in failed and times.get(case.case_id)]

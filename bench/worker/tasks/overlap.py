@@ -82,7 +82,7 @@ class Overlap:
         """The logits of each batch, in order. Nothing is at work when this ends, be it by an error.
 
         Args:
-            batches: as of ``work``; read in the caller's thread.
+            batches: as returned by ``work``; read in the caller's thread.
         """
         at_work: deque[Future[Pixels]] = deque()
         try:
