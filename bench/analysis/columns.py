@@ -172,10 +172,7 @@ _COLUMNS = (
     _count("n_warmup", "Samples of the warm-up, which do not count."),
     Column("stop_reason", TEXT, "Why sampling ended."),
     _count(
-        "n_outliers",
-        "Samples with a modified z score over 3.5: counted, never removed.",
-        SAMPLES,
-        "Outliers",
+        "n_outliers", "Samples with a modified z score over 3.5: counted, never removed.", SAMPLES, "Outliers"
     ),
     Column("note", TEXT, "What else must be known of the row, such as that its data are a demo."),
     # Of timed Cases; see ``bench.analysis.time.verdict.Comparison``. A Case of status ``fallback`` is compared with no
@@ -275,16 +272,10 @@ _COLUMNS = (
         written="number",
     ),
     _milliseconds(
-        "h2d_ns_p50",
-        "Median time of copying the pixels to the GPU (latency Cases there).",
-        "H2D",
-        "Copy in",
+        "h2d_ns_p50", "Median time of copying the pixels to the GPU (latency Cases there).", "H2D", "Copy in"
     ),
     _milliseconds(
-        "d2h_ns_p50",
-        "Median time of copying the logits back (latency Cases on a GPU).",
-        "D2H",
-        "Copy out",
+        "d2h_ns_p50", "Median time of copying the logits back (latency Cases on a GPU).", "D2H", "Copy out"
     ),
     _milliseconds(
         "end_to_end_ns_p50",

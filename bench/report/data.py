@@ -136,16 +136,29 @@ def _encodable(value: Any) -> Any:
     return value
 
 
+_TEXT, _WHOLE, _OBJECT = {"type": "string"}, {"type": "integer"}, {"type": "object"}
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of the document."""
-    text, whole, number = {"type": "string"}, {"type": "integer"}, {"type": "number"}
-    types = {TEXT: text, WHOLE: whole, NUMBER: number}
-    described: dict[str, dict[str, Any]] = {
-        name: {**types[column.dtype], "description": column.meaning} for name, column in REGISTRY.items()
+    run = {
+        "created_at": {**_TEXT, "description": "ISO 8601, UTC."},
+        "finished_at": {**_TEXT, "description": "ISO 8601, UTC; absent where the run did not end."},
+        "command": {"type": "array", "items": _TEXT},
+        "git": _OBJECT,
+        "host": _OBJECT,
+        "packages": {**_OBJECT, "additionalProperties": {"type": ["string", "null"]}},
+        "warnings": {"type": "array", "items": _OBJECT},
     }
-    options = {"type": "object", "additionalProperties": text, "description": REGISTRY["options"].meaning}
-    own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | {"options": options}
-    figures = {name: described[name] for name in REGISTRY if _is_figure(name)}
+    dataset = {
+        "layout": _TEXT,
+        "n_images": _WHOLE,
+        "fingerprint": {**_TEXT, "description": "Of all images and labels; equal for equal sets."},
+        "is_demo": {"type": "boolean"},
+    }
+    bad_image = {"image_id": _TEXT, "reason": _TEXT}
+    about_run = "When, by which command, of which revision, on which host, with which packages."
+    about_demo = "What must be said where demo data or demo weights took part."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A run of scarlet-bench, version {VERSION}",
@@ -153,65 +166,43 @@ def schema() -> dict[str, Any]:
         "required": ["schema_version", "run", "dataset", "demo_note", "bad_images", "cases"],
         "properties": {
             "schema_version": {"const": VERSION},
-            "run": {
-                "type": "object",
-                "description": "When, by which command, of which revision, on which host, with which packages.",
-                "properties": {
-                    "created_at": {**text, "description": "ISO 8601, UTC."},
-                    "finished_at": {
-                        **text,
-                        "description": "ISO 8601, UTC; absent where the run did not end.",
-                    },
-                    "command": {"type": "array", "items": text},
-                    "git": {"type": "object"},
-                    "host": {"type": "object"},
-                    "packages": {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
-                    "warnings": {"type": "array", "items": {"type": "object"}},
-                },
-            },
-            "dataset": {
-                "type": "object",
-                "properties": {
-                    "layout": text,
-                    "n_images": whole,
-                    "fingerprint": {**text, "description": "Of all images and labels; equal for equal sets."},
-                    "is_demo": {"type": "boolean"},
-                },
-            },
-            "demo_note": {
-                **text,
-                "description": "What must be said where demo data or demo weights took part.",
-            },
+            "run": {**_OBJECT, "description": about_run, "properties": run},
+            "dataset": {**_OBJECT, "properties": dataset},
+            "demo_note": {**_TEXT, "description": about_demo},
             "bad_images": {
                 "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["image_id", "reason"],
-                    "properties": {"image_id": text, "reason": text},
-                },
+                "items": {**_OBJECT, "required": list(bad_image), "properties": bad_image},
             },
             "cases": {"type": "array", "items": {"$ref": "#/$defs/case"}},
         },
-        "$defs": {
-            "case": {
-                "type": "object",
-                "required": ["case_id", "status", "figures", "sources", "proof"],
+        "$defs": {"case": _case_schema()},
+    }
+
+
+def _case_schema() -> dict[str, Any]:
+    types = {TEXT: _TEXT, WHOLE: _WHOLE, NUMBER: {"type": "number"}}
+    described: dict[str, dict[str, Any]] = {
+        name: {**types[column.dtype], "description": column.meaning} for name, column in REGISTRY.items()
+    }
+    options = {**_OBJECT, "additionalProperties": _TEXT, "description": REGISTRY["options"].meaning}
+    own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | {"options": options}
+    return {
+        "type": "object",
+        "required": ["case_id", "status", "figures", "sources", "proof"],
+        "additionalProperties": False,
+        "properties": {
+            **own,
+            "figures": {
+                **_OBJECT,
+                "description": "What was measured; an unknown figure is absent.",
                 "additionalProperties": False,
-                "properties": {
-                    **own,
-                    "figures": {
-                        "type": "object",
-                        "description": "What was measured; an unknown figure is absent.",
-                        "additionalProperties": False,
-                        "properties": figures,
-                    },
-                    "sources": {
-                        "type": "object",
-                        "description": "For each figure the raw file whose rows of this case_id it was derived from.",
-                        "additionalProperties": {"enum": [SAMPLES, PREDICTIONS, ROUNDS, CASES]},
-                    },
-                    "proof": {"type": "object", "description": "What really executed, as the backend tells."},
-                },
-            }
+                "properties": {name: described[name] for name in REGISTRY if _is_figure(name)},
+            },
+            "sources": {
+                **_OBJECT,
+                "description": "For each figure the raw file whose rows of this case_id it was derived from.",
+                "additionalProperties": {"enum": [SAMPLES, PREDICTIONS, ROUNDS, CASES]},
+            },
+            "proof": {**_OBJECT, "description": "What really executed, as the backend tells."},
         },
     }

@@ -119,10 +119,7 @@ _TABLES: dict[str, tuple[RunColumn, ...]] = {
         _column("stage", "varies"),
         _column("latency_ns_p50"),
         _interval("latency_ns_p50"),
-        *map(
-            _column,
-            ("latency_ns_p90", "latency_ns_p99", "h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50"),
-        ),
+        *map(_column, ("latency_ns_p90", "latency_ns_p99", "h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50")),
         _VERSUS,
         *map(_column, ("throughput_images_per_s", "n_samples", "n_outliers", "peak_rss_bytes")),
     ),
