@@ -106,7 +106,7 @@ _COLUMNS = (
     Column("reason", TEXT, "Why, for every status but ok.", header="Reason"),
     _setting("model", "Canonical name: scarlet_c, timm/<name>, onnx:<file>.", "Model"),
     _setting("weights", "Whose weights: official, user, demo or random.", "Weights"),
-    _setting("backend", "The runtime.", "Backend"),
+    _setting("backend", "The runtime: pytorch, onnxruntime, openvino, tensorrt.", "Backend"),
     _setting("device", "cpu or cuda.", "Device"),
     _setting("precision", "The arithmetic asked for: fp32, tf32, fp16, bf16 or int8.", "Precision"),
     _setting(

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.case import Status
-from bench.report import jsonfile, write_all
+from bench.report import data, write_all
 
-SCHEMA = json.loads(jsonfile.SCHEMA_FILE.read_text())
+SCHEMA = json.loads(data.SCHEMA_FILE.read_text())
 TIMED = case(options=(("form", "plain"),))
 SCORED = case(scenario="accuracy", batch=2)
 GONE = case(backend="openvino")
@@ -33,7 +33,7 @@ def written(tmp_path: Path) -> dict:
 
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
-    assert jsonfile.schema() == SCHEMA, "write it anew: scarlet-bench schema > bench/report/schema/run-1.json"
+    assert data.schema() == SCHEMA, "write it anew: scarlet-bench schema > bench/report/schema/run-1.json"
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     told = CliRunner().invoke(app, ["schema"])
     assert json.loads(told.output) == SCHEMA
