@@ -112,7 +112,7 @@ def one_round(model: Prepared, case: Case, number: int, seconds: float) -> tuple
     run = model.folder(f"ours-{number}", [case])
     context = model.context(run)
     pixels = run.path / "pixels.npy"
-    np.save(pixels, first_batch(case, context))
+    np.save(pixels, first_batch(case, context.files, context.images()))
     worker = channel.LocalWorker(run.log_path(case.case_id), case.threads)
     app = None
 

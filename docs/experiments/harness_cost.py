@@ -84,7 +84,7 @@ def compare(model: Prepared, name: str, batch: int, rounds: int) -> bool:
     backend = make_backend(name)
     backend.load(case, model.files)
     what, loop = LOOPS[name]
-    take = loop(backend, first_batch(case, context))
+    take = loop(backend, first_batch(case, context.files, context.images()))
     theirs: list[float] = []
 
     def turn(round_: int) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import pipelines
 from bench.backends import facts, load_name, make_backend
 from bench.backends.base import ModelFiles, Unsupported
-from bench.backends.profiler import Pixels, Profiler, Recording, measure
+from bench.backends.profiler import Profiler, Recording, measure
 from bench.record.case import Case
 from bench.worker import channel
+from bench.worker.tasks.latency import first_batch
 from pipelines.imagenet.find import Image
-from scarlet.errors import BenchError
 
 PROGRAM = "from bench.studies.profile.worker import main; main()"
-# Some spare files stand in for unreadable ones.
-SPARE_IMAGES = 16
 
 
 def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int) -> Recording:
@@ -33,7 +27,7 @@ def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int)
     if case.device != "cpu":
         # Hooks and counters of the host would time how long kernels take to be launched.
         raise Unsupported("layers are profiled on the CPU only; on a GPU use the vendor's profiler")
-    pixels = _pixels(case, files, images)
+    pixels = first_batch(case, files, images)
     backend = make_backend(case.backend)
     backend.load(case, files)
     profiler = make_profiler(case, files, backend)
@@ -48,20 +42,6 @@ def make_profiler(case: Case, files: ModelFiles, backend: Any) -> Profiler:
     """The profiler of a Case's backend."""
     profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
     return profiler
-
-
-def _pixels(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixels:
-    """The first ``case.batch`` readable images; repeated where there are fewer."""
-    wanted = images[: case.batch + SPARE_IMAGES]
-    with closing(
-        pipelines.open_pipeline(case.pipeline, wanted, case.batch, case.threads, files.preprocessing)
-    ) as pipeline:
-        batch = next(iter(pipeline), None)
-    if batch is None:
-        raise BenchError("none of the first images could be read", "Name another folder with --data.")
-    repeats = -(-case.batch // len(batch.pixels))
-    tiled = np.concatenate([batch.pixels] * repeats)[: case.batch]
-    return np.ascontiguousarray(tiled, dtype=np.float32)
 
 
 def answer(message: channel.Message) -> channel.Message:
