@@ -2,9 +2,8 @@
 
 What is best by its median alone may be best by chance. A row is called the best only where the interval of its
 difference to each of the others keeps clear of nothing: times as in ``bench.analysis.time.verdict``, faster
-beyond what counts;
-accuracies with the paired interval above 0. The best is chosen by what was measured, so that all pairs of all groups
-are counted as comparisons (Bonferroni), and not the few that were looked at.
+beyond what counts; accuracies with the paired interval above 0. The best is chosen by what was measured, so that all
+pairs of all groups are counted as comparisons (Bonferroni), and not the few that were looked at.
 
 numpy and pandas are imported where they are needed.
 """
@@ -53,11 +52,13 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
     """
     from bench.analysis.time import verdict
 
-    wanted = set(case_ids)
+    requested = set(case_ids)
     timed = {
         result.case.case_id: result
         for result in folder.case_results()
-        if result.case.case_id in wanted and result.status is Status.OK and result.case.scenario != "accuracy"
+        if result.case.case_id in requested
+        and result.status is Status.OK
+        and result.case.scenario != "accuracy"
     }
     times = verdict.round_times(list(timed.values()), folder.samples()) if timed else {}
     groups: dict[tuple[object, ...], list[CaseResult]] = {}
@@ -67,14 +68,14 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
             key = (case.model, case.scenario, case.device, case.batch, case.threads, case.instances)
             groups.setdefault((*key, case.pipeline, result.stage), []).append(result)
     n_pairs = pairs(map(len, groups.values()))
-    found = set()
+    best = set()
     for group in groups.values():
         if len(group) > 1:
             first = min(group, key=lambda result: median(times[result.case.case_id].values()))
             others = [result for result in group if result is not first]
             if all(_is_faster(first, other, times, n_pairs, material) for other in others):
-                found.add(first.case.case_id)
-    return Best(frozenset(found), n_pairs)
+                best.add(first.case.case_id)
+    return Best(frozenset(best), n_pairs)
 
 
 def _is_faster(
@@ -89,9 +90,8 @@ def _is_faster(
 
     if verdict.refusal(first, other):
         return False
-    own, its = times[first.case.case_id], times[other.case.case_id]
-    rounds = sorted(own.keys() & its.keys())
-    ours, others = [own[round_] for round_ in rounds], [its[round_] for round_ in rounds]
+    rounds = sorted(times[first.case.case_id].keys() & times[other.case.case_id].keys())
+    ours, others = ([times[one.case.case_id][round_] for round_ in rounds] for one in (first, other))
     if not rounds or min(*ours, *others) <= 0:
         return False
     ratio = intervals.ratio_interval(ours, others, CONFIDENCE, n_pairs)
@@ -102,7 +102,7 @@ def most_accurate(groups: Iterable[Sequence[Predicted]]) -> Best:
     """The accuracy Cases that have a higher top-1 than all others of their group, on the images that both have."""
     listed = [list(group) for group in groups]
     n_pairs = pairs(map(len, listed))
-    found = set()
+    best = set()
     for group in listed:
         if len(group) > 1:
             shares = [_top1(predicted) for predicted in group]
@@ -110,16 +110,16 @@ def most_accurate(groups: Iterable[Sequence[Predicted]]) -> Best:
             if shares.count(max(shares)) == 1:
                 first = group[shares.index(max(shares))]
                 if all(_is_better(first, other, n_pairs) for other in group if other is not first):
-                    found.add(first.case.case_id)
-    return Best(frozenset(found), n_pairs)
+                    best.add(first.case.case_id)
+    return Best(frozenset(best), n_pairs)
 
 
 def groups_of_run(run: ScoredRun, case_ids: Iterable[str]) -> list[list[Predicted]]:
     """The predictions of these accuracy Cases, all of one model together."""
-    wanted = set(case_ids)
+    requested = set(case_ids)
     groups: dict[tuple[str, str], list[Predicted]] = {}
     for case_id, predicted in run.predicted.items():
-        if case_id in wanted and not predicted.no_accuracy and len(predicted.label):
+        if case_id in requested and not predicted.no_accuracy and len(predicted.label):
             groups.setdefault((predicted.case.model, predicted.case.weights), []).append(predicted)
     return list(groups.values())
 

@@ -1,1 +1,1 @@
-"""The field: several models in one table, each measured in a run of its own."""
+"""Several models in one table, each measured in a run of its own."""

@@ -206,11 +206,11 @@ def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layo
     cells.append(
         layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else "")
     )
-    for its in map(row.latencies.get, columns):
-        median = written("latency_ns_p50", its) if its else ""
-        note = ended(its) if its and its["status"] != "ok" else ""
-        cells.append(layout.Cell(median or (its["status"] if its else ""), bool(median), note=note))
-        cells.append(layout.Cell("–".join(interval_ends("latency_ns_p50", its) or () if its else ())))
+    for times in map(row.latencies.get, columns):
+        median = written("latency_ns_p50", times) if times else ""
+        note = ended(times) if times and times["status"] != "ok" else ""
+        cells.append(layout.Cell(median or (times["status"] if times else ""), bool(median), note=note))
+        cells.append(layout.Cell("–".join(interval_ends("latency_ns_p50", times) or () if times else ())))
     return cells
 
 
@@ -233,7 +233,7 @@ def _best(rows: Sequence[FieldRow]) -> Best:
 
 def watermarks(rows: Sequence[FieldRow]) -> list[str]:
     """Sentences that must not be overlooked, with whom they concern where that is not everybody."""
-    found = []
+    marks = []
     for note, concerned in (
         (DEMO_NOTE, [row for row in rows if row.is_demo and row.status == "ok"]),
         (RANDOM_NOTE, [row for row in rows if row.weights == "random" and row.status == "ok"]),
@@ -241,8 +241,8 @@ def watermarks(rows: Sequence[FieldRow]) -> list[str]:
         if concerned:
             measured = [row for row in rows if row.run is not None]
             who = "" if len(concerned) == len(measured) else f" ({', '.join(row.model for row in concerned)})"
-            found.append(one_line(f"{note}{who}"))
-    return found
+            marks.append(one_line(f"{note}{who}"))
+    return marks
 
 
 def notes(rows: Sequence[FieldRow]) -> Iterator[str]:
@@ -269,9 +269,9 @@ def failures(rows: Sequence[FieldRow]) -> Iterator[str]:
         if row.status not in ("ok", "published"):
             reasons.setdefault((row.model, row.status, row.reason), [])
             continue
-        for setup, its in row.latencies.items():
-            if its["status"] != "ok":
-                reasons.setdefault((row.model, its["status"], its["reason"]), []).append(names[setup])
+        for setup, times in row.latencies.items():
+            if times["status"] != "ok":
+                reasons.setdefault((row.model, times["status"], times["reason"]), []).append(names[setup])
     for (model, status, reason), where in reasons.items():
         yield one_line(f"{', '.join([model, *where])}: {status}: {reason}")
 
@@ -287,13 +287,13 @@ def how(rows: Sequence[FieldRow]) -> Iterator[str]:
             yield "measured top-1: the rows were not scored on the same images"
     if any(row.status == "published" for row in rows):
         yield "rows with no measured figure, of models that were not requested: all as published"
-    times = [its for row in rows for its in row.latencies.values() if its["n_samples"]]
-    if times:
+    measured = [times for row in rows for times in row.latencies.values() if times["n_samples"]]
+    if measured:
         shared = shared_setup(setups(rows))
         yield (
             f"latency: median of single calls after warm-up and its 95 % order-statistic interval, "
-            f"n = {span([its['n_samples'] for its in times])}{f', {shared}' if shared else ''}; "
-            f"{stages(times)}"
+            f"n = {span(times['n_samples'] for times in measured)}{f', {shared}' if shared else ''}; "
+            f"{stages(measured)}"
         )
         if len({row.run for row in rows if row.run}) > 1:
             yield (
