@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines inst
 def _checked(out: Path | None) -> Path | None:
     """Refuses a file that cannot be, before anything slow begins."""
     if out is not None:
-        from bench.report.document import check_target
+        from bench.report.forms import check_target
 
         check_target(out)
     return out
@@ -66,7 +66,7 @@ def out_paths(out: Path | None) -> tuple[Path | None, Path | None]:
     Raises:
         BenchError: the file cannot be.
     """
-    from bench.report.document import WRITERS, check_target
+    from bench.report.forms import WRITERS, check_target
 
     if out is None or out.is_dir() or out.suffix.lower() not in WRITERS:
         return out, None
@@ -89,13 +89,14 @@ def show(
     Raises:
         BenchError: the file cannot be written.
     """
-    from bench.report import document as documents
     from bench.report import terminal
+    from bench.report.document import as_data
+    from bench.report.forms import write_document
 
     if out is not None:
-        written = [*written, *(f"written: {path}" for path in documents.write(document, out))]
+        written = [*written, *(f"written: {path}" for path in write_document(document, out))]
     if as_json:
-        typer.echo(json.dumps(documents.as_data(document) if data is None else data, allow_nan=False))
+        typer.echo(json.dumps(as_data(document) if data is None else data, allow_nan=False))
     console = console_for(as_json)
     if not as_json:
         terminal.show(document, console)

@@ -1,6 +1,6 @@
 """Tables and runs for other programs: CSV that is safe to open in a spreadsheet, Parquet with its types, and JSON.
 
-The JSON form of a run is published and versioned: ``bench/report/schema/run-1.json``, a JSON Schema that ``schema``
+The JSON form of a run is published and versioned: ``docs/schema/run-1.json``, a JSON Schema that ``schema``
 makes (the command ``schema`` prints it). A field that is added later keeps the version; one that changes its meaning
 or goes makes a new one.
 """
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-SCHEMA_FILE = Path(__file__).parent / "schema" / f"run-{VERSION}.json"
 
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"). A quote in front makes it
 # text.

@@ -1,18 +1,16 @@
 """What a command shows, for any form: blocks of headings, tables, sentences and charts.
 
 A table is made of columns, each with a function from a row to its cell; numbers become text here, and nothing is read
-back out of a text. ``write`` puts a document into a file in the form that the file's suffix names.
+back out of a text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.report.text import one_line
-from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,112 +221,3 @@ def as_frames(document: Document) -> Mapping[str, pd.DataFrame]:
 
 def _plain(cell: Cell) -> float | str:
     return str(cell) if cell.value is None else cell.value
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def write(document: Document, path: Path) -> list[Path]:
-    """Writes a document; the suffix decides the form. The same document gives the same bytes.
-
-    Args:
-        document: what to write.
-        path: ``.md``, ``.json``, ``.csv``, ``.parquet``, ``.tex`` or ``.html``. Of csv and parquet, which hold one
-            table a file, further tables get their names added: ``flips.csv``, ``flips-images.csv``.
-
-    Returns:
-        the files written.
-
-    Raises:
-        BenchError: the suffix is not known, or the disk is full or not writable.
-    """
-    return _writer(path)(document, path)
-
-
-def check_target(path: Path) -> None:
-    """Refuses a file that cannot be, before anything slow begins.
-
-    Raises:
-        BenchError: the suffix is not known, or the folder does not exist.
-    """
-    _writer(path)
-    if not path.parent.is_dir():
-        raise BenchError(f"--out {path}: there is no folder {path.parent}", "Make the folder first.")
-
-
-def _writer(path: Path) -> Callable[[Document, Path], list[Path]]:
-    writer = WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise BenchError(
-            f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}."
-        )
-    return writer
-
-
-def _markdown(document: Document, path: Path) -> list[Path]:
-    from bench.record.files import write_text
-    from bench.report.markdown import document_lines
-
-    write_text(path, "\n".join(document_lines(document)) + "\n")
-    return [path]
-
-
-def _data(document: Document, path: Path) -> list[Path]:
-    from bench.report.data import write_document
-
-    return write_document(document, path)
-
-
-def _latex(document: Document, path: Path) -> list[Path]:
-    """A float for each table, with the demo mark and its notes below; where there is none a list of the sentences."""
-    import re
-
-    from bench.record.files import write_text
-    from bench.report.latex.escape import escaped as tex
-    from bench.report.latex.layout import Cell as TexCell
-    from bench.report.latex.layout import Column as TexColumn
-    from bench.report.latex.layout import TexTable, source
-
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
-    written = [
-        source(
-            TexTable(
-                columns=[TexColumn(head.text, "r" if head.numeric else "l") for head in table.columns],
-                rows=[[TexCell(text) for text in row] for row in table.rows],
-                caption=f"{table.title or document.title}.",
-                label=f"tab:{name}-{number}",
-                watermarks=document.marks,
-                notes=[f"{note}." for note in table.notes],
-            )
-        )
-        for number, table in enumerate(document.tables, start=1)
-    ]
-    if written:
-        written += [f"% {tex(line)}\n" for line in document.lines]
-    else:
-        lines = [*document.marks, *document.lines]
-        items = "\n".join(rf"\item {tex(line, breakable=True)}" for line in lines)
-        written = [f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n"]
-    write_text(path, "\n".join(written))
-    return [path]
-
-
-def _html(document: Document, path: Path) -> list[Path]:
-    from bench.record.files import write_text
-    from bench.report.html.page import PAGE
-    from bench.report.html.safety import content_policy, environment, inlined
-
-    style = inlined((PAGE / "style.css").read_text(encoding="utf-8"))
-    page = environment().get_template("document.html.j2")
-    write_text(path, page.render(document=document, style=style, policy=content_policy()))
-    return [path]
-
-
-WRITERS: dict[str, Callable[[Document, Path], list[Path]]] = {
-    ".md": _markdown,
-    ".json": _data,
-    ".csv": _data,
-    ".parquet": _data,
-    ".tex": _latex,
-    ".html": _html,
-}

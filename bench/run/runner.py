@@ -14,12 +14,12 @@ from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.run import schedule
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
 
 WARM_UP_ROUND = -1
+SLICE_NS = 50_000_000  # of a timed Case, at least
 
 # Time to import the libraries and load a model counts against --timeout; a turn never gets less than this, so that
 # a Case cannot be declared dead between two slices.
@@ -128,13 +128,13 @@ class Runner:
         return [os.getpid(), *(live.worker.pid for live in self.live.values())]
 
     def execute(
-        self, cases: Sequence[Case], order: Order | None = None, objections: Mapping[str, str] | None = None
+        self, cases: Sequence[Case], order: Order, objections: Mapping[str, str] | None = None
     ) -> None:
         """Runs the Cases that have no final result yet.
 
         Args:
             cases: all that are planned.
-            order: who takes turns with whom; as in every run where None: ``schedule.by_scenario``.
+            order: who takes turns with whom; ``bench.run.schedule.by_scenario`` is a run's.
             objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
 
         Raises:
@@ -147,7 +147,6 @@ class Runner:
         }
         todo = [case for case in cases if case.case_id not in finished]
         self._objections = objections or {}
-        order = order or schedule.by_scenario(cases)
         gpu = open_gpu({case.device for case in todo}) if self._watch else None
         watching = Monitor(self.pids, gpu=gpu) if self._watch else nullcontext()
         with watching as self._monitor:
@@ -174,10 +173,7 @@ class Runner:
             if len(self.live) >= 2 and not self._workers.has_room(self.pids()[1:]):
                 return index
             if self.start(case):
-                while (
-                    self.turn(case, WARM_UP_ROUND, schedule.SLICE_NS)
-                    and not self.live[case.case_id].progress.warm
-                ):
+                while self.turn(case, WARM_UP_ROUND, SLICE_NS) and not self.live[case.case_id].progress.warm:
                     pass
         return len(cases)
 

@@ -6,18 +6,15 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from bench.analysis.time import verdict
 from bench.record.case import Case
-
-if TYPE_CHECKING:
-    from bench.run.runner import Order, Runner
+from bench.run.runner import SLICE_NS, Order, Runner
 
 T = TypeVar("T")
 
 ACCURACY_SLICE_NS = 500_000_000
-SLICE_NS = 50_000_000  # of a timed Case, at least
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:

@@ -39,6 +39,7 @@ from bench.run.model_files import (
 from bench.run.progress import make_listener
 from bench.run.reference_digests import of_reference
 from bench.run.runner import Limits, Runner, give_up
+from bench.run.schedule import by_scenario
 from bench.run.spec import RunSpec, path_from_root
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
@@ -311,7 +312,7 @@ def _rows(
         if files:
             runner = Runner(folder, session.context(files), listener, session.limits)
             try:
-                runner.execute(cases, objections=pixel_gate.objections(cases, pixels))
+                runner.execute(cases, by_scenario(cases), pixel_gate.objections(cases, pixels))
             except KeyboardInterrupt:
                 interrupted = True
             disturbed = runner.rounds

@@ -23,7 +23,7 @@ from bench.record.run_folder import utc_now
 from bench.report.document import Document, notes
 from bench.run import schedule
 from bench.run.progress import make_listener
-from bench.run.runner import Runner
+from bench.run.runner import SLICE_NS, Runner
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from scarlet.errors import BenchError
@@ -103,7 +103,7 @@ class TwoCopies:
 
         def turn(case: Case, round_: int) -> None:
             nonlocal spent_ns
-            progress = runner.turn(case, round_, schedule.SLICE_NS)
+            progress = runner.turn(case, round_, SLICE_NS)
             if progress is None:
                 raise _ended_early(runner, case)
             spent_ns += progress.busy_ns

@@ -19,6 +19,7 @@ from bench.run.images import choose_images
 from bench.run.model_files import prepare_files, prepare_request
 from bench.run.progress import PlainListener
 from bench.run.runner import Limits, Runner
+from bench.run.schedule import by_scenario
 from bench.worker.messages import Context
 
 
@@ -71,7 +72,7 @@ class Prepared:
         """Runs the Cases, and gives the folder with their results."""
         run = self.folder(name, cases)
         limits = Limits(budget_seconds=budget_seconds, seed=seed)
-        Runner(run, self.context(run), Quiet(), limits, watch=False).execute(cases)
+        Runner(run, self.context(run), Quiet(), limits, watch=False).execute(cases, by_scenario(cases))
         run.merge_parts()
         return run
 

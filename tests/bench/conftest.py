@@ -16,6 +16,7 @@ import pipelines
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Limits, Runner, Workers
+from bench.run.schedule import by_scenario
 from bench.worker.messages import Context
 
 
@@ -49,7 +50,7 @@ def run_cases(
         )
         recorder = Recorder()
         limits = Limits(timeout_seconds, budget_seconds)
-        Runner(folder, context, recorder, limits, workers, watch).execute(cases)
+        Runner(folder, context, recorder, limits, workers, watch).execute(cases, by_scenario(cases))
         return folder, recorder
 
     return run

@@ -17,6 +17,7 @@ from bench.run.images import choose_images
 from bench.run.model_files import PreparationFailed
 from bench.run.progress import make_listener
 from bench.run.runner import Limits, Runner
+from bench.run.schedule import by_scenario
 from bench.run.spec import RunSpec
 from bench.studies.check import baseline as baselines
 from bench.studies.check import rows
@@ -206,7 +207,7 @@ def _run_block(
     limits = Limits(float(info["settings"]["timeout_seconds"]))
     with make_listener(console, len(cases)) as listener:
         context = Context(run=str(folder.path), data=data, files=files)
-        Runner(folder, context, listener, limits).execute(cases)
+        Runner(folder, context, listener, limits).execute(cases, by_scenario(cases))
     folder.merge_parts()
     return folder
 

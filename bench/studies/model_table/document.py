@@ -11,7 +11,8 @@ from bench.analysis.best import Best, most_accurate
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
 from bench.record.files import write_text
-from bench.report.document import Cell, Column, Document, Head, Table, table_of, write
+from bench.report.document import Cell, Column, Document, Head, Table, table_of
+from bench.report.forms import write_document
 from bench.report.latex import layout
 from bench.report.latex.table import ended, model_name
 from bench.report.sentences import machine_lines, span, stages
@@ -84,7 +85,10 @@ def write_all(rows: Sequence[FieldRow], out: Path, caption: str = "", label: str
     """
     path = out / "table.tex"
     write_text(path, latex(rows, caption, label))
-    return [*(file for name in ("table.md", "table.csv") for file in write(document(rows), out / name)), path]
+    return [
+        *(file for name in ("table.md", "table.csv") for file in write_document(document(rows), out / name)),
+        path,
+    ]
 
 
 def table(rows: Sequence[FieldRow]) -> Table:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench.backends.profiler import Recording
+from bench.record.case import Case
+from bench.record.files import plain
 from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.report.text import number
 from bench.studies.profile.layers import Joined, block_names, short_name
-
-if TYPE_CHECKING:
-    from bench.studies.profile.drive import Profile
 
 BY = ("layer", "block")
 
@@ -223,6 +222,39 @@ def ridge_of(peaks: Sequence[Mapping[str, Any]], precision: str, threads: int) -
         if peak["threads"] == threads and reached and peak.get("copy_gbyte_per_s"):
             return Ridge(float(reached), float(peak["copy_gbyte_per_s"]))
     return None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was found.
+
+    Attributes:
+        case: what was profiled.
+        rows: by layer or block, in the model's order, the runtime's own last.
+        totals: their sum beside whole calls.
+        ridge: of this machine, or None.
+        recording: what the rows were made from.
+        by: ``layer`` or ``block``.
+    """
+
+    case: Case
+    rows: tuple[Row, ...]
+    totals: Totals
+    ridge: Ridge | None
+    recording: Recording
+    by: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without the samples."""
+        ridge = (
+            None if self.ridge is None else {**asdict(self.ridge), "flop_per_byte": self.ridge.flop_per_byte}
+        )
+        totals = {**asdict(self.totals), "unjoined_percent": self.totals.unjoined_percent}
+        rows = [row.to_dict() for row in self.rows]
+        found: dict[str, Any] = plain(
+            {"case": self.case.to_dict(), "by": self.by, "totals": totals, "ridge": ridge, "rows": rows}
+        )
+        return found
 
 
 # --- for people -----------------------------------------------------------------------------------------------

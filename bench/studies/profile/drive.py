@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,46 +19,13 @@ from bench.run.images import working
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.session import Session
 from bench.run.spec import RunSpec
-from bench.studies.profile.document import BY, Ridge, Row, Totals, document, ridge_of, rows_of, totals_of
+from bench.studies.profile.document import BY, Profile, Ridge, document, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
 from bench.worker import channel
 from scarlet.errors import BenchError
 
 # Each call leaves as many samples as the network has nodes, all of which are held in memory.
 MOST_REPEATS = 5000
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What was found.
-
-    Attributes:
-        case: what was profiled.
-        rows: by layer or block, in the model's order, the runtime's own last.
-        totals: their sum beside whole calls.
-        ridge: of this machine, or None.
-        recording: what the rows were made from.
-        by: ``layer`` or ``block``.
-    """
-
-    case: Case
-    rows: tuple[Row, ...]
-    totals: Totals
-    ridge: Ridge | None
-    recording: Recording
-    by: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the samples."""
-        ridge = (
-            None if self.ridge is None else {**asdict(self.ridge), "flop_per_byte": self.ridge.flop_per_byte}
-        )
-        totals = {**asdict(self.totals), "unjoined_percent": self.totals.unjoined_percent}
-        rows = [row.to_dict() for row in self.rows]
-        found: dict[str, Any] = plain(
-            {"case": self.case.to_dict(), "by": self.by, "totals": totals, "ridge": ridge, "rows": rows}
-        )
-        return found
 
 
 def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:

@@ -15,6 +15,7 @@ from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.model_files import Requirements, prepare_typed_files
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
+from bench.run.schedule import by_scenario
 from bench.run.session import Session
 from bench.studies.quantize.measured import BOUND, Measured
 from bench.worker.messages import CalibrationImages
@@ -74,7 +75,9 @@ def time_recipes(
     files = replace(files, typed=prepare_typed_files(files, required, log, cores, limits.timeout_seconds))
     session.write_plan(files, [base, *cases])
     with make_listener(session.console, len(cases) + 1) as listener:
-        Runner(folder, session.context(files), listener, limits).execute([base, *cases])
+        Runner(folder, session.context(files), listener, limits).execute(
+            [base, *cases], by_scenario([base, *cases])
+        )
     folder.merge_parts()
     return speeds(folder, base, cases, verdict.materiality(folder.read_run_info()))
 

@@ -12,7 +12,8 @@ from report_run import add_predictions, case, end, make_run
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.report.document import WRITERS, Cell, Column, Document, Head, Note, check_target, table_of, write
+from bench.report.document import Cell, Column, Document, Head, Note, table_of
+from bench.report.forms import WRITERS, check_target, write_document
 from scarlet.errors import BenchError
 
 BASE = case(scenario="accuracy", batch=2)
@@ -94,12 +95,12 @@ def test_a_file_that_cannot_be_is_refused_first(run: Path, tmp_path: Path, name:
         check_target(tmp_path / name)
     if "/" not in name:
         with pytest.raises(BenchError, match="no form has this suffix"):
-            write(Document(""), tmp_path / name)
+            write_document(Document(""), tmp_path / name)
 
 
 def test_marks_and_lines_are_kept(tmp_path: Path) -> None:
     document = Document("Title", [Note("demo data", "mark"), TABLE, Note("a line")])
-    (path,) = write(document, tmp_path / "out.md")
+    (path,) = write_document(document, tmp_path / "out.md")
     text = path.read_text()
     assert "> **demo data**" in text
     assert r"x\|y" in text
@@ -118,7 +119,7 @@ def test_any_document_is_written_in_every_form(tmp_path: Path, suffix: str) -> N
         ("table", Document("Title", [TABLE])),
         ("lines", Document("Title", [Note("a line")])),
     ):
-        (path,) = write(document, tmp_path / f"{name}{suffix}")
+        (path,) = write_document(document, tmp_path / f"{name}{suffix}")
         assert path.stat().st_size > 0
     if suffix == ".csv":
         assert (tmp_path / "table.csv").read_text() == "A,B\nx|y,1.25\n"

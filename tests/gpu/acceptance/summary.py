@@ -11,9 +11,9 @@ from typing import Any
 from bench.analysis.table import load_frame
 from bench.record.files import plain, write_text
 from bench.record.run_folder import RunFolder
-from bench.report import document
 from bench.report.data import write_csv
 from bench.report.document import Cell, Column, Document, Head, Note, notes, table_of
+from bench.report.forms import write_document
 from bench.report.tables import tables
 from tests.gpu.acceptance.judge import Figure, judge, run_folders
 from tests.gpu.acceptance.steps import Record
@@ -62,7 +62,7 @@ def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -
         "runs": {name: path.name for name, path in runs.items()},
     }
     _write_json(folder / SUMMARY_JSON, data)
-    document.write(_summary(machine, figures, records), folder / SUMMARY)
+    write_document(_summary(machine, figures, records), folder / SUMMARY)
     return figures
 
 
@@ -96,7 +96,7 @@ def _write_table(folder: Path, runs: Mapping[str, Path]) -> None:
         for name, frame in frames.items()
         for table in tables(frame)
     ]
-    document.write(Document("GPU check: all rows", shown), folder / TABLE)
+    write_document(Document("GPU check: all rows", shown), folder / TABLE)
 
 
 def _write_proof(folder: Path, runs: Mapping[str, Path]) -> None:

@@ -22,7 +22,7 @@ from bench.analysis.table import DEMO_NOTE
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report import terminal
-from bench.report.document import write
+from bench.report.forms import write_document
 from bench.run import session
 from bench.run.spec import RunSpec
 from bench.studies.model_table import document as text
@@ -131,7 +131,7 @@ def test_published_and_measured_stand_in_columns_of_their_own(field: list[rows.F
 
 def written(field: list[rows.FieldRow], path: Path) -> str:
     """The file that the table becomes."""
-    write(text.document(field), path)
+    write_document(text.document(field), path)
     return path.read_text(encoding="utf-8")
 
 
