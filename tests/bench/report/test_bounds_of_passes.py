@@ -128,4 +128,7 @@ def test_rows_are_told_apart_by_what_differs() -> None:
     }
     other = {**row, "options": '{"hint": "throughput"}', "pipeline": "dali", "bound_by": "decode"}
     _, bound = bound_lines([row, other])
-    assert bound == "what bounds the rows: compute: openvino turbo; decode: openvino dali hint=throughput"
+    assert (
+        bound
+        == "what bounds the rows: compute: openvino pipeline turbo; decode: openvino pipeline dali hint=throughput"
+    )
