@@ -105,10 +105,6 @@ def _markdown(document: Document, path: Path) -> list[Path]:
     return [path]
 
 
-def _data(document: Document, path: Path) -> list[Path]:
-    return data.write_document(document, path)
-
-
 def _latex(document: Document, path: Path) -> list[Path]:
     """A float for each table, with the demo mark and its notes below; where there is none a list of the sentences."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
@@ -144,9 +140,9 @@ def _html(document: Document, path: Path) -> list[Path]:
 
 WRITERS: dict[str, Callable[[Document, Path], list[Path]]] = {
     ".md": _markdown,
-    ".json": _data,
-    ".csv": _data,
-    ".parquet": _data,
+    ".json": data.write_document,
+    ".csv": data.write_document,
+    ".parquet": data.write_document,
     ".tex": _latex,
     ".html": _html,
 }

@@ -26,7 +26,6 @@ REFERENCE = "reference"
 # Together with the probes a few seconds' work. What so few images do not show, the probes are made to show.
 GATE_IMAGES = 32
 GATE_TIMEOUT_SECONDS = 120.0
-PARITY_TIMEOUT_SECONDS = 1800.0
 
 # These are the row's own: it says the same.
 OWN_WORDS = (Status.OK.value, Status.UNAVAILABLE.value, Status.UNSUPPORTED.value)
