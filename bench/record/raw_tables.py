@@ -1,13 +1,15 @@
 """The tables of raw data in a run's folder, as Parquet: timed samples, predictions, and the state of each round.
 
-The rounds' table is written by the runner alone. Of the other two each Case's worker writes a part of its own;
-``merge`` moves parts into one file with a row group a Case. Readers take both, so that an unmerged run reads the
-same. pyarrow is imported where it is needed: a start of the command line does not pay for it.
+The rounds' table is written by the runner alone. Of the other two each Case's worker writes a part of its own, or
+several workers do one after the other (its lives); ``merge`` moves parts into one file with a row group each. Readers
+take both, so that an unmerged run reads the same. pyarrow is imported where it is needed: a start of the command line
+does not pay for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -70,9 +72,15 @@ _COLUMNS = {
 }
 
 
-def part_path(folder: Path, case_id: str, kind: str) -> Path:
-    """A Case's own file, until it is merged."""
-    return folder / "parts" / f"{case_id}.{kind}.parquet"
+def part_path(folder: Path, case_id: str, kind: str, life: int | None = None) -> Path:
+    """A Case's own file, until it is merged: as its worker writes it, or as it is called once that life has ended."""
+    return folder / "parts" / f"{case_id}{'' if life is None else f'.{life}'}.{kind}.parquet"
+
+
+def parts_of(folder: Path, case_id: str, kind: str) -> list[Path]:
+    """The parts of a Case that are there, in the order of its lives."""
+    named = (folder / "parts").glob(f"{case_id}.*{kind}.parquet")
+    return sorted(named, key=lambda path: (len(path.name), path.name))
 
 
 def merged_path(folder: Path, kind: str) -> Path:
@@ -128,7 +136,7 @@ def merge(folder: Path, case_ids: Iterable[str]) -> None:
         if parts:
             _write(merged_path(folder, kind), kind, _tables(folder, kind, parts))
             with disk_errors(folder / "parts"):
-                for part in parts.values():
+                for part in itertools.chain(*parts.values()):
                     part.unlink()
 
 
@@ -220,9 +228,9 @@ def _write(target: Path, kind: str, tables: Iterable[pa.Table]) -> None:
             writer.write_table(table)
 
 
-def _readable_parts(folder: Path, kind: str, case_ids: Iterable[str]) -> dict[str, Path]:
-    parts = {case_id: part_path(folder, case_id, kind) for case_id in case_ids}
-    return {case_id: path for case_id, path in parts.items() if path.exists() and _is_readable(path)}
+def _readable_parts(folder: Path, kind: str, case_ids: Iterable[str]) -> dict[str, list[Path]]:
+    parts = {case_id: list(filter(_is_readable, parts_of(folder, case_id, kind))) for case_id in case_ids}
+    return {case_id: paths for case_id, paths in parts.items() if paths}
 
 
 def _is_readable(path: Path) -> bool:
@@ -237,7 +245,7 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _tables(folder: Path, kind: str, parts: Mapping[str, Path]) -> Iterator[pa.Table]:
+def _tables(folder: Path, kind: str, parts: Mapping[str, Sequence[Path]]) -> Iterator[pa.Table]:
     """The merged file's Cases, save those that have a newer part, then the parts."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -252,7 +260,7 @@ def _tables(folder: Path, kind: str, parts: Mapping[str, Path]) -> Iterator[pa.T
                 kept = table.filter(pc.invert(pc.is_in(table["case_id"].cast(pa.string()), superseded)))
                 if kept.num_rows:
                     yield kept
-    for part in parts.values():
+    for part in itertools.chain(*parts.values()):
         yield pq.read_table(part).cast(schema)
 
 

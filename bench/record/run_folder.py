@@ -332,6 +332,23 @@ class RunFolder:
 
     # --- all parts ------------------------------------------------------------------------------------------
 
+    def end_life(self, case_id: str, life: int) -> None:
+        """Keeps the samples that a Case's worker wrote as those of this life, from 0: the next worker writes its own.
+
+        Raises:
+            BenchError: the disk is not writable.
+        """
+        written = raw_tables.part_path(self.path, case_id, "samples")
+        with disk_errors(written), contextlib.suppress(FileNotFoundError):
+            written.rename(raw_tables.part_path(self.path, case_id, "samples", life))
+
+    def drop_parts(self, case_ids: Iterable[str]) -> None:
+        """Removes what workers of these Cases wrote and nobody has merged: of Cases that begin anew, or failed."""
+        for case_id in case_ids:
+            for kind in raw_tables.KINDS:
+                for path in raw_tables.parts_of(self.path, case_id, kind):
+                    path.unlink(missing_ok=True)
+
     def merge_parts(self) -> None:
         """Moves the parts of ended Cases into ``samples.parquet`` and ``predictions.parquet``.
 

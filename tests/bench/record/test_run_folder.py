@@ -258,6 +258,23 @@ def test_the_part_of_a_case_that_has_not_ended_waits(folder):
     assert folder.samples()["latency_ns"].tolist() == [100, 200, 300, 5]
 
 
+def test_the_samples_of_several_lives_are_those_of_one_case(folder):
+    for life, latency_ns in enumerate(range(100, 112)):
+        add_samples(folder, FIRST, [latency_ns])
+        folder.end_life(FIRST.case_id, life)
+    end(folder, FIRST)
+    add_samples(folder, SECOND, [5])
+    for _ in range(2):
+        assert folder.samples()["latency_ns"].tolist() == list(range(100, 112)), "in the order of lives"
+        folder.merge_parts()
+    assert not raw_tables.parts_of(folder.path, FIRST.case_id, "samples")
+    folder.drop_parts([SECOND.case_id])
+    assert not list((folder.path / "parts").iterdir())
+    add_samples(folder, FIRST, [777])
+    folder.end_life(FIRST.case_id, 0)
+    assert folder.samples()["latency_ns"].tolist() == [777], "new lives replace those of an earlier session"
+
+
 def test_a_full_disk_while_merging_loses_nothing(folder, monkeypatch):
     fill(folder, [FIRST])
     folder.merge_parts()
