@@ -6,24 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backends,
-    Batches,
-    Budget,
-    Checkpoint,
-    Data,
-    Devices,
-    Images,
-    Model,
-    Option,
-    Pipeline,
-    Precisions,
-    RunFolder,
-    Seed,
-    Threads,
-    Timeout,
-    spec_of,
-)
+from bench.commands import options
 from bench.commands.show import (
     GOOD,
     INTERRUPTED,
@@ -41,20 +24,20 @@ EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
 def against(
     context: typer.Context,
     ref: Annotated[str, typer.Argument(help="The other revision: a commit, branch or tag, such as HEAD~1.")],
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    pipeline: Pipeline = "",
-    backends: Backends = "onnxruntime",
-    devices: Devices = "cpu",
-    precisions: Precisions = "fp32",
-    batches: Batches = "1",
-    threads: Threads = "",
-    images: Images = "",
-    budget: Budget = 60.0,
-    timeout: Timeout = 1800.0,
-    seed: Seed = 0,
-    option: Option = None,
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    pipeline: options.Pipeline = "",
+    backends: options.Backends = "onnxruntime",
+    devices: options.Devices = "cpu",
+    precisions: options.Precisions = "fp32",
+    batches: options.Batches = "1",
+    threads: options.Threads = "",
+    images: options.Images = "",
+    budget: options.Budget = 60.0,
+    timeout: options.Timeout = 1800.0,
+    seed: options.Seed = 0,
+    option: options.Option = None,
     tolerance: Annotated[
         float | None,
         typer.Option(help="Per cent that this tree may be slower. Default: 3, or what the machine resolves."),
@@ -62,7 +45,7 @@ def against(
     blocks: Annotated[
         int | None, typer.Option(help="Fresh pairs of workers for each Case: even, at least 4. Default: 6.")
     ] = None,
-    out: RunFolder = None,
+    out: options.RunFolder = None,
     as_json: Json = False,
 ) -> None:
     """Measure this tree, as it is, against another revision of it: is it slower?
@@ -75,7 +58,7 @@ def against(
 
     share = None if tolerance is None else tolerance / 100.0
     rules = drive.Rules(share, BLOCKS if blocks is None else blocks)
-    spec = spec_of(context, scenarios="latency")
+    spec = options.spec_of(context, scenarios="latency")
     console = console_for(as_json)
     folder, file = out_paths(out)
     ended = drive.run(ref, spec, folder, console, rules)

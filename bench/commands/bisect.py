@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Checkpoint, Data, Model, spec_of
+from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, printer, show
 
 
 def bisect(
     context: typer.Context,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
     onnx: Annotated[
         Path | None, typer.Option(help="A graph of the model. Default: the export that runs use.")
     ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Compare the graph with this one instead of PyTorch with the graph.")
     ] = None,
-    data: Data = None,
+    data: options.Data = None,
     images: Annotated[int, typer.Option(help="How many.")] = 8,
     rtol: Annotated[
         float | None, typer.Option(help="Accepted difference as a share of a layer's spread. Default: 1e-3.")
@@ -40,7 +40,7 @@ def bisect(
     from bench.studies import bisect as study
 
     console = console_for(as_json)
-    sides = study.sides(spec_of(context), onnx, against, console)
+    sides = study.sides(options.spec_of(context), onnx, against, console)
     outcome = study.bisect(sides, rtol, every_layer, table, printer(console))
     show(study.document(outcome), out, as_json)
     raise typer.Exit(GOOD if outcome.found.first is None else NOT_OK)

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Calibration, Checkpoint, Data, Model, Pipeline, Precision, spec_of
+from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show
 
 
 def export(
     context: typer.Context,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    precision: Precision = "fp32",
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    precision: options.Precision = "fp32",
     dialect: Annotated[
         str | None,
         typer.Option(
@@ -27,8 +27,8 @@ def export(
         Path | None,
         typer.Option(help="YAML file that says how to lower the precision, as a search writes it."),
     ] = None,
-    calibration: Calibration = None,
-    pipeline: Pipeline = "",
+    calibration: options.Calibration = None,
+    pipeline: options.Pipeline = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -41,6 +41,6 @@ def export(
     from bench.studies import export as exporting
 
     graph, file = out_paths(out)
-    spec = spec_of(context)
+    spec = options.spec_of(context)
     lower = exporting.lower(precision, dialect, recipe)
     show(exporting.document(exporting.export(spec, graph, console_for(as_json), lower)), file, as_json)

@@ -6,22 +6,22 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Checkpoint, Data, Images, Model, spec_of
+from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, show
 
 
 def parity(
     context: typer.Context,
-    data: Data = None,
+    data: options.Data = None,
     pipeline: Annotated[
         str,
         typer.Option(
             help="Comma-separated. Default: turbo,dali and, beside a GPU, dali_gpu,dali_gpu_engine."
         ),
     ] = "",
-    images: Images = "200",
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
+    images: options.Images = "200",
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -32,7 +32,7 @@ def parity(
     import pipelines
     from bench.studies.parity import compare, document
 
-    spec = spec_of(context, pipeline=pipeline or pipelines.fast_names())
+    spec = options.spec_of(context, pipeline=pipeline or pipelines.fast_names())
     found = compare(spec, console_for(as_json))
     show(document(found), out, as_json)
     within = all(answer["status"] == "ok" for answer in found["pipelines"].values())

@@ -7,38 +7,26 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backend,
-    Batch,
-    Calibration,
-    Checkpoint,
-    Data,
-    Model,
-    OneThreads,
-    Option,
-    Precision,
-    Timeout,
-    spec_of,
-)
+from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show
 from scarlet.errors import BenchError
 
 
 def profile(
     context: typer.Context,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    backend: Backend = "onnxruntime",
-    precision: Precision = "fp32",
-    batch: Batch = 1,
-    threads: OneThreads = None,
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    backend: options.Backend = "onnxruntime",
+    precision: options.Precision = "fp32",
+    batch: options.Batch = 1,
+    threads: options.OneThreads = None,
     repeats: Annotated[int, typer.Option(help="Calls with profiling; as many are timed without it.")] = 50,
     by: Annotated[str, typer.Option(help="layer, or block to add up the layers of each.")] = "layer",
     top: Annotated[int, typer.Option(help="Print so many rows, the slowest first; 0: all, in order.")] = 20,
-    option: Option = None,
-    calibration: Calibration = None,
-    timeout: Timeout = 1800.0,
+    option: options.Option = None,
+    calibration: options.Calibration = None,
+    timeout: options.Timeout = 1800.0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for profile.json (every sample) and profile.csv.")
     ] = None,
@@ -54,7 +42,7 @@ def profile(
     if folder is not None and folder.exists() and not folder.is_dir():
         raise BenchError(f"--out {folder} is a file", "Name a folder.")
     console = console_for(as_json)
-    spec = spec_of(context, pipeline="reference", scenarios="latency")
+    spec = options.spec_of(context, pipeline="reference", scenarios="latency")
     found = drive.run(spec, repeats, by, console)
     if folder is not None:
         drive.write(found, folder)

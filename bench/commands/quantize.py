@@ -7,17 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backend,
-    Batch,
-    Calibration,
-    Checkpoint,
-    Data,
-    Model,
-    OneThreads,
-    Pipeline,
-    Timeout,
-)
+from bench.commands import options
 from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for, out_paths, show
 from scarlet.errors import BenchError
 
@@ -26,11 +16,11 @@ def quantize(
     search: Annotated[
         bool, typer.Option("--search", help="Look for a recipe. (One recipe: export --precision int8.)")
     ] = False,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    calibration: Calibration = None,
-    backend: Backend = "onnxruntime",
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    calibration: options.Calibration = None,
+    backend: options.Backend = "onnxruntime",
     margin: Annotated[
         float, typer.Option(help="By how much top-1 may fall, in per cent of FP32's top-1.")
     ] = 1.0,
@@ -40,10 +30,10 @@ def quantize(
         typer.Option(help="How many other images to confirm on. Default: as many as run scores."),
     ] = None,
     budget: Annotated[float, typer.Option(help="Seconds for the search and the rounds of latency.")] = 900.0,
-    batch: Batch = 1,
-    threads: OneThreads = None,
-    pipeline: Pipeline = "",
-    timeout: Timeout = 1800.0,
+    batch: options.Batch = 1,
+    threads: options.OneThreads = None,
+    pipeline: options.Pipeline = "",
+    timeout: options.Timeout = 1800.0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the recipe. Default: <model>-<backend>.yaml.")
     ] = None,

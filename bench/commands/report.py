@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import Caption, Label
+from bench.commands import options
 from bench.commands.show import Json, Out, console_for, show_run
 from scarlet.errors import BenchError
 
@@ -24,8 +24,8 @@ def report(
             help="Of the LaTeX table, comma-separated, such as backend,precision,batch,top1,latency,ratio."
         ),
     ] = "",
-    caption: Caption = "",
-    label: Label = "",
+    caption: options.Caption = "",
+    label: options.Label = "",
     figures: Annotated[
         bool, typer.Option("--figures", help="Also draw the charts for papers: PDF, SVG and PNG in figures/.")
     ] = False,

@@ -6,56 +6,33 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backends,
-    Batches,
-    Budget,
-    Builds,
-    Calibration,
-    Checkpoint,
-    Data,
-    Devices,
-    Images,
-    Instances,
-    Model,
-    Option,
-    Pipeline,
-    PlanFile,
-    Precisions,
-    RunFolder,
-    Scenarios,
-    Seed,
-    Stop,
-    Threads,
-    Timeout,
-    run_spec,
-)
+from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show, show_run
 
 
 def run(
     context: typer.Context,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    pipeline: Pipeline = "",
-    backends: Backends = "",
-    devices: Devices = "cpu",
-    precisions: Precisions = "fp32",
-    batches: Batches = "1,8",
-    threads: Threads = "",
-    instances: Instances = "1",
-    scenarios: Scenarios = "accuracy,latency",
-    images: Images = "",
-    budget: Budget = 60.0,
-    timeout: Timeout = 1800.0,
-    seed: Seed = 0,
-    calibration: Calibration = None,
-    stop: Stop = "precision",
-    option: Option = None,
-    builds: Builds = 1,
-    plan_file: PlanFile = None,
-    out: RunFolder = None,
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    pipeline: options.Pipeline = "",
+    backends: options.Backends = "",
+    devices: options.Devices = "cpu",
+    precisions: options.Precisions = "fp32",
+    batches: options.Batches = "1,8",
+    threads: options.Threads = "",
+    instances: options.Instances = "1",
+    scenarios: options.Scenarios = "accuracy,latency",
+    images: options.Images = "",
+    budget: options.Budget = 60.0,
+    timeout: options.Timeout = 1800.0,
+    seed: options.Seed = 0,
+    calibration: options.Calibration = None,
+    stop: options.Stop = "precision",
+    option: options.Option = None,
+    builds: options.Builds = 1,
+    plan_file: options.PlanFile = None,
+    out: options.RunFolder = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up."),
@@ -70,7 +47,7 @@ def run(
     """
     from bench.run import session
 
-    console, spec = console_for(as_json), run_spec(context)
+    console, spec = console_for(as_json), options.run_spec(context)
     folder, file = out_paths(out)
     if purpose == "plan":
         show(session.foretell(spec, console), file, as_json)

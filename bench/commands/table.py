@@ -7,20 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backends,
-    Batches,
-    Caption,
-    Data,
-    Devices,
-    Images,
-    Label,
-    Option,
-    Pipeline,
-    Precisions,
-    Timeout,
-    spec_of,
-)
+from bench.commands import options
 from bench.commands.show import GOOD, INTERRUPTED, Json, console_for, out_paths, show
 
 
@@ -41,18 +28,18 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Add the models that are only published.")
     ] = False,
-    data: Data = None,
-    backends: Backends = "",
-    devices: Devices = "cpu",
-    precisions: Precisions = "fp32",
-    batches: Batches = "1",
-    pipeline: Pipeline = "",
-    images: Images = "",
+    data: options.Data = None,
+    backends: options.Backends = "",
+    devices: options.Devices = "cpu",
+    precisions: options.Precisions = "fp32",
+    batches: options.Batches = "1",
+    pipeline: options.Pipeline = "",
+    images: options.Images = "",
     budget: Annotated[float, typer.Option(help="Seconds for the timed rounds of each model.")] = 20.0,
-    timeout: Timeout = 1800.0,
-    option: Option = None,
-    caption: Caption = "",
-    label: Label = "",
+    timeout: options.Timeout = 1800.0,
+    option: options.Option = None,
+    caption: options.Caption = "",
+    label: options.Label = "",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +62,7 @@ def table(
     folder, file = out_paths(out)
     folder = folder or (None if runs else new_run_path(RESULTS, "table"))
     measured = read_or_measure(
-        models or (), runs or (), spec_of(context), folder or Path(), console_for(as_json)
+        models or (), runs or (), options.spec_of(context), folder or Path(), console_for(as_json)
     )
     rows = list(measured.rows)
     rows += published_rows(row.model for row in rows) if published else []

@@ -6,36 +6,24 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import (
-    Backend,
-    Checkpoint,
-    Data,
-    Model,
-    Option,
-    Pipeline,
-    Precision,
-    RunFolder,
-    Seed,
-    Timeout,
-    spec_of,
-)
+from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, console_for, out_paths, show
 
 
 def tune(
     context: typer.Context,
-    model: Model = "scarlet_c",
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    backend: Backend = "openvino",
-    pipeline: Pipeline = "turbo",
-    precision: Precision = "fp32",
+    model: options.Model = "scarlet_c",
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    backend: options.Backend = "openvino",
+    pipeline: options.Pipeline = "turbo",
+    precision: options.Precision = "fp32",
     batches: Annotated[str, typer.Option(help="Batch sizes to try, comma-separated.")] = "8,32",
     budget: Annotated[float, typer.Option(help="Seconds for all passes after warm-up.")] = 60.0,
-    timeout: Timeout = 600.0,
-    seed: Seed = 0,
-    option: Option = None,
-    out: RunFolder = None,
+    timeout: options.Timeout = 600.0,
+    seed: options.Seed = 0,
+    option: options.Option = None,
+    out: options.RunFolder = None,
     as_json: Json = False,
 ) -> None:
     """Find the fastest split of the cores between decoding and inference, and the options that choose it."""
@@ -44,7 +32,7 @@ def tune(
 
     console = console_for(as_json)
     folder, file = out_paths(out)
-    spec = spec_of(context, scenarios="throughput")
+    spec = options.spec_of(context, scenarios="throughput")
     found = drive.run(spec, folder, console)
     show(document(found), file, as_json)
     raise typer.Exit(GOOD if found.best else NOT_OK)
