@@ -13,6 +13,7 @@ from scarlet.errors import BenchError
 
 
 def quantize(
+    context: typer.Context,
     search: Annotated[
         bool, typer.Option("--search", help="Look for a recipe. (One recipe: export --precision int8.)")
     ] = False,
@@ -27,7 +28,7 @@ def quantize(
     images: Annotated[int, typer.Option(help="How many images to compare recipes on.")] = 512,
     confirm: Annotated[
         int | None,
-        typer.Option(help="How many other images to confirm on. Default: as many as run scores."),
+        typer.Option(min=1, help="How many other images to confirm on. Default: as many as run scores."),
     ] = None,
     budget: Annotated[float, typer.Option(help="Seconds for the search and the rounds of latency.")] = 900.0,
     batch: options.Batch = 1,
@@ -49,21 +50,8 @@ def quantize(
     from bench.studies.quantize.document import document
 
     console = console_for(as_json)
-    asked = outcome.Asked(
-        model=model,
-        checkpoint=checkpoint,
-        data=data,
-        calibration=calibration,
-        backend=backend.strip().lower(),
-        margin_percent=margin,
-        images=images,
-        confirm=confirm,
-        budget_seconds=budget,
-        batch=batch,
-        threads=threads,
-        pipeline=pipeline,
-        timeout_seconds=timeout,
-    )
+    spec = options.spec_of(context, scenarios="latency", images="" if confirm is None else str(confirm))
+    asked = outcome.Asked(spec, margin, images)
     recipe, file = out_paths(out)
     target = outcome.recipe_target(asked, recipe)
     ended = drive.search(asked, console)

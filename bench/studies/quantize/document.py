@@ -16,7 +16,7 @@ HOLDS = {BOUND: "yes", ESTIMATE: "by estimate", "": "no"}
 def document(outcome: Outcome) -> Document:
     """The frontier and the sentences below it."""
     tables = [_table(outcome.rows)] if outcome.rows else []
-    title = f"INT8 recipes for {outcome.asked.model} on {outcome.asked.backend}"
+    title = f"INT8 recipes for {outcome.asked.spec.network.name} on {outcome.asked.backend}"
     return Document(title, [*tables, *notes(lines(outcome))], to_dict(outcome))
 
 

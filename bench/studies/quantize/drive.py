@@ -9,15 +9,12 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from bench import host
 from bench.analysis.accuracy import predictions
 from bench.backends.base import ModelFiles
-from bench.record.case import Case
 from bench.record.files import plain, write_text
 from bench.run.images import working
 from bench.run.model_files import Requirements
 from bench.run.session import Session
-from bench.run.spec import RunSpec
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import default_of, settings_to_try
 from bench.studies.quantize.evaluator import Evaluator
@@ -46,9 +43,9 @@ def search(asked: Asked, console: Console) -> Outcome:
         BenchError: the options, the images or the model are at fault.
     """
     say = _printer(console)
-    settings_to_try(asked.backend)  # a wrong name is told before anything slow begins
-    with Session.open(_spec(asked), None, console, "quantize") as session:
-        asked = replace(asked, pipeline=session.spec.pipeline[0])
+    asked.spec.only_case()  # several values are told before anything slow begins
+    settings_to_try(asked.backend)  # as is a wrong name
+    with Session.open(asked.spec, None, console, "quantize") as session:
         sets = choose_sets(session.image_set, session.images, session.spec.calibration, asked.images, console)
         say(
             f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
@@ -58,31 +55,13 @@ def search(asked: Asked, console: Console) -> Outcome:
         return _Doctor(asked, session, sets, say).run()
 
 
-def _spec(asked: Asked) -> RunSpec:
-    return RunSpec(
-        model=asked.model,
-        checkpoint=asked.checkpoint,
-        data=asked.data,
-        pipeline=asked.pipeline,
-        images=asked.confirm,
-        backends=asked.backend,
-        precisions="fp32,int8",
-        batches=asked.batch,
-        threads=asked.threads,
-        scenarios="latency",
-        budget_seconds=asked.budget_seconds,
-        timeout_seconds=asked.timeout_seconds,
-        calibration=asked.calibration,
-    )
-
-
 class _Doctor:
     """One search at work; its state outlives a Ctrl-C."""
 
     def __init__(self, asked: Asked, session: Session, sets: Sets, say: Callable[[str], None]) -> None:
         self._asked, self._session, self._sets, self._say = asked, session, sets, say
         self._folder, self._console = session.folder, session.console
-        self._threads = asked.threads or host.allowed_cores()
+        self._case = session.spec.only_case()
         self._found = Found()
         self._rows: list[Row] = []
         self._confirmed: list[Measured] = []
@@ -94,10 +73,10 @@ class _Doctor:
         sets = {"search": self._sets.search, "confirm": self._sets.confirm}
         request = {
             "files": files.to_dict(),
-            "backend": self._asked.backend,
-            "threads": self._threads,
+            "backend": self._case.backend,
+            "threads": self._case.threads,
             "batch": BATCH,
-            "pipeline": self._asked.pipeline,
+            "pipeline": self._case.pipeline,
             "calibration": self._sets.calibration.to_dict(),
             "sets": {
                 name: {"images": chosen.to_dict(), "pixels": str(pixels / f"{name}.npy")}
@@ -107,8 +86,8 @@ class _Doctor:
         log = self._folder.log_path("quantize")
         evaluator = Evaluator(
             request,
-            lambda: channel.LocalWorker(log, self._threads, program=PROGRAM),
-            self._asked.timeout_seconds,
+            lambda: channel.LocalWorker(log, self._case.threads, program=PROGRAM),
+            self._session.spec.timeout_seconds,
             self._say,
         )
         interrupted = False
@@ -132,7 +111,7 @@ class _Doctor:
             BenchError: the model is at fault, or its weights have no accuracy to keep.
         """
         files = self._session.require(Requirements())
-        case = Case(files.model, files.weights, self._asked.backend)
+        case = replace(self._case, weights=files.weights)
         if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
             raise BenchError(
                 f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint."
@@ -142,7 +121,7 @@ class _Doctor:
     def _look(self, evaluator: Evaluator) -> None:
         with working(self._console, "decoding the images"):
             nodes = evaluator.open()
-        seconds = self._asked.budget_seconds * (1.0 - LATENCY_SHARE)
+        seconds = self._session.spec.budget_seconds * (1.0 - LATENCY_SHARE)
         started = time.monotonic()
 
         def remaining_seconds() -> float:
@@ -155,10 +134,10 @@ class _Doctor:
 
         looking = Search(nodes, evaluate, self._asked.margin_percent, remaining_seconds, seconds, self._say)
         self._found = looking.found
-        looking.run(settings_to_try(self._asked.backend))
+        looking.run(settings_to_try(self._case.backend))
 
     def _time(self, files: ModelFiles) -> None:
-        finalists = finalists_of(self._found, default_of(self._asked.backend), self._asked.margin_percent)
+        finalists = finalists_of(self._found, default_of(self._case.backend), self._asked.margin_percent)
         if not finalists:
             return
         recipes = self._folder.path / "recipes"
@@ -166,16 +145,11 @@ class _Doctor:
         paths = [recipes / f"{place}.yaml" for place in range(len(finalists))]
         for path, one in zip(paths, finalists, strict=True):
             write_recipe(path, one.recipe, {"settings": one.label})
-        base = Case(
-            files.model,
-            files.weights,
-            self._asked.backend,
-            pipeline=self._asked.pipeline,
-            batch=files.fixed_batch or self._asked.batch,
-            threads=self._threads,
+        base = replace(
+            self._case, model=files.model, weights=files.weights, batch=files.fixed_batch or self._case.batch
         )
         self._say(f"timing FP32 and {len(finalists)} recipes in turns")
-        budget_seconds = self._asked.budget_seconds * LATENCY_SHARE
+        budget_seconds = self._session.spec.budget_seconds * LATENCY_SHARE
         speeds = timing.time_recipes(
             self._session, files, base, self._sets.calibration, paths, budget_seconds
         )

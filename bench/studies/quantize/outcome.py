@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.record.files import file_name, plain
+from bench.run.spec import RunSpec
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import backends, described
 from bench.studies.quantize.measured import Measured
@@ -20,34 +21,42 @@ FINALISTS = 6
 
 @dataclass(frozen=True)
 class Asked:
-    """What is requested of a search; attributes as the options of the command."""
+    """What is requested of a search.
 
-    model: str = "scarlet_c"
-    checkpoint: str | None = None
-    data: str | None = None
-    calibration: str | None = None
-    backend: str = field(default_factory=lambda: backends()[0])
+    Attributes:
+        spec: of one latency Case in FP32; its images are those to confirm on.
+        margin_percent: by how much top-1 may fall, in per cent of FP32's top-1.
+        images: how many others to search on.
+
+    Raises:
+        BenchError: a number is wrong.
+    """
+
+    spec: RunSpec = field(
+        default_factory=lambda: RunSpec(backends=backends()[0], scenarios="latency", batches=1)
+    )
     margin_percent: float = 1.0
     images: int = 512
-    confirm: int | None = None
-    budget_seconds: float = 900.0
-    batch: int = 1
-    threads: int | None = None
-    pipeline: str = ""
-    timeout_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
-        for name in ("images", "confirm", "batch", "threads"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise BenchError(
-                    f"--{name} {count} is not a number above 0", f"Write for example --{name} 8."
-                )
+        if self.images < 1:
+            raise BenchError(
+                f"--images {self.images} is not a number above 0", "Write for example --images 8."
+            )
         if not 0 < self.margin_percent < 100:
             raise BenchError(
                 f"--margin {self.margin_percent:g} is not a share of the accuracy in per cent",
                 "Write for example --margin 1.",
             )
+
+    @property
+    def backend(self) -> str:
+        """The one that the recipe is for."""
+        return self.spec.backends[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**self.spec.to_dict(), "margin_percent": self.margin_percent, "search_images": self.images}
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ def to_dict(outcome: Outcome, found: Found | None = None) -> dict[str, Any]:
     """What `--json` prints and the run's folder keeps."""
     return {
         "run": str(outcome.run),
-        "asked": asdict(outcome.asked),
+        "asked": outcome.asked.to_dict(),
         "within_margin": outcome.within,
         "why": outcome.why,
         "interrupted": outcome.interrupted,
@@ -165,7 +174,7 @@ def recipe_target(asked: Asked, out: Path | None) -> Path:
     Raises:
         BenchError: a file cannot be written there.
     """
-    target = out or Path(f"{file_name(asked.model)}-{asked.backend}.yaml")
+    target = out or Path(f"{file_name(asked.spec.network.name)}-{asked.backend}.yaml")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -200,7 +209,7 @@ def about(outcome: Outcome) -> dict[str, Any]:
     asked, one = outcome.asked, outcome.chosen
     assert one is not None
     figures: dict[str, Any] = {
-        "model": asked.model,
+        "model": asked.spec.network.name,
         "backend": asked.backend,
         "settings": described(one.recipe),
         "margin_percent": asked.margin_percent,
@@ -224,7 +233,7 @@ def about(outcome: Outcome) -> dict[str, Any]:
             "ratio": round(outcome.speed.ratio, 3),
             "interval_95": ends,
             "verdict": outcome.speed.verdict,
-            "batch": asked.batch,
+            "batch": asked.spec.batches[0],
         }
     return figures
 

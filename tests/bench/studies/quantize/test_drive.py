@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -453,13 +453,8 @@ def test_mistakes_are_told_before_anything_slow(given: list[str], what: str) -> 
 def test_weights_without_accuracy_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = replace(tiny_files(), model="scarlet_c", weights="random")
     monkeypatch.setattr(session, "prepare_files", lambda *_, **__: files)
-    asked = Asked(
-        data=str(data / "set"),
-        calibration=str(data / "calibration"),
-        images=8,
-        confirm=6,
-        checkpoint="random",
-    )
+    folders = {"data": str(data / "set"), "calibration": str(data / "calibration")}
+    asked = Asked(Asked().spec.but(**folders, images="6", checkpoint="random"), images=8)
     with pytest.raises(BenchError, match="no accuracy to keep"):
         drive.search(asked, quiet())
 
@@ -471,6 +466,6 @@ def test_a_recipe_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     about = outcome.about(made)
     assert about["time_over_fp32"]["interval_95"] == [0.78, 0.82]
     assert (about["search"]["images"], about["layers_in_int8"]) == (1000, "1 of 1")
-    assert asdict(made.asked)["margin_percent"] == 1.0
+    assert made.asked.to_dict()["margin_percent"] == 1.0
     assert made.chosen is not None
     assert made.chosen.holds(1.0) == BOUND
