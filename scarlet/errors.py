@@ -33,6 +33,12 @@ def error_text(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def shown(value: object, signs: int = 80) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= signs else f"{text[: signs - 3]}..."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """The error for a name that is not in a closed set, with near names suggested.
 
@@ -44,4 +50,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     choices = sorted(known)
     near = difflib.get_close_matches(name.lower(), choices, n=3, cutoff=0.5)
     do = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(choices)}."
-    return BenchError(f"unknown {kind} '{name}'", do)
+    return BenchError(f"unknown {kind} {shown(name)}", do)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines.imagenet.find import Image, ImageSet, find_images, subset
+from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
 
 # A folder for each size of the set: making one set removes what belongs to another from its folder.
 DEMO_DATA = Path("data") / "demo"
@@ -43,6 +43,9 @@ def choose_images(data: str | None, n_images: int | None, console: Console) -> t
     else:
         image_set = find_images(Path(os.path.expanduser(data)))
         default = DEFAULT_IMAGES
+    if image_set.passed_over:
+        what = f"passed over, because they may not be entered: {first_few(image_set.passed_over)}"
+        console.print(what, markup=False, highlight=False, soft_wrap=True)
     wanted = default if n_images is None else n_images or len(image_set.images)
     chosen = list(subset(image_set.images, wanted))
     if len(chosen) < len(image_set.images):

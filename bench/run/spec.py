@@ -24,13 +24,12 @@ A new dimension of the matrix is one more field of ``Matrix`` and of ``Case``, w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -54,7 +53,8 @@ from bench.backends import REGISTRY, check_options, default_names, option_values
 from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
 from bench.worker.sampling import STOPS
 from scarlet import demo, zoo
-from scarlet.errors import BenchError, error_text
+from scarlet.errors import BenchError, shown
+from scarlet.files import read_yaml
 
 # A prediction does not depend on the batch; of accuracy's time more would save little.
 ACCURACY_BATCH = 32
@@ -504,7 +504,8 @@ def read_plan(path: Path) -> dict[str, Any]:
     Raises:
         BenchError: it is not there, is not YAML, or says something that cannot be: one line that names the key.
     """
-    given = {_KEYS.get(str(key), str(key)): value for key, value in _yaml(path).items() if value is not None}
+    data = read_yaml(path, "the plan", "Give a YAML file with --plan.", "backends: [pytorch, onnxruntime]")
+    given = {_KEYS.get(str(key), str(key)): value for key, value in data.items() if value is not None}
     try:
         spec = RunSpec(**given)
     except BenchError as mistake:
@@ -512,45 +513,6 @@ def read_plan(path: Path) -> dict[str, Any]:
             raise _mistake(mistake.__cause__, path) from None
         raise
     return {name: getattr(spec, name) for name in given}
-
-
-def _yaml(path: Path) -> dict[Any, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BenchError(
-            f"the plan {path} cannot be read: {reason}", "Give a YAML file with --plan."
-        ) from None
-    try:
-        data = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error_text(error)
-        raise BenchError(
-            f"{path}{where}: {problem}", "Mend the YAML: a key and a value a line, such as batches: [1, 8]."
-        ) from None
-    if not isinstance(data, dict):
-        what = f"{path} holds {'nothing' if data is None else 'no mapping of keys to values'}"
-        raise BenchError(what, "Write for example: backends: [pytorch, onnxruntime].")
-    return data
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which runs no code; a key given twice is a mistake, where YAML would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key '{key}' is given twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -587,7 +549,7 @@ def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:
         return BenchError(
             f"--{names[0]} {value} is not {expected}", f"Write for example --{names[0]} {example}."
         )
-    value = "no value" if first["input"] is None else repr(first["input"])
+    value = "no value" if first["input"] is None else shown(first["input"])
     several = ", or a list of such" if _axis(names) else ""
     return BenchError(f"{path}: {key} is {value}{more}", f"It must be {expected}{several}.")
 

@@ -54,7 +54,7 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def _resized(path: Path, width_height: tuple[int, int] | None, how: Image.Resampling) -> NDArray[np.uint8]:
-    image = Image.fromarray(decode(path))
+    image = Image.fromarray(decode(path.read_bytes()))
     height, width = resize_size(image.height, image.width, PREPROCESS.resize)
     resized = image.resize(width_height or (width, height), how)
     return np.array(resized if width_height else crop(resized, PREPROCESS.crop))
@@ -72,7 +72,7 @@ def bgr(path: Path) -> NDArray[np.uint8]:
 
 def no_antialias(path: Path) -> NDArray[np.uint8]:
     """Bilinear from the four nearest pixels whatever the scale, as a tensor's interpolate does by default."""
-    pixels = torch.from_numpy(decode(path)).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(decode(path.read_bytes())).permute(2, 0, 1)[None].float()
     size = resize_size(pixels.shape[2], pixels.shape[3], PREPROCESS.resize)
     resized = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=False)
     array = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()

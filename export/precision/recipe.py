@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from scarlet.errors import BenchError, unknown_name
+from scarlet.errors import BenchError, shown, unknown_name
+from scarlet.files import read_yaml
 
 FORMAT = 1  # of the file; raised when an older reader would misread a newer file
 
@@ -162,6 +163,11 @@ def default_recipe(precision: str, dialect: str = "") -> Recipe:
     return Recipe.from_dict({"precision": precision, "dialect": dialect})
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def write_recipe(path: Path, recipe: Recipe, about: Mapping[str, Any] | None = None) -> None:
     """Writes a recipe as YAML.
 
@@ -176,7 +182,7 @@ def write_recipe(path: Path, recipe: Recipe, about: Mapping[str, Any] | None = N
     content: dict[str, Any] = {"format": FORMAT, **recipe.to_dict()}
     if about:
         content["about"] = dict(about)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.dump(content, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=110)
     path.write_text(f"# Replay: scarlet-bench export --recipe {path.name}\n{text}", encoding="utf-8")
 
 
@@ -186,15 +192,8 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         BenchError: the file is missing, is no YAML mapping, is of a newer format, or a field is wrong.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise BenchError(
-            f"the recipe {path} cannot be read: {reason}", "Give a YAML file that a search or `export` wrote."
-        ) from error
-    if not isinstance(content, dict):
-        raise BenchError(f"the recipe {path} holds no settings", "Write lines such as 'precision: int8'.")
+    do = "Give a YAML file that a search or `export` wrote."
+    content = read_yaml(path, "the recipe", do, "precision: int8")
     found = content.pop("format", FORMAT)
     content.pop("about", None)
     if found != FORMAT:
@@ -211,7 +210,7 @@ def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _names(field: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(name, str) for name in value or ()):
-        raise BenchError(f"a recipe's {field} is {value!r}", f"Write a list of names: {field}: [a, b].")
+        raise BenchError(f"a recipe's {field} is {shown(value)}", f"Write a list of names: {field}: [a, b].")
     return tuple(value or ())
 
 
@@ -222,6 +221,6 @@ def _check_types(recipe: Recipe) -> None:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float else None
         if not (isinstance(value, kind) if fits is None else fits):
             raise BenchError(
-                f"a recipe's {field.name} is {value!r}, a {type(value).__name__}",
+                f"a recipe's {field.name} is {shown(value)}, a {type(value).__name__}",
                 f"Write a {kind.__name__}.",
             )

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipelines.base import PipelineUnsupported, Preprocess
 from pipelines.dali.graph import Fed, Pixels, Region, Source, region
-from pipelines.imagenet.find import Image
+from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import interpolation_filter, reference_pixels, within_limits
 
@@ -84,7 +84,7 @@ def read(image: Image, preprocess: Preprocess) -> Encoded | None:
     A file that cannot be read is the reference's too: it finds the same, and words the reason.
     """
     try:
-        data = image.path.read_bytes()
+        data = read_image(image.path)
     except OSError:
         return None
     size = plain_size(data)

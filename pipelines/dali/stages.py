@@ -24,7 +24,7 @@ from pipelines.dali.graph import (
 )
 from pipelines.device import usable_gpu
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.reference.pipeline import UnreadableImage, normalise
+from pipelines.reference.pipeline import normalise
 from scarlet.errors import error_text
 
 # As in the full pipeline: small runs stay in the processor's cache.
@@ -58,7 +58,8 @@ class DaliStages:
                 found = self._decoder.run(Fed(encoded, []))
                 decoded += [np.array(found.at(index)) for index in range(len(encoded))]
             except RuntimeError as error:
-                raise UnreadableImage(error_text(error)) from error
+                # A pass leaves it to the reference, which may read it.
+                raise PipelineUnsupported(f"DALI cannot decode it: {error_text(error)}") from error
         return decoded
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

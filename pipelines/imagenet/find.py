@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scarlet.errors import BenchError
+from scarlet.files import read_bytes, read_text
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 # Where the images may be under the data folder; the first of these that holds any is taken. The last but one
 # are the official archive's and Kaggle's.
 PLACES = ("valid", "val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val", "")
+
+# Of one encoded image; ImageNet's largest has 15 MiB.
+IMAGE_BYTES_MAX = 64 * 2**20
 
 # Written by pipelines.demo.make into the folder of a set that it made.
 DEMO_MARKER = ".scarlet-demo.json"
@@ -48,6 +52,7 @@ class ImageSet:
         fingerprint: hex SHA-256 over ids, labels and file sizes; equal sets have equal fingerprints. Contents
             are not read: that would take minutes for 50,000 files.
         is_demo: the set was made by ``pipelines.demo.make``.
+        passed_over: folders, and links to such, that may not be entered and in which nothing was looked for.
     """
 
     root: Path
@@ -55,6 +60,16 @@ class ImageSet:
     layout: str
     fingerprint: str
     is_demo: bool = False
+    passed_over: tuple[str, ...] = ()
+
+
+def read_image(path: Path) -> bytes:
+    """The contents of an image's file.
+
+    Raises:
+        OSError: it is missing, may not be read, is no regular file, or is longer than ``IMAGE_BYTES_MAX``.
+    """
+    return read_bytes(path, IMAGE_BYTES_MAX)
 
 
 @dataclass
@@ -65,6 +80,7 @@ class _Found:
     flat: dict[str, int] = field(default_factory=dict)
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
 
 
 def find_images(data: Path) -> ImageSet:
@@ -85,13 +101,12 @@ def find_images(data: Path) -> ImageSet:
         BenchError: there is no such folder, no image, no label for an image, or a folder cannot be read.
     """
     root = Path(os.path.abspath(Path(data).expanduser()))
-    if not root.exists():
-        raise BenchError(f"there is no folder {root}", "Give the folder that holds the validation images.")
-    if not root.is_dir():
-        raise BenchError(f"{root} is not a folder", "Give the folder that holds the validation images.")
+    if not os.path.isdir(root):
+        wrong = f"{root} is not a folder" if os.path.lexists(root) else f"there is no folder {root}"
+        raise BenchError(wrong, "Give the folder that holds the validation images.")
     for place in PLACES:
         folder = root / place
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # no question to a path that raises, as a link to itself would
             continue
         found = _scan(folder)
         if found.unknown:
@@ -115,15 +130,23 @@ def _scan(folder: Path) -> _Found:
     known = frozenset(wnids())
     places = {place.split("/")[0] for place in PLACES}
     for entry in _entries(folder):
-        if entry.is_dir():
-            if entry.name in known:
-                images = dict(_image_sizes(Path(entry.path)))
-                if images:
-                    found.classes[entry.name] = images
-            elif entry.name not in places and next(_image_sizes(Path(entry.path)), None):
+        is_class = entry.name in known
+        if os.path.isdir(entry.path):
+            try:
+                images = dict(_image_sizes(Path(entry.path)) if is_class or entry.name not in places else ())
+            except BenchError:
+                if is_class and not entry.is_symlink():
+                    raise
+                found.closed.append(entry.name)
+                continue
+            if is_class and images:
+                found.classes[entry.name] = images
+            elif images:
                 found.unknown.append(entry.name)
         elif _is_image(entry):
             found.flat[entry.name] = _size_bytes(entry)
+        elif entry.is_symlink() and (is_class or entry.name in places):
+            found.closed.append(entry.name)
     return found
 
 
@@ -144,7 +167,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
 
 def _image_sizes(folder: Path) -> Iterator[tuple[str, int]]:
     for entry in _entries(folder):
-        if _is_image(entry) and not entry.is_dir():
+        if _is_image(entry) and not os.path.isdir(entry.path):
             yield entry.name, _size_bytes(entry)
 
 
@@ -191,7 +214,7 @@ def _image_set(root: Path, found: _Found) -> ImageSet:
             raise BenchError(f"the file name {image_id!r} is not valid UTF-8", "Rename the file.") from error
         images.append(Image(image_id, found.folder / name, label))
     is_demo = (root / DEMO_MARKER).is_file()
-    return ImageSet(root, tuple(images), layout, digest.hexdigest(), is_demo)
+    return ImageSet(root, tuple(images), layout, digest.hexdigest(), is_demo, tuple(sorted(found.closed)))
 
 
 def subset(images: Sequence[Image], n: int, seed: int = 0) -> tuple[Image, ...]:
@@ -246,10 +269,10 @@ def flat_labels(root: Path, folder: Path, names: Sequence[str]) -> tuple[str, di
         BenchError: there are no labels, or they do not fit the files.
     """
     for place in (folder, root):
-        if (place / VAL_TXT).is_file():
+        if os.path.isfile(place / VAL_TXT):
             return "val.txt", _val_txt(place / VAL_TXT, root, folder, names)
     for place in (root, folder):
-        if (place / DEVKIT).is_dir():
+        if os.path.isdir(place / DEVKIT):
             return "devkit", _devkit(place / DEVKIT, names)
     raise BenchError(
         f"the {len(names)} images in {folder} have no labels",
@@ -259,11 +282,15 @@ def flat_labels(root: Path, folder: Path, names: Sequence[str]) -> tuple[str, di
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"cannot read {path}: {error}", "Check the file; it should be plain text."
-        ) from error
+        return read_text(path).splitlines()
+    except OSError as error:
+        wrong = f"cannot read {path}: {error.strerror}"
+        raise BenchError(wrong, "Check the file; it should be plain text.") from error
+
+
+def _whole(text: str) -> int:
+    """A number of at most nine digits; -1 for anything else."""
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
 
 
 def _val_txt(path: Path, root: Path, folder: Path, names: Sequence[str]) -> dict[str, int]:
@@ -278,7 +305,7 @@ def _val_txt(path: Path, root: Path, folder: Path, names: Sequence[str]) -> dict
         # From the right: file names may hold blanks.
         name, _, label = line.strip().rpartition(" ") if "\t" not in line else line.strip().rpartition("\t")
         name = name.strip().removeprefix("./").removeprefix(f"{below}/")
-        if not name or not label.isdecimal() or int(label) > 999:
+        if not name or not 0 <= _whole(label) <= 999:
             raise BenchError(
                 f"line {number} of {path} is not a file name and a label from 0 to 999: '{line.strip()[:80]}'",
                 "Write one line an image, such as 'ILSVRC2012_val_00000001.JPEG 65'.",
@@ -287,7 +314,7 @@ def _val_txt(path: Path, root: Path, folder: Path, names: Sequence[str]) -> dict
             raise BenchError(f"line {number} of {path} names {name} again", "Give each image one line.")
         if name not in here:
             missing.append(f"{name} (line {number})")
-        labels[name] = int(label)
+        labels[name] = _whole(label)
     if missing:
         raise _mismatch(f"{path} names {_count(missing)} not in {folder}", missing)
     unlisted = [name for name in names if name not in labels]
@@ -310,12 +337,12 @@ def _devkit(folder: Path, names: Sequence[str]) -> dict[str, int]:
     label_of_id = _labels_by_id(folder / META)
     truth: list[int] = []
     for number, line in enumerate(_lines(truth_path), start=1):
-        if not line.strip().isdecimal() or int(line) not in label_of_id:
+        if _whole(line.strip()) not in label_of_id:
             raise BenchError(
                 f"line {number} of {truth_path} is not an id from 1 to 1000: '{line.strip()[:80]}'",
                 "Unpack ILSVRC2012_devkit_t12.tar.gz anew.",
             )
-        truth.append(label_of_id[int(line)])
+        truth.append(label_of_id[_whole(line.strip())])
     labels: dict[str, int] = {}
     for name in names:
         match = _OFFICIAL_NAME.fullmatch(name)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import STAGES, PipelineUnsupported, Preprocess, Stages
-from pipelines.imagenet.find import Image
+from pipelines.imagenet.find import Image, read_image
 from pipelines.parity.differences import WHOLE, StageDifference, Tally, tolerances_of
 from pipelines.parity.hints import Example, explain
 from pipelines.parity.probes import write_probes
@@ -190,7 +190,7 @@ def _steps(images: Sequence[Image], reference: Stages) -> Iterator[tuple[int, Im
     """The place, the image and the reference's steps of each image that the reference can read."""
     for index, image in enumerate(images):
         try:
-            made: Any = image.path.read_bytes()
+            made: Any = read_image(image.path)
             steps = {}
             for stage in STAGES:
                 given, made = made, getattr(reference, stage)(made)

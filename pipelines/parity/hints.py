@@ -5,7 +5,6 @@ A hint is given only when one fault, planted in the reference's own stage, gives
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from pipelines.base import Preprocess
-from pipelines.reference.pipeline import FILTERS, crop_offset, normalise
+from pipelines.reference.pipeline import FILTERS, crop_offset, normalise, opened
 
 # A fault is proven when it leaves at most so many grey levels of any channel unexplained (two makers' filters differ
 # by as much), and at most this share of the mean difference.
@@ -111,7 +110,7 @@ def _decode(examples: Sequence[Example], preprocess: Preprocess) -> str:
 def _upright(example: Example) -> Pixels:
     """The expected pixels, turned as the file's EXIF orientation asks."""
     image = PillowImage.fromarray(example.expected)
-    with PillowImage.open(io.BytesIO(example.given)) as file:
+    with opened(example.given) as file:
         image.getexif().update(file.getexif())
     return np.asarray(ImageOps.exif_transpose(image))
 

@@ -8,13 +8,11 @@ profiles are ignored, as ``torchvision.datasets.ImageFolder`` does.
 from __future__ import annotations
 
 import io
-import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +20,17 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
-from pipelines.imagenet.find import Image
+from pipelines.imagenet.find import Image, read_image
 from scarlet.errors import error_text, unknown_name
 
 FILTERS = {"bilinear": PillowImage.Resampling.BILINEAR, "bicubic": PillowImage.Resampling.BICUBIC}
 
-# Resizing the short side of a 65000 x 1 image makes 17 million columns. Past the number of pixels at which
-# Pillow refuses to decode (its guard against decompression bombs), the file counts as unreadable.
-RESIZED_PIXELS_MAX = 2 * 89_478_485
+# Of a decoded or resized image: resizing the short side of a 65000 x 1 image makes 17 million columns. ImageNet's
+# largest has 61 million. With it a thread that decodes holds half a gigabyte at most.
+PIXELS_MAX = 2**26
+
+# What a data set holds. Pillow opens forty more, one of them (EPS) by starting another program.
+FORMATS = ("JPEG", "PNG")
 
 Sample = tuple[int, NDArray[np.uint8]]
 
@@ -68,43 +69,52 @@ def crop(image: PillowImage.Image, side: int) -> PillowImage.Image:
 
 
 def fits_memory(height: int, width: int, preprocess: Preprocess) -> bool:
-    """Whether the resized image stays under ``RESIZED_PIXELS_MAX``; only absurdly thin images do not."""
+    """Whether the resized image stays under ``PIXELS_MAX``; only absurdly thin images do not."""
     resized_height, resized_width = resize_size(height, width, preprocess.resize)
-    return resized_height * resized_width <= RESIZED_PIXELS_MAX
+    return resized_height * resized_width <= PIXELS_MAX
 
 
 def within_limits(height: int, width: int, preprocess: Preprocess) -> bool:
-    """Whether neither Pillow's limit on pixels nor the reference's own can reject an image of this size."""
-    pixels_max = PillowImage.MAX_IMAGE_PIXELS or height * width
-    return height * width <= pixels_max and fits_memory(height, width, preprocess)
+    """Whether the reference does not reject an image for its size."""
+    return height * width <= PIXELS_MAX and fits_memory(height, width, preprocess)
 
 
-def _open_rgb(path: Path | BinaryIO) -> PillowImage.Image:
+def opened(data: bytes) -> PillowImage.Image:
+    """An image of which the header is read, and nothing else.
+
+    Raises:
+        UnreadableImage: it has more than ``PIXELS_MAX`` pixels.
+        Exception: whatever Pillow raises for a damaged file.
+    """
+    image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > PIXELS_MAX:
+        size = f"{image.width} x {image.height}"
+        raise UnreadableImage(f"more than {PIXELS_MAX / 1e6:.0f} million pixels ({size})")
+    return image
+
+
+def _open_rgb(data: bytes) -> PillowImage.Image:
     try:
-        with PillowImage.open(path) as image:
+        with opened(data) as image:
             image.load()
             return image if image.mode == "RGB" else image.convert("RGB")
-    except MemoryError:
+    except (MemoryError, UnreadableImage):
         raise
     except Exception as error:  # a damaged file can make Pillow's decoders raise almost anything
-        raise UnreadableImage(_reason(path, error)) from error
+        raise UnreadableImage(_reason(data, error)) from error
 
 
-def _reason(path: Path | BinaryIO, error: Exception) -> str:
+def _reason(data: bytes, error: Exception) -> str:
     """One line without paths or addresses, so that equal faults read equal."""
     if isinstance(error, UnidentifiedImageError):
-        size = path.stat().st_size if isinstance(path, Path) else path.seek(0, os.SEEK_END)
-        return "not an image" if size else "the file is empty"
+        return "not a JPEG or PNG" if data else "the file is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return error_text(error)
 
 
-def decode(path: Path | BinaryIO) -> NDArray[np.uint8]:
-    """All of an image's pixels, RGB, before any resizing.
-
-    Args:
-        path: a file's path, or an open file.
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """All pixels of an encoded image, RGB, before any resizing.
 
     Gray, palette, alpha and CMYK images are converted as ``PIL.Image.convert("RGB")`` does.
 
@@ -112,9 +122,9 @@ def decode(path: Path | BinaryIO) -> NDArray[np.uint8]:
         uint8, ``(height, width, 3)``.
 
     Raises:
-        UnreadableImage: the file is missing, empty, damaged or no image.
+        UnreadableImage: the file is empty, damaged, too large or no image.
     """
-    return np.array(_open_rgb(path))
+    return np.array(_open_rgb(data))
 
 
 def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
@@ -128,7 +138,11 @@ def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
         BenchError: ``preprocess.interpolation`` is not known.
     """
     resampling = interpolation_filter(preprocess)
-    return np.array(crop(resized(_open_rgb(path), preprocess, resampling), preprocess.crop))
+    try:
+        data = read_image(path)
+    except OSError as error:
+        raise UnreadableImage(_reason(b"", error)) from error
+    return np.array(crop(resized(_open_rgb(data), preprocess, resampling), preprocess.crop))
 
 
 def resized(
@@ -257,7 +271,7 @@ class ReferenceStages:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stages")
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        return decode(io.BytesIO(data))
+        return decode(data)
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.array(resized(PillowImage.fromarray(pixels), self._preprocess, self._resampling))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, PipelineUnsupported, Preprocess
-from pipelines.imagenet.find import Image
+from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import (
     UnreadableImage,
@@ -96,7 +96,7 @@ class TurboPipeline(Passes):
     def _fast(self, image: Image) -> Pixels | None:
         """The pixels, in the thread's scratch memory; None where the reference has to decide."""
         try:
-            data = image.path.read_bytes()
+            data = read_image(image.path)
         except OSError:
             return None  # the reference finds the same, and words the reason
         size = plain_size(data)
@@ -226,7 +226,12 @@ class TurboStages:
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         if not plain_size(data):
             raise PipelineUnsupported("turbo leaves files that are no plain JPEG to the reference")
-        return self._turbo.decode(data)
+        try:
+            return self._turbo.decode(data)
+        except UnreadableImage as error:  # also what Pillow passes over, and a pass leaves to the reference
+            raise PipelineUnsupported(
+                f"turbo leaves what it cannot decode to the reference: {error}"
+            ) from error
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self._turbo.resize(pixels)

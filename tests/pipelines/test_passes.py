@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from pipelines import ON_GPU, names, open_pipeline
 from pipelines.base import Batch, Pipeline, Preprocess
-from pipelines.imagenet.find import Image
+from pipelines.imagenet.find import IMAGE_BYTES_MAX, Image
 from pipelines.reference.pipeline import normalise, reference_pixels
 
 DEFAULT = Preprocess()
@@ -118,13 +120,43 @@ def test_only_bad_files_end_without_a_batch(name, bad_paths, batch):
     assert len(pipeline.report.bad) == 2 * BAD_REASONS
 
 
+def test_special_files_are_bad_and_nobody_waits_for_them(name, small_photos, tmp_path):
+    fifo, zero, loop, huge = (tmp_path / f"{kind}.JPEG" for kind in ("fifo", "zero", "loop", "huge"))
+    os.mkfifo(fifo)
+    zero.symlink_to("/dev/zero")
+    loop.symlink_to(loop)
+    with huge.open("wb") as file:
+        file.truncate(IMAGE_BYTES_MAX + 1)
+    images = listed([small_photos[0].path, fifo, zero, loop, huge, small_photos[1].path])
+    pipeline = open_pipeline(name, images, 2, 1, DEFAULT)
+    check_pass(pipeline, images, [0, 5], 2)
+
+
+def test_other_formats_are_bad_and_no_other_program_is_started(name, small_photos, tmp_path):
+    (tmp_path / "eps.JPEG").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    PillowImage.new("RGB", (9, 9)).save(tmp_path / "gif.JPEG", "GIF")
+    images = listed([small_photos[0].path, tmp_path / "eps.JPEG", tmp_path / "gif.JPEG"])
+    pipeline = open_pipeline(name, images, 2, 1, DEFAULT)
+    check_pass(pipeline, images, [0], 2)
+    assert {bad.reason for bad in pipeline.report.bad} == {"not a JPEG or PNG"}
+
+
+def test_an_image_of_more_pixels_than_memory_is_planned_for_is_bad(name, tmp_path, monkeypatch):
+    PillowImage.new("RGB", (300, 200)).save(tmp_path / "x.JPEG")
+    monkeypatch.setattr("pipelines.reference.pipeline.PIXELS_MAX", 300 * 200 - 1)
+    images = listed([tmp_path / "x.JPEG"])
+    pipeline = open_pipeline(name, images, 2, 1, DEFAULT)
+    check_pass(pipeline, images, [], 2)
+    assert "pixels" in pipeline.report.bad[0].reason
+
+
 def test_a_bad_file_is_listed_once_a_pass(name, small_photos, bad_paths):
     images = listed([small_photos[0].path, bad_paths["text"], small_photos[1].path])
     pipeline = open_pipeline(name, images, 2, 1, DEFAULT)
     list(pipeline)
     first = pipeline.report
     list(pipeline)
-    assert [found.reason for found in first.bad] == ["not an image"]
+    assert [found.reason for found in first.bad] == ["not a JPEG or PNG"]
     assert pipeline.report is not first
     assert pipeline.report.bad == first.bad
 

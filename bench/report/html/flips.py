@@ -181,8 +181,11 @@ class Pictures:
 def _small(path: Path) -> tuple[str, str]:
     from PIL import Image
 
+    from pipelines.imagenet.find import read_image
+    from pipelines.reference.pipeline import UnreadableImage, opened
+
     try:
-        with Image.open(path) as image:
+        with opened(read_image(path)) as image:
             image.draft("RGB", (2 * SIDE_PIXELS, 2 * SIDE_PIXELS))  # JPEG: decodes only what is needed
             small = image.convert("RGB")
             small.thumbnail((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BILINEAR)
@@ -192,6 +195,7 @@ def _small(path: Path) -> tuple[str, str]:
         OSError,
         ValueError,
         SyntaxError,
+        UnreadableImage,
         Image.DecompressionBombError,
     ):  # what Pillow raises for a torn file
         return "", "the file cannot be decoded"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.record.case import PRECISIONS
-from scarlet.errors import BenchError, error_text
+from scarlet.errors import BenchError
+from scarlet.files import read_yaml
 
 SHIPPED = Path(__file__).with_name("gate.yaml")
+# What it is to be, and what to do where it is not; see ``read_yaml``.
+_AS = ("the tolerances", "Give a YAML file with --config.", f"alpha: 0.01 (see {SHIPPED})")
 
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 
@@ -104,9 +105,9 @@ def load(path: Path | None = None) -> Config:
     Raises:
         BenchError: the file is not there, is no YAML, or says something that cannot be.
     """
-    data = _read(SHIPPED)
+    data = read_yaml(SHIPPED, *_AS)
     if path is not None:
-        for key, value in _read(path).items():
+        for key, value in read_yaml(path, *_AS).items():
             known = data.get(key)
             data[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
     try:
@@ -117,18 +118,3 @@ def load(path: Path | None = None) -> Config:
         said = first["msg"].removeprefix("Value error, ")
         what = f"{path or SHIPPED}: {f'{place}: ' if place else ''}{said[:1].lower()}{said[1:]}"
         raise BenchError(what, f"See {SHIPPED} for every key and what it means.") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BenchError(f"{path} cannot be read: {reason}", "Give a YAML file with --config.") from None
-    except yaml.YAMLError as error:
-        raise BenchError(
-            f"{path} is not YAML: {error_text(error)}", "Mend it: a key and a value a line."
-        ) from None
-    if not isinstance(data, Mapping):
-        raise BenchError(f"{path} holds no mapping of keys to values", f"See {SHIPPED} for an example.")
-    return dict(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ import pipelines
 from bench.record.case import Case
 from bench.worker.messages import Context, decode_threads
 from pipelines.base import PipelineUnsupported
+from pipelines.imagenet.find import Image, read_image
 from pipelines.reference.pipeline import UnreadableImage
 
 # Enough to keep all threads busy; a quarter of a pass, so that a round takes a quarter longer. Beside a GPU passes are
@@ -51,15 +51,15 @@ class Parts:
         at_once = case.batch * slots
         most = PART_IMAGES if case.device == "cpu" else PART_IMAGES_BESIDE_GPU
         wanted = max(1, min(most, context.throughput_images) // at_once) * at_once
-        paths = (image.path for image in context.images())
-        readable = [path for path, _ in zip(filter(self._is_readable, paths), range(wanted), strict=False)]
+        own = filter(self._is_readable, context.images())
+        readable = [image for image, _ in zip(own, range(wanted), strict=False)]
         # A set smaller than a batch is repeated, as in a pass.
-        self._paths = [readable[place % len(readable)] for place in range(wanted)] if readable else []
+        self._images = [readable[place % len(readable)] for place in range(wanted)] if readable else []
 
-    def _is_readable(self, path: Path) -> bool:
+    def _is_readable(self, image: Image) -> bool:
         """Whether this pipeline's own decoder takes the file."""
         try:
-            self._stages.decode(path.read_bytes())
+            self._stages.decode(read_image(image.path))
         except (OSError, UnreadableImage, PipelineUnsupported):
             return False
         return True
@@ -67,14 +67,14 @@ class Parts:
     @property
     def n_images(self) -> int:
         """Images of one measurement; 0 where the pipeline's decoder takes none."""
-        return len(self._paths)
+        return len(self._images)
 
     def measure(self) -> dict[str, int]:
         """Nanoseconds for all images of each part, by the stage's name; empty where there are no images."""
-        if not self._paths:
+        if not self._images:
             return {}
         started = self._clock()
-        decoded = self._stages.decode_all([path.read_bytes() for path in self._paths])
+        decoded = self._stages.decode_all([read_image(image.path) for image in self._images])
         after_decode = self._clock()
         pixels = self._stages.preprocess_all(decoded)
         after_preprocess = self._clock()

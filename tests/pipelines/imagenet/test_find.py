@@ -261,6 +261,34 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
     assert error_of(tmp_path).what == f"cannot read the folder {tmp_path / TENCH}: Permission denied"
 
 
+def test_links_in_circles_and_closed_folders_are_passed_over_and_said(tmp_path, monkeypatch):
+    put(tmp_path / TENCH / "a.JPEG")
+    (tmp_path / TENCH / "loop.JPEG").symlink_to(tmp_path / TENCH / "loop.JPEG")
+    (tmp_path / "n01443537").symlink_to(tmp_path / "n01443537")
+    (tmp_path / "x.txt").symlink_to(tmp_path / "x.txt")
+    (tmp_path / "valid").symlink_to(tmp_path / "valid")
+    closed = tmp_path / "lost+found"
+    closed.mkdir()
+    (tmp_path / "n01484850").symlink_to(closed)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).resolve() == closed:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_images(tmp_path)
+    assert [image.image_id for image in found.images] == [f"{TENCH}/a.JPEG", f"{TENCH}/loop.JPEG"]
+    assert found.passed_over == ("lost+found", "n01443537", "n01484850", "valid")
+
+
+def test_labels_of_thousands_of_digits(tmp_path):
+    put(tmp_path / "a.JPEG")
+    (tmp_path / "val.txt").write_text(f"a.JPEG {'9' * 5000}\n")
+    assert "is not a file name and a label" in error_of(tmp_path).what
+
+
 def test_a_file_name_that_is_no_utf8(tmp_path):
     folder = tmp_path / TENCH
     folder.mkdir()

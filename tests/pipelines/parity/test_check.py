@@ -33,6 +33,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
     return made
 
 
+@pytest.mark.parametrize("pipeline", ["turbo", "dali"])
+def test_a_damaged_image_that_the_reference_reads_is_left_to_it_and_no_fault(images, tmp_path, pipeline):
+    if pipeline == "dali":
+        pytest.importorskip("nvidia.dali")
+    data = odd_images.jpeg(odd_images.photo(96, 72, seed=9))
+    (tmp_path / "cut.JPEG").write_bytes(data[: len(data) * 2 // 3] + b"\xff\xd9")
+    report = check([*images, Image("cut", tmp_path / "cut.JPEG", 0)], pipeline, SMALL)
+    assert report.within, report.finding
+    assert (report.images.n_images, report.images.n_bad) == (6, 0)
+    assert report.images.n_fallbacks == (pipeline == "turbo"), "simplejpeg decodes strictly, DALI does not"
+
+
 FAULTS = [
     ("Bgr", "decode", "the channels are in BGR order"),
     ("ExifApplied", "decode", "the EXIF orientation is applied, which the reference ignores"),
@@ -178,7 +190,7 @@ def test_an_unknown_pipeline_is_a_users_mistake(images) -> None:
 def test_probes_hold_a_crop_that_rounds_up_and_one_that_rounds_down(tmp_path: Path, preprocess) -> None:
     from pipelines.reference.pipeline import decode, resize_size
 
-    probes = {probe.image_id: decode(probe.path) for probe in write_probes(tmp_path, preprocess)}
+    probes = {probe.image_id: decode(probe.path.read_bytes()) for probe in write_probes(tmp_path, preprocess)}
 
     def margin(name: str) -> int:
         return resize_size(*probes[f"probe {name}"].shape[:2], preprocess.resize)[1] - preprocess.crop

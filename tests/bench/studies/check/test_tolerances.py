@@ -62,7 +62,7 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ("precisions: {fp16: nearly}", "the class 'nearly'"),
         ("precisions: []", "precisions"),
         ("- 1", "no mapping"),
-        ("a: [", "is not YAML"),
+        ("a: [", "gate.yaml, line 1"),
         ("alpha: .nan", "alpha"),
     ],
 )
