@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,7 +37,7 @@ def doctor(
     for check in checks:
         lines.append(f"{check.state:>4}  {check.check}: {check.text}")
         lines += [f"      {check.advice}"] if check.advice else []
-    show(Document("This machine", notes(lines), [check.to_dict() for check in checks]), out, as_json)
+    show(Document("This machine", notes(lines), [asdict(check) for check in checks]), out, as_json)
 
 
 def _peak() -> Document:

@@ -7,14 +7,14 @@ Of the driver, CUDA and the GPU packages it says which versions do not fit toget
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from bench.host.counters import ROOT
-from bench.host.judgements import UNKNOWN, Facts, findings
+from bench.host.judgements import UNKNOWN, Facts, Finding, findings
 from bench.host.machine import WATCH_SECONDS, describe_host, package_versions
 
 Versions = Mapping[str, str | None]
@@ -45,10 +45,6 @@ class Check:
     state: str
     text: str
     advice: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 def warned(check: str, text: str, advice: str = "") -> Check:
@@ -162,13 +158,14 @@ def fitting(versions: Versions) -> list[Check]:
     """
     if not versions.get("driver"):
         return []
-    return [check for judge in VERSION_JUDGES for check in judge(versions)]
+    found = {check: judge(versions) for check, judge in VERSION_JUDGES.items()}
+    return [warned(check, *finding) for check, finding in found.items() if finding]
 
 
 # --- one judgement each -------------------------------------------------------------------------------------
 
 
-def _driver(versions: Versions) -> Iterator[Check]:
+def _driver(versions: Versions) -> Finding:
     """The driver against the newest CUDA that a package was built for."""
     driver = str(versions["driver"])
     built_for = {
@@ -177,163 +174,125 @@ def _driver(versions: Versions) -> Iterator[Check]:
             ("PyTorch", versions.get("torch_cuda")),
             ("ONNX Runtime", versions.get("onnxruntime_cuda")),
             ("TensorRT", _tensorrt_cuda(versions)),
-            ("DALI", _dali_cuda(versions)),
+            ("DALI", next((cuda for cuda in ("13", "12") if versions.get(f"nvidia-dali-cuda{cuda}0")), None)),
         )
         if (major := _major(version)) in OLDEST_DRIVER
     }
     text = f"driver {driver}; built for CUDA: {_listed(built_for) or 'nothing'}"
     too_new = [major for major in built_for.values() if _numbers(driver) < (OLDEST_DRIVER[major],)]
     if not too_new:
-        yield warned("driver and CUDA", text)
-        return
+        return Finding(text)
     major = max(too_new, key=int)
     who = " and ".join(name for name, of in built_for.items() if of == major)
-    yield warned(
-        "driver and CUDA",
+    return Finding(
         f"{text}: CUDA {major} needs driver {OLDEST_DRIVER[major]} or newer",
         f"Install driver {OLDEST_DRIVER[major]} or newer, or builds of {who} for an older CUDA.",
     )
 
 
-def _torch(versions: Versions) -> Iterator[Check]:
+def _capability(versions: Versions) -> Finding | None:
+    capability = versions.get("compute_capability")
+    if not capability:
+        return None
+    built_for = {"PyTorch": versions.get("torch_cuda"), "ONNX Runtime": versions.get("onnxruntime_cuda")}
+    of_13 = [name for name, cuda in built_for.items() if _major(cuda) == "13"]
+    text = f"compute capability {capability}"
+    if of_13 and _numbers(capability) < LEAST_CAPABILITY_OF_13:
+        advice = f"Install builds of {' and '.join(of_13)} for CUDA 12."
+        return Finding(f"{text}; builds for CUDA 13 need 7.5", advice)
+    return Finding(text)
+
+
+def _torch(versions: Versions) -> Finding | None:
     torch, cuda = versions.get("torch"), versions.get("torch_cuda")
     if torch is None:
-        return  # doctor says so elsewhere
+        return None  # doctor says so elsewhere
     if cuda is None:
-        yield warned(
-            "PyTorch on the GPU",
-            f"torch {torch} is a CPU build, and here is a GPU",
-            f"Install the CUDA build: {SETUP}.",
+        return Finding(
+            f"torch {torch} is a CPU build, and here is a GPU", f"Install the CUDA build: {SETUP}."
         )
-    else:
-        yield warned("PyTorch on the GPU", f"torch {torch} for CUDA {cuda}")
+    return Finding(f"torch {torch} for CUDA {cuda}")
 
 
-def _onnxruntime(versions: Versions) -> Iterator[Check]:
+def _onnxruntime(versions: Versions) -> Finding:
     cpu, gpu = versions.get("onnxruntime"), versions.get("onnxruntime-gpu")
-    check = "ONNX Runtime on the GPU"
     if cpu and gpu:
-        yield warned(
-            check,
+        return Finding(
             f"onnxruntime {cpu} and onnxruntime-gpu {gpu} overwrite each other's files",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
-        return
     if cpu:
-        yield warned(
-            check,
-            f"onnxruntime {cpu} computes on the CPU alone",
-            "pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
-        )
-        return
+        advice = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        return Finding(f"onnxruntime {cpu} computes on the CPU alone", advice)
     if not gpu:
-        yield warned(check, "onnxruntime-gpu is not installed", "pip install onnxruntime-gpu")
-        return
+        return Finding("onnxruntime-gpu is not installed", "pip install onnxruntime-gpu")
     cuda, of_torch = versions.get("onnxruntime_cuda"), versions.get("torch_cuda")
     text = f"onnxruntime-gpu {gpu} for CUDA {cuda or '?'}"
     if cuda and of_torch and _major(cuda) != _major(of_torch):
-        yield warned(
-            check,
-            f"{text}, and PyTorch, whose CUDA libraries it uses, for CUDA {of_torch}",
-            f"Take both for one CUDA: {SETUP}.",
-        )
-    else:
-        yield warned(check, text)
+        text += f", and PyTorch, whose CUDA libraries it uses, for CUDA {of_torch}"
+        return Finding(text, f"Take both for one CUDA: {SETUP}.")
+    return Finding(text)
 
 
-def _cudnn(versions: Versions) -> Iterator[Check]:
+def _cudnn(versions: Versions) -> Finding | None:
     """PyTorch brings cuDNN along; ONNX Runtime loads that."""
-    names = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
-    found = {name: version for name in names if (version := versions.get(name))}
-    if not found:
-        return
-    text = ", ".join(f"{name} {version}" for name, version in found.items())
+    found = _present(versions, "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
     # Packages number cuDNN 9.20 as 9.20.0.48.
     wrong = [version for version in found.values() if _major(version) != CUDNN_OF_ORT]
     if wrong and versions.get("onnxruntime-gpu"):
-        yield warned(
-            "cuDNN", f"{text}; ONNX Runtime needs cuDNN {CUDNN_OF_ORT}", f"Take a newer PyTorch: {SETUP}."
-        )
-    else:
-        yield warned("cuDNN", text)
+        text = f"{_listed(found)}; ONNX Runtime needs cuDNN {CUDNN_OF_ORT}"
+        return Finding(text, f"Take a newer PyTorch: {SETUP}.")
+    return Finding(_listed(found)) if found else None
 
 
-def _tensorrt(versions: Versions) -> Iterator[Check]:
-    version = _tensorrt_version(versions)
+def _tensorrt(versions: Versions) -> Finding:
+    # The plain package only leads to the others.
+    version = next(iter(_present(versions, "tensorrt-cu13", "tensorrt-cu12", "tensorrt").values()), None)
     if version is None:
-        yield warned("TensorRT", "not installed: its rows will be unavailable")
-        return
+        return Finding("not installed: its rows will be unavailable")
     cuda, of_torch = _tensorrt_cuda(versions), versions.get("torch_cuda")
     text = f"TensorRT {version}" + (f" for CUDA {cuda}" if cuda else "")
     if cuda and of_torch and _major(of_torch) != cuda:
-        yield warned(
-            "TensorRT",
+        return Finding(
             f"{text}, and PyTorch, which shares its memory with it, for CUDA {of_torch}",
             f"pip uninstall -y tensorrt-cu{cuda} && pip install tensorrt-cu{_major(of_torch)}",
         )
-        return
     if versions.get("onnxruntime-gpu") and _major(version) not in (None, "10"):
         # Not a fault here: TensorRT rows call TensorRT itself.
         text += (
             "; ONNX Runtime's provider for it, which is not used here, would need `pip install 'tensorrt<11'`"
         )
-    yield warned("TensorRT", text)
+    return Finding(text)
 
 
-def _dali(versions: Versions) -> Iterator[Check]:
+def _dali(versions: Versions) -> Finding:
     names = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
-    found = {name: version for name in names if (version := versions.get(name))}
-    text = ", ".join(f"{name} {version}" for name, version in found.items())
+    found = _present(versions, *names)
+    if not found:
+        return Finding("not installed: no decoding on the GPU", f"pip install {names[0]}")
     if len(found) > 1:
-        yield warned(
-            "DALI on the GPU",
-            f"{text} overwrite each other's files",
-            f"pip uninstall -y {' '.join(found)} && pip install {names[0]}",
-        )
-    elif found:
-        yield warned("DALI on the GPU", text)
-    else:
-        yield warned("DALI on the GPU", "not installed: no decoding on the GPU", f"pip install {names[0]}")
+        advice = f"pip uninstall -y {' '.join(found)} && pip install {names[0]}"
+        return Finding(f"{_listed(found)} overwrite each other's files", advice)
+    return Finding(_listed(found))
 
 
-def _capability(versions: Versions) -> Iterator[Check]:
-    capability = versions.get("compute_capability")
-    if not capability:
-        return
-    of_13 = [
-        name
-        for name, key in (("PyTorch", "torch_cuda"), ("ONNX Runtime", "onnxruntime_cuda"))
-        if _major(versions.get(key)) == "13"
-    ]
-    text = f"compute capability {capability}"
-    if of_13 and _numbers(capability) < LEAST_CAPABILITY_OF_13:
-        yield warned(
-            "GPU and CUDA",
-            f"{text}; builds for CUDA 13 need 7.5",
-            f"Install builds of {' and '.join(of_13)} for CUDA 12.",
-        )
-    else:
-        yield warned("GPU and CUDA", text)
-
-
-VERSION_JUDGES: tuple[Callable[[Versions], Iterator[Check]], ...] = (
-    _driver,
-    _capability,
-    _torch,
-    _onnxruntime,
-    _cudnn,
-    _tensorrt,
-    _dali,
-)
+VERSION_JUDGES: Mapping[str, Callable[[Versions], Finding | None]] = {
+    "driver and CUDA": _driver,
+    "GPU and CUDA": _capability,
+    "PyTorch on the GPU": _torch,
+    "ONNX Runtime on the GPU": _onnxruntime,
+    "cuDNN": _cudnn,
+    "TensorRT": _tensorrt,
+    "DALI on the GPU": _dali,
+}
 
 
 # --- reading versions ---------------------------------------------------------------------------------------
 
 
-def _tensorrt_version(versions: Versions) -> str | None:
-    """Its version by whichever package is there: the plain one only leads to the others."""
-    names = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")
-    return next((version for name in names if (version := versions.get(name))), None)
+def _present(versions: Versions, *names: str) -> dict[str, str]:
+    """Those of these packages that are here, with their versions."""
+    return {name: version for name in names if (version := versions.get(name))}
 
 
 def _tensorrt_cuda(versions: Versions) -> str | None:
@@ -343,15 +302,8 @@ def _tensorrt_cuda(versions: Versions) -> str | None:
     return None
 
 
-def _dali_cuda(versions: Versions) -> str | None:
-    for name, cuda in (("nvidia-dali-cuda130", "13"), ("nvidia-dali-cuda120", "12")):
-        if versions.get(name):
-            return cuda
-    return None
-
-
-def _listed(built_for: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {major}" for name, major in built_for.items())
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -51,6 +51,23 @@ class GpuState:
     power_ns: int | None = None
 
 
+def _opened() -> Any:
+    """The management library, ready to be asked; its ``nvmlShutdown`` lets go of it.
+
+    Raises:
+        LookupError: it is not installed, or there is no driver.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        raise LookupError("nvidia-ml-py is not installed") from None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise LookupError(f"no NVIDIA driver: {error}") from None
+    return pynvml
+
+
 class Gpu:
     """One GPU that can be asked again and again. Close it when done.
 
@@ -59,15 +76,7 @@ class Gpu:
     """
 
     def __init__(self, index: int | str = 0) -> None:
-        try:
-            import pynvml
-        except ImportError:
-            raise LookupError("nvidia-ml-py is not installed") from None
-        self._nvml: Any = pynvml
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            raise LookupError(f"no NVIDIA driver: {error}") from None
+        self._nvml = pynvml = _opened()
         try:
             by_id = pynvml.nvmlDeviceGetHandleByUUID
             self._handle = (
@@ -170,13 +179,9 @@ def describe_gpus() -> dict[str, Any]:
     """Driver and GPUs, or the reason why there are none to tell of: ``driver``, ``gpus``, ``reason``."""
     nothing: dict[str, Any] = {"driver": None, "gpus": []}
     try:
-        import pynvml
-    except ImportError:
-        return {**nothing, "reason": "nvidia-ml-py is not installed"}
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return {**nothing, "reason": f"no NVIDIA driver: {error}"}
+        pynvml = _opened()
+    except LookupError as missing:
+        return {**nothing, "reason": str(missing)}
     try:
         gpus = []
         for index in range(pynvml.nvmlDeviceGetCount()):

@@ -338,14 +338,10 @@ def _gpu_throttling(facts: Facts) -> Finding:
 
     def say(gpu: Mapping[str, Any]) -> str:
         reasons = gpu.get("clock_reasons")
-        why = (
-            "why the clock is not higher is not known" if reasons is None else ", ".join(reasons) or "nothing"
-        )
-        return (
-            f"{why} holds the clock; {_known(gpu.get('temperature_c'), ' degrees C')}"
-            if reasons is not None
-            else why
-        )
+        if reasons is None:
+            return "why the clock is not higher is not known"
+        heat = _known(gpu.get("temperature_c"), " degrees C")
+        return f"{', '.join(reasons) or 'nothing'} holds the clock; {heat}"
 
     def slowed(gpu: Mapping[str, Any]) -> bool:
         return any(reason in SLOW_DOWNS for reason in _reasons(gpu))

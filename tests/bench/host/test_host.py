@@ -428,7 +428,7 @@ def test_doctor_tells_all(tmp_path):
     assert checks["turbo"].text == "on"
     for check in checks.values():
         assert bool(check.advice) == (check.state != "ok"), check
-        assert check.to_dict()["text"] == check.text
+        assert dataclasses.asdict(check)["text"] == check.text
 
 
 # --- NVIDIA -------------------------------------------------------------------------------------------------
