@@ -81,11 +81,7 @@ class ModelFiles:
         """How images become this model's input."""
         from pipelines.base import Preprocess
 
-        numbers: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in self.preprocess.items()
-        }
-        return Preprocess(**numbers)
+        return Preprocess.from_dict(self.preprocess)
 
     def network(self) -> nn.Module:
         """The network with its weights, in eval mode. Imports torch.

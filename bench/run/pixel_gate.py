@@ -19,6 +19,7 @@ from bench.run.images import working
 from bench.worker import channel
 from bench.worker.pixel_parity import Request
 from pipelines.imagenet.find import Image, subset
+from pipelines.parity.digests import SAMPLE_IMAGES
 from scarlet.errors import BenchError
 
 REFERENCE = "reference"
@@ -65,6 +66,30 @@ def sample(images: Sequence[Image], data: str, preprocess: Mapping[str, Any], se
     """
     pairs = [(image.image_id, image.label) for image in subset(images, GATE_IMAGES, seed)]
     return Request("", data, pairs, preprocess)
+
+
+def reference_digests(
+    folder: RunFolder, images: Sequence[Image], request: Request, console: Console
+) -> dict[str, Any]:
+    """What the reference makes of a few of a run's images (see ``pipelines.parity.digests``); empty where none is told.
+
+    Asked of a worker too: these are files of the user's, and no decoder is to take the run with it.
+
+    Args:
+        folder: of the run; takes the log.
+        images: of the run.
+        request: as returned by ``sample``; other images are asked for, the same for every seed.
+        console: where to say what went wrong.
+    """
+    pairs = [(image.image_id, image.label) for image in subset(images, SAMPLE_IMAGES)]
+    message = {"do": "digests", "request": asdict(replace(request, images=pairs))}
+    try:
+        answer = channel.ask_once(message, folder.log_path("reference"), 1, GATE_TIMEOUT_SECONDS)
+    except channel.WorkerFailed as failure:
+        _say(console, f"a change of the reference will not be told from others: {failure.line}")
+        return {}
+    digests: dict[str, Any] = answer["digests"]
+    return digests
 
 
 def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Console) -> dict[str, Any]:

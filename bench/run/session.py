@@ -37,7 +37,6 @@ from bench.run.model_files import (
     requirements,
 )
 from bench.run.progress import make_listener
-from bench.run.reference_digests import of_reference
 from bench.run.runner import Limits, Runner, give_up
 from bench.run.schedule import by_scenario
 from bench.run.spec import RunSpec, path_from_root
@@ -294,12 +293,12 @@ def _carry_out(session: Session) -> Ended:
     session.write(model_files=files.to_dict() if files else {}, plan=plan)
     pixels: dict[str, Any] = {}
     if files:
-        images, preprocess = session.images, files.preprocess
-        request = pixel_gate.sample(images, str(session.root), preprocess, spec.seed)
+        images = session.images
+        request = pixel_gate.sample(images, str(session.root), files.preprocess, spec.seed)
         pixels = pixel_gate.gate(folder, cases, request, console)
         scores = any(case.scenario == "accuracy" for case in cases)
-        reference = {"reference": of_reference(images, preprocess)} if scores else {}
-        session.write(preprocessing=pixels, **reference)
+        digests = pixel_gate.reference_digests(folder, images, request, console) if scores else {}
+        session.write(preprocessing=pixels, **({"reference": digests} if digests else {}))
     return _rows(session, cases, files, pixels, missing)
 
 

@@ -50,6 +50,11 @@ class Request:
         files = data["files"]
         return cls(**{**data, "files": files and ModelFiles.from_dict(files)})
 
+    def image_list(self) -> list[Image]:
+        """The images, with their paths."""
+        root = Path(self.data)
+        return [Image(image_id, root / image_id, label) for image_id, label in self.images]
+
 
 @dataclass(frozen=True)
 class Flips:
@@ -78,12 +83,7 @@ def answer(request: Request) -> dict[str, Any]:
     from pipelines.base import Preprocess
     from pipelines.parity.check import check
 
-    root = Path(request.data)
-    images = [Image(image_id, root / image_id, label) for image_id, label in request.images]
-    numbers: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in request.preprocess.items()
-    }
-    preprocess = Preprocess(**numbers)
+    images, preprocess = request.image_list(), Preprocess.from_dict(request.preprocess)
     report = check(images, request.pipeline, preprocess, request.threads).to_dict()
     if request.files is None:
         return {"report": report, "flips": None}

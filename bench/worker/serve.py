@@ -33,6 +33,7 @@ class Worker:
         handlers: dict[str, Callable[[channel.Message], dict[str, Any]]] = {
             "prepare": self._prepare,
             "parity": self._parity,
+            "digests": self._digests,
             "start": self._start,
             "turn": self._turn,
             "finish": self._finish,
@@ -48,6 +49,13 @@ class Worker:
         from bench.worker.pixel_parity import Request, answer
 
         return answer(Request.from_dict(message["request"]))
+
+    def _digests(self, message: channel.Message) -> dict[str, Any]:
+        from bench.worker.pixel_parity import Request
+        from pipelines.parity.digests import of_reference
+
+        request = Request.from_dict(message["request"])
+        return {"digests": of_reference(request.image_list(), request.preprocess)}
 
     def _start(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker.messages import Context

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends import REGISTRY, facts, runs_module
-from bench.run.reference_digests import first_change
 from bench.studies.check.snapshot import Labels, Row, Snapshot
+from pipelines.parity.digests import first_change
 
 STAGES = (
     "data",

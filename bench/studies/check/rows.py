@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.record.case import Case, Status
-from bench.run.reference_digests import first_change
 from bench.studies.check import diagnosis, rules, sequential
 from bench.studies.check.align import aligned, chosen_by_other_labels
 from bench.studies.check.diagnosis import Finding, Pair
@@ -17,6 +16,7 @@ from bench.studies.check.report import Judged, Report
 from bench.studies.check.rules import Verdict
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, Timed
 from bench.studies.check.tolerances import Config
+from pipelines.parity.digests import first_change
 from scarlet.errors import BenchError
 
 # What the reference decodes and resizes with.

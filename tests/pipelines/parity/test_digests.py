@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.run.reference_digests import first_change, of_reference
 from pipelines.base import STAGES
 from pipelines.imagenet.find import find_images
+from pipelines.parity.digests import first_change, of_reference
 from pipelines.reference import pipeline
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base import STAGES
-from pipelines.imagenet.find import Image, subset
+from pipelines.imagenet.find import Image, read_image, subset
 
 # Some of the run's own images, which are the baseline's too, and probes, on which faults show that hardly any image
 # tells (``pipelines.parity.probes``).
@@ -36,10 +36,7 @@ def of_reference(images: Sequence[Image], preprocess: Mapping[str, Any]) -> dict
     from pipelines.base import Preprocess
     from pipelines.parity.probes import write_probes
 
-    plain: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in preprocess.items()
-    }
-    numbers = Preprocess(**plain)
+    numbers = Preprocess.from_dict(preprocess)
     with tempfile.TemporaryDirectory() as folder:
         probes = write_probes(Path(folder), numbers)
         return {
@@ -58,7 +55,7 @@ def _digests(images: Sequence[Image], preprocess: Any) -> dict[str, str]:
             made: Any = b""
             for name in (FILES, *STAGES):
                 try:
-                    made = image.path.read_bytes() if name == FILES else getattr(stages, name)(made)
+                    made = read_image(image.path) if name == FILES else getattr(stages, name)(made)
                 except (OSError, UnreadableImage):
                     found[name].update(b"unreadable")
                     break
