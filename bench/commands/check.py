@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.show import GOOD, NOT_OK, UNRESOLVED, Json, Out, console_for, show
-
-EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
+from bench.commands.show import Json, Out, Strict, console_for, exit_code, show
 
 
 def check(
@@ -33,12 +31,16 @@ def check(
     latency: Annotated[
         bool, typer.Option("--latency", help="Check ratios of times too, where the baseline holds some.")
     ] = False,
+    strict: Strict = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a Markdown summary to this file.")] = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with a baseline, image by image: exit code 0 pass, 1 fail, 3 unresolved."""
+    """Compare a run with a baseline, image by image: exit code 0 pass or unresolved, 1 fail.
+
+    With --strict unresolved is 3.
+    """
     from bench.studies.check import ci
     from bench.studies.check.drive import Asked
     from bench.studies.check.drive import check as compare
@@ -49,4 +51,4 @@ def check(
     report, run = compare(asked, console)
     show(document(report, str(run) if run else None), out, as_json)
     ci.write(report, junit, summary, console.file)
-    raise typer.Exit(EXIT_CODES[report.verdict.value])
+    raise typer.Exit(exit_code(report.verdict.value, strict))

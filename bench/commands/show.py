@@ -21,6 +21,16 @@ LOG_WIDTH = 160
 # For commands that hand their options on to another.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 3, and not with 0, where it is unresolved.")
+]
+
+
+def exit_code(verdict: str, strict: bool) -> int:
+    """Of a verdict: what cannot be told is no fault of a change, and an annotation tells of it, unless asked for."""
+    return {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED if strict else GOOD}[verdict]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text.")]
 
 

@@ -31,7 +31,7 @@ def row(
     return Row(
         more.pop("case", None) or accuracy_case(backend, precision),
         top1=classes,
-        margin=np.full(len(classes), 0.25, dtype=np.float32),
+        margin=more.pop("margin", np.full(len(classes), 0.25, dtype=np.float32)),
         top1_right=int(np.count_nonzero(classes == np.array(labels))),
         predictions_sha256=array_digest(classes),
         input_sha256=pixels,

@@ -220,11 +220,17 @@ def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Ord
     pairs = [
         Pair(known[case], found[other]) for case, other in partner.items() if found[other].top1 is not None
     ]
-    return [
+    n_rows = rows.n_comparisons((pair.current for pair in pairs), config, current)
+    cases = [
         pair.current.case
         for pair in pairs
-        if rows.judge_row(pair, current, config, len(pairs), order).verdict is Verdict.UNRESOLVED
+        if rows.judge_row(pair, current, config, n_rows, order).verdict is Verdict.UNRESOLVED
     ]
+    # What a row is compared with is needed on the same images.
+    bases = [
+        rows.fp32_row(found[case], current) for case in cases if config.of(case.precision)[1].against_fp32
+    ]
+    return list(dict.fromkeys([*cases, *(base.case for base in bases if base)]))
 
 
 def _merged(current: Snapshot, block: Snapshot) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ class Judged:
         status: of the row in the run; ``missing`` where the run has no such row.
         decision: margin, bound and class, where predictions were compared.
         comparison: of the predictions.
+        fp32: decision and comparison against the run's own row in FP32; None where there was none.
         baseline_ratio: of a timed row.
         ratio: likewise, in the run.
     """
@@ -34,6 +36,7 @@ class Judged:
     status: str = Status.OK.value
     decision: Decision | None = None
     comparison: Comparison | None = None
+    fp32: tuple[Decision, Comparison] | None = None
     baseline_ratio: float | None = None
     ratio: float | None = None
 
@@ -53,28 +56,40 @@ class Judged:
             "status": self.status,
         }
         if self.comparison:
-            compared = self.comparison
-            found |= {
-                "n_images": compared.n,
-                "changed": compared.changed,
-                "wins": compared.wins,
-                "losses": compared.losses,
-                "agreement_percent": compared.agreement_percent,
-                "baseline_top1_percent": 100.0 * compared.baseline_right / compared.n,
-                "top1_percent": 100.0 * compared.right / compared.n,
-            }
-        if self.decision and self.decision.bound:
-            bound = self.decision.bound
-            found |= {
-                "class": self.decision.tolerance,
-                "difference_points": 100.0 * bound.difference,
-                "low_points": 100.0 * bound.low,
-                "high_points": 100.0 * bound.high,
-                "margin_points": 100.0 * (self.decision.margin or 0.0),
-            }
+            found |= _compared(self.comparison, self.decision)
+        if self.fp32:
+            found["fp32"] = {"verdict": self.fp32[0].verdict.value, **_compared(self.fp32[1], self.fp32[0])}
         if self.ratio is not None or self.baseline_ratio is not None:
             found |= {"ratio": self.ratio, "baseline_ratio": self.baseline_ratio}
         return found
+
+
+def _compared(compared: Comparison, decision: Decision | None) -> dict[str, Any]:
+    """Plain JSON types; differences in percentage points."""
+    found: dict[str, Any] = {
+        "n_images": compared.n,
+        "changed": compared.changed,
+        "wins": compared.wins,
+        "losses": compared.losses,
+        "ties": compared.ties,
+        "agreement_percent": compared.agreement_percent,
+        "baseline_top1_percent": 100.0 * compared.baseline_right / compared.n,
+        "top1_percent": 100.0 * compared.right / compared.n,
+    }
+    if compared.moved is not None:
+        move = compared.largest_move
+        found |= {"leads_moved": compared.moved, "lead_limit": compared.lead_limit}
+        found["largest_lead_move"] = move if math.isfinite(move) else None
+    if decision and decision.bound:
+        bound = decision.bound
+        found |= {
+            "class": decision.tolerance,
+            "difference_points": 100.0 * bound.difference,
+            "low_points": 100.0 * bound.low,
+            "high_points": 100.0 * bound.high,
+            "margin_points": 100.0 * (decision.margin or 0.0),
+        }
+    return found
 
 
 @dataclass(frozen=True)

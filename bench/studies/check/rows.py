@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,8 +128,9 @@ def _accuracy(
         for case in known
         if case in partner and found[partner[case]].top1 is not None
     }
+    n_rows = n_comparisons((pair.current for pair in pairs.values()), config, current)
     judged = [
-        judge_row(pairs[case], current, config, len(pairs), order)
+        judge_row(pairs[case], current, config, n_rows, order)
         if case in pairs
         else _without_predictions(case, found.get(partner.get(case, case)))
         for case in known
@@ -177,37 +178,73 @@ def _new(rows: Sequence[Row], known: set[Case]) -> list[Judged]:
 
 
 def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order: Order | None) -> Judged:
-    """The verdict on one row that has predictions.
+    """The verdict on one row that has predictions: against the baseline, and where its class says so against FP32 too.
 
     Args:
         pair: of the baseline and of the run, in the same order of images.
         current: the run.
         config: the tolerances.
-        n_rows: rows judged together.
+        n_rows: comparisons judged together, as of ``n_comparisons``.
         order: decide sequentially in this order; None for all images at once.
     """
     before, row = pair.baseline, pair.current
-    assert before.top1 is not None
-    assert row.top1 is not None
     name, tolerance = config.of(row.case.precision)
-    why_not = before.no_accuracy or row.no_accuracy
-    whole = not bool((row.top1 == NOT_SCORED).any())
-    terms = rules.Terms(tolerance, config, name, n_rows, whole, why_not)
-    compared = rules.compare_rows(before, row, current.labels)
-    if compared is None:
+    terms = rules.Terms(tolerance, config, name, n_rows)
+    decided = _decided(before, row, current, terms, order)
+    if decided is None:
         return Judged(before.case, Verdict.FAIL, "no image could be read", "decode")
-    if order is None:
-        decision = rules.decide(compared, terms)
-    else:
-        seen = sequential.looks(before.top1, row.top1, current.labels, order.places, order.ends)
-        assert seen is not None  # an image was compared
-        margin = tolerance.margin(before.top1_right / max(1, before.n_images))
-        decision, compared = sequential.decide(seen, terms, margin, len(before.top1))
+    decision, compared = decided
     stage = "decode" if compared.newly_unreadable and decision.verdict is Verdict.FAIL else ""
-    reason = decision.reason
+    verdict, reason, fp32 = decision.verdict, decision.reason, None
     if compared.newly_unreadable:
         reason += f"; {compared.newly_unreadable:,} images that the baseline could read are unreadable"
-    return Judged(before.case, decision.verdict, reason, stage, decision=decision, comparison=compared)
+    if compared.ties:
+        reason += f"; the two first classes of {compared.ties:,} images tie"
+    base = fp32_row(row, current)
+    if tolerance.against_fp32 and (base is None or row.no_accuracy):
+        reason += "; not compared with FP32: the run has no such row" if base is None else ""
+    elif (
+        tolerance.against_fp32
+        and base is not None
+        and (fp32 := _decided(base, row, current, replace(terms, tolerance=tolerance.margin_alone), order))
+    ):
+        verdict = max(verdict, fp32[0].verdict, key=(Verdict.PASS, Verdict.UNRESOLVED, Verdict.FAIL).index)
+        reason += f"; against FP32 in the same run ({fp32[0].verdict.value}): {fp32[0].reason}"
+    return Judged(before.case, verdict, reason, stage, decision=decision, comparison=compared, fp32=fp32)
+
+
+def _decided(
+    before: Row, row: Row, current: Snapshot, terms: rules.Terms, order: Order | None
+) -> tuple[rules.Decision, rules.Comparison] | None:
+    """One row against another, on the images that both have; None where there is none."""
+    assert before.top1 is not None
+    assert row.top1 is not None
+    scored = (before.top1 != NOT_SCORED) & (row.top1 != NOT_SCORED)
+    terms = replace(terms, whole=bool(scored.all()), no_accuracy=before.no_accuracy or row.no_accuracy)
+    if order is None:
+        compared = rules.compare(before, row, current.labels, terms.tolerance)
+        return (rules.decide(compared, terms), compared) if compared else None
+    seen = rules.looks(before, row, current.labels, terms.tolerance, order.places, order.ends)
+    margin = terms.tolerance.margin(before.top1_right / max(1, before.n_images))
+    return sequential.decide(seen, terms, margin, len(scored)) if seen else None
+
+
+def fp32_row(row: Row, current: Snapshot) -> Row | None:
+    """The row in FP32 of the same run that differs least from this one otherwise; None where there is none."""
+
+    def alike(other: Row) -> tuple[bool, ...]:
+        names = ("pipeline", "backend", "device", "options", "batch", "threads")
+        return tuple(getattr(other.case, name) == getattr(row.case, name) for name in names)
+
+    scored = [other for other in current.rows if other.top1 is not None and other.case.precision == "fp32"]
+    return max(scored, key=alike, default=None)
+
+
+def n_comparisons(rows: Iterable[Row], config: Config, current: Snapshot) -> int:
+    """How many comparisons these rows are judged by together: with the baseline, and some with FP32 besides."""
+    return sum(
+        2 if config.of(row.case.precision)[1].against_fp32 and fp32_row(row, current) else 1 for row in rows
+    )
 
 
 def _diagnosed(
@@ -260,6 +297,11 @@ def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -
     told = any(finding.stage in ("weights", "export") for finding in findings)
     if not told and baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]:
         notes.append("the exported graph is another than the baseline's (same weights)")
+    if any(row.margin is None and row.case.precision == "fp32" for row in baseline.rows):
+        notes.append(
+            "the baseline holds no leads of its images: FP32 is judged by how many predictions agree; "
+            "make baseline to keep them"
+        )
     stage = first_change(baseline.reference, current.reference)
     if stage and not any(diagnosis.OF_REFERENCE in finding.text for finding in findings):
         notes.append(

@@ -13,12 +13,14 @@ little so few images say of others; the bound is shown beside it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.analysis.stats.paired import Bound, lower, paired_bound, wins_and_losses
+from bench.analysis.stats.paired import Bound, lower, paired_bound
 from bench.record.case import Case
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels, Row, Snapshot, Timed, array_digest
 from bench.studies.check.tolerances import Config, Tolerance
@@ -47,7 +49,10 @@ class Comparison:
         losses: images that only the baseline has right.
         right: images that the current one has right.
         newly_unreadable: images that only the baseline could read.
-        largest_margin: of the changed images, the current lead of the first class in probability; None if unknown.
+        ties: images whose two first classes have equal logits on either side.
+        moved: images whose lead moved by more than ``lead_limit``; None where the class or the baseline has no leads.
+        largest_move: the farthest that a lead moved, in probability.
+        lead_limit: how far one may, likewise.
     """
 
     n: int
@@ -56,7 +61,10 @@ class Comparison:
     losses: int
     right: int
     newly_unreadable: int = 0
-    largest_margin: float | None = None
+    ties: int = 0
+    moved: int | None = None
+    largest_move: float = 0.0
+    lead_limit: float = 0.0
 
     @property
     def baseline_right(self) -> int:
@@ -67,6 +75,31 @@ class Comparison:
     def agreement_percent(self) -> float:
         """Share of images with the same top-1 class."""
         return 100.0 * (self.n - self.changed) / self.n
+
+
+@dataclass(frozen=True)
+class Looks:
+    """``Comparison`` after each look at a growing number of images: running counts, ``(looks,)`` each.
+
+    Attributes:
+        counts: int64, by the names of ``Comparison``; without ``moved`` where no leads are known.
+        largest_move: float64.
+        lead_limit: of ``Comparison``.
+        full: the first look by which every class of the labels was seen; the number of looks where none is.
+    """
+
+    counts: Mapping[str, NDArray[np.int64]]
+    largest_move: NDArray[np.float64]
+    lead_limit: float
+    full: int
+
+    def __len__(self) -> int:
+        return len(self.largest_move)
+
+    def at(self, place: int) -> Comparison:
+        """The comparison at one look."""
+        counts = {name: int(values[place]) for name, values in self.counts.items()}
+        return Comparison(**counts, largest_move=float(self.largest_move[place]), lead_limit=self.lead_limit)
 
 
 @dataclass(frozen=True)
@@ -110,39 +143,77 @@ def images_needed(comparison: Comparison, margin: float, alpha: float) -> int | 
     return math.ceil(n * high)
 
 
-def compare(baseline: Labels, current: Labels, labels: Labels) -> Comparison | None:
-    """Compares top-1 classes image by image; None where there is no image to compare.
+def looks(
+    baseline: Row,
+    current: Row,
+    labels: Labels,
+    tolerance: Tolerance,
+    order: NDArray[np.intp],
+    ends: NDArray[np.intp] | None = None,
+) -> Looks | None:
+    """Compares image by image, with running counts; None where there is no image to compare.
 
     Args:
-        baseline: int16, ``(n,)``, as of ``snapshot.Row.top1``.
-        current: likewise; images that are ``NOT_SCORED`` take no part.
+        baseline: a row with predictions.
+        current: likewise; images that were not scored on either side, or that neither could read, take no part.
         labels: int16, ``(n,)``.
+        tolerance: says how far a lead may move.
+        order: places of the images, in the order in which they are seen.
+        ends: after how many images to look, ascending; after each where it is None.
     """
-    taken = (current != NOT_SCORED) & ~((current == UNREADABLE) & (baseline == UNREADABLE))
-    before, now, truth = baseline[taken], current[taken], labels[taken]
-    if not len(truth):
-        return None
+    assert baseline.top1 is not None
+    assert current.top1 is not None
+    before, now, truth = baseline.top1[order], current.top1[order], labels[order]
+    scored = (now != NOT_SCORED) & (before != NOT_SCORED)
+    taken = scored & ~((now == UNREADABLE) & (before == UNREADABLE))
     was, is_ = before == truth, now == truth
-    wins, losses = wins_and_losses(was, is_)
-    return Comparison(
-        n=len(truth),
-        changed=int(np.count_nonzero(before != now)),
-        wins=wins,
-        losses=losses,
-        right=int(np.count_nonzero(is_)),
-        newly_unreadable=int(np.count_nonzero((now == UNREADABLE) & (before != UNREADABLE))),
+    tied, move, limit = np.zeros(len(order), dtype=bool), np.zeros(len(order)), 0.0
+    leads = [
+        None if row.margin is None else row.margin[order].astype(np.float64) for row in (baseline, current)
+    ]
+    for classes, lead in zip((before, now), leads, strict=True):
+        tied |= False if lead is None else (lead == 0) & (classes >= 0)
+    counted = {
+        "n": taken,
+        "changed": taken & (before != now),
+        "wins": taken & is_ & ~was,
+        "losses": taken & was & ~is_,
+        "right": taken & is_,
+        "newly_unreadable": taken & (now == UNREADABLE),
+        "ties": taken & tied,
+    }
+    first, second = leads
+    if tolerance.lead_percent and first is not None and second is not None and (before >= 0).any():
+        limit = tolerance.lead_percent / 100.0 * float(np.median(first[before >= 0]))
+        # Where the class changed, its lead went down to nothing and the other's up from it.
+        move = np.where(before == now, np.abs(second - first), first + second)
+        move = np.where(taken, np.where((before < 0) | (now < 0), np.inf, move), 0.0)
+        counted["moved"] = move > limit
+    places = (np.arange(len(order)) if ends is None else np.asarray(ends) - 1).astype(np.intp)
+    sums = {name: np.cumsum(values, dtype=np.int64)[places] for name, values in counted.items()}
+    seen = sums["n"] > 0
+    if not seen.any():
+        return None
+    classes, firsts = np.unique(truth[scored], return_index=True)
+    complete = len(classes) == len(np.unique(labels))
+    full = (
+        int(np.searchsorted(places[seen], np.flatnonzero(scored)[firsts.max()]))
+        if complete
+        else int(seen.sum())
+    )
+    return Looks(
+        {name: values[seen] for name, values in sums.items()},
+        np.maximum.accumulate(move)[places][seen],
+        limit,
+        full,
     )
 
 
-def compare_rows(baseline: Row, current: Row, labels: Labels) -> Comparison | None:
-    """As ``compare``, with the margin of the changed images."""
-    if baseline.top1 is None or current.top1 is None:
-        return None
-    found = compare(baseline.top1, current.top1, labels)
-    changed = (current.top1 != NOT_SCORED) & (baseline.top1 != current.top1)
-    if found is None or current.margin is None or not changed.any():
-        return found
-    return Comparison(**{**found.__dict__, "largest_margin": float(current.margin[changed].max())})
+def compare(baseline: Row, current: Row, labels: Labels, tolerance: Tolerance) -> Comparison | None:
+    """As ``looks``, of all images at once."""
+    n = len(labels)
+    seen = looks(baseline, current, labels, tolerance, np.arange(n), np.array([n]))
+    return seen.at(-1) if seen else None
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
@@ -180,12 +251,18 @@ def decide(comparison: Comparison, terms: Terms) -> Decision:
     def decided(verdict: Verdict, reason: str) -> Decision:
         return Decision(verdict, reason, bound, margin, terms.name)
 
-    if not changed and terms.whole and terms.config.unchanged_passes:
+    wanted = tolerance.agreement_percent
+    if comparison.moved is not None:
+        if comparison.moved > tolerance.lead_images:
+            return decided(Verdict.FAIL, moved_leads(comparison))
+        if terms.whole:
+            moved = f"the lead of the first class moved by {comparison.largest_move:.1g} at most"
+            return decided(Verdict.PASS, f"{_told(comparison)}; {moved}")
+    elif not changed and terms.whole and terms.config.unchanged_passes:
         hidden = f"a loss of up to {points(-bound.low)} points elsewhere would not show in so few"
         few = "" if bound.low > -margin else f" ({hidden})"
         return decided(Verdict.PASS, f"none of {n:,} predictions changed{few}")
-    wanted = tolerance.agreement_percent
-    if wanted is not None and comparison.agreement_percent < wanted:
+    elif wanted is not None and comparison.agreement_percent < wanted:
         return decided(Verdict.FAIL, disagreement(comparison, wanted))
     if no_accuracy:
         if wanted is not None:
@@ -207,20 +284,29 @@ def decide(comparison: Comparison, terms: Terms) -> Decision:
     reason = f"top-1 may be up to {points(-bound.low)} points lower ({sure}), {allowed}"
     needed = images_needed(comparison, margin, alpha)
     if needed is not None:
-        reason += f"; {n:,} images cannot tell, about {_rounded(needed):,} could"
+        reason += f"; {n:,} images cannot tell: plan {_rounded(needed):,}, or score with --sequential"
     return decided(Verdict.UNRESOLVED, reason)
+
+
+def moved_leads(comparison: Comparison) -> str:
+    """The sentence for a row in which more leads moved than may."""
+    return (
+        f"the lead of the first class moved by more than {comparison.lead_limit:.2g} in {comparison.moved:,} of "
+        f"{comparison.n:,} images, by up to {comparison.largest_move:.2g}; {_told(comparison)}"
+    )
 
 
 def disagreement(comparison: Comparison, wanted_percent: float) -> str:
     """The sentence for a row that agrees with the baseline on too few images."""
-    text = (
-        f"{comparison.changed:,} of {comparison.n:,} predictions changed: agreement "
-        f"{comparison.agreement_percent:.4g} %, wanted {wanted_percent:g} %; "
-        f"{comparison.wins} became right, {comparison.losses} wrong"
-    )
-    if comparison.largest_margin is not None:
-        text += f"; the changed images' largest lead of the first class is {comparison.largest_margin:.2g}"
-    return text
+    agreement = f"agreement {comparison.agreement_percent:.4g} %, wanted {wanted_percent:g} %"
+    return f"{_told(comparison)}: {agreement}"
+
+
+def _told(comparison: Comparison) -> str:
+    changed = f"{comparison.changed:,} of {comparison.n:,} predictions changed"
+    if not comparison.changed:
+        return changed.replace("0 of", "none of", 1)
+    return f"{changed} ({comparison.wins:,} became right, {comparison.losses:,} wrong)"
 
 
 def points(share: float) -> str:

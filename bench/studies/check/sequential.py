@@ -10,13 +10,13 @@ B 86 (2024), sections 2 and 4; mixtures: Robbins, Ann. Math. Statist. 41 (1970).
 the mean is at least -margin.
 
 The price of looking at will: with nothing changed about 3.9 / margin images pass, where the bound of a fixed number
-(``bench.analysis.stats.paired``) needs 3.0 / margin. What is not decided after all images stays unresolved: to
-look at the fixed bound
-then would spend the error twice.
+(``bench.analysis.stats.paired``) needs 3.0 / margin. What is not decided after all images stays unresolved: to look
+at the fixed bound then would spend the error twice.
 
-The order has to be random. Blocks of ``subset`` visit the classes evenly, without replacement, which makes capital
-grow no faster (negative association; Joag-Dev and Proschan, Ann. Statist. 11 (1983)); a test with classes that
-differ wildly shows it.
+The order has to be random. Blocks of ``subset`` visit the classes evenly, without replacement, in an order that is
+hashed with a seed. At any fixed number of images this makes capital grow no faster (negative association; Joag-Dev and
+Proschan, Ann. Statist. 11 (1983)), at a stop of one's choice a simulation says so. Where the classes that lose come
+last a verdict could come before they were seen: so none is given before each class was seen once.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.analysis.stats.paired import paired_bound
 from bench.studies.check import rules
-from bench.studies.check.rules import Comparison, Decision, Terms, Verdict, disagreement, points
-from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels
+from bench.studies.check.rules import Comparison, Decision, Looks, Terms, Verdict, points
 from bench.studies.check.tolerances import Config
 
 # Stakes as shares of the largest that cannot lose everything at once, and how the capital is divided among them.
@@ -87,111 +86,81 @@ def _log_capital(*outcomes: tuple[NDArray[np.float64], float]) -> NDArray[np.flo
 
 
 def first_crossing(
-    wins: ArrayLike, losses: ArrayLike, n: ArrayLike, margin: float, alpha: float, alpha_fail: float
+    found: Evidence, alpha: float, alpha_fail: float, first_look: int = 0
 ) -> tuple[int, Verdict]:
-    """The first look that decides, and what; the last look and ``unresolved`` where none does."""
-    found = evidence(wins, losses, n, margin)
-    passes = np.flatnonzero(found.for_pass >= -math.log(alpha))
-    fails = np.flatnonzero(found.for_fail >= -math.log(alpha_fail))
-    first_pass = int(passes[0]) if len(passes) else None
-    first_fail = int(fails[0]) if len(fails) else None
-    if first_pass is None and first_fail is None:
-        return len(found.for_pass) - 1, Verdict.UNRESOLVED
-    if first_fail is None or (first_pass is not None and first_pass < first_fail):
-        assert first_pass is not None
-        return first_pass, Verdict.PASS
-    return first_fail, Verdict.FAIL
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Running counts, one a look, int64 ``(looks,)``. See ``gate.Comparison`` for what is counted."""
-
-    n: NDArray[np.int64]
-    changed: NDArray[np.int64]
-    wins: NDArray[np.int64]
-    losses: NDArray[np.int64]
-    right: NDArray[np.int64]
-
-    def at(self, place: int) -> Comparison:
-        """The comparison at one look."""
-        names = ("n", "changed", "wins", "losses", "right")
-        return Comparison(**{name: int(getattr(self, name)[place]) for name in names})
-
-
-def looks(
-    baseline: Labels,
-    current: Labels,
-    labels: Labels,
-    order: NDArray[np.intp],
-    ends: NDArray[np.intp] | None = None,
-) -> Looks | None:
-    """Running counts over images in this order; None where there is no image to compare.
+    """The first look that decides, and what; the last look and ``unresolved`` where none does.
 
     Args:
-        baseline: top-1 classes, int16, ``(n,)``, as of ``snapshot.Row.top1``.
-        current: likewise; images that were not scored, or that neither could read, count as not seen.
-        labels: likewise.
-        order: places of the images, in the order in which they are seen.
-        ends: after how many images to look, ascending; after each where it is None.
+        found: after each look.
+        alpha: error of a pass.
+        alpha_fail: error of a fail.
+        first_look: those before it decide nothing.
     """
-    before, now, truth = baseline[order], current[order], labels[order]
-    taken = (now != NOT_SCORED) & ~((now == UNREADABLE) & (before == UNREADABLE))
-    was, is_ = before == truth, now == truth
-    counted = (taken, taken & (before != now), taken & is_ & ~was, taken & was & ~is_, taken & is_)
-    places = (np.arange(len(order)) if ends is None else np.asarray(ends) - 1).astype(np.intp)
-    sums = [np.cumsum(column, dtype=np.int64)[places] for column in counted]
-    seen = sums[0] > 0
-    return Looks(*(column[seen] for column in sums)) if seen.any() else None
+    last = len(found.for_pass)
+    first = {}
+    for verdict, capital, error in (
+        (Verdict.FAIL, found.for_fail, alpha_fail),
+        (Verdict.PASS, found.for_pass, alpha),
+    ):
+        reached = np.flatnonzero(capital[first_look:] >= -math.log(error))
+        first[verdict] = first_look + int(reached[0]) if len(reached) else last
+    verdict = min(first, key=first.__getitem__)
+    return (first[verdict], verdict) if first[verdict] < last else (last - 1, Verdict.UNRESOLVED)
 
 
 def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> tuple[Decision, Comparison]:
     """The verdict on a row as soon as it can be given, and the comparison at that look.
 
-    Agreement fails as soon as more images changed than all of them together may; it passes only with the bound.
+    Leads and agreement fail as soon as more images moved or changed than all of them together may; they pass only with
+    the bound.
 
     Args:
-        seen: as of ``looks``.
+        seen: as of ``rules.looks``.
         terms: what the row is judged by; ``whole`` where the last look is at all images. Without
             accuracy nothing is inferred, and all images are needed.
         margin: share that may be lost, from the accuracy in the baseline file.
         n_total: images that there are in all.
     """
     config, no_accuracy, share = terms.config, terms.no_accuracy, terms.config.alpha / terms.n_rows
-    last, wanted = seen.at(-1), terms.tolerance.agreement_percent
-    place, verdict = len(seen.n) - 1, Verdict.UNRESOLVED
+    last, tolerance = seen.at(-1), terms.tolerance
+    place, verdict = len(seen) - 1, Verdict.UNRESOLVED
     if margin > 0 and not no_accuracy:
-        place, verdict = first_crossing(seen.wins, seen.losses, seen.n, margin, config.alpha, share)
+        counts = seen.counts
+        found = evidence(counts["wins"], counts["losses"], counts["n"], margin)
+        place, verdict = first_crossing(found, config.alpha, share, seen.full)
 
     def decided(look: Comparison, verdict: Verdict, reason: str) -> tuple[Decision, Comparison]:
         bound = paired_bound(look.wins, look.losses, look.n, config.alpha, share)
         return Decision(verdict, reason, bound, margin, terms.name), look
 
-    if wanted is not None:
-        tolerated = 1.0 - wanted / 100.0
-        broken = np.flatnonzero(seen.changed > math.floor(n_total * tolerated + 1e-9))
+    by_leads, wanted = last.moved is not None, tolerance.agreement_percent
+    if by_leads or wanted is not None:
+        allowed = (
+            tolerance.lead_images if by_leads else math.floor(n_total * (1 - (wanted or 0) / 100) + 1e-9)
+        )
+        broken = np.flatnonzero(seen.counts["moved" if by_leads else "changed"] > allowed)
         if len(broken) and (verdict is Verdict.UNRESOLVED or broken[0] <= place):
             look = seen.at(int(broken[0]))
-            text = disagreement(look, wanted)
+            text = rules.moved_leads(look) if by_leads else rules.disagreement(look, wanted or 0)
             return decided(look, Verdict.FAIL, text if look.n == n_total else f"{text} of all {n_total:,}")
-        if verdict is Verdict.PASS:
-            agreeing = np.flatnonzero(seen.changed[place:] <= seen.n[place:] * tolerated + 1e-9)
+        if verdict is Verdict.PASS and not by_leads:
+            changed, n = seen.counts["changed"][place:], seen.counts["n"][place:]
+            agreeing = np.flatnonzero(changed <= n * (1 - (wanted or 0) / 100) + 1e-9)
             if len(agreeing):
                 place += int(agreeing[0])
             else:
-                place, verdict = len(seen.n) - 1, Verdict.UNRESOLVED
-    unchanged = config.unchanged_passes and not last.changed
-    if verdict is Verdict.UNRESOLVED and terms.whole and (unchanged or (no_accuracy and wanted is not None)):
+                place, verdict = len(seen) - 1, Verdict.UNRESOLVED
+    facts = by_leads or (config.unchanged_passes and not last.changed) or (no_accuracy and wanted is not None)
+    if verdict is Verdict.UNRESOLVED and terms.whole and facts:
         return rules.decide(last, terms), last
     look = seen.at(place)
     after = f"after {look.n:,} of {n_total:,} images"
     sure = f"{100.0 * (1.0 - config.alpha):g} % at any stop"
-    if verdict is Verdict.PASS:
-        return decided(look, verdict, f"{after}: top-1 is less than {points(margin)} points lower ({sure})")
-    if verdict is Verdict.FAIL:
-        return decided(look, verdict, f"{after}: top-1 is more than {points(margin)} points lower ({sure})")
-    why = no_accuracy or f"not decided against a margin of {points(margin)} points ({sure})"
-    return decided(last, verdict, f"{after}: {why}")
+    if verdict is Verdict.UNRESOLVED:
+        why = no_accuracy or f"not decided against a margin of {points(margin)} points ({sure})"
+        return decided(last, verdict, f"{after}: {why}")
+    side = "less" if verdict is Verdict.PASS else "more"
+    return decided(look, verdict, f"{after}: top-1 is {side} than {points(margin)} points lower ({sure})")
 
 
 def block_sizes(n_total: int, config: Config) -> Iterator[int]:

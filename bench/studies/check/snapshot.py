@@ -43,7 +43,7 @@ class Row:
         stage: where its reason lies, if that is known.
         top1: int16, ``(n,)`` in the order of the snapshot's images: class, ``UNREADABLE`` or ``NOT_SCORED``; None
             where it is not ok.
-        margin: float32, ``(n,)``: lead of the first class in softmax probability, 0 where unknown; None in baselines.
+        margin: float32, ``(n,)``: lead of the first class in probability, 0 where unreadable; None where unknown.
         top1_right: images with the true class first.
         top5_right: images with the true class among the first five.
         predictions_sha256: digest of the five classes of every image, in order.

@@ -26,20 +26,32 @@ class Tolerance(_Strict):
     """One class of tolerance.
 
     Attributes:
-        agreement_percent: share of the images whose top-1 class must be the baseline's, or None.
+        lead_percent: how far an image's lead may move, in per cent of the median of the baseline's leads, or None.
+        lead_images: images whose lead may move farther.
+        agreement_percent: share of the images whose top-1 class must be the baseline's, where it holds no leads, or
+            None.
         margin_points: points of top-1 that may be lost, or None.
         margin_relative_percent: the same in per cent of the baseline's top-1, or None. One of the two is given.
+        against_fp32: compare with the run's own row in FP32 too.
     """
 
+    lead_percent: Percent | None = None
+    lead_images: Annotated[int, Field(ge=0)] = 0
     agreement_percent: Percent | None = None
     margin_points: Percent | None = None
     margin_relative_percent: Percent | None = None
+    against_fp32: bool = False
 
     @model_validator(mode="after")
     def _one_margin(self) -> Tolerance:
         if (self.margin_points is None) == (self.margin_relative_percent is None):
             raise ValueError("give margin_points or margin_relative_percent, one of the two")
         return self
+
+    @property
+    def margin_alone(self) -> Tolerance:
+        """Without what must be identical."""
+        return self.model_copy(update={"lead_percent": None, "agreement_percent": None})
 
     def margin(self, baseline_top1: float) -> float:
         """The margin as a share, 0..1.
