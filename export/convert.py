@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import parity
-from export.store import Store, recorded_sha256
+from export.store import Artefact, Store, file_sha256, recorded_sha256
 
 
 class Converter(Protocol):
@@ -44,22 +41,6 @@ class Converter(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A graph in another format. Its file lies in the store.
-
-    Attributes:
-        path: the file.
-        sha256: its digest.
-        facts: ``converter``, ``source_sha256``, ``versions``, and ``parity`` (``export.parity.Parity`` as a dict) where
-            it was checked.
-    """
-
-    path: Path
-    sha256: str
-    facts: Mapping[str, Any]
-
-
 def missing_packages(name: str) -> list[str]:
     """The packages that a converter needs and that are not installed."""
     converter: Converter = importlib.import_module(name)
@@ -74,8 +55,11 @@ def missing_packages(name: str) -> list[str]:
 
 def convert(
     name: str, onnx_path: Path, onnx_sha256: str, store: Store, pixels: NDArray[np.float32] | None
-) -> Converted:
+) -> Artefact:
     """Converts a graph and compares its logits with ONNX Runtime's; or finds all that in the store.
+
+    Facts: ``converter``, ``source_sha256``, ``versions``, and ``parity`` (``export.parity.Parity`` as a dict) where it
+    was checked.
 
     Args:
         name: of the converter's module.
@@ -96,28 +80,16 @@ def convert(
         "source_sha256": onnx_sha256,
         "versions": {package: metadata.version(package) for package in converter.PACKAGES},
     }
-    code = _code_sha256(str(sys.modules[name].__file__))
+    code = file_sha256(Path(str(sys.modules[name].__file__)))
     key_parts = {"artefact": "converted", "code": code, "facts": json.dumps(facts, sort_keys=True)}
     path = store.get_or_make(key_parts, converter.SUFFIX, lambda path: converter.convert(onnx_path, path))
     sha256 = recorded_sha256(path)
-    if pixels is None or not parity.can_check():
-        return Converted(path, sha256, facts)
+    if pixels is not None and parity.can_check():
 
-    def check(check_path: Path) -> None:
-        expected, logits = parity.graph_logits(onnx_path, [pixels]), converter.logits(path, pixels)
-        result = parity.compare_logits(expected, logits)
-        parity.check(result, what=f"the graph in the format of {name}", reference="ONNX Runtime")
-        check_path.write_text(json.dumps(result.to_dict()))
+        def compared() -> parity.Parity:
+            expected = parity.graph_logits(onnx_path, [pixels])
+            return parity.compare_logits(expected, converter.logits(path, pixels))
 
-    check_parts = {
-        "artefact": "parity",
-        "converted_sha256": sha256,
-        "tolerance": repr(parity.TOLERANCE),
-        "check": _code_sha256(parity.__file__),
-    }
-    checked = store.get_or_make(check_parts, ".parity.json", check)
-    return Converted(path, sha256, {**facts, "parity": json.loads(checked.read_text())})
-
-
-def _code_sha256(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        what = {"what": f"the graph in the format of {name}", "reference": "ONNX Runtime"}
+        facts["parity"] = parity.stored_check(store, {"converted_sha256": sha256}, compared, **what)
+    return Artefact(path, sha256, facts)

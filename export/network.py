@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import nn
 
 from export import onnx as onnx_export
 from export import parity as parity_check
-from export.store import Store, recorded_sha256
+from export.store import Store, file_sha256, recorded_sha256
 from scarlet.zoo import Built, ModelSpec
 
 Batches = Iterable[NDArray[np.float32]]
@@ -66,27 +66,23 @@ def export_model(spec: ModelSpec, built: Built, store: Store, check_batches: Bat
         "artefact": "onnx",
         "architecture": architecture_sha256(built.module),
         "options": json.dumps(asdict(options), sort_keys=True),
-        "exporter": _source_sha256(Path(onnx_export.__file__)),
+        "exporter": file_sha256(Path(onnx_export.__file__)),
     }
     onnx_path = store.get_or_make(
         key_parts, ".onnx", lambda path: onnx_export.export_onnx(built.module, path, options, metadata)
     )
     onnx_sha256 = recorded_sha256(onnx_path)
-    parity = {}
+    parity: dict[str, Any] = {}
     if check_batches is not None:
-        check_path = store.get_or_make(
+        parity = parity_check.stored_check(
+            store,
             {
-                "artefact": "parity",
                 "onnx_sha256": onnx_sha256,
                 "weights_sha256": built.weights_sha256,
                 "architecture": key_parts["architecture"],
-                "tolerance": repr(parity_check.TOLERANCE),
-                "check": _source_sha256(Path(parity_check.__file__)),
             },
-            ".parity.json",
-            _checker(built.module, onnx_path, check_batches),
+            lambda: parity_check.logits_parity(built.module, onnx_path, check_batches),
         )
-        parity = json.loads(check_path.read_text())
     classes = parity["classes"] if parity else _classes(built.module, spec.input_size)
     return Exported(onnx_path, onnx_sha256, save_state(built, store), parity, classes)
 
@@ -128,18 +124,5 @@ def architecture_sha256(module: nn.Module) -> str:
     sources = sorted({inspect.getfile(class_) for class_ in classes})
     # Not the files' paths: the same code in another folder makes the same graph.
     parts = [str(module), json.dumps(shapes, sort_keys=True)]
-    parts += sorted(_source_sha256(Path(source)) for source in sources)
+    parts += sorted(file_sha256(Path(source)) for source in sources)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _checker(module: nn.Module, onnx_path: Path, batches: Batches) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        result = parity_check.logits_parity(module, onnx_path, batches)
-        parity_check.check(result)
-        path.write_text(json.dumps(result.to_dict()))
-
-    return make
-
-
-def _source_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -227,7 +227,7 @@ def _rename(graph: Any) -> None:
     new_names: dict[str, str] = {}
     used: Counter[str] = Counter()
     for node in graph.node:
-        scope = _scope(node)
+        scope = noted_module(node)
         base = f"{scope}/{node.op_type}" if scope else node.op_type
         used[base] += 1
         node.name = base if used[base] == 1 else f"{base}_{used[base]}"
@@ -241,13 +241,13 @@ def _rename(graph: Any) -> None:
         value.name = new_names.get(value.name, value.name)
 
 
-def _scope(node: Any) -> str:
-    """The dotted name of the module that a node comes from, or "" where the exporter did not note it."""
+def noted_module(node: Any) -> str | None:
+    """The dotted name of the module that a node comes from, as the exporter noted it; None where it did not."""
     for entry in node.metadata_props:
         if entry.key == _NAME_SCOPES:
             scopes = [part.strip(" '\"") for part in entry.value.strip("[]").split(",")]
             return scopes[-2] if len(scopes) > 1 else ""
-    return ""
+    return None
 
 
 def _strip(model: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.store import Store, file_sha256
 from scarlet.errors import BenchError
 
 TOLERANCE = 1e-4  # of the logits' spread
@@ -41,10 +43,6 @@ class Parity:
     ratio: float
     top1_agreement: float
     top5_ordered_agreement: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``Parity(**data)`` reads it back."""
-        return asdict(self)
 
 
 def can_check() -> bool:
@@ -106,10 +104,7 @@ def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) ->
 
 
 def check(
-    parity: Parity,
-    tolerance: float = TOLERANCE,
-    what: str = "the ONNX graph",
-    reference: str = "PyTorch",
+    parity: Parity, what: str = "the ONNX graph", reference: str = "PyTorch", tolerance: float = TOLERANCE
 ) -> None:
     """Passes if the largest difference is at most ``tolerance`` of the logits' spread.
 
@@ -125,6 +120,33 @@ def check(
         "Check that the weights fit the model; if they do, report this model and the package versions.",
         stage="export",
     )
+
+
+def stored_check(
+    store: Store, key_parts: Mapping[str, str], compare: Callable[[], Parity], **names: Any
+) -> dict[str, Any]:
+    """The figures of a comparison that passed ``check``, from the store; it is made where they are not there yet.
+
+    Args:
+        store: where they are kept.
+        key_parts: digests of both sides.
+        compare: makes the comparison.
+        names: of the sides, as ``check`` takes them.
+
+    Raises:
+        BenchError: as of ``check``.
+    """
+
+    def make(path: Path) -> None:
+        result = compare()
+        check(result, **names)
+        path.write_text(json.dumps(asdict(result)))
+
+    own = {"artefact": "parity", "tolerance": repr(TOLERANCE), "check": file_sha256(Path(__file__))}
+    found: dict[str, Any] = json.loads(
+        store.get_or_make({**own, **key_parts}, ".parity.json", make).read_text()
+    )
+    return found
 
 
 def _ranking(logits: NDArray[np.float32]) -> NDArray[np.int64]:

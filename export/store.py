@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import filelock
 
 from scarlet.errors import BenchError
 
+# Suffix of the file that holds an artefact's facts.
+FACTS = ".facts.json"
 ROOT_VARIABLE = "SCARLET_BENCH_STORE"
 _CHUNK_BYTES = 1 << 20
 # What a user can mend: no room, no right to write, a file where a folder should be. Others are bugs of ours.
@@ -56,6 +59,21 @@ def sidecar_of(path: Path) -> Path:
 def recorded_sha256(path: Path) -> str:
     """The digest that the store wrote down for an artefact that ``get_or_make`` returned."""
     return str(json.loads(sidecar_of(path).read_text())["sha256"])
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file in the store.
+
+    Attributes:
+        path: of the file.
+        sha256: its digest.
+        facts: how it was made and what it holds, as JSON types.
+    """
+
+    path: Path
+    sha256: str
+    facts: Mapping[str, Any]
 
 
 class Store:
@@ -111,6 +129,23 @@ class Store:
                 f"Free some space, or name another folder with {ROOT_VARIABLE}.",
             ) from error
         return path
+
+    def with_facts(
+        self,
+        key_parts: Mapping[str, str],
+        suffix: str,
+        make: Callable[[Path], Mapping[str, Any]],
+        companions: Sequence[str] = (),
+    ) -> Artefact:
+        """As ``get_or_make``, of a file whose maker gives facts (JSON types), which are kept with it."""
+
+        def written(path: Path) -> None:
+            facts = json.dumps(make(path), sort_keys=True, indent=1)
+            path.with_suffix(FACTS).write_text(facts, encoding="utf-8")
+
+        path = self.get_or_make(key_parts, suffix, written, (FACTS, *companions))
+        facts = json.loads(path.with_suffix(FACTS).read_text(encoding="utf-8"))
+        return Artefact(path, recorded_sha256(path), facts)
 
 
 def _is_whole(path: Path, companions: Sequence[str]) -> bool:

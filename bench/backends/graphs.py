@@ -25,7 +25,7 @@ class TypedGraph:
     Attributes:
         path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
         sha256: its digest.
-        facts: see ``export.precision.lower.Typed``; of the ranges only their digest.
+        facts: see ``export.precision.lower.make_typed``; of the ranges only their digest.
     """
 
     path: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +10,8 @@ from torch import nn
 
 from export.compare.values import Call, OnnxValues, has_weights
 from export.compare.weights import match_by_weights
+from export.onnx import noted_module
 from scarlet.errors import BenchError
-
-_NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # written by PyTorch's exporter on each node
 
 BY_NAMES = "names of nodes"
 BY_WEIGHTS = "weights"
@@ -199,13 +197,8 @@ def _within(scope: str, name: str) -> bool:
 
 def _scope(node: Any) -> str:
     """The dotted name of the module that a node comes from, or "" where nothing says it."""
-    for entry in node.metadata_props:
-        if entry.key == _NAME_SCOPES:
-            try:
-                scopes = json.loads(entry.value.replace("'", '"'))
-            except ValueError:
-                break
-            return str(scopes[-2]) if len(scopes) > 1 else ""
+    if (noted := noted_module(node)) is not None:
+        return noted
     path, _, _ = node.name.rpartition("/")
     if not path.startswith("/"):
         return str(path)

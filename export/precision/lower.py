@@ -6,8 +6,7 @@ import hashlib
 import importlib.util
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +18,9 @@ from onnx import TensorProto
 from export.precision import audit, calibration, float16, int8, openvino
 from export.precision.calibration import CalibrationSet
 from export.precision.recipe import Recipe
-from export.store import Store, file_sha256, recorded_sha256
+from export.store import Artefact, Store, file_sha256, recorded_sha256
 from scarlet.errors import BenchError
 
-FACTS = ".facts.json"
 _FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 # What decides the bytes of each kind of graph besides its inputs: code of ours, packages.
@@ -50,22 +48,6 @@ _NEEDS = {
 }
 
 
-@dataclass(frozen=True)
-class Typed:
-    """A graph of lower precision. Its files lie in the store.
-
-    Attributes:
-        path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
-        sha256: digest of the ``.onnx`` file; for ``.xml``, of the digests of both files.
-        facts: ``recipe``, ``source_sha256``, ``versions``, ``calibration`` (``sha256`` and ``images``) for INT8, and
-            the counts and ranges of ``export.precision.audit``.
-    """
-
-    path: Path
-    sha256: str
-    facts: dict[str, Any]
-
-
 def missing_packages(recipe: Recipe) -> list[str]:
     """The packages that a recipe needs and that are not installed."""
     return [package for module, package in _NEEDS[recipe.kind] if importlib.util.find_spec(module) is None]
@@ -78,8 +60,12 @@ def make_typed(
     store: Store,
     calibration_set: CalibrationSet | None = None,
     fixed_batch: int | None = None,
-) -> Typed:
+) -> Artefact:
     """Makes the graph that a recipe describes, or finds it in the store. Equal inputs give equal bytes.
+
+    It is an ``.onnx`` file, or an ``.xml`` with its ``.bin`` beside it, whose digest is of the digests of both. Facts:
+    ``recipe``, ``source_sha256``, ``versions``, ``calibration`` (``sha256`` and ``images``) for INT8, and the counts
+    and ranges of ``export.precision.audit``.
 
     Args:
         onnx_path: the FP32 graph; one float32 image input, one output.
@@ -103,16 +89,24 @@ def make_typed(
         "versions": json.loads(key_parts["versions"]),
     }
     if recipe.precision != "int8":
-        return _get(store, key_parts, ".onnx", _float_maker(onnx_path, recipe, facts))
+        return store.with_facts(key_parts, ".onnx", lambda path: _make_float(path, onnx_path, recipe, facts))
     assert calibration_set is not None
     facts["calibration"] = {"sha256": calibration_set.sha256, "images": calibration_set.n_images}
     key_parts["calibration"] = calibration_set.sha256
     if recipe.dialect == "nncf":
-        make = _nncf_maker(onnx_path, recipe, facts, calibration_set, fixed_batch)
-        return _get(store, key_parts, ".xml", make)
+
+        def quantise(path: Path) -> dict[str, Any]:
+            openvino.quantise_openvino(onnx_path, path, recipe, calibration_set, fixed_batch)
+            return {**facts, **_heavy(audit.audit_openvino(path), recipe)}
+
+        made = store.with_facts(key_parts, ".xml", quantise, (".bin",))
+        both = f"{made.sha256}{file_sha256(made.path.with_suffix('.bin'))}"
+        return replace(made, sha256=hashlib.sha256(both.encode()).hexdigest())
     ranges = stored_ranges(onnx_path, onnx_sha256, recipe, store, calibration_set, fixed_batch)
     key_parts["ranges"] = recorded_sha256(ranges)
-    return _get(store, key_parts, ".onnx", _qdq_maker(onnx_path, recipe, facts, ranges))
+    return store.with_facts(
+        key_parts, ".onnx", lambda path: _make_qdq(path, onnx_path, recipe, facts, ranges)
+    )
 
 
 def stored_ranges(
@@ -178,73 +172,44 @@ def _versions(*packages: str) -> dict[str, str]:
 
 
 def _code_sha256(*modules: ModuleType) -> str:
-    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
+    return " ".join(file_sha256(Path(str(module.__file__))) for module in modules)
 
 
-def _get(store: Store, key_parts: dict[str, str], suffix: str, make: Callable[[Path], None]) -> Typed:
-    companions = (FACTS, ".bin") if suffix == ".xml" else (FACTS,)
-    path = store.get_or_make(key_parts, suffix, make, companions)
-    sha256 = recorded_sha256(path)
-    if suffix == ".xml":
-        sha256 = hashlib.sha256(f"{sha256}{file_sha256(path.with_suffix('.bin'))}".encode()).hexdigest()
-    return Typed(path, sha256, json.loads(path.with_suffix(FACTS).read_text(encoding="utf-8")))
-
-
-def _float_maker(onnx_path: Path, recipe: Recipe, facts: dict[str, Any]) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        convert = float16.to_float16 if recipe.precision == "fp16" else float16.to_bfloat16
-        model = convert(onnx.load(onnx_path), recipe.exclude)
-        found = audit.audit_float(model, _FLOATS[recipe.precision])
-        _refuse_nothing(found["heavy_converted"], recipe)
-        _write(path, model, {**facts, **found})
-        if recipe.precision == "fp16":  # ONNX Runtime has no BF16 convolution on the CPU
-            float16.check_runs(path)
-
-    return make
-
-
-def _qdq_maker(
-    onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path
-) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            graph = Path(folder) / "graph.onnx"
-            prepared = int8.prepare_graph(onnx_path, graph)
-            model = int8.quantised(graph, calibration.load_ranges(ranges), recipe)
-        found = audit.audit_qdq(model)
-        _refuse_nothing(found["heavy_quantised"], recipe)
-        _write(path, model, {**facts, "prepared": prepared, **found})
+def _make_float(path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
+    convert = float16.to_float16 if recipe.precision == "fp16" else float16.to_bfloat16
+    model = convert(onnx.load(onnx_path), recipe.exclude)
+    found = {**facts, **_heavy(audit.audit_float(model, _FLOATS[recipe.precision]), recipe)}
+    _write(path, model, found)
+    if recipe.precision == "fp16":  # ONNX Runtime has no BF16 convolution on the CPU
         float16.check_runs(path)
-
-    return make
-
-
-def _nncf_maker(
-    onnx_path: Path,
-    recipe: Recipe,
-    facts: dict[str, Any],
-    calibration_set: CalibrationSet,
-    fixed_batch: int | None,
-) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
-        openvino.quantise_openvino(onnx_path, path, recipe, calibration_set, fixed_batch)
-        found = audit.audit_openvino(path)
-        _refuse_nothing(found["heavy_quantised"], recipe)
-        _write_facts(path, {**facts, **found})
-
-    return make
+    return found
 
 
-def _refuse_nothing(heavy: int, recipe: Recipe) -> None:
-    if not heavy:
+def _make_qdq(
+    path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.onnx"
+        prepared = int8.prepare_graph(onnx_path, graph)
+        model = int8.quantised(graph, calibration.load_ranges(ranges), recipe)
+    found = {**facts, "prepared": prepared, **_heavy(audit.audit_qdq(model), recipe)}
+    _write(path, model, found)
+    float16.check_runs(path)
+    return found
+
+
+def _heavy(found: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What an audit found, unless nothing that computes was changed."""
+    if not found.get("heavy_quantised", found.get("heavy_converted")):
         raise BenchError(
             f"the recipe of {recipe.kind} changes no convolution and no matrix product of the graph",
             "Exclude fewer nodes, name other op_types, or measure fp32.",
         )
+    return found
 
 
 def _write(path: Path, model: Any, facts: dict[str, Any]) -> None:
-    """Writes a checked graph that says in its metadata what it was made of, and its facts beside it."""
+    """Writes a checked graph that says in its metadata what it was made of."""
     own = {"recipe": json.dumps(facts["recipe"], sort_keys=True), "source_sha256": facts["source_sha256"]}
     if "calibration" in facts:
         own |= {f"calibration_{name}": str(value) for name, value in facts["calibration"].items()}
@@ -253,8 +218,3 @@ def _write(path: Path, model: Any, facts: dict[str, Any]) -> None:
     onnx.helper.set_model_props(model, dict(sorted(entries.items())))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    _write_facts(path, facts)
-
-
-def _write_facts(path: Path, facts: dict[str, Any]) -> None:
-    path.with_suffix(FACTS).write_text(json.dumps(facts, sort_keys=True, indent=1), encoding="utf-8")

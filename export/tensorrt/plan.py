@@ -10,12 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.store import Store, artefact_key, recorded_sha256
+from export.store import Artefact, Store, artefact_key
 from export.tensorrt.builder import PlanSpec, write_plan
 from export.tensorrt.package import TensorRtUnavailable
 from scarlet.errors import BenchError
@@ -23,7 +22,6 @@ from scarlet.errors import BenchError
 # Goes up when a change in the builder makes other plans of the same graph.
 REVISION = 1
 
-FACTS = ".facts.json"
 PROGRAM = "from export.tensorrt.plan import main; main()"
 
 
@@ -44,23 +42,11 @@ class Gpu:
     driver: str
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A plan in the artefact store.
-
-    Attributes:
-        path: of the file.
-        sha256: its digest. Building again does not give the same bytes, so this names what was measured.
-        facts: how it was built; see ``write_plan``.
-    """
-
-    path: Path
-    sha256: str
-    facts: Mapping[str, Any]
-
-
-def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Plan:
+def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Artefact:
     """The plan from the store; it is built first if it is not there, in a process of its own.
+
+    Its facts are those of ``write_plan``. Building again does not give the same bytes, so its digest names what was
+    measured.
 
     Building loads kernels, takes gigabytes of memory and now and then crashes: nothing of that should be seen in the
     process that is measured. What the building process prints goes to this one's stderr.
@@ -78,12 +64,10 @@ def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Plan:
     """
     timing = store.root / "timing" / f"{artefact_key(_timing_parts(gpu, version))}.cache"
 
-    def make(target: Path) -> None:
-        facts = in_own_process(spec, target, None if spec.build else timing)
-        target.with_suffix(FACTS).write_text(json.dumps(facts, sort_keys=True, indent=1))
+    def make(target: Path) -> dict[str, Any]:
+        return in_own_process(spec, target, None if spec.build else timing)
 
-    path = store.get_or_make(key_parts(spec, gpu, version), ".plan", make, companions=(FACTS,))
-    return Plan(path, recorded_sha256(path), json.loads(path.with_suffix(FACTS).read_text()))
+    return store.with_facts(key_parts(spec, gpu, version), ".plan", make)
 
 
 def key_parts(spec: PlanSpec, gpu: Gpu, version: str) -> dict[str, str]:

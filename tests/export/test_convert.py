@@ -11,8 +11,8 @@ import pytest
 from bench_fakes import make_graph
 
 from export import parity
-from export.convert import Converted, convert, missing_packages
-from export.store import Store, file_sha256
+from export.convert import convert, missing_packages
+from export.store import Artefact, Store, file_sha256
 from scarlet.errors import BenchError
 
 NAME = "copying_converter"
@@ -27,7 +27,7 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def converted(graph: Path, store: Store, checked: bool = True) -> Converted:
+def converted(graph: Path, store: Store, checked: bool = True) -> Artefact:
     return convert(NAME, graph, file_sha256(graph), store, PIXELS if checked else None)
 
 

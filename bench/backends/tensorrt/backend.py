@@ -16,9 +16,10 @@ from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
 from bench.record.case import Case
+from export.store import Artefact, Store
 from export.tensorrt.builder import PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import Gpu, Plan, plan_for
+from export.tensorrt.plan import Gpu, plan_for
 
 if TYPE_CHECKING:
     import torch
@@ -149,10 +150,8 @@ def _plan(
     typed: TypedGraph | None,
     facts: Mapping[str, Any],
     version: str,
-) -> Plan:
+) -> Artefact:
     """The Case's plan, from the store or built."""
-    from export.store import Store
-
     spec = PlanSpec(
         onnx=typed.path if typed else files.onnx,
         onnx_sha256=typed.sha256 if typed else files.onnx_sha256,

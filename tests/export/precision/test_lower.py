@@ -13,9 +13,9 @@ from precision_graphs import images, run, saved, small
 from export.precision import calibration, lower
 from export.precision.audit import audit_openvino
 from export.precision.calibration import CalibrationSet
-from export.precision.lower import FACTS, make_typed
+from export.precision.lower import make_typed
 from export.precision.recipe import Recipe, default_recipe
-from export.store import Store, file_sha256
+from export.store import FACTS, Store, file_sha256
 from scarlet.errors import BenchError
 
 ORT, SYMMETRIC, NNCF = (default_recipe("int8", dialect) for dialect in ("ort", "symmetric", "nncf"))

@@ -21,9 +21,8 @@ from bench.backends.tensorrt import engine as engine_module
 from bench.backends.tensorrt.backend import TensorRt
 from bench.backends.tensorrt.proof import engine_layers, engine_proof
 from bench.record.case import Case
-from export.store import file_sha256
+from export.store import Artefact, file_sha256
 from export.tensorrt import builder
-from export.tensorrt.plan import Plan
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Any:
     def built_here(spec: Any, gpu: Any, version: str, store: Any) -> Any:
         path = Path(spec.onnx).with_suffix(".plan")
         facts = builder.write_plan(spec, path, None)
-        return Plan(path, file_sha256(path), facts)
+        return Artefact(path, file_sha256(path), facts)
 
     monkeypatch.setattr(backend_module, "plan_for", built_here)
     return module
