@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
-from bench.analysis.accuracy.waterfall import Step
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.accuracy.waterfall import Step, steps
 from bench.record.case import Case
 from bench.report.document import Cell, Column, Head, Table, table_of
 from bench.report.text import one_line, percent, row_names, whole
+from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.analysis.stats.paired import Paired
@@ -206,11 +208,20 @@ def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int)
 # --- the waterfall ------------------------------------------------------------------------------------------
 
 
-def waterfall_table(steps: Sequence[Step]) -> Table | None:
+def telling_steps(run: ScoredRun) -> list[Step]:
+    """The steps of a run's waterfall; none where one step is all there is, which the tables of flips show as well."""
+    try:
+        found = steps(run)
+    except BenchError:
+        return []  # the section on flips says what is wrong with the predictions
+    return list(found) if max((step.depth for step in found), default=0) > 1 else []
+
+
+def waterfall_table(shown: Sequence[Step]) -> Table | None:
     """A row a step; None where there is no step to show."""
-    if not any(step.ledger for step in steps):
+    if not any(step.ledger for step in shown):
         return None
-    names = dict(zip(map(id, steps), short_names([step.case for step in steps]), strict=True))
+    names = dict(zip(map(id, shown), short_names([step.case for step in shown]), strict=True))
     columns: list[Column[Step]] = [
         Column(Head("Case"), lambda step: names[id(step)]),
         Column(Head("Step"), lambda step: step.change),
@@ -234,7 +245,7 @@ def waterfall_table(steps: Sequence[Step]) -> Table | None:
         "each step is against the Case it differs from in that one thing, on the same images, with the 95 % interval "
         "of the paired difference"
     )
-    return table_of(WATERFALL, columns, steps, (note,))
+    return table_of(WATERFALL, columns, shown, (note,))
 
 
 def _of_ledger(ledger: FlipLedger | None) -> Cell:

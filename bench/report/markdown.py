@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.flips import FlipLedger
 from bench.analysis.accuracy.pairing import against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.analysis.accuracy.waterfall import steps as waterfall_steps
 from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.record.files import write_text
 from bench.report import flips
 from bench.report.document import Block, Chart, Document, Heading, Note, Table, notes
-from bench.report.sentences import build_lines, dataset_line, host_line, summary, watermarks
+from bench.report.sentences import build_lines, command_line, facts, summary, watermarks
 from bench.report.tables import tables
 from bench.report.text import one_line
-from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,15 +101,13 @@ def run_document(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -
         run: the same run.
     """
     models = ", ".join(dict.fromkeys(frame["model"])) or "no Case"
-    facts = [f"Host: {host_line(info)}", f"Images: {dataset_line(info)}"]
-    facts += [f"Started: {info['created_at']}"] if info.get("created_at") else []
     builds = build_lines(frame, run)
     return Document(
         f"scarlet-bench: {models}",
         [
             *notes(watermarks(frame, info), "mark"),
             Note(summary(frame), "paragraph"),
-            *notes(facts),
+            *notes(f"{name}: {text}" for name, text in facts(info)),
             *tables(frame, info),
             *([Heading("Builds")] if builds else []),
             *notes(builds),
@@ -125,13 +120,9 @@ def run_document(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -
 
 
 def _waterfall(run: ScoredRun) -> Iterator[Block]:
-    """Who lost accuracy, step by step; nothing where one step is all there is, which the table above shows as well."""
-    try:
-        steps = waterfall_steps(run)
-    except BenchError:
-        return  # the section on flips says what is wrong with the predictions
-    table = flips.waterfall_table(steps) if max((step.depth for step in steps), default=0) > 1 else None
-    if table is None:
+    """Who lost accuracy, step by step."""
+    steps = flips.telling_steps(run)
+    if (table := flips.waterfall_table(steps)) is None:
         return
     yield table
     from bench.report.charts.accuracy import waterfall
@@ -187,9 +178,7 @@ def _remake(info: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## How this was made"
     yield ""
-    command = [str(word) for word in info.get("command") or ()]
-    if command:
-        line = shlex.join([Path(command[0]).name, *command[1:]])
+    if line := command_line(info):
         # A fence longer than any run of backticks in it cannot be closed from inside.
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
         yield f"{fence}sh"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
-from bench.backends import REGISTRY, display_name, facts, runtime_packages
+from bench.backends import REGISTRY, display_name, runtime_packages
+from bench.backends import facts as facts_of
 from bench.record.case import Case
 from bench.report.text import number, one_line, percent, row_names, whole, written
 from scarlet.errors import BenchError
@@ -210,6 +213,18 @@ def dataset_line(info: Mapping[str, Any]) -> str:
     return one_line(", ".join(str(part) for part in parts if part))
 
 
+def facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands at the top of a report: host, images, and when it began, by name."""
+    started = [("Started", one_line(str(info["created_at"])))] if info.get("created_at") else []
+    return [("Host", host_line(info)), ("Images", dataset_line(info)), *started]
+
+
+def command_line(info: Mapping[str, Any]) -> str:
+    """The command that measured, to copy; empty where it is not known."""
+    words = [str(word) for word in info.get("command") or ()]
+    return shlex.join([Path(words[0]).name, *words[1:]]) if words else ""
+
+
 # --- of tables for papers -----------------------------------------------------------------------------------
 
 # What a stage holds, by scenario, device (empty: any other) and stage: the timing contract of docs/method.md.
@@ -311,7 +326,7 @@ def build_options(builds: int) -> tuple[str, ...]:
     numbers = ",".join(str(number) for number in range(1, builds + 1))
     if builds == 1:
         return ()
-    return tuple(f"{name}.{BUILD}={numbers}" for name in REGISTRY if BUILD in facts(name).choices)
+    return tuple(f"{name}.{BUILD}={numbers}" for name in REGISTRY if BUILD in facts_of(name).choices)
 
 
 def build_groups(cases: Iterable[Case]) -> list[tuple[Case, ...]]:

@@ -6,16 +6,16 @@ import base64
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger
-from bench.analysis.accuracy.pairing import LeftOut, against_reference
+from bench.analysis.accuracy.pairing import against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.columns import PREDICTIONS
 from bench.report import flips
-from bench.report.html.tables import PageTable, plain_table
+from bench.report.html.tables import View, plain_table
 from bench.report.text import one_line
+from pipelines.imagenet.find import wnids
 
 # Of each pair; and of the page, whose file would grow with the number of Cases.
 FLIPS_OF_PAIR = 24
@@ -28,66 +28,14 @@ SIDE_PIXELS = 96
 JPEG_QUALITY = 72
 
 
-@dataclass(frozen=True)
-class Card:
-    """One flip.
+def flip_section(run: ScoredRun) -> View | None:
+    """Every accuracy Case against the reference, for the template; None where there is nothing to compare.
 
-    Attributes:
-        image_id: the file.
-        picture: a data URI; empty where there is none.
-        missing: why there is no picture.
-        label: the true class, in words.
-        base: what the base predicted.
-        base_margin: how far that led.
-        other: what the other side predicted.
-        other_margin: how far that led.
-        kind: one of ``flips.KINDS``; empty where nothing may be scored.
+    Returns:
+        ``base`` and ``base_id`` of the reference; ``same``, a sentence where no image changed sides, else a ``table``
+        with a row a Case; ``pairs``: of each Case that has flips its name, id, number of flips, and a card for each one
+        shown; ``left_out``: Cases that could not be compared.
     """
-
-    image_id: str
-    picture: str
-    missing: str
-    label: str
-    base: str
-    base_margin: str
-    other: str
-    other_margin: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A Case against the reference: its name, its id, how many flips there are, and those shown."""
-
-    name: str
-    case_id: str
-    n_flips: int
-    cards: tuple[Card, ...]
-
-
-@dataclass(frozen=True)
-class FlipSection:
-    """All that the page says of flips.
-
-    Attributes:
-        base: name of the Case that the others are compared with.
-        base_id: its id.
-        same: a sentence, where no image changed sides; else empty.
-        table: a row a Case; None where ``same`` says it all.
-        pairs: those that have flips.
-        left_out: Cases that could not be compared.
-    """
-
-    base: str
-    base_id: str
-    same: str
-    table: PageTable | None
-    pairs: tuple[Pair, ...]
-    left_out: tuple[LeftOut, ...]
-
-
-def flip_section(run: ScoredRun) -> FlipSection | None:
-    """Every accuracy Case against the reference; None where there is nothing to compare."""
     ledgers, left_out = against_reference(run)
     if run.reference is None or not (ledgers or left_out):
         return None
@@ -100,7 +48,14 @@ def flip_section(run: ScoredRun) -> FlipSection | None:
         table = plain_table("flips", drawn, [_whose(ledger) for ledger in ledgers])
     elif ledgers:
         same = flips.all_same(base, names, ledgers)
-    return FlipSection(base, reference.case_id, same, table, _pairs(run, names, ledgers), tuple(left_out))
+    return {
+        "base": base,
+        "base_id": reference.case_id,
+        "same": same,
+        "table": table,
+        "pairs": _pairs(run, names, ledgers),
+        "left_out": left_out,
+    }
 
 
 def _whose(ledger: FlipLedger) -> tuple[str, str]:
@@ -108,41 +63,36 @@ def _whose(ledger: FlipLedger) -> tuple[str, str]:
     return other, f"Case {other} against Case {base}, image by image, from {PREDICTIONS}"
 
 
-def _pairs(run: ScoredRun, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> tuple[Pair, ...]:
+def _pairs(run: ScoredRun, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> list[View]:
     changed = [(name, ledger) for name, ledger in zip(names, ledgers, strict=True) if ledger.n_flips]
     most = max(FLIPS_AT_LEAST, min(FLIPS_OF_PAIR, FLIPS_OF_PAGE // max(1, len(changed))))
     pictures = Pictures((run.info.get("dataset") or {}).get("root"))
-    classes = _class_names()
-    return tuple(
-        Pair(
-            name,
-            ledger.other.case.case_id,
-            ledger.n_flips,
-            tuple(_card(flip, pictures, classes) for flip in ledger.flips.first(most)),
-        )
+    classes = wnids()
+    return [
+        {
+            "name": name,
+            "case_id": ledger.other.case.case_id,
+            "n_flips": ledger.n_flips,
+            "cards": [_card(flip, pictures, classes) for flip in ledger.flips.first(most)],
+        }
         for name, ledger in changed
-    )
+    ]
 
 
-def _card(flip: Flip, pictures: Pictures, classes: Sequence[str]) -> Card:
+def _card(flip: Flip, pictures: Pictures, classes: Sequence[str]) -> View:
+    """One flip: a picture as a data URI or why there is none, the true class, both predictions with their margins."""
     picture, missing = pictures.of(flip.image_id)
-    return Card(
-        image_id=one_line(flip.image_id),
-        picture=picture,
-        missing=missing,
-        label=_class_text(flip.label, classes),
-        base=_class_text(flip.base_top1, classes),
-        base_margin=f"{flip.base_margin:.2g}",
-        other=_class_text(flip.other_top1, classes),
-        other_margin=f"{flip.other_margin:.2g}",
-        kind=flip.kind or "",
-    )
-
-
-def _class_names() -> Sequence[str]:
-    from pipelines.imagenet.find import wnids
-
-    return wnids()
+    return {
+        "image_id": one_line(flip.image_id),
+        "picture": picture,
+        "missing": missing,
+        "label": _class_text(flip.label, classes),
+        "base": _class_text(flip.base_top1, classes),
+        "base_margin": f"{flip.base_margin:.2g}",
+        "other": _class_text(flip.other_top1, classes),
+        "other_margin": f"{flip.other_margin:.2g}",
+        "kind": flip.kind or "",
+    }
 
 
 def _class_text(label: int, classes: Sequence[str]) -> str:

@@ -7,15 +7,12 @@ The page is a template, a style sheet and a script in ``page/``; what stands in 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step
-from bench.analysis.accuracy.waterfall import steps as waterfall_steps
 from bench.analysis.columns import PREDICTIONS, SAMPLES
 from bench.analysis.table import Loaded
 from bench.record.files import plain, write_text
@@ -24,11 +21,10 @@ from bench.report import flips
 from bench.report.html.charts import page_charts, vega_scripts
 from bench.report.html.flips import flip_section
 from bench.report.html.safety import content_policy, environment, inlined, island
-from bench.report.html.tables import PageTable, case_tables, plain_table
+from bench.report.html.tables import View, case_tables, plain_table
 from bench.report.markdown import BAD_IMAGES_SHOWN
-from bench.report.sentences import dataset_line, host_line, records, summary, watermarks
+from bench.report.sentences import command_line, facts, host_line, records, summary, watermarks
 from bench.report.text import one_line, row_names
-from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,18 +43,6 @@ MACHINE_KEYS = (
     *("host", "packages", "git", "dataset", "settings", "model_files", "preprocessing", "noise", "peaks"),
     "finished_at",
 )
-
-
-@dataclass(frozen=True)
-class Proof:
-    """All that is known of a Case: facts as (name, value), and documents as (name, JSON text)."""
-
-    case_id: str
-    label: str
-    scenario: str
-    status: str
-    facts: tuple[tuple[str, str], ...]
-    documents: tuple[tuple[str, str], ...]
 
 
 def write(run: Loaded, path: Path) -> None:
@@ -101,13 +85,13 @@ def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
             models=one_line(", ".join(dict.fromkeys(row["model"] for row in rows))) or "no Case",
             marks=watermarks(frame, info),
             summary=summary(frame),
-            facts=list(_facts(info)),
+            facts=facts(info),
             sections=list(_sections(shown)),
             scenarios=list(dict.fromkeys(row["scenario"] for row in rows)),
             statuses=sorted({row["status"] for row in rows}),
             n_bad_images=len(bad),
             machine={"line": host_line(info), "documents": _documents(info, MACHINE_KEYS)},
-            command=_command(info),
+            command=command_line(info),
             version=str((info.get("packages") or {}).get("scarlet-bench") or ""),
             style=inlined((PAGE / "style.css").read_text(encoding="utf-8")),
             specs=island(specs),
@@ -116,13 +100,6 @@ def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
         )
     )
     return made
-
-
-def _facts(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "Host", host_line(info)
-    yield "Images", dataset_line(info)
-    if info.get("created_at"):
-        yield "Started", one_line(str(info["created_at"]))
 
 
 def _sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -140,13 +117,10 @@ def _sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "made", "How this was made"
 
 
-def _waterfall(run: ScoredRun) -> PageTable | None:
-    """Who lost accuracy, step by step; None where one step is all there is, which the flips show as well."""
-    try:
-        steps = waterfall_steps(run)
-    except BenchError:
-        return None  # the section on flips says what is wrong with the predictions
-    drawn = flips.waterfall_table(steps) if max((step.depth for step in steps), default=0) > 1 else None
+def _waterfall(run: ScoredRun) -> View | None:
+    """Who lost accuracy, step by step."""
+    steps = flips.telling_steps(run)
+    drawn = flips.waterfall_table(steps)
     return plain_table("waterfall", drawn, [_whose(step) for step in steps]) if drawn else None
 
 
@@ -162,7 +136,7 @@ def _warnings(info: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str, Any]) -> list[Proof]:
+def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str, Any]) -> list[View]:
     """A proof for each row, in the order of the rows; of a Case that never ended, what is known."""
     results = {result.case.case_id: result for result in run.results}
     host = host_line(info)
@@ -172,10 +146,11 @@ def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str
     ]
 
 
-def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: str) -> Proof:
+def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: str) -> View:
+    """All that is known of a Case: facts as (name, value), and documents as (name, JSON text)."""
     case_id = row["case_id"]
     file = PREDICTIONS if row["scenario"] == "accuracy" else SAMPLES
-    facts = {
+    told = {
         "Case": case_id,
         "Reason": row["reason"],
         "Note": row["note"],
@@ -192,14 +167,14 @@ def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: 
         "metrics": result.metrics if result else {},
         "figures": known,
     }
-    return Proof(
-        case_id,
-        label,
-        row["scenario"],
-        row["status"],
-        tuple((name, one_line(str(value))) for name, value in facts.items() if value),
-        _documents(documents, tuple(documents)),
-    )
+    return {
+        "case_id": case_id,
+        "label": label,
+        "scenario": row["scenario"],
+        "status": row["status"],
+        "facts": [(name, one_line(str(value))) for name, value in told.items() if value],
+        "documents": _documents(documents, tuple(documents)),
+    }
 
 
 def _documents(source: Mapping[str, Any], keys: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -211,8 +186,3 @@ def _pretty(value: Any) -> str:
     if len(text) <= DOCUMENT_CHARACTERS:
         return text
     return f"{text[:DOCUMENT_CHARACTERS]}\n… {len(text) - DOCUMENT_CHARACTERS:,} more characters in the run's folder"
-
-
-def _command(info: Mapping[str, Any]) -> str:
-    command = [str(word) for word in info.get("command") or ()]
-    return shlex.join([Path(command[0]).name, *command[1:]]) if command else ""

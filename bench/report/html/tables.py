@@ -1,9 +1,14 @@
-"""Tables of the HTML report: each cell knows how it sorts, and which Case and file it comes from."""
+"""Tables of the HTML report: each cell knows how it sorts, and which Case and file it comes from.
+
+They are dictionaries, as the template takes them: a table has a key (part of the ids of its elements), a header, rows
+and notes. What a header says in ``same`` is the value of all rows, where it tells none from another: a phone shows it
+above the table; ``detail`` says what stands below each of its values, in small. Of a cell, ``mark`` is a verdict or a
+status, for a symbol, and ``sort`` is empty where the value is unknown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.columns import CASES, REGISTRY, source_of
@@ -14,67 +19,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
+View = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class PageHead:
-    """A column's header; ``detail`` says what stands below each of its values, in small.
-
-    ``same`` is the value of all rows, where it tells no row from another: a phone shows it above the table.
-    """
-
-    text: str
-    numeric: bool
-    detail: str = ""
-    same: str = ""
-
-
-@dataclass(frozen=True)
-class PageCell:
-    """A cell: its text, what stands below it in small, a mark for its meaning, how it sorts, where it comes from.
-
-    ``mark`` is a verdict or a status, the template's key for a symbol. ``sort`` is empty where the value is unknown.
-    """
-
-    text: str
-    detail: str = ""
-    mark: str = ""
-    sort: str = ""
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class PageRow:
-    """A row: its Case, what it is filtered by, and its cells."""
-
-    case_id: str
-    scenario: str
-    status: str
-    cells: tuple[PageCell, ...]
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table, ready for the template. ``key`` is part of the ids of its elements."""
-
-    key: str
-    title: str
-    header: tuple[PageHead, ...]
-    rows: tuple[PageRow, ...]
-    notes: tuple[str, ...]
-
-
-def case_tables(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[PageTable]:
-    """The tables that all reports show, each Case in exactly one: Accuracy, Latency, Throughput, Not ok.
-
-    Args:
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: the content of ``run.json``.
-    """
+def case_tables(frame: pd.DataFrame, info: Mapping[str, Any]) -> list[View]:
+    """The tables that all reports show, each Case in exactly one: Accuracy, Latency, Throughput, Not ok."""
     return [_case_table(table) for table in tables(frame, info)]
 
 
-def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> PageTable:
+def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> View:
     """A table that is not of one Case a row.
 
     Args:
@@ -83,24 +36,18 @@ def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> Pag
         whose: of each row the Case that it is about, and the words for where its numbers come from.
     """
     rows = [
-        PageRow(
+        _row(
             case_id,
             "",
             "",
-            tuple(_cell(cell, head, title) for cell, head in zip(cells, table.columns, strict=True)),
+            [_cell(cell, head, title) for cell, head in zip(cells, table.columns, strict=True)],
         )
         for cells, (case_id, title) in zip(table.cells, whose, strict=True)
     ]
-    header = tuple(PageHead(head.text, head.numeric) for head in table.columns)
-    return PageTable(key, table.title, header, tuple(rows), table.notes)
+    return _view(key, table, [_head(head) for head in table.columns], rows)
 
 
-def trace(case_id: str, file: str) -> str:
-    """The words for where a number comes from."""
-    return f"Case {case_id}, from {file}"
-
-
-def _case_table(table: Table) -> PageTable:
+def _case_table(table: Table) -> View:
     # Of each column that is shown the index of what stands below it, its interval, or None.
     heads = table.columns
     below = {
@@ -108,23 +55,37 @@ def _case_table(table: Table) -> PageTable:
         for index, head in enumerate(heads)
         if not head.below
     }
-    header = tuple(
-        PageHead(
-            heads[index].text,
-            heads[index].numeric,
-            "" if detail is None else heads[detail].text,
-            _same(table, index),
-        )
+    header = [
+        _head(heads[index], "" if detail is None else heads[detail].text, _same(table, index))
         for index, detail in below.items()
-    )
+    ]
     rows = []
     for row, cells in zip(table.records, table.cells, strict=True):
-        shown = (
+        shown = [
             _cell(cells[index], heads[index], _trace(row, heads[index]), str(cells[detail]) if detail else "")
             for index, detail in below.items()
-        )
-        rows.append(PageRow(row["case_id"], row["scenario"], row["status"], tuple(shown)))
-    return PageTable(table.title.lower().replace(" ", "-"), table.title, header, tuple(rows), table.notes)
+        ]
+        rows.append(_row(row["case_id"], row["scenario"], row["status"], shown))
+    return _view(table.title.lower().replace(" ", "-"), table, header, rows)
+
+
+def _view(key: str, table: Table, header: list[View], rows: list[View]) -> View:
+    return {"key": key, "title": table.title, "header": header, "rows": rows, "notes": table.notes}
+
+
+def _head(head: Head, detail: str = "", same: str = "") -> View:
+    return {"text": head.text, "numeric": head.numeric, "detail": detail, "same": same}
+
+
+def _row(case_id: str, scenario: str, status: str, cells: list[View]) -> View:
+    return {"case_id": case_id, "scenario": scenario, "status": status, "cells": cells}
+
+
+def _cell(cell: Cell, head: Head, title: str, below: str = "") -> View:
+    value = "" if cell.value is None else f"{cell.value:.9g}"
+    by_value = head.numeric or cell.value is not None
+    shown = {"text": cell.text, "detail": below or cell.detail, "mark": cell.mark, "title": title}
+    return {**shown, "sort": value if by_value else cell.text}
 
 
 def _same(table: Table, index: int) -> str:
@@ -136,14 +97,9 @@ def _same(table: Table, index: int) -> str:
 
 
 def _trace(row: Row, head: Head) -> str:
-    title = trace(row["case_id"], source_of(head.name, row["scenario"]))
+    """The words for where a number comes from."""
+    title = f"Case {row['case_id']}, from {source_of(head.name, row['scenario'])}"
     baseline = row["baseline_case_id"]
     if head.name == "verdict" and baseline and baseline != row["case_id"]:
         title += f", against Case {baseline} round by round"
     return title
-
-
-def _cell(cell: Cell, head: Head, title: str, below: str = "") -> PageCell:
-    value = "" if cell.value is None else f"{cell.value:.9g}"
-    by_value = head.numeric or cell.value is not None
-    return PageCell(cell.text, below or cell.detail, cell.mark, value if by_value else cell.text, title)

@@ -27,6 +27,7 @@ from bench.report.latex.layout import Cell, Column, TexTable, source
 from bench.report.sentences import (
     accuracy_lines,
     baseline_name,
+    command_line,
     comparison_lines,
     machine_lines,
     records,
@@ -343,8 +344,7 @@ def _slug(text: str) -> str:
 
 def _remarks(info: Mapping[str, Any], options: Options) -> tuple[str, ...]:
     """The command that measured, and the one that makes this file again."""
-    words = [str(word) for word in info.get("command") or ()]
-    measured = [f"Measured by: {shlex.join([Path(words[0]).name, *words[1:]])}"] if words else []
+    measured = [f"Measured by: {line}"] if (line := command_line(info)) else []
     given = [word for name, value in asdict(options).items() if value for word in (f"--{name}", value)]
     remake = shlex.join(["scarlet-bench", "report", ".", "--format", "latex", *given])
     return (*measured, f"Made again, in the run's folder, by: {remake}")
