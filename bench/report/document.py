@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bench.report.text import one_line
+from bench.report.text import number, one_line, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +180,21 @@ def table_of(
             cells.append(made)
     by_row = tuple(zip(*cells, strict=True)) if cells else ()
     return Table(one_line(title), tuple(heads), by_row, tuple(notes))
+
+
+def count_cell(value: int | None) -> Cell:
+    """A count with thousands separated; empty where it is not known."""
+    return Cell(whole(value), value=value)
+
+
+def number_cell(value: float | None, half_width: float | None = None) -> Cell:
+    """A number with the digits that are true; see ``bench.report.text.number``."""
+    return Cell(number(value, half_width), value=value)
+
+
+def rounded_cell(value: float | None, form: str) -> Cell:
+    """A number in one of Python's formats; empty where it is not known."""
+    return Cell("" if value is None else format(value, form), value=value)
 
 
 def notes(lines: Iterable[str], kind: str = "item") -> list[Note]:

@@ -11,8 +11,8 @@ from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
 from bench.record.case import Case
-from bench.report.document import Cell, Column, Head, Table, table_of
-from bench.report.text import one_line, percent, row_names, whole
+from bench.report.document import Cell, Column, Head, Table, count_cell, table_of
+from bench.report.text import one_line, percent, row_names
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -74,10 +74,6 @@ def _share(value: float | None, n: int) -> Cell:
     return Cell(percent(value, n), value=value)
 
 
-def _count(value: int | None) -> Cell:
-    return Cell(whole(value), value=value)
-
-
 def _resolvable(pair: Paired | None) -> str:
     if pair is None or pair.resolvable_points is None:
         return ""
@@ -85,10 +81,10 @@ def _resolvable(pair: Paired | None) -> str:
 
 
 _CELLS: dict[str, Callable[[FlipLedger], Cell]] = {
-    "Images": lambda ledger: _count(ledger.n_images),
-    "Flips": lambda ledger: _count(ledger.n_flips),
-    "Wins": lambda ledger: _count(ledger.top1.wins if ledger.top1 else None),
-    "Losses": lambda ledger: _count(ledger.top1.losses if ledger.top1 else None),
+    "Images": lambda ledger: count_cell(ledger.n_images),
+    "Flips": lambda ledger: count_cell(ledger.n_flips),
+    "Wins": lambda ledger: count_cell(ledger.top1.wins if ledger.top1 else None),
+    "Losses": lambda ledger: count_cell(ledger.top1.losses if ledger.top1 else None),
     "p": lambda ledger: _p(ledger.top1),
     "Top-1 points": lambda ledger: _difference(ledger.top1, ledger.n_images),
     "Resolves": lambda ledger: Cell(

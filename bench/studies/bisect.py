@@ -17,7 +17,7 @@ from rich.console import Console
 
 import pipelines
 from bench import host
-from bench.report.document import Cell, Column, Document, Head, notes, table_of
+from bench.report.document import Column, Document, Head, notes, rounded_cell, table_of
 from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
@@ -259,18 +259,14 @@ def document(outcome: Outcome) -> Document:
     columns: list[Column[tuple[Layer, Difference]]] = [
         Column(Head("layer", folds=True), lambda row: row[0].name),
         Column(Head("kind"), lambda row: row[0].kind),
-        Column(Head("SQNR, dB", True), lambda row: _rounded(row[1].sqnr_db, ".1f")),
-        Column(Head("largest difference", True), lambda row: _rounded(row[1].max_abs, ".3g")),
-        Column(Head("of the spread", True), lambda row: _rounded(row[1].relative, ".3g")),
-        Column(Head("channel", True), lambda row: _rounded(row[1].worst_channel, "d")),
+        Column(Head("SQNR, dB", True), lambda row: rounded_cell(row[1].sqnr_db, ".1f")),
+        Column(Head("largest difference", True), lambda row: rounded_cell(row[1].max_abs, ".3g")),
+        Column(Head("of the spread", True), lambda row: rounded_cell(row[1].relative, ".3g")),
+        Column(Head("channel", True), lambda row: rounded_cell(row[1].worst_channel, "d")),
     ]
     rows = outcome.rows
     tables = [table_of("signal to noise, the lowest first", columns, rows)] if rows else []
     return Document(outcome.sides.text, [*notes(_verdict(outcome)), *tables], _as_dict(outcome))
-
-
-def _rounded(value: float | None, form: str) -> Cell:
-    return Cell("" if value is None else format(value, form), value=value)
 
 
 def _verdict(outcome: Outcome) -> list[str]:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from bench import host
 from bench.backends.base import ModelFiles
-from bench.report.document import Cell, Column, Document, Head, Table, table_of
-from bench.report.text import number, whole
+from bench.report.document import Cell, Column, Document, Head, Table, count_cell, number_cell, table_of
+from bench.report.text import whole
 from bench.run import pixel_gate
 from bench.run.images import working
 from bench.run.model_files import Requirements
@@ -83,10 +83,10 @@ def stage_table(pipeline: str, answer: Mapping[str, Any]) -> Table:
     # Of each part: on the images, and on the probes.
     columns: list[Column[tuple[Part, Part]]] = [
         Column(Head("Stage"), lambda parts: str(parts[0]["stage"])),
-        Column(Head("Max levels", True), lambda parts: _number(parts[0]["max_level_diff"])),
-        Column(Head("Mean levels", True), lambda parts: _number(parts[0]["mean_level_diff"])),
+        Column(Head("Max levels", True), lambda parts: number_cell(parts[0]["max_level_diff"])),
+        Column(Head("Mean levels", True), lambda parts: number_cell(parts[0]["mean_level_diff"])),
         Column(Head("Pixels %", True), lambda parts: _percent(parts[0]["share_of_pixels_differing"])),
-        Column(Head("Flips", True), lambda parts: _count(counted.get(parts[0]["stage"]))),
+        Column(Head("Flips", True), lambda parts: count_cell(counted.get(parts[0]["stage"]))),
         Column(Head("Verdict"), _verdict),
     ]
     rows = zip([*images["stages"], images["whole"]], [*probes["stages"], probes["whole"]], strict=True)
@@ -98,16 +98,8 @@ def stage_table(pipeline: str, answer: Mapping[str, Any]) -> Table:
     )
 
 
-def _number(value: float | None) -> Cell:
-    return Cell(number(value), value=value)
-
-
 def _percent(share: float | None) -> Cell:
-    return _number(None if share is None else 100.0 * share)
-
-
-def _count(value: int | None) -> Cell:
-    return Cell(whole(value), value=value)
+    return number_cell(None if share is None else 100.0 * share)
 
 
 def _verdict(parts: tuple[Part, Part]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from bench.backends.profiler import Recording
 from bench.record.case import Case
 from bench.record.files import plain
-from bench.report.document import Cell, Column, Document, Head, notes, table_of
+from bench.report.document import Cell, Column, Document, Head, notes, number_cell, table_of
 from bench.report.text import number
 from bench.studies.profile.layers import Joined, block_names, short_name
 
@@ -288,26 +288,22 @@ def columns(by: str) -> list[Column[Row]]:
     """Of a table of layers or blocks; an empty cell is an unknown or meaningless figure."""
     return [
         Column(Head(by, folds=True), lambda row: row.name),
-        Column(Head("us", True), lambda row: _number(row.median_ns / 1e3)),
+        Column(Head("us", True), lambda row: number_cell(row.median_ns / 1e3)),
         Column(Head("%", True), lambda row: Cell(f"{row.share_percent:.1f}", value=row.share_percent)),
         Column(
             Head("M mult-adds", True),
-            lambda row: _number(row.multiply_adds / 1e6 if row.multiply_adds else None),
+            lambda row: number_cell(row.multiply_adds / 1e6 if row.multiply_adds else None),
         ),
         Column(
             Head("kB", True),
-            lambda row: _number(None if row.bytes_moved is None else row.bytes_moved / 1e3),
+            lambda row: number_cell(None if row.bytes_moved is None else row.bytes_moved / 1e3),
         ),
-        Column(Head("GFLOP/s", True), lambda row: _number(row.gflop_per_s)),
-        Column(Head("FLOP/byte", True), lambda row: _number(row.flop_per_byte)),
+        Column(Head("GFLOP/s", True), lambda row: number_cell(row.gflop_per_s)),
+        Column(Head("FLOP/byte", True), lambda row: number_cell(row.flop_per_byte)),
         # Known only with a measured peak.
         Column(Head("side"), lambda row: row.side, "known"),
         Column(Head("runs as", folds=True), lambda row: _runs_as(row, by)),
     ]
-
-
-def _number(value: float | None) -> Cell:
-    return Cell(number(value), value=value)
 
 
 def _runs_as(row: Row, by: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
+from bench.report.document import Cell, Column, Document, Head, Table, notes, rounded_cell, table_of
 from bench.report.text import whole
 from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
 from bench.studies.quantize.outcome import Outcome, Row, to_dict
@@ -24,12 +24,12 @@ def _table(rows: Sequence[Row]) -> Table:
     columns: list[Column[Row]] = [
         Column(Head("Recipe", folds=True), lambda row: row.measured.label),
         Column(Head("In INT8", True), lambda row: _in_int8(row.measured)),
-        Column(Head("Top-1 %", True), lambda row: _rounded(row.measured.top1_percent, ".2f")),
+        Column(Head("Top-1 %", True), lambda row: rounded_cell(row.measured.top1_percent, ".2f")),
         Column(Head("Points to FP32 (95 %)"), lambda row: points(row.measured)),
-        Column(Head("Changed", True), lambda row: _rounded(row.measured.changed, "d")),
-        Column(Head("Won", True), lambda row: _rounded(row.measured.wins, "d")),
-        Column(Head("Lost", True), lambda row: _rounded(row.measured.losses, "d")),
-        Column(Head("p50 ms", True), lambda row: _rounded(row.speed.median_ms, ".3g")),
+        Column(Head("Changed", True), lambda row: rounded_cell(row.measured.changed, "d")),
+        Column(Head("Won", True), lambda row: rounded_cell(row.measured.wins, "d")),
+        Column(Head("Lost", True), lambda row: rounded_cell(row.measured.losses, "d")),
+        Column(Head("p50 ms", True), lambda row: rounded_cell(row.speed.median_ms, ".3g")),
         Column(Head("Time over FP32"), lambda row: Cell(ratio(row.speed), value=row.speed.ratio)),
         Column(Head("Within margin"), lambda row: HOLDS[row.holds]),
     ]
@@ -40,10 +40,6 @@ def _table(rows: Sequence[Row]) -> Table:
 def _in_int8(one: Measured) -> Cell:
     layers = one.asked - len(one.not_as_asked)
     return Cell(f"{layers}/{one.layers}", value=layers)
-
-
-def _rounded(value: float | None, form: str) -> Cell:
-    return Cell("" if value is None else format(value, form), value=value)
 
 
 def points(one: Measured) -> str:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
-from bench.report.text import number, one_line, options_text, whole
+from bench.report.document import (
+    Cell,
+    Column,
+    Document,
+    Head,
+    Table,
+    count_cell,
+    notes,
+    number_cell,
+    table_of,
+)
+from bench.report.text import number, one_line, options_text
 from bench.studies.tune.search import command
 
 if TYPE_CHECKING:
@@ -32,14 +43,14 @@ def tuning_table(standings: Sequence[Standing]) -> Table:
     """
     first = standings[0].case
     columns: list[Column[Standing]] = [
-        Column(Head("Batch", True), lambda standing: _count(standing.case.batch)),
-        Column(Head("Instances", True), lambda standing: _count(standing.case.instances)),
-        Column(Head("Threads", True), lambda standing: _count(standing.case.threads)),
+        Column(Head("Batch", True), lambda standing: count_cell(standing.case.batch)),
+        Column(Head("Instances", True), lambda standing: count_cell(standing.case.instances)),
+        Column(Head("Threads", True), lambda standing: count_cell(standing.case.threads)),
         Column(Head("Options", folds=True), lambda standing: options_text(dict(standing.case.options))),
         Column(Head("Images/s", True), _rate),
         Column(Head("95 % interval", True, below=True), _interval),
         Column(Head("of best", True), _of_best),
-        Column(Head("Rounds", True), lambda standing: _count(standing.n_rounds or None)),
+        Column(Head("Rounds", True), lambda standing: count_cell(standing.n_rounds or None)),
         Column(Head("", folds=True), lambda standing: one_line(standing.why_not)),
     ]
     return table_of(
@@ -53,17 +64,12 @@ def tuning_table(standings: Sequence[Standing]) -> Table:
     )
 
 
-def _count(value: int | None) -> Cell:
-    return Cell(whole(value), value=value)
-
-
 def _half_width(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2.0
 
 
 def _rate(standing: Standing) -> Cell:
-    text = number(standing.images_per_s, _half_width(standing.low, standing.high))
-    return Cell(text, value=standing.images_per_s)
+    return number_cell(standing.images_per_s, _half_width(standing.low, standing.high))
 
 
 def _interval(standing: Standing) -> str:
@@ -74,8 +80,8 @@ def _interval(standing: Standing) -> str:
 
 def _of_best(standing: Standing) -> Cell:
     half_width = _half_width(standing.ratio_low, standing.ratio_high)
-    text = number(standing.ratio, half_width)
+    cell = number_cell(standing.ratio, half_width)
     if half_width is None:
-        return Cell(text, value=standing.ratio)
+        return cell
     low, high = (number(end, half_width) for end in (standing.ratio_low, standing.ratio_high))
-    return Cell(text, f"{low} to {high}", standing.ratio)
+    return replace(cell, detail=f"{low} to {high}")
