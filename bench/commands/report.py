@@ -71,5 +71,4 @@ def _figures(run: Path) -> list[Path]:
     from bench.report.charts import charts
     from bench.report.charts.files import write_figures
 
-    loaded = load(run)
-    return write_figures(charts(run, loaded.frame, loaded.info), run / "figures")
+    return write_figures(charts(load(run)), run / "figures")

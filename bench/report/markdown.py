@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.analysis.accuracy.flips import FlipLedger
 from bench.analysis.accuracy.pairing import against_reference
@@ -18,9 +18,6 @@ from bench.report.sentences import build_lines, command_line, facts, summary, wa
 from bench.report.tables import tables
 from bench.report.text import one_line
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 # Of the accuracy waterfall, in the run's folder.
 FIGURE = "figures/accuracy-waterfall.svg"
 # A broken set may have thousands; all of them are in cases.jsonl.
@@ -31,7 +28,7 @@ FLIPS_SHOWN = 5
 
 def write(run: Loaded, path: Path) -> None:
     """Writes the report. See ``bench.report.Format``."""
-    lines = [*document_lines(run_document(run.frame, run.info, run.scored)), *_remake(run.info)]
+    lines = [*document_lines(run_document(run)), *_remake(run.info)]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -92,16 +89,11 @@ def escaped(text: str) -> str:
 # --- a run --------------------------------------------------------------------------------------------------
 
 
-def run_document(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> Document:
-    """A run for people: its tables, who lost the accuracy, flips, and what disturbed it.
-
-    Args:
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: as returned by ``bench.analysis.table.load_info``.
-        run: the same run.
-    """
+def run_document(run: Loaded) -> Document:
+    """A run for people: its tables, who lost the accuracy, flips, and what disturbed it."""
+    frame, info, scored = run.frame, run.info, run.scored
     models = ", ".join(dict.fromkeys(frame["model"])) or "no Case"
-    builds = build_lines(frame, run)
+    builds = build_lines(frame, scored)
     return Document(
         f"scarlet-bench: {models}",
         [
@@ -111,8 +103,8 @@ def run_document(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -
             *tables(frame, info),
             *([Heading("Builds")] if builds else []),
             *notes(builds),
-            *_waterfall(run),
-            *_flips(run),
+            *_waterfall(scored),
+            *_flips(scored),
             *_warnings(info),
             *_bad_images(info),
         ],

@@ -18,8 +18,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from bench.analysis.accuracy.predictions import ScoredRun
-from bench.analysis.table import load_frame, load_info
+from bench.analysis.table import load
 from bench.report.html import page
 
 # Name, options of the browser's window, medium.
@@ -90,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = wanted.run or example(Path(folder))
         page_file = Path(folder) / "report.html"
-        source = page.page(load_frame(run), load_info(run), ScoredRun.open(run))
+        source = page.page(load(run))
         page_file.write_text(source, encoding="utf-8")
         take(page_file.resolve(), out, wanted.whole)
 

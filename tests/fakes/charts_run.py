@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from report_run import add_samples, case, end, make_run
 
-from bench.analysis.table import load_frame, load_info
+from bench.analysis.table import load
 from bench.host import WarningKind
 from bench.host.disturbance import RoundState
 from bench.record.case import Case
@@ -93,9 +93,7 @@ def fixed_run(path: Path, **fields: Any) -> RunFolder:
 
 def drawn(folder: RunFolder) -> dict[str, Chart]:
     """The charts of a run by name."""
-    return {
-        chart.name: chart for chart in charts(folder.path, load_frame(folder.path), load_info(folder.path))
-    }
+    return {chart.name: chart for chart in charts(load(folder.path))}
 
 
 def latency_run(path: Path, cases: Iterable[Case], ns: Mapping[str, np.ndarray[Any, Any]]) -> RunFolder:

@@ -7,31 +7,15 @@ tells by its tooltip which Case it shows, and which of the run's files its figur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from bench.analysis.accuracy.predictions import ScoredRun
+    from bench.analysis.table import Loaded
     from bench.report.charts.chart import Chart
 
 
-def charts(
-    run: Path, frame: pd.DataFrame, info: Mapping[str, Any], *, scored: ScoredRun | None = None
-) -> list[Chart]:
-    """The charts for which the run has data, in the order in which they are read.
-
-    Args:
-        run: its folder.
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: as returned by ``bench.analysis.table.load_info``.
-        scored: the run's predictions, where they are read already; reading them takes longest.
-
-    Raises:
-        BenchError: the folder holds no run.
-    """
+def charts(run: Loaded) -> list[Chart]:
+    """The charts for which the run has data, in the order in which they are read."""
     # Altair takes long to import.
     from bench.report.charts.accuracy import accuracy_latency, waterfall
     from bench.report.charts.chart import Source
@@ -40,7 +24,7 @@ def charts(
     from bench.report.charts.ratios import ratios
     from bench.report.charts.throughput import throughput
 
-    source = Source.open(run, frame, info, scored)
+    source = Source.open(run)
     return [
         *accuracy_latency(source),
         *ratios(source),

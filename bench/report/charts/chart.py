@@ -5,15 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair
 
-from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
-from bench.analysis.table import DEMO_NOTE
-from bench.record.run_folder import CaseResult, RunFolder
+from bench.analysis.table import DEMO_NOTE, Loaded
+from bench.record.run_folder import CaseResult
 from bench.report.charts.theme import BOLD_CHARACTER, CHARACTER, SCREEN, Theme
 from bench.report.sentences import records, watermarks
 from scarlet.errors import BenchError
@@ -138,23 +136,20 @@ class Source:
     marks: Sequence[str]
 
     @classmethod
-    def open(
-        cls, run: Path, frame: pd.DataFrame, info: Mapping[str, Any], scored: ScoredRun | None
-    ) -> Source:
-        """Reads a run. See ``bench.report.charts.charts``."""
+    def open(cls, run: Loaded) -> Source:
+        """Reads a run's samples and rounds."""
         from bench.analysis.time import verdict
 
-        folder = RunFolder.open(run)
-        rows = [row for row in records(frame) if row["status"] == "ok"]
+        rows = [row for row in records(run.frame) if row["status"] == "ok"]
         ids = {row["case_id"] for row in rows}
         return cls(
             rows=rows,
-            results=[result for result in folder.case_results() if result.case.case_id in ids],
-            samples=folder.samples(),
-            rounds=folder.rounds(),
-            steps=_steps(run, rows, scored),
-            materiality=verdict.materiality(info),
-            marks=[mark for mark in watermarks(frame, info) if mark == DEMO_NOTE],
+            results=[result for result in run.folder.case_results() if result.case.case_id in ids],
+            samples=run.folder.samples(),
+            rounds=run.folder.rounds(),
+            steps=_steps(run, rows),
+            materiality=verdict.materiality(run.info),
+            marks=[mark for mark in watermarks(run.frame, run.info) if mark == DEMO_NOTE],
         )
 
     def of(self, scenario: str) -> list[Row]:
@@ -162,10 +157,10 @@ class Source:
         return [row for row in self.rows if row["scenario"] == scenario]
 
 
-def _steps(run: Path, rows: Sequence[Row], scored: ScoredRun | None) -> Sequence[Step]:
+def _steps(run: Loaded, rows: Sequence[Row]) -> Sequence[Step]:
     if sum(row["top1_percent"] is not None for row in rows) < 2:
         return ()
     try:
-        return steps(scored or ScoredRun.open(run))
+        return steps(run.scored)
     except BenchError:
         return ()  # the report's section on flips says what is wrong with the predictions

@@ -8,12 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.predictions import ScoredRun
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from bench.analysis.table import Loaded
     from bench.report.charts.chart import Chart
 
 # Rows of a chart's data, and points of one of its curves, that stand as text; whoever wants them all reads the files of
@@ -34,9 +32,7 @@ class DataTable:
     more: int
 
 
-def page_charts(
-    frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun
-) -> tuple[list[tuple[Chart, list[DataTable]]], dict[str, Any]]:
+def page_charts(run: Loaded) -> tuple[list[tuple[Chart, list[DataTable]]], dict[str, Any]]:
     """The charts of a run, and what the browser draws them from.
 
     Returns:
@@ -48,7 +44,7 @@ def page_charts(
     from bench.report.charts.theme import darkened
 
     shown, specs = [], {}
-    for chart in charts(run.path, frame, info, scored=run):
+    for chart in charts(run):
         spec = chart.spec(width="container")
         del spec["title"]
         specs[chart.name] = {"spec": spec, "dark": {key: darkened(spec[key]) for key in ("layer", "config")}}

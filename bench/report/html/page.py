@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step
@@ -25,9 +25,6 @@ from bench.report.html.tables import View, case_tables, plain_table
 from bench.report.markdown import BAD_IMAGES_SHOWN
 from bench.report.sentences import command_line, facts, host_line, records, summary, watermarks
 from bench.report.text import one_line, row_names
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAGE = Path(__file__).parent / "page_files"
 
@@ -49,18 +46,13 @@ def write(run: Loaded, path: Path) -> None:
     """Writes the page. See ``bench.report.Format``; thumbnails are made from the run's data folder where it is still
     there.
     """
-    write_text(path, page(run.frame, run.info, run.scored))
+    write_text(path, page(run))
 
 
-def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
-    """The page's source.
-
-    Args:
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: as returned by ``bench.analysis.table.load_info``.
-        run: the same run.
-    """
-    charts, specs = page_charts(frame, info, run)
+def page(run: Loaded) -> str:
+    """The page's source."""
+    frame, info, scored = run.frame, run.info, run.scored
+    charts, specs = page_charts(run)
     scripts = [inlined((PAGE / "page.js").read_text(encoding="utf-8"))]
     if charts:
         scripts.append(inlined(vega_scripts()))
@@ -69,13 +61,13 @@ def page(frame: pd.DataFrame, info: Mapping[str, Any], run: ScoredRun) -> str:
     shown = {
         "tables": case_tables(frame, info),
         "charts": charts,
-        "waterfall": _waterfall(run),
-        "flips": flip_section(run),
+        "waterfall": _waterfall(scored),
+        "flips": flip_section(scored),
         "warnings": _warnings(info),
         "bad_images": [
             {name: one_line(text) for name, text in image.items()} for image in bad[:BAD_IMAGES_SHOWN]
         ],
-        "proofs": _proofs(rows, run, info),
+        "proofs": _proofs(rows, scored, info),
     }
     made: str = (
         environment()

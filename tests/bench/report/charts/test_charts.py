@@ -26,7 +26,7 @@ from report_run import case, end, make_run
 
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import steps
-from bench.analysis.table import DEMO_NOTE, load_frame, load_info
+from bench.analysis.table import DEMO_NOTE, load
 from bench.backends import colour
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
@@ -121,10 +121,10 @@ def test_a_run_read_twice_gives_the_same_bytes(
     folder: RunFolder, specs: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with predictions that are read already, which are not read again."""
-    run = ScoredRun.open(folder.path)
-    frame, info = load_frame(folder.path), load_info(folder.path)
+    run = load(folder.path)
+    assert run.scored.results
     monkeypatch.setattr(ScoredRun, "open", None)
-    again = {chart.name: chart.spec() for chart in charts(folder.path, frame, info, scored=run)}
+    again = {chart.name: chart.spec() for chart in charts(run)}
     assert json.dumps(again) == json.dumps(specs)
 
 
@@ -209,9 +209,8 @@ def test_random_weights_have_no_accuracy_to_draw(tmp_path: Path) -> None:
 
 def test_demo_accuracies_are_marked(tmp_path: Path) -> None:
     folder = fixed_run(tmp_path / "run")
-    info = load_info(folder.path)
-    info["dataset"] = {**info["dataset"], "is_demo": True}
-    marked = charts(folder.path, load_frame(folder.path), info)
+    run = load(folder.path)
+    marked = charts(replace(run, info={**run.info, "dataset": {**run.info["dataset"], "is_demo": True}}))
     assert [chart.name for chart in marked if DEMO_NOTE in chart.notes] == ["accuracy_latency", "waterfall"]
 
 
@@ -338,7 +337,7 @@ def test_fifty_thousand_samples_are_all_counted(tmp_path: Path) -> None:
 
 
 def test_points_are_the_frames(folder: RunFolder, found: dict[str, Chart]) -> None:
-    frame = load_frame(folder.path).set_index("case_id")
+    frame = load(folder.path).frame.set_index("case_id")
     for value in found["accuracy_latency"].data["rows"]:
         timed, right = frame.loc[value["case_id"]], frame.loc[value["accuracy_case_id"]]
         assert value["ms"] == pytest.approx(timed["latency_ns_p50"] / 1e6, rel=1e-5)
