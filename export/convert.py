@@ -64,8 +64,6 @@ def convert(
     Args:
         name: of the converter's module.
         onnx_path: the FP32 graph; one image input, one output.
-        onnx_sha256: its digest.
-        store: where the files are kept.
         pixels: the images to compare on, ``(n, 3, size, size)``; None leaves the check out, as does a machine without
             ONNX Runtime.
 

@@ -54,11 +54,6 @@ class Session:
 
     MNN's older interface: the newer one keeps Python's lock while it computes, so that copies could not work at the
     same time.
-
-    Args:
-        interpreter: of the file.
-        shape: of the pixels.
-        threads: of one call.
     """
 
     def __init__(self, interpreter: Any, shape: Sequence[int], threads: int) -> None:

@@ -47,9 +47,6 @@ def export_model(spec: ModelSpec, built: Built, store: Store, check_batches: Bat
     """Exports a network, checks the graph against PyTorch, and saves its weights; or finds all that in the store.
 
     Args:
-        spec: the model.
-        built: its network and weights.
-        store: where the files are kept.
         check_batches: float32 images, ``(n, 3, size, size)``, on which the logits are compared. Read only where
             the store has no passed check of this graph. For random weights: the images they were calibrated on.
             None leaves the check out, for where there is no onnxruntime to run the graph.

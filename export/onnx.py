@@ -70,8 +70,6 @@ def export_onnx(module: nn.Module, path: Path, options: ExportOptions, metadata:
 
     Args:
         module: takes one image batch; put into eval mode for the export and back afterwards.
-        path: the file to write; its folder exists.
-        options: see ``ExportOptions``.
         metadata: what to write into the file besides (model, weights, weights_sha256).
 
     Raises:

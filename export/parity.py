@@ -55,7 +55,6 @@ def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[
 
     Args:
         module: in eval mode, on the CPU.
-        onnx_path: a graph with one input and one output.
         batches: float32, ``(n, 3, h, w)``.
 
     Raises:
@@ -128,9 +127,7 @@ def stored_check(
     """The figures of a comparison that passed ``check``, from the store; it is made where they are not there yet.
 
     Args:
-        store: where they are kept.
         key_parts: digests of both sides.
-        compare: makes the comparison.
         names: of the sides, as ``check`` takes them.
 
     Raises:

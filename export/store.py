@@ -82,9 +82,6 @@ class Store:
     An artefact is ``<root>/<2 digits>/<key><suffix>``; beside it lie a sidecar (``.json``) and a lock
     (``.lock``), and its companions where it consists of several files. The sidecar is written last: an artefact
     without a fitting one is made again.
-
-    Args:
-        root: the folder, made when first needed; ``default_root()`` where not given.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -100,7 +97,6 @@ class Store:
         """The artefact's path; it is made first if it is not there, or no longer what it was.
 
         Args:
-            key_parts: everything that the content depends on.
             suffix: of the file's name, with its dot.
             make: writes the artefact to the path it is given. Where several processes ask at once, one calls it
                 and the others wait.

@@ -60,8 +60,6 @@ def load_into(module: nn.Module, path: str | Path, model: str) -> None:
 
     Args:
         module: the network; its tensors are overwritten (values are converted to its dtypes).
-        path: see ``load_state``.
-        model: the network's name, for the error.
 
     Raises:
         BenchError: as ``load_state``, or the checkpoint belongs to another architecture.

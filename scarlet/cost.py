@@ -62,7 +62,6 @@ def measure_cost(module: nn.Module, input_size: int) -> ModelCost:
 
     Args:
         module: a network that takes ``(1, 3, input_size, input_size)``, float32.
-        input_size: height and width in pixels.
     """
     leaves = {name: _Tally(layer) for name, layer in module.named_modules() if not list(layer.children())}
     ran: dict[str, _Tally] = {}

@@ -44,8 +44,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
 
     Args:
         kind: what is being named, in the singular ("model", "backend").
-        name: what the user wrote.
-        known: every valid name.
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name.lower(), choices, n=3, cutoff=0.5)

@@ -125,7 +125,6 @@ class Scarlet(nn.Module):
 
     Args:
         specs: the blocks, ``None`` for an identity (which keeps its index but has no parameters).
-        classes: length of the logits.
     """
 
     def __init__(self, specs: tuple[BlockSpec | None, ...], classes: int = CLASSES) -> None:

@@ -117,10 +117,6 @@ def noise_batches(size: int, seed: int) -> Iterator[Pixels]:
     properties of cortical cells", J. Opt. Soc. Am. A 4 (1987). Colours are correlated; contrast and
     brightness vary from image to image.
 
-    Args:
-        size: height and width in pixels.
-        seed: the same seed gives the same pixels.
-
     Yields:
         ``NOISE_BATCHES`` arrays, float32, ``(NOISE_BATCH, 3, size, size)``, scaled like normalised images.
     """

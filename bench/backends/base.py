@@ -316,9 +316,7 @@ def options_fault(name: str, choices: Mapping[str, Choices], given: Mapping[str,
     """What is wrong with the options given to a backend, and what to write instead; two empty texts if nothing.
 
     Args:
-        name: of the backend.
         choices: see ``choices_of``; ``HARNESS_OPTIONS`` besides are always taken.
-        given: values by name.
     """
     for option, value in given.items():
         values = choices.get(option, HARNESS_OPTIONS.get(option))

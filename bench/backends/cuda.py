@@ -47,9 +47,6 @@ class StageClock:
     Events mark moments of the device: what is timed is the device's work between them, and its waiting for the host
     where that is slower (batch 1 without CUDA graphs). They resolve about half a microsecond.
     CUDA Runtime API, Event Management. The events are made once and used again in every call.
-
-    Args:
-        stream: what the stages are queued on.
     """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:

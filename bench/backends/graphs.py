@@ -94,10 +94,6 @@ def needed(cases: Iterable[Case]) -> tuple[Wanted, ...]:
 def graph_for(case: Case, typed: Mapping[str, Mapping[str, Any]]) -> TypedGraph | None:
     """The prepared graph of a Case; None where it runs on the FP32 one.
 
-    Args:
-        case: what is to run.
-        typed: ``ModelFiles.typed``.
-
     Raises:
         Unavailable: a package was missing when the graph was to be made, or nobody made it.
         Unsupported: the backend takes no such graph.

@@ -30,9 +30,6 @@ class Instances:
     starts inherit that. So no runtime has to know how to be pinned (PyTorch does not). Copies that share what is
     loaded (OpenVINO's) share threads too, and are left to the runtime's own pinning. Option ``pin=no`` leaves
     the copies to the system.
-
-    Args:
-        make: makes one unloaded copy.
     """
 
     FACTS: ClassVar[Facts] = Facts("instances", "instances", "", "", {})  # the copies have theirs
@@ -105,7 +102,6 @@ class _Copy:
     """One copy and the threads that call it.
 
     Args:
-        backend: not loaded yet, or a twin.
         cores: that its threads are bound to; none for wherever the system likes.
     """
 
@@ -146,7 +142,6 @@ def cores_of_copies(case: Case, shared: bool) -> tuple[list[Cores], str]:
     """The cores of each copy, and a sentence for the proof; no cores where the copies are not bound.
 
     Args:
-        case: its instances, threads and option ``pin``.
         shared: the copies share what is loaded, and its threads.
     """
     nowhere: list[Cores] = [()] * case.instances
@@ -165,12 +160,7 @@ def cores_of_copies(case: Case, shared: bool) -> tuple[list[Cores], str]:
 
 
 def choose_cores(physical: Mapping[int, tuple[str, str]], wanted: int) -> list[int]:
-    """Logical cores such that copies which get equal, consecutive parts of them share as few physical ones as possible.
-
-    Args:
-        physical: of each logical core, the physical one.
-        wanted: how many, at most all.
-    """
+    """Logical cores such that copies which get equal, consecutive parts of them share as few physical ones as possible."""
     siblings: dict[tuple[str, str], list[int]] = {}
     for core in sorted(physical):
         siblings.setdefault(physical[core], []).append(core)

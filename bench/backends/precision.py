@@ -51,7 +51,6 @@ def fallback_sentence(missed: Mapping[str, str], of: int, wanted: Collection[str
     Args:
         missed: what each of them ran in, by name.
         of: how many layers were asked for in ``wanted``.
-        wanted: the types.
     """
     if not missed:
         return ""

@@ -100,7 +100,6 @@ class Profiler(Protocol):
         """Profiled calls one after another.
 
         Args:
-            pixels: as for ``Backend.infer``.
             dropped: first calls, which are not kept.
             calls: further calls, which are.
 
@@ -128,10 +127,8 @@ def measure(
 
     Args:
         backend: loaded; its calls are the yardstick.
-        profiler: of the same Case.
         pixels: float32, ``(batch, 3, size, size)``.
         repeats: calls of each kind; rounded up to whole turns.
-        clock_ns: a monotonic clock in nanoseconds.
         cpu_clock_ns: the process's own, of all its threads.
     """
     plain, plain_cpu, profiled = [], [], []

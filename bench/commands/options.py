@@ -92,7 +92,6 @@ def given(context: typer.Context, explicit: bool = False) -> dict[str, Any]:
     """What the options of a command say, as fields of ``RunSpec``.
 
     Args:
-        context: of the command.
         explicit: only those that the command line names, without defaults.
     """
     from bench.run.spec import RunSpec

@@ -90,9 +90,7 @@ def show(
     """Shows what a command has to say, and writes it to a file where one is named.
 
     Args:
-        document: what it says.
         out: the file; its suffix decides the form.
-        as_json: print JSON instead of text.
         written: lines on files that the command wrote besides, for people.
         data: what to print as JSON where that is not all of ``document.data``.
 

@@ -168,9 +168,7 @@ class Reader:
     """Looks at the counters of the system under ``root``.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
         own_pids: ids of our processes, asked at every look.
-        clock_ns: a monotonic clock in nanoseconds.
         cpu_ns_of: CPU time of a process by its id.
     """
 

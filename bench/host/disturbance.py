@@ -100,9 +100,7 @@ class Monitor:
 
     Args:
         own_pids: ids of this process and its workers, asked at every look; what they burn is no disturbance.
-        root: where ``proc`` and ``sys`` are.
         gpu: the GPU that Cases run on (``open_gpu``), or None to look at none. It is closed with the monitor.
-        clock_ns: a monotonic clock in nanoseconds.
         cpu_ns_of: CPU time of a process by its id.
     """
 

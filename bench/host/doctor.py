@@ -60,9 +60,7 @@ def doctor(
     """Everything worth knowing before a measurement, good or not, for the command line.
 
     Args:
-        root: where ``proc``, ``sys`` and ``etc`` are.
         packages: as returned by ``package_versions``; looked up where None.
-        watch_seconds: how long to watch what other programs do.
     """
     host = describe_host(root, watch_seconds)
     facts = Facts(host, package_versions() if packages is None else packages, ("cpu",), None)
@@ -117,9 +115,6 @@ def installed(nvidia: Mapping[str, Any]) -> dict[str, str | None]:
 
     ``driver``; ``compute_capability`` (of the weakest GPU); ``torch_cuda`` and ``onnxruntime_cuda``, the CUDA
     versions that these were built for.
-
-    Args:
-        nvidia: as returned by ``gpu_state.describe_gpus``.
     """
     capabilities = [gpu.get("compute_capability") for gpu in nvidia.get("gpus") or ()]
     return {
@@ -149,9 +144,6 @@ def _written(package: str, file: str, name: str) -> str | None:
 
 def fitting(versions: Versions) -> list[Check]:
     """What fits together and what does not, in the order in which it is to be mended.
-
-    Args:
-        versions: as returned by ``installed``; what is left out counts as absent.
 
     Returns:
         nothing on a machine without a driver.

@@ -44,7 +44,6 @@ def describe_host(root: Path = ROOT, watch_seconds: float = 0.0) -> dict[str, An
     """The machine in plain JSON types; None where the system does not tell.
 
     Args:
-        root: where ``proc``, ``sys`` and ``etc`` are.
         watch_seconds: watch the system's counters for so long (``WATCH_SECONDS``); 0: do not.
 
     Keys: ``cpu_model``, ``architecture``, ``cpu_flags`` (those of ``FLAGS``, in that order),

@@ -108,11 +108,7 @@ def ledgers_table(
     """A row for each ledger; columns that no ledger can fill are left out.
 
     Args:
-        title: what they are compared with.
         names: of the sides that are judged, in the order of the ledgers.
-        ledgers: at least one.
-        columns: ``REPORT``, ``COUNTS`` or ``TOTALS``.
-        notes: lines to stand below.
     """
     named = dict(zip(map(id, ledgers), names, strict=True))
     return table_of(

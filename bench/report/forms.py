@@ -46,9 +46,6 @@ FORMATS: dict[str, Format] = {
 def write_all(run: Path | Loaded) -> dict[str, Path]:
     """Makes every report of a run anew from its raw files, in the run's folder.
 
-    Args:
-        run: its folder, or what ``bench.analysis.table.load`` made of it.
-
     Returns:
         the file of each format by the format's name.
 
@@ -67,7 +64,6 @@ def write_document(document: Document, path: Path) -> list[Path]:
     """Writes a document; the suffix decides the form. The same document gives the same bytes.
 
     Args:
-        document: what to write.
         path: ``.md``, ``.json``, ``.csv``, ``.parquet``, ``.tex`` or ``.html``. Of csv and parquet, which hold one
             table a file, further tables get their names added: ``flips.csv``, ``flips-images.csv``.
 

@@ -65,10 +65,7 @@ def comparison_lines(
     """How the rows' ratios are to be read, how many rounds were disturbed, and what the machine can resolve.
 
     Args:
-        rows: of one table.
-        baseline: what the rows are compared with.
         n_comparisons: in the run.
-        info: the content of ``run.json``.
         explain_unresolved: say what an unresolved row is, where there is one.
     """
     compared = [row for row in rows if row["ratio"] is not None]
@@ -100,11 +97,7 @@ def comparison_lines(
 
 
 def bound_lines(rows: Sequence[Row]) -> tuple[str, ...]:
-    """How the share of the sum of parts is to be read, what bounds each row, and where the parts lose time together.
-
-    Args:
-        rows: of the throughput table.
-    """
+    """How the share of the sum of parts is to be read, what bounds each row, and where the parts lose time together."""
     bound = [row for row in rows if row.get("bound_by")]
     if not bound:
         return ()
@@ -343,10 +336,6 @@ def build_lines(frame: pd.DataFrame, run: ScoredRun) -> list[str]:
     """A sentence for each group of timed Cases, and for each of accuracy Cases, that are builds of one plan.
 
     Cases that have no figures are left out; a group of one has nothing to differ from.
-
-    Args:
-        frame: of ``load_frame``.
-        run: the same run.
     """
     medians = {
         row["case_id"]: row["latency_ns_p50"] for row in records(frame) if row["latency_ns_p50"] is not None

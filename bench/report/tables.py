@@ -158,8 +158,6 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
     """Accuracy, Latency, Throughput and Not ok: those that have rows. Each Case stands in exactly one.
 
     Args:
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: the content of ``run.json``.
         brief: leave out columns of detail.
     """
     rows = records(frame)

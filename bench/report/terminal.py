@@ -23,13 +23,7 @@ FOLDED = 10
 
 
 def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console) -> None:
-    """Prints watermarks, the tables and the summary; a Case that is not ok with its status and reason.
-
-    Args:
-        frame: as returned by ``bench.analysis.table.load_frame``.
-        info: the content of ``run.json``.
-        console: where to.
-    """
+    """Prints watermarks, the tables and the summary; a Case that is not ok with its status and reason."""
     marks = notes(watermarks(frame, info), "mark")
     show(Document("", [*tables(frame, info, brief=True), *marks, Note(summary(frame), "paragraph")]), console)
 

@@ -22,7 +22,6 @@ def number(value: float | None, half_width: float | None = None) -> str:
     """The value with the digits that are true: down to the first digit of its uncertainty.
 
     Args:
-        value: None gives an empty text.
         half_width: half of its interval, in the same unit; without one, three significant digits.
     """
     if value is None or not math.isfinite(value):
@@ -69,7 +68,6 @@ def written(name: str, row: Row) -> str:
     """A row's value of a column, in the column's unit; empty where it is not known.
 
     Args:
-        name: of the column, in ``bench.analysis.columns.REGISTRY``, which says how it is written.
         row: with all columns, unknown values as None.
     """
     column, value = REGISTRY[name], row[name]
@@ -126,7 +124,6 @@ def row_names(
     """What to call each row: settings that are always named, and those that tell it from the others.
 
     Args:
-        rows: with these settings, such as those of a run's table, or ``Case.to_dict``.
         always: settings that are named even where all rows agree in them.
         varying: settings that are named where rows differ in them.
     """

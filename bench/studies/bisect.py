@@ -72,7 +72,6 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
         spec: of it the model, its weights and the images.
         onnx: a graph of the model; the export that runs use where None.
         against: another graph, to be compared with the first instead of PyTorch.
-        console: for notes.
 
     Raises:
         BenchError: the model, a file or the images are at fault, or the sides cannot be matched.
@@ -211,11 +210,8 @@ def bisect(
     """Searches for the first layer where the sides part.
 
     Args:
-        sides: what is compared.
         rtol: what is accepted, as a share of a layer's spread; ``RTOL`` where None.
-        every_layer: compare each in order.
         n_rows: so many layers are listed besides.
-        say: hears of each step.
 
     Raises:
         BenchError: ``rtol`` is no number of 0 or more.

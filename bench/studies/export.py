@@ -99,9 +99,6 @@ def export(spec: RunSpec, out: Path | None, console: Console, in_lower: Lower | 
     Args:
         spec: of it the model (an ONNX file only for lower precision), its checkpoint, the images to check the graph
             on, and for INT8 the calibration images and what reads them.
-        out: where to write.
-        console: for notes.
-        in_lower: of ``lower``.
 
     Raises:
         BenchError: the model, its checkpoint, the images, the recipe or ``out`` is at fault.

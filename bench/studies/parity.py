@@ -27,7 +27,6 @@ def compare(spec: RunSpec, console: Console) -> dict[str, Any]:
 
     Args:
         spec: of it the pipelines, the images, and the model: its preprocessing is used, its predictions are counted.
-        console: where to say what is done.
 
     Returns:
         plain JSON types: ``data``, ``model``, ``weights``, and ``pipelines``: by name what ``ask`` gave.
@@ -61,22 +60,13 @@ def _compared(session: Session, name: str, files: ModelFiles) -> dict[str, Any]:
 
 
 def document(compared: Mapping[str, Any]) -> Document:
-    """A table for each pipeline.
-
-    Args:
-        compared: as returned by ``compare``.
-    """
+    """A table for each pipeline."""
     tables = [stage_table(name, answer) for name, answer in compared["pipelines"].items()]
     return Document("Pipelines against the reference", tables, compared)
 
 
 def stage_table(pipeline: str, answer: Mapping[str, Any]) -> Table:
-    """A pipeline's stages against the reference's: a row a stage, and one for the whole path.
-
-    Args:
-        pipeline: its name.
-        answer: as returned by ``bench.run.pixel_gate.ask``.
-    """
+    """A pipeline's stages against the reference's: a row a stage, and one for the whole path."""
     report, flips = answer["report"], answer["flips"] or {}
     images, probes = report["images"], report["probes"]
     counted = flips.get("by_stage", {})

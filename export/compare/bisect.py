@@ -102,11 +102,7 @@ def bisect(
     is among the ``suspects``, or with ``every_layer``.
 
     Args:
-        compared: both sides, their layers and the images.
-        tolerance: what counts as agreement.
         suspects: indices in ``layers`` to look at whatever the others show, such as those whose weights differ.
-        every_layer: compare all layers in order, not by halves.
-        on_step: is told each step as it ends.
 
     Raises:
         BenchError: there are no images.

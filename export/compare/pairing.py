@@ -59,11 +59,6 @@ def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> 
     A convolution whose BatchNorm the exporter folded into it is compared behind the BatchNorm: the value before
     it exists in PyTorch alone.
 
-    Args:
-        module: the network.
-        graph: the graph of it.
-        calls: of ``TorchValues.calls``.
-
     Raises:
         BenchError: the graph cannot be matched with the network.
     """

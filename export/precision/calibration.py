@@ -102,7 +102,6 @@ def tensor_ranges(
 
     Args:
         onnx_path: the FP32 graph, one input.
-        batches: float32 images.
         method: a name in ``export.precision.recipe.CALIBRATIONS``.
         percentile: for ``percentile``: share of values, in percent, inside the range.
         fixed_batch: the only batch that the graph takes, or None.

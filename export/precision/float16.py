@@ -32,7 +32,6 @@ def to_float16(model: Any, exclude: Collection[str] = ()) -> Any:
     that is divided by turns to zero.
 
     Args:
-        model: FP32.
         exclude: nodes to leave in FP32; wildcards of ``fnmatch``.
 
     Raises:
@@ -62,7 +61,6 @@ def to_bfloat16(model: Any, exclude: Collection[str] = ()) -> Any:
     it is of another domain than ONNX's, and where ``exclude`` names it.
 
     Args:
-        model: FP32.
         exclude: nodes to leave in FP32; wildcards of ``fnmatch``.
 
     Raises:

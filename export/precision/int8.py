@@ -97,7 +97,6 @@ def quantised(graph: Path, ranges: Mapping[str, tuple[float, float]], recipe: Re
 
     Args:
         graph: what ``prepare_graph`` wrote.
-        ranges: of ``export.precision.calibration.tensor_ranges``.
         recipe: of dialect ``ort`` or ``symmetric``.
 
     Raises:

@@ -69,10 +69,7 @@ def make_typed(
 
     Args:
         onnx_path: the FP32 graph; one float32 image input, one output.
-        onnx_sha256: its digest.
-        recipe: what to make.
         store: where it is kept, as are the ranges that INT8 recipes share.
-        calibration_set: images, for INT8.
         fixed_batch: the only batch that the graph takes, or None.
 
     Raises:

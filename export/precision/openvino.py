@@ -26,10 +26,8 @@ def quantise_openvino(
     not the images.
 
     Args:
-        onnx_path: the FP32 graph.
         xml: where to write; the weights go beside it, with the suffix ``.bin``.
         recipe: of dialect ``nncf``; ``exclude`` names ONNX nodes.
-        calibration: the images.
         fixed_batch: the only batch that the graph takes, or None.
 
     Raises:

@@ -172,8 +172,6 @@ def write_recipe(path: Path, recipe: Recipe, about: Mapping[str, Any] | None = N
     """Writes a recipe as YAML.
 
     Args:
-        path: the file; its folder exists.
-        recipe: what to write.
         about: where the recipe comes from (model, figures of the search that found it), for people; not read back.
 
     Raises:

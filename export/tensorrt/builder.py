@@ -49,8 +49,6 @@ def write_plan(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, A
     """Builds a plan in this process.
 
     Args:
-        spec: what to build.
-        target: the file to write.
         timing: file of the timing cache, read and written anew; None for none.
 
     Returns:

@@ -51,12 +51,6 @@ def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Artefact:
     Building loads kernels, takes gigabytes of memory and now and then crashes: nothing of that should be seen in the
     process that is measured. What the building process prints goes to this one's stderr.
 
-    Args:
-        spec: what to build.
-        gpu: the GPU that this process uses.
-        version: of TensorRT.
-        store: where plans and timing caches are kept.
-
     Raises:
         BenchError: it cannot be built.
         TensorRtUnavailable: TensorRT cannot build anything here.

@@ -377,9 +377,7 @@ def spread_channels(network: Scarlet, seed: int, largest_exponent: int = LARGEST
     convolution). Blocks joined by residuals share one set of scales.
 
     Args:
-        network: changed in place.
         seed: of the exponents, which are even over -largest_exponent..largest_exponent.
-        largest_exponent: at most this power of two.
     """
     generator = torch.Generator().manual_seed(seed)
     blocks = [block for block in network.mb_module if isinstance(block, InvertedResidual)]

@@ -40,12 +40,7 @@ ALGORITHM_SEARCH = "EXHAUSTIVE"
 
 
 def provider_options(case: Case, stream_handle: int) -> dict[str, str]:
-    """Every option of the provider that decides what runs, also those at their defaults.
-
-    Args:
-        case: precision and options.
-        stream_handle: address of the CUDA stream to compute on.
-    """
+    """Every option of the provider that decides what runs, also those at their defaults."""
     return {
         "device_id": "0",
         "user_compute_stream": str(stream_handle),
@@ -76,11 +71,7 @@ class CudaSession:
     """A session whose every node runs on the GPU, on a stream of its own, between tensors bound there.
 
     Args:
-        onnxruntime: the module.
-        graph: path of the graph.
-        case: what is to run.
         options: settings of the session; changed here.
-        classes: length of the logits.
 
     Raises:
         Unavailable: the provider does not come up.

@@ -98,7 +98,6 @@ def nodes_of(
     """The nodes of a profile, with their times in the runs that are kept.
 
     Args:
-        events: the content of the profile.
         graph: nodes of the optimised graph (``name``, ``op_type``, ``input``, ``output``). Their order is that of
             execution, which is checked; it alone tells nodes apart that the runtime made and left without a name.
         constants: bytes of the graph's constants, by name.

@@ -58,11 +58,7 @@ def profiled_nodes(
     those after all rewritings.
 
     Args:
-        onnxruntime: the module.
-        graph: path of the graph.
         options: settings of the timed session; changed here.
-        providers: as of the timed session.
-        shape: of the pixels.
     """
     with tempfile.TemporaryDirectory() as folder:
         options.enable_profiling = True
@@ -84,8 +80,6 @@ def final_layers(onnxruntime: Any, graph: str, options: Any, providers: list[Any
     must not pay.
 
     Args:
-        onnxruntime: the module.
-        graph: path of the graph.
         options: settings of the session; changed here.
         providers: as of the timed session; names, or pairs of a name and options.
     """

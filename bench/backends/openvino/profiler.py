@@ -116,7 +116,6 @@ def nodes_of(described: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[s
     kept where they stand for something of the model's, which else would seem to be fused into another node.
 
     Args:
-        described: as of ``describe``.
         samples: of each call, times in ns by name.
     """
     counted = {name for sample in samples for name in sample}

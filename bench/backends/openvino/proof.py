@@ -48,7 +48,6 @@ def other_precision(
     """The convolutions and matrix products that ran in none of the wanted precisions, with what they ran in, by name.
 
     Args:
-        layers: of ``execution_layers``.
         wanted: precisions in the words of the execution graph.
         asked: names of the graph's operations that are to run so; None for all layers.
     """

@@ -40,10 +40,7 @@ class CudaNetwork:
 
     Args:
         call: the network, or what the compiler made of it.
-        dtype: type that the network takes.
-        layout: memory format that it takes.
         autocast: type that autocast casts to, or None for no autocast.
-        graph: capture a CUDA graph for each batch size, and replay it.
         least: smaller batches are filled up to so many images.
     """
 

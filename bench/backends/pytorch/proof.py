@@ -24,12 +24,7 @@ def plain_name(constant: object) -> str:
 
 
 def layer_precisions(module: nn.Module, run: Callable[[], object]) -> dict[str, tuple[str, str]]:
-    """Class and result type of every convolution and linear layer by name.
-
-    Args:
-        module: the network.
-        run: one eager pass through it.
-    """
+    """Class and result type of every convolution and linear layer by name."""
     from torch import nn
 
     seen: dict[str, tuple[str, str]] = {}

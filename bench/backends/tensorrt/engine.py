@@ -26,12 +26,8 @@ class Engine:
     call: a captured CUDA graph holds the context's state. All other sizes share a second one.
 
     Args:
-        trt: the package.
-        plan: the plan's file.
         stream: what everything is queued on; not the default stream, where TensorRT would synchronise more.
         shape: of the largest batch, ``(batch, 3, size, size)``.
-        classes: length of the logits.
-        graph: whether the largest batch is launched as a CUDA graph.
 
     Raises:
         BenchError: the plan cannot be read.
@@ -161,16 +157,7 @@ class Engine:
 
 
 class Context:
-    """An execution context, which remembers what it is bound to.
-
-    Args:
-        context: TensorRT's.
-        input_name: of the tensor of pixels.
-        output_name: of the tensor of logits.
-        output_address: where logits go.
-        stream_handle: of the CUDA stream.
-        reason: gives TensorRT's last message.
-    """
+    """An execution context, which remembers what it is bound to."""
 
     def __init__(
         self,

@@ -60,9 +60,6 @@ def engine_layers(information: str) -> list[EngineLayer]:
     Source of the keys: TensorRT's documentation of the engine inspector. Layers are under ``Layers`` in TensorRT 10
     and 11 alike; the list of tensors beside them, ``Bindings`` or ``I/O Tensors``, is not needed.
 
-    Args:
-        information: JSON of the inspector.
-
     Raises:
         ValueError: it is no JSON, or of another form.
     """
@@ -112,9 +109,7 @@ def engine_proof(information: str, asked: Mapping[str, str], precision: str) -> 
     a name that is not found proves nothing.
 
     Args:
-        information: JSON of the inspector.
         asked: type by node, as of ``export.precision.audit.requested_by_onnx``.
-        precision: of the Case.
 
     Returns:
         ``asked_counts``, ``layer_counts`` (of every layer, by ``kind type``), ``not_as_asked``, ``not_found``,

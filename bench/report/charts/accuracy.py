@@ -165,12 +165,7 @@ def _points_and_front(theme: Theme, drawn: Looks, values: Sequence[Row], batch: 
 
 
 def waterfall(steps: Sequence[Step], marks: Sequence[str]) -> list[Chart]:
-    """One chart of bars from one step's top-1 to the next; none where no step may be scored.
-
-    Args:
-        steps: as returned by ``bench.analysis.accuracy.waterfall.steps``.
-        marks: what must be said wherever an accuracy stands.
-    """
+    """One chart of bars from one step's top-1 to the next; none where no step may be scored."""
     values = _step_values(steps)
     if not values:
         return []

@@ -53,11 +53,7 @@ def positive(low: float, high: float, title: str, *, wide: float = WIDE, **more:
     """Scale and axis of positive quantities: logarithmic from a wide range on, else linear and not from 0.
 
     Args:
-        low: the smallest value.
-        high: the largest.
-        title: of the axis, with the unit.
         wide: from this ratio of the two on the range is wide.
-        more: further properties of the scale.
     """
     if low <= 0 or high / low < wide:
         return linear(title, **more)
@@ -68,10 +64,7 @@ def linear(title: str, ticks: Any = FEW, grid: bool = True, **more: Any) -> dict
     """A linear scale that need not begin at 0.
 
     Args:
-        title: of the axis, with the unit.
         ticks: about how many; as a wide chart has room for, where the axis is horizontal.
-        grid: fine lines across the plot.
-        more: further properties of the scale.
     """
     return {
         "title": title,
@@ -85,9 +78,6 @@ def logarithmic(low: float, high: float, title: str, grid: bool = True) -> dict[
 
     Args:
         low: the smallest value, above 0.
-        high: the largest.
-        title: of the axis, with the unit.
-        grid: fine lines across the plot.
     """
     room = max(math.log(high / low), 0.02) * 0.04
     ends = low * math.exp(-room), high * math.exp(room)

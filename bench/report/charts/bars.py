@@ -107,9 +107,7 @@ def kinds(
     """The encodings ``color`` and ``shape`` of a closed set of words, with one legend of those that are present.
 
     Args:
-        field: that holds the word.
         ways: word, colour and shape of each.
-        present: words that occur.
     """
     words, colours, shapes = zip(*(way for way in ways if way[0] in present), strict=True)
     return altair.Color(field, **scaled(words, colours)), altair.Shape(field, **scaled(words, shapes))

@@ -50,7 +50,6 @@ def in_blocks(line: pd.Series[float], most: int) -> Line:
     """The known points of a line; of more than ``most`` the medians of blocks of consecutive rounds, at their middles.
 
     Args:
-        line: of each round a value, in the order of rounds.
         most: points, at least 1.
     """
     import numpy as np

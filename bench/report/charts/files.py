@@ -32,7 +32,6 @@ def write_figures(
     """Writes every chart in every width and format, on white; the same charts give the same bytes.
 
     Args:
-        charts: as returned by ``bench.report.charts.charts``.
         folder: where to; it is made where it is missing. Files are named ``<chart>-<width>.<format>``.
         widths: names in ``WIDTHS_INCH``.
         formats: names in ``FORMATS``.

@@ -35,11 +35,6 @@ def scaled(domain: Sequence[str], values: Sequence[Any], **more: Any) -> dict[st
     """What an encoding of a closed set of words needs: which value stands for which, in this order.
 
     Encodings of the same words share one legend.
-
-    Args:
-        domain: the words.
-        values: colours, shapes or dashes.
-        more: further properties of the encoding.
     """
     scale = altair.Scale(domain=list(domain), range=list(values))
     return {"type": "nominal", "title": None, "sort": None, "scale": scale, **more}
@@ -125,7 +120,6 @@ def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
     """What tells each row from the others: backend, precision, and every other setting that varies.
 
     Args:
-        rows: of one chart.
         without: settings that the chart shows in another way. Rows that differ in nothing else share a name.
     """
     varying = [name for name in VARYING if name not in without]

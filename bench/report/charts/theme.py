@@ -62,12 +62,7 @@ class Theme:
         return {"filled": True, "opacity": 1, "size": self.px(side) ** 2}
 
     def columns(self, width: int, characters: int) -> int:
-        """How many entries of a legend stand beside each other: beside the axis, each with a symbol and space.
-
-        Args:
-            width: of the chart, in px.
-            characters: of the longest entry.
-        """
+        """How many entries of a legend stand beside each other: beside the axis, each with a symbol and space."""
         return max(1, int((width - 3 * self.font_size) / (36 + CHARACTER * self.font_size * characters)))
 
     def config(self, columns: int) -> dict[str, Any]:

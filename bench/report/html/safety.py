@@ -60,9 +60,6 @@ def content_policy(*scripts: str) -> str:
 
     Should a name of a file ever get past the escaping, it still cannot run: the browser wants the script's digest
     (https://www.w3.org/TR/CSP3/, hash-source).
-
-    Args:
-        scripts: what stands inside the script elements, exactly.
     """
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -31,8 +31,6 @@ def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> Vie
     """A table that is not of one Case a row.
 
     Args:
-        key: part of the ids of its elements.
-        table: what to show.
         whose: of each row the Case that it is about, and the words for where its numbers come from.
     """
     rows = [

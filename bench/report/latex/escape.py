@@ -60,7 +60,6 @@ def escaped(text: str, breakable: bool = False) -> str:
     become their commands, and a sign that no common font has becomes its code, such as [U+4E2D].
 
     Args:
-        text: from anywhere.
         breakable: lines may be broken after slashes, dots and the like, and inside very long words. For running
             text; the cells of a table are one line each.
     """

@@ -247,7 +247,6 @@ def _lines(frame: pd.DataFrame, names: Sequence[str]) -> list[Line]:
     """The lines of a run in the order of its frame; accuracies that belong to no timed line come last.
 
     Args:
-        frame: as of ``bench.analysis.table.load_frame``.
         names: of the columns. Cases of which they name no figure are left out; all stand where they name none of any.
     """
     scenarios = {SPECS[name].scenario for name in names} - {""} or set(_SCENARIOS)

@@ -75,14 +75,7 @@ def document(rows: Sequence[FieldRow]) -> Document:
 
 
 def write_all(rows: Sequence[FieldRow], out: Path, caption: str = "", label: str = "") -> list[Path]:
-    """Writes ``table.md``, ``table.csv`` and ``table.tex`` into a folder; gives the files.
-
-    Args:
-        rows: of the table.
-        out: the folder.
-        caption: of the LaTeX table, as ``latex`` takes it.
-        label: likewise.
-    """
+    """Writes ``table.md``, ``table.csv`` and ``table.tex`` into a folder; gives the files."""
     path = out / "table.tex"
     write_text(path, latex(rows, caption, label))
     return [
@@ -170,7 +163,6 @@ def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
     """The table, ready for ``\\input``. A top-1 is bold where it is resolved against every other measured one.
 
     Args:
-        rows: of the table.
         caption: plain text; empty for the usual one.
         label: for ``\\ref``; empty for ``tab:field``.
 

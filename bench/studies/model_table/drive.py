@@ -78,10 +78,7 @@ def measure(models: Sequence[Requested], spec: RunSpec, out: Path, console: Cons
     """A run of each model, in a folder of its own in ``out``. A model that fails is a row; the others go on.
 
     Args:
-        models: to measure.
         spec: of every run; model and checkpoint are taken from ``models``.
-        out: folder for the runs.
-        console: for progress and notes.
 
     Raises:
         BenchError: an option or the data are at fault, which would spoil every run.

@@ -129,9 +129,7 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
     """The rows in the model's order, the runtime's own last.
 
     Args:
-        joined: as returned by ``bench.studies.profile.layers.join``.
         batch: images of a call.
-        ridge: of this machine, or None.
         by: ``layer``, or ``block`` to add up the layers of each block.
     """
     blocks = block_names(joined)
@@ -214,8 +212,6 @@ def ridge_of(peaks: Sequence[Mapping[str, Any]], precision: str, threads: int) -
 
     Args:
         peaks: as returned by ``machine.lookup_peaks``.
-        precision: of the Case.
-        threads: of the Case.
     """
     for peak in peaks:
         reached = peak["gflop_per_s"].get(precision)
@@ -264,7 +260,6 @@ def document(profile: Profile, most: int) -> Document:
     """The slowest rows, or all of them in the model's order, and what their sum is worth.
 
     Args:
-        profile: what was measured.
         most: rows of the table; 0 for all.
     """
     import pandas as pd

@@ -34,8 +34,6 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
     Args:
         spec: of one backend, precision, batch and number of threads.
         repeats: calls with profiling, and as many without.
-        by: ``layer`` or ``block``.
-        console: for notes.
 
     Raises:
         BenchError: options, data or checkpoint are at fault, or the backend cannot run such a Case.

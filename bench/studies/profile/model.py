@@ -76,7 +76,6 @@ def graph_nodes(
     """A graph's nodes, in its order.
 
     Args:
-        graph: of the model.
         layers: by value. A node whose value is not there bears its own name.
         multiply_adds: for one image, by value; 0 where it is not there.
     """

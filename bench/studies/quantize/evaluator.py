@@ -19,9 +19,7 @@ class Evaluator:
 
     Args:
         request: what a worker is opened with: ``bench.studies.quantize.worker.QuantizeWorker``.
-        start: starts a worker.
         timeout_seconds: for opening a worker, and for each recipe.
-        say: takes a line for people.
     """
 
     def __init__(
@@ -62,8 +60,6 @@ class Evaluator:
         """Figures of a recipe on a set of images; None where no such graph can be made or run.
 
         Args:
-            label: what it is, for people.
-            recipe: what to measure.
             images: ``search`` or ``confirm``.
             limit_seconds: how long it may take, where that is less than the time-out.
 

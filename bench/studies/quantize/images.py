@@ -46,11 +46,9 @@ def choose_sets(
     Of a demo set, search images come from its split for calibration, from behind those to calibrate on.
 
     Args:
-        image_set: the user's, or the demo set.
         scored: those of it that a run scores, to confirm on.
         calibration: the user's folder of calibration images, or None.
         n_search: how many to search on.
-        console: for notes.
 
     Raises:
         BenchError: there are too few images for three sets.

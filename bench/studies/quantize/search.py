@@ -48,16 +48,7 @@ class Found:
 
 
 class Search:
-    """One search.
-
-    Args:
-        nodes: of the graph that is quantised.
-        evaluate: see ``Evaluate``.
-        margin_percent: see ``Measured.holds``.
-        remaining_seconds: of the budget.
-        budget_seconds: all of it.
-        say: takes a line for people.
-    """
+    """One search."""
 
     def __init__(
         self,

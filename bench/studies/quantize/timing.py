@@ -57,11 +57,7 @@ def time_recipes(
     The graphs are made anew from the files, as `run` and `export` make them, and kept where they look.
 
     Args:
-        session: of the search.
         files: of the model, without graphs of lower precision.
-        base: the FP32 Case.
-        calibration: images for the ranges.
-        recipes: recipe files.
         budget_seconds: for all rounds.
 
     Returns:

@@ -61,10 +61,7 @@ class Pixels:
 
     Args:
         path: the file, an array of uint8 ``(n, 3, size, size)`` with its labels beside it; made where it is missing.
-        chosen: the images.
         pipeline: what makes their pixels. Its own normalisation is undone: bytes are recovered exactly.
-        threads: of the pipeline.
-        preprocess: of the model.
     """
 
     def __init__(

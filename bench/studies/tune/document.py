@@ -36,11 +36,7 @@ def document(tuned: Tuned) -> Document:
 
 
 def tuning_table(standings: Sequence[Standing]) -> Table:
-    """A row a candidate, the best first.
-
-    Args:
-        standings: as returned by ``bench.studies.tune.search.standings``.
-    """
+    """A row a candidate, the best first."""
     first = standings[0].case
     columns: list[Column[Standing]] = [
         Column(Head("Batch", True), lambda standing: count_cell(standing.case.batch)),

@@ -66,7 +66,6 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
     Args:
         spec: of one throughput Case, but for its batches, which are tried; threads and instances are searched.
         out: folder of the run; a new one in ``results/runs`` where None.
-        console: for progress and notes.
 
     Raises:
         BenchError: the options, data, checkpoint or output folder are at fault, or something is missing here.

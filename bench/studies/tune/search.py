@@ -32,8 +32,6 @@ def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tupl
 
     Args:
         base: model, backend, precision, pipeline and options that stay as they are.
-        cores: logical cores that may be used.
-        batches: images a batch.
 
     Returns:
         Throughput Cases, once each.
@@ -144,8 +142,6 @@ def search(
     """Takes rounds of passes, and drops the slower half after each stage.
 
     Args:
-        cases: the candidates, warm.
-        field: what they run in.
         order: orders of some candidates, round after round, without end; see ``bench.run.schedule.rounds``.
         budget_seconds: for all turns. The first stage is made whatever it takes.
 
@@ -209,8 +205,6 @@ def standings(cases: Sequence[Case], times: Times, failed: Mapping[str, str]) ->
     """Every candidate, the best first: those that stayed longest, and among them the fastest.
 
     Args:
-        cases: all candidates.
-        times: as returned by ``search``.
         failed: why candidates could not be measured, by their ids.
     """
     able = [case for case in cases if case.case_id not in failed and times.get(case.case_id)]
