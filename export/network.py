@@ -29,8 +29,6 @@ class Exported:
 
     Attributes:
         onnx_path: the FP32 graph, dynamic batch.
-        onnx_sha256: digest of that file.
-        state_path: safetensors file with the state dict.
         parity: ``export.parity.Parity`` as a dict, from the check made when this graph was first exported; empty
             where it has not been checked.
         classes: length of the logits.

@@ -36,18 +36,14 @@ class ModelFiles:
     """What the preparing step left for the workers to load. Paths point into the artefact store.
 
     Attributes:
-        model: canonical model name.
         weights: ``official``, ``user``, ``demo`` or ``random``.
         weights_sha256: digest of the weights' values (of the file, for ``onnx:``).
         state: safetensors file with the state dict, or None where the model is an ONNX file.
-        onnx: the FP32 ONNX graph.
-        onnx_sha256: digest of that file.
         input_size: height and width of the input in pixels.
         preprocess: keywords of ``pipelines.base.Preprocess``.
         fixed_batch: the only batch size the graph takes, or None where it is dynamic.
         classes: length of the logits.
         parity: figures of the export's check against PyTorch; empty for ``onnx:``.
-        parameters: number of parameters, or None where it is not known.
         multiply_adds: multiply-adds of convolutions and linear layers for one image, or None.
         typed: graphs of lower precision; see ``bench.backends.graphs``.
     """
@@ -235,11 +231,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Concurrent(Protocol):
-    """What a backend has besides if it can work on several batches at the same time.
-
-    Attributes:
-        slots: how many.
-    """
+    """What a backend has besides if it can work on several batches at the same time."""
 
     slots: int
 

@@ -24,7 +24,6 @@ class TypedGraph:
 
     Attributes:
         path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
-        sha256: its digest.
         facts: see ``export.precision.lower.make_typed``; of the ranges only their digest.
     """
 
@@ -39,8 +38,6 @@ class Wanted:
 
     Attributes:
         key: see above.
-        precision: ``fp16``, ``bf16`` or ``int8``.
-        dialect: of INT8.
         recipe: the user's file, or empty for the default recipe.
         converter: module of ``export`` that makes it of the FP32 graph; then nothing else is about it.
     """

@@ -160,7 +160,7 @@ def cores_of_copies(case: Case, shared: bool) -> tuple[list[Cores], str]:
 
 
 def choose_cores(physical: Mapping[int, tuple[str, str]], wanted: int) -> list[int]:
-    """Logical cores such that copies which get equal, consecutive parts of them share as few physical ones as possible."""
+    """So many logical cores that copies with equal, consecutive parts of them share as few physical ones as can be."""
     siblings: dict[tuple[str, str], list[int]] = {}
     for core in sorted(physical):
         siblings.setdefault(physical[core], []).append(core)

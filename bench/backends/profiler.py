@@ -88,11 +88,7 @@ class Recording:
 
 
 class Profiler(Protocol):
-    """A backend's network once more, with its runtime's profiling on.
-
-    Attributes:
-        resolution_ns: see ``Recording``.
-    """
+    """A backend's network once more, with its runtime's profiling on."""
 
     resolution_ns: int
 

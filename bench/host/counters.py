@@ -45,7 +45,6 @@ class Counters:
 
     Attributes:
         at_ns: when, on the clock of the reader.
-        cpus: how many are online.
         idle_ns, stolen_ns: idle and stolen time of all CPUs together, since boot, in whole ticks.
         busy_ns: time of all CPUs together that was neither, since boot.
         own_ns: CPU time of each of our processes, by process id.
@@ -78,7 +77,6 @@ class Activity:
     """What happened between two looks; None where the system does not tell.
 
     Attributes:
-        duration_ns: time between the looks.
         cpu_by_others_cores: CPU time of everything but our processes, in cores kept busy.
         cpu_by_others_cores_low: the same at the least: the kernel's counters are whole ticks, which over short
             times leaves room for error. Judge by this one.
@@ -86,9 +84,7 @@ class Activity:
         throttled_ns: how long control groups stopped us for their CPU quota.
         thermal_events: how often cores slowed down for heat.
         memory_stall_share: share of the time in which at least one task waited for memory.
-        swap_in_pages, swap_out_pages: pages moved.
         cpu_mhz: median clock of some of the cores, at the end.
-        cpus: how many are online.
     """
 
     duration_ns: int

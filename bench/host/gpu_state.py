@@ -36,8 +36,6 @@ class GpuState:
     Attributes:
         sm_clock_mhz: clock of the multiprocessors, now.
         clock_reasons: why it is not higher, names of ``CLOCK_REASONS``.
-        temperature_c: of the chip.
-        power_w: drawn now.
         process_ids: processes that compute on it. In a container they may be ids of the host.
         thermal_ns, power_ns: how long heat and the power cap have held the clock down, since the driver was loaded.
     """

@@ -76,9 +76,6 @@ class Facts(NamedTuple):
     """All that a judgement may rest on.
 
     Attributes:
-        host: as returned by ``machine.describe_host``.
-        packages: as returned by ``machine.package_versions``.
-        devices: those the run requests.
         threads: largest number that a Case requests, where it is known.
     """
 

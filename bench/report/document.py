@@ -43,7 +43,6 @@ class Head:
     """What stands above a column.
 
     Attributes:
-        text: the header with its unit.
         numeric: the column holds numbers: align it to the right.
         name: of the column in ``bench.analysis.columns.REGISTRY`` that it shows; empty for none.
         below: it belongs to the column before it, below whose values it may stand.
@@ -62,8 +61,6 @@ class Column(Generic[RowType]):
     """How a column is made from rows.
 
     Attributes:
-        head: what stands above it.
-        cell: of a row.
         when: it is shown: always; known: some cell is not empty; varies: cells differ.
     """
 
@@ -78,9 +75,6 @@ class Table:
 
     Attributes:
         title: what it is about; empty where the heading before it says so.
-        columns: what stands above each.
-        cells: of each row.
-        notes: lines to stand below.
         records: what each row is of, where that is a row of a run's table.
         level: of its title as a heading.
     """

@@ -24,7 +24,6 @@ class Format:
     """A form of a run's report.
 
     Attributes:
-        file_name: in the run's folder.
         write: writes the report in one step; the same run gives the same bytes. Raises BenchError where the disk is
             full or not writable.
     """

@@ -188,11 +188,7 @@ class Outcome:
     """What a bisection ended with.
 
     Attributes:
-        sides: what was compared.
-        found: the first layer that diverges, and how it was found.
-        weights: of that layer, on both sides.
         elsewhere: weights of other layers that differ.
-        tolerance: what is accepted.
         rows: layers to list, the lowest signal-to-noise ratio first.
     """
 

@@ -27,7 +27,6 @@ class Lower:
     """In what precision below FP32 to export.
 
     Attributes:
-        recipe: what to make.
         file: the user's recipe file, or None for the default recipe.
     """
 
@@ -54,7 +53,6 @@ class Written:
 
     Attributes:
         out: the file; an ``.xml`` has its ``.bin`` beside it.
-        files: of the model.
         typed: ``sha256`` and ``facts`` of the graph of lower precision; empty for FP32.
     """
 

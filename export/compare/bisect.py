@@ -22,14 +22,7 @@ Item = TypeVar("Item")
 
 
 class Compared(NamedTuple):
-    """What is compared.
-
-    Attributes:
-        reference: the side that counts as right.
-        other: the side under test.
-        layers: of ``export.compare.pairing``.
-        batches: images, float32 ``(n, 3, h, w)``.
-    """
+    """What is compared."""
 
     reference: Values
     other: Values
@@ -42,9 +35,6 @@ class Step:
     """One look at some layers: one pass of the images through both sides.
 
     Attributes:
-        layers: names of the layers that were compared, in order.
-        agree: how many of these agree.
-        first_beyond: the first of them that does not agree, or None.
         why: ``SPREAD`` in the search by halves, ``FEEDING`` to check what that found, ``SUSPECTED`` because the caller
             named them, ``IN_ORDER`` in a scan layer by layer.
     """
@@ -60,12 +50,8 @@ class Bisection:
     """What a search found.
 
     Attributes:
-        layers: how many layers both sides have in common.
-        looked_at: how many were compared.
         at_once: the most that were compared (and kept in memory) at a time.
-        steps: each look.
         first: the first diverging layer, or None where the output agrees.
-        difference: of that layer.
         scanned: why layers were looked at one by one; empty where the search by halves was enough.
     """
 

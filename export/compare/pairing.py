@@ -26,8 +26,6 @@ class Layer:
         kind: the module's class, or the node's operator in the reference graph.
         reference: the value's name on the reference side.
         other: the value's name in the graph under test.
-        node: name of the node that computes it there.
-        op: that node's operator.
         feeds: indices, in the list of all layers, of the nearest values that this one is computed from.
     """
 

@@ -33,8 +33,6 @@ class WeightDifference:
     """How a stored tensor differs from what it should be.
 
     Attributes:
-        name: of the tensor in the graph.
-        channels: output channels of the layer.
         differing: the numbers of those that differ, ascending; empty where none does.
         max_abs_diff: the largest difference of one weight; NaN where the shapes differ.
     """

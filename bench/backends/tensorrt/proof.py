@@ -38,9 +38,7 @@ class EngineLayer:
     """A layer of an engine.
 
     Attributes:
-        name: the engine's.
         kind: ``LayerType``.
-        heavy: whether it multiplies matrices or convolves.
         type: of its data, ``float16``; ``unknown`` where the inspector does not tell.
         tactic: name of the kernel, or empty.
         nodes: names of the graph's nodes that it was made of.

@@ -42,14 +42,10 @@ class Chart:
     """A drawing of a run, for every theme and width.
 
     Attributes:
-        name: fit for the name of a file.
-        title: a short sentence for people.
-        notes: lines below the title.
         alt: what is to be seen, with figures, for screen readers.
         data: what the layers draw, by name, nothing empty; ``rows`` has a row for each Case, with its ``case_id``.
         layers: marks and encodings in a theme, from back to front.
         height: of the plot alone, in px.
-        legend: names that it shows.
         is_list: the height is made of rows, so that the plot may not be flattened.
     """
 
@@ -119,9 +115,6 @@ class Source:
 
     Attributes:
         rows: of the frame, of Cases that are ok, unknown values as None.
-        results: how the Cases of these rows ended.
-        samples: as returned by ``RunFolder.samples``.
-        rounds: as returned by ``RunFolder.rounds``.
         steps: of the accuracy waterfall; none where no two Cases may be scored, or their predictions do not fit.
         materiality: the least difference of times that counts, as a share.
         marks: what must be said wherever an accuracy stands.

@@ -39,7 +39,6 @@ class Theme:
     """What a chart stands on.
 
     Attributes:
-        background: of the chart.
         font_size: of running text in px (on paper in points); titles are one larger, axes one smaller.
         is_paper: it shows no tooltips. There titles are not bold and nothing is translucent: vl-convert writes several
             fonts, or several opacities, into a PDF in an order that changes from call to call.

@@ -74,7 +74,6 @@ class Cell:
     Attributes:
         text: plain; for a number its digits.
         number: it is a number, to be aligned with others at its point.
-        bold: the best of its group.
         note: plain text of the note that belongs to it; empty for none.
     """
 
@@ -98,15 +97,10 @@ class TexTable:
     """A table, ready to be written; all texts are plain.
 
     Attributes:
-        columns: at least one.
-        rows: as many cells each.
-        caption: of the table.
         label: for ``\\ref``; see ``checked_label``.
         watermarks: what must not be overlooked: in bold, the first of the notes.
         notes: to stand below; those that cells refer to follow.
         breaks: rows before which a little space is left.
-        remarks: to stand in the file as comments.
-        empty: the only row where there is none.
     """
 
     columns: Sequence[Column]

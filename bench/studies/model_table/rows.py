@@ -42,15 +42,12 @@ class FieldRow:
         weights: whose; empty where nothing was prepared.
         parameters: of the network; None where it is not known.
         multiply_adds: of convolutions and linear layers for one image; None where they are not known.
-        published: what its paper states, or None.
         top1_percent: measured, of the run's reference row; None where it has no meaning or was not measured.
-        top5_percent: likewise.
         n_images: that were scored.
         is_demo: data or weights are the demo's.
         latencies: rows of the run's frame, by what they were measured with.
         accuracy: the row of the run's frame that top-1 is of; None where there is none.
         run: its folder, or None.
-        info: the content of ``run.json``.
     """
 
     model: str

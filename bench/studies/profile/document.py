@@ -47,7 +47,6 @@ class Row:
         name: of the layers; ``(runtime) ...`` where it is none of the model's.
         block: see ``bench.studies.profile.layers.block_names``.
         ops: the runtime's operators, with the kernels where it names them.
-        nodes: how many nodes of the runtime.
         joined: whether it belongs to the model.
         median_ns: median over the calls of the time of all its nodes together.
         share_percent: of the sum of all rows.
@@ -225,12 +224,8 @@ class Profile:
     """What was found.
 
     Attributes:
-        case: what was profiled.
         rows: by layer or block, in the model's order, the runtime's own last.
-        totals: their sum beside whole calls.
-        ridge: of this machine, or None.
         recording: what the rows were made from.
-        by: ``layer`` or ``block``.
     """
 
     case: Case
