@@ -14,7 +14,7 @@ from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.worker import channel
+from bench.worker import channel, inputs
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
 
@@ -159,6 +159,7 @@ class Runner:
                 for live in self.live.values():
                     live.worker.kill()
                 self.live.clear()
+                inputs.drop(self.run.path)
 
     def _interrupted(self, todo: Iterable[Case]) -> None:
         for case in todo:

@@ -58,10 +58,13 @@ class Worker:
         return {"digests": of_reference(request.image_list(), request.preprocess)}
 
     def _start(self, message: channel.Message) -> dict[str, Any]:
+        from bench.worker import inputs
         from bench.worker.messages import Context
         from bench.worker.tasks import make_task
 
         case, context = Case.from_dict(message["case"]), Context.from_dict(message["context"])
+        if case.scenario == "latency":
+            inputs.decode_ahead(case, context)
         self._backend = (
             make_backend(case.backend)
             if case.instances == 1

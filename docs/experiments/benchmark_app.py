@@ -28,7 +28,7 @@ from bench import host
 from bench.analysis.stats import intervals
 from bench.record.case import Case
 from bench.worker import channel
-from bench.worker.tasks import first_batch
+from bench.worker.inputs import first_batch
 
 LIMIT = 0.03
 TURN_SECONDS = 0.25

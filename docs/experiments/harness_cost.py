@@ -25,7 +25,7 @@ from bench.backends.base import Backend
 from bench.record.case import Status
 from bench.record.run_folder import CaseResult
 from bench.worker import channel
-from bench.worker.tasks import first_batch
+from bench.worker.inputs import first_batch
 
 LIMIT = 0.03
 SLICE_NS = 50_000_000

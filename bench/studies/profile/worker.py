@@ -11,7 +11,7 @@ from bench.backends.base import ModelFiles, Unsupported
 from bench.backends.profiler import Profiler, Recording, measure
 from bench.record.case import Case
 from bench.worker import channel
-from bench.worker.tasks.latency import first_batch
+from bench.worker.inputs import first_batch
 from pipelines.imagenet.find import Image
 
 PROGRAM = "from bench.studies.profile.worker import main; main()"

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from bench.backends.base import Backend
-from bench.record.case import Case
-from bench.worker.messages import Context
-from bench.worker.tasks.accuracy import AccuracyTask
-from bench.worker.tasks.base import Task
-from bench.worker.tasks.latency import LatencyTask, first_batch
-from bench.worker.tasks.throughput import ThroughputTask
+from bench.backends import load_name
 
-__all__ = ["Task", "first_batch", "make_task"]
+if TYPE_CHECKING:
+    from bench.backends.base import Backend
+    from bench.record.case import Case
+    from bench.worker.messages import Context
+    from bench.worker.tasks.base import Task
 
-TASKS: dict[str, Callable[[Case, Backend, Context], Task]] = {
-    "accuracy": AccuracyTask,
-    "latency": LatencyTask,
-    "throughput": ThroughputTask,
+# A scenario's file is imported by the workers that take it: no other pays for its libraries.
+TASKS = {
+    "accuracy": "bench.worker.tasks.accuracy:AccuracyTask",
+    "latency": "bench.worker.tasks.latency:LatencyTask",
+    "throughput": "bench.worker.tasks.throughput:ThroughputTask",
 }
 
 
 def make_task(case: Case, backend: Backend, context: Context) -> Task:
     """The task of the Case's scenario, with the backend already loaded."""
-    return TASKS[case.scenario](case, backend, context)
+    task: Task = load_name(TASKS[case.scenario])(case, backend, context)
+    return task

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import pipelines
-from bench.backends.base import Backend, ModelFiles, TimesStages, Unsupported
+from bench.backends.base import Backend, TimesStages, Unsupported
 from bench.record.case import Case
-from bench.worker.messages import Context, Outcome, Progress, decode_threads
+from bench.worker.inputs import pixels_of
+from bench.worker.messages import Context, Outcome, Progress
 from bench.worker.sampling import STAGE, STOPS, WHOLE, LatencySampler
 from bench.worker.tasks.base import clock_of, write_samples
-from pipelines.imagenet.find import Image
-from scarlet.errors import BenchError
-
-# Of the images at hand, so many stand in for unreadable ones.
-SPARE_IMAGES = 16
 
 
 class LatencyTask:
@@ -35,8 +28,7 @@ class LatencyTask:
     def __init__(self, case: Case, backend: Backend, context: Context) -> None:
         self._case, self._run = case, context.run_folder
         flush = l2_flush(case)
-        pixels = first_batch(case, context.files, context.images())
-        self._input_sha256 = hashlib.sha256(pixels.data).hexdigest()
+        pixels, self._input_sha256 = pixels_of(case, context)
         call: Callable[[], object] = lambda: backend.infer(pixels)  # noqa: E731
         self._stage, headline = STAGE, ""
         if case.device == "cuda":
@@ -110,25 +102,3 @@ def l2_flush(case: Case) -> Callable[[], Any] | None:
     from bench.backends.cuda import L2Flush
 
     return L2Flush()
-
-
-def first_batch(case: Case, files: ModelFiles, images: Sequence[Image]) -> NDArray[np.float32]:
-    """The first ``case.batch`` readable images as pixels, the same for every backend; repeated where there are fewer.
-
-    Returns:
-        float32, ``(case.batch, 3, size, size)``, C-contiguous.
-
-    Raises:
-        BenchError: none of the images can be read.
-    """
-    # Decoding the whole set for one batch would be a waste.
-    some, threads = images[: case.batch + SPARE_IMAGES], decode_threads(case)
-    with closing(
-        pipelines.open_pipeline(case.pipeline, some, case.batch, threads, files.preprocessing)
-    ) as pipeline:
-        batch = next(iter(pipeline), None)
-    if batch is None:
-        raise BenchError("none of the first images could be read", "Name another folder with --data.")
-    repeats = -(-case.batch // len(batch.pixels))
-    tiled = np.concatenate([batch.pixels] * repeats)[: case.batch]
-    return np.ascontiguousarray(tiled, dtype=np.float32)
