@@ -134,8 +134,7 @@ def _is_better(first: Predicted, other: Predicted, n_pairs: int) -> bool:
     wins, losses, n = _discordant(first, other)
     if not n:
         return False
-    confidence = 1.0 - (1.0 - CONFIDENCE) / n_pairs
-    return paired.paired_difference_interval(wins, losses, n, confidence).low > 0.0
+    return paired.lower(wins, losses, n, (1.0 - CONFIDENCE) / 2.0 / n_pairs) > 0.0
 
 
 def _discordant(first: Predicted, other: Predicted) -> tuple[int, int, int]:

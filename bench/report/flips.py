@@ -85,6 +85,7 @@ _CELLS: dict[str, Callable[[FlipLedger], Cell]] = {
     "Flips": lambda ledger: count_cell(ledger.n_flips),
     "Wins": lambda ledger: count_cell(ledger.top1.wins if ledger.top1 else None),
     "Losses": lambda ledger: count_cell(ledger.top1.losses if ledger.top1 else None),
+    "Ties": lambda ledger: count_cell((ledger.top1.ties or None) if ledger.top1 else None),
     "p": lambda ledger: _p(ledger.top1),
     "Top-1 points": lambda ledger: _difference(ledger.top1, ledger.n_images),
     "Resolves": lambda ledger: Cell(
@@ -96,10 +97,10 @@ _CELLS: dict[str, Callable[[FlipLedger], Cell]] = {
     "Same top-5 %": lambda ledger: _share(ledger.top5_ordered_agreement_percent, ledger.n_images),
 }
 # The report has the accuracies and the agreement in its own table.
-REPORT = ("Images", "Flips", "Wins", "Losses", "p", "Top-1 points", "Resolves", "Top-5 points")
+REPORT = ("Images", "Flips", "Wins", "Losses", "Ties", "p", "Top-1 points", "Resolves", "Top-5 points")
 # A terminal has 80 characters: two tables.
 COUNTS = ("Images", "Flips", "Wins", "Losses", "p", "Top-1 points")
-TOTALS = ("Top-1 %", "Top-5 points", "Same top-1 %", "Same top-5 %")
+TOTALS = ("Ties", "Top-1 %", "Top-5 points", "Same top-1 %", "Same top-5 %")
 
 
 def ledgers_table(
@@ -127,8 +128,14 @@ def how_to_read(ledgers: Sequence[FlipLedger]) -> tuple[str, ...]:
     pairs = [ledger.top1 for ledger in ledgers if ledger.top1]
     if not pairs:
         return ()
-    alone = "; each Case on its own" if len(ledgers) > 1 else ""
+    alone = f" of each Case on its own: {len(pairs)} times the least is that of all together" * (
+        len(pairs) > 1
+    )
     counts = f"win: right where the base is wrong; loss: the reverse; p: exact McNemar test{alone}"
+    if any(pair.ties for pair in pairs):
+        counts += (
+            "; tie: two first classes of equal logits, told apart by a hash of the image's id, and not in p"
+        )
     least = {_resolvable(pair): pair.resolvable_points or 0.0 for pair in pairs}
     if "" in least:
         return counts, POINTS, TOO_FEW
@@ -138,7 +145,7 @@ def how_to_read(ledgers: Sequence[FlipLedger]) -> tuple[str, ...]:
     return (
         counts,
         POINTS,
-        f"resolved: top-1 differences of {between} points or more (80 % power, as many images differing as seen)",
+        f"resolved: top-1 differences of {between} points or more (80 % power), if as many images differ as here",
     )
 
 

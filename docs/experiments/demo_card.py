@@ -30,7 +30,7 @@ from safetensors.torch import load
 from torch import nn
 
 import pipelines
-from bench.analysis.stats.paired import exact_mcnemar, paired_difference_interval
+from bench.analysis.stats.paired import exact_mcnemar, paired_bound
 from export.onnx import ExportOptions, export_onnx
 from pipelines.base import Preprocess
 from pipelines.demo.make import QUICK_IMAGES, How, make_demo, print_progress
@@ -190,7 +190,7 @@ def paired(
     """How ``after`` differs from ``before`` on the same images: changed predictions, top-1, McNemar."""
     was, now = before[:, 0] == labels, after[:, 0] == labels
     losses, wins = int((was & ~now).sum()), int((now & ~was).sum())
-    difference, low, high = paired_difference_interval(wins, losses, len(labels))
+    difference, low, high = paired_bound(wins, losses, len(labels), 0.025)
     return {
         **accuracy(after, labels),
         "changed_predictions": int((before[:, 0] != after[:, 0]).sum()),

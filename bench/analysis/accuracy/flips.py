@@ -188,7 +188,8 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
     kinds = np.full(n, -1, dtype=np.int8)
     if not reason:
         base_hits, other_hits = base_top == labels[:, None], other_top == labels[:, None]
-        top1 = paired(base_hits[:, 0], other_hits[:, 0])
+        tied = (base.margin[base_rows] == 0) | (other.margin[other_rows] == 0)
+        top1 = paired(base_hits[:, 0], other_hits[:, 0], tied)
         top5 = paired(base_hits.any(axis=1), other_hits.any(axis=1))
         right = [other_hits[:, 0], base_hits[:, 0]]
         kinds = np.select(right, [KINDS.index(WIN), KINDS.index(LOSS)], KINDS.index(BOTH_WRONG)).astype(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.record.files import encodable
 from bench.record.raw_tables import TOP
 
 
@@ -16,11 +18,13 @@ class Predictions:
     """One row an image, in columns. At 50,000 images these columns take under 2 MB.
 
     Attributes:
+        ids: of the run's images.
         index: place of the image in the run's list of images.
         top: class indices by falling logit, ``TOP`` of them (fewer classes leave -1).
-        margin: softmax probability of the first class minus that of the second, 0..1.
+        margin: lead of the first class: its softmax probability minus that of the second, 0..1; 0 only where they tie.
     """
 
+    ids: Sequence[str]
     index: list[NDArray[np.int64]] = field(default_factory=list)
     top: list[NDArray[np.int16]] = field(default_factory=list)
     margin: list[NDArray[np.float32]] = field(default_factory=list)
@@ -37,7 +41,7 @@ class Predictions:
         """
         if len(indices) != len(logits):
             raise ValueError(f"{len(indices)} images went in and {len(logits)} rows of logits came out")
-        top, margin = top_and_margin(logits)
+        top, margin = top_and_margin(logits, [self.ids[place] for place in indices])
         self.index.append(np.asarray(indices, dtype=np.int64))
         self.top.append(top)
         self.margin.append(margin)
@@ -59,13 +63,18 @@ def _joined(parts: Iterable[NDArray], empty: NDArray) -> NDArray:  # type: ignor
     return np.concatenate([empty, *parts])
 
 
-def top_and_margin(logits: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+def top_and_margin(
+    logits: NDArray[np.float32], ids: Sequence[str] = ()
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """The ``TOP`` classes of each row, and how far the first leads.
 
-    Equal logits are ordered by class index, so that the order never depends on the sorting method.
+    The last layer of an INT8 network has few values, and the first two classes of one image in a hundred tie. Classes
+    of equal logits are ordered by a hash of the image's id and the class, so that no class is favoured, and that every
+    backend decides the same tie alike; without ids by class index.
 
     Args:
         logits: float32, ``(n, classes)``.
+        ids: of the images, ``n`` of them or none.
 
     Returns:
         int16 ``(n, TOP)``, and float32 ``(n,)``: difference of the two largest softmax probabilities.
@@ -75,13 +84,26 @@ def top_and_margin(logits: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDAr
     """
     if not np.isfinite(logits).all():
         raise ValueError("the logits hold NaN or infinite values")
-    kept = min(TOP, logits.shape[1])
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :kept]
+    kept, rows = min(TOP, logits.shape[1]), np.arange(len(logits))
+    order = np.argsort(-logits, axis=1, kind="stable")[:, : kept + 1]
+    ordered = np.take_along_axis(logits, order, axis=1)
+    order = order[:, :kept]
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).tolist() if ids else ():
+        order[row] = _ranked(logits[row], ids[row])[:kept]
     top = np.full((len(logits), TOP), -1, dtype=np.int16)
     top[:, :kept] = order
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    rows = np.arange(len(logits))
     first = probabilities[rows, order[:, 0]]
     second = probabilities[rows, order[:, 1]] if kept > 1 else np.zeros(len(logits))
     return top, (first - second).astype(np.float32)
+
+
+def _ranked(logits: NDArray[np.float32], image_id: str) -> list[int]:
+    """The classes that may be among the first ``TOP``, those of equal logits by the hash."""
+    least = np.sort(logits)[-TOP:][0]
+
+    def rank(place: int) -> tuple[float, bytes]:
+        return -float(logits[place]), hashlib.sha256(encodable(f"{image_id}\n{place}").encode()).digest()
+
+    return sorted(np.flatnonzero(logits >= least).tolist(), key=rank)

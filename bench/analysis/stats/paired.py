@@ -33,11 +33,12 @@ class Paired:
         other_percent: of the other side.
         wins: images that only the other side got right.
         losses: images that only the base got right.
-        p_value: two-sided exact McNemar test, ``exact_mcnemar``.
+        p_value: two-sided exact McNemar test, ``exact_mcnemar``, of images without a tie.
         difference_points: the other side's accuracy minus the base's.
-        low_points: lower end of its 95 % interval, ``paired_difference_interval``.
+        low_points: lower end of its 95 % interval, ``paired_bound``.
         high_points: upper end.
         resolvable_points: see ``resolvable``; None where no difference could be resolved.
+        ties: images on which the two first classes of a side have equal logits.
     """
 
     base_percent: float
@@ -49,33 +50,45 @@ class Paired:
     low_points: float
     high_points: float
     resolvable_points: float | None
+    ties: int = 0
 
 
-def paired(base_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_]) -> Paired:
-    """Two accuracies from which images each side got right, both ``(n,)`` of the same images; n at least 1."""
+def paired(
+    base_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], tied: NDArray[np.bool_] | None = None
+) -> Paired:
+    """Two accuracies from which images each side got right.
+
+    Args:
+        base_hits: ``(n,)``, n at least 1.
+        other_hits: likewise, of the same images.
+        tied: likewise, where a tie decided what was predicted: no evidence of a difference.
+    """
     n = len(base_hits)
+    decided = np.ones(n, dtype=bool) if tied is None else ~tied
     wins, losses = wins_and_losses(base_hits, other_hits)
-    interval = paired_difference_interval(wins, losses, n)
+    interval = paired_bound(wins, losses, n, (1.0 - CONFIDENCE) / 2.0)
     least = resolvable(n, (wins + losses) / n)
     return Paired(
         base_percent=100.0 * float(base_hits.mean()),
         other_percent=100.0 * float(other_hits.mean()),
         wins=wins,
         losses=losses,
-        p_value=exact_mcnemar(wins, losses),
+        p_value=exact_mcnemar(*wins_and_losses(base_hits[decided], other_hits[decided])),
         difference_points=100.0 * interval.difference,
         low_points=100.0 * interval.low,
         high_points=100.0 * interval.high,
         resolvable_points=None if least is None else 100.0 * least,
+        ties=n - int(np.count_nonzero(decided)),
     )
 
 
 def resolvable(n: int, discordant_share: float) -> float | None:
-    """The smallest true difference that n images resolve with 80 % power, at 95 % confidence; None where n is too few.
+    """The smallest true difference that n images resolve if as many of them differ again; None where n is too few.
 
-    ``min_detectable_difference`` at the share of images on which exactly one side is right, as it was seen. It
-    grows with the root of the share, c * sqrt(share), and a difference cannot exceed the share: where fewer images than
-    c**2 are discordant even all of them on one side would be missed, and the smallest difference is c**2 itself.
+    With 80 % power, at 95 % confidence: ``min_detectable_difference`` at the share of images on which exactly one side
+    is right, as it was seen. It grows with the root of the share, c * sqrt(share), and a difference cannot exceed the
+    share: where fewer images than c**2 are discordant even all of them on one side would be missed, and the smallest
+    difference is c**2 itself.
 
     Args:
         n: images, at least 1.
@@ -85,14 +98,6 @@ def resolvable(n: int, discordant_share: float) -> float | None:
     if c is None:
         return None
     return c**2 if discordant_share <= c**2 else min_detectable_difference(n, discordant_share)
-
-
-class DifferenceInterval(NamedTuple):
-    """A difference of two proportions, -1..1, and its interval."""
-
-    difference: float
-    low: float
-    high: float
 
 
 def exact_mcnemar(wins: int, losses: int) -> float:
@@ -109,32 +114,6 @@ def exact_mcnemar(wins: int, losses: int) -> float:
     if wins < 0 or losses < 0:
         raise ValueError("counts cannot be negative")
     return min(1.0, 2.0 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
-
-
-def paired_difference_interval(
-    wins: int, losses: int, n: int, confidence: float = CONFIDENCE
-) -> DifferenceInterval:
-    """The difference of two accuracies on the same n images, (wins - losses) / n, with its interval.
-
-    Wald's interval with one pseudo-count a discordant cell: Bonett and Price, "Adjusted Wald confidence
-    interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat. 37 (2012),
-    cut at -1 and 1. It is approximate: coverage stays within about 2 points of nominal from a few tens of
-    images on, and is conservative where discordant images are rare.
-
-    Args:
-        wins: images that the first got right and the second wrong.
-        losses: the reverse.
-        n: all images, at least ``wins + losses`` and at least 1.
-        confidence: between 0 and 1.
-    """
-    check_share("confidence", confidence)
-    if min(wins, losses) < 0 or n < max(1, wins + losses):
-        raise ValueError(f"{wins} wins and {losses} losses do not fit {n} images")
-    first, second = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
-    centre = first - second
-    error = math.sqrt((first + second - centre**2) / (n + 2))
-    half = float(ndtri(0.5 + confidence / 2.0)) * error
-    return DifferenceInterval((wins - losses) / n, max(-1.0, centre - half), min(1.0, centre + half))
 
 
 def min_detectable_difference(
@@ -206,8 +185,8 @@ def paired_bound(
 
     It was chosen by its exact error, summed over all outcomes at error 5 % (its test does so): at most 5.0 % whatever
     the two shares. Tango's score bound (Stat. Med. 17 (1998), 891-908) errs in up to 7.6 %, Bonett and Price's adjusted
-    Wald bound, which describes differences elsewhere in this project, in up to 9.1 % of the cases that
-    docs/experiments/gate_error.py sums up: both where few images are discordant, which is where a gate lives.
+    Wald bound in up to 9.1 % of the cases that docs/experiments/gate_error.py sums up: both where few images are
+    discordant, which is where a gate lives. Reports show the same bound, at 2.5 % on either side.
 
     Args:
         wins: images that only the first has right.

@@ -321,26 +321,47 @@ def _rounded(count: int) -> int:
 
 
 def decide_ratio(baseline: Timed, current: Timed, config: Config) -> Decision:
-    """The verdict on a ratio of times: ``fail`` where its whole interval lies beyond what is allowed."""
-    allowed = (baseline.ratio or 0.0) * (1.0 + config.latency.tolerance_percent / 100.0)
-    limit = (
-        f"the baseline's is {baseline.ratio:.3g}, {allowed:.3g} is allowed "
-        f"({config.latency.tolerance_percent:g} % more)"
-    )
-    if baseline.reference is None or current.reference is None or current.ratio is None:
-        return Decision(Verdict.UNRESOLVED, current.reason or "there is no row to compare it with")
+    """The verdict on a ratio of times: ``fail`` where its growth is beyond what is allowed, with its whole interval.
+
+    Both ratios were measured: the interval of their quotient has, in logarithms, the root of the sum of squares of the
+    two half-widths (the method of variance estimates recovery, as in ``bench.analysis.stats.paired``).
+    """
+    for side, ratio in (("the baseline", baseline), ("the run", current)):
+        if ratio.reference is None or ratio.ratio is None:
+            reason = ratio.reason or "there is no row to compare it with"
+            return Decision(Verdict.UNRESOLVED, reason if ratio is current else f"in {side}: {reason}")
+    assert baseline.reference is not None
+    assert current.reference is not None
     if not same_row(baseline.reference, current.reference):
         reason = f"compared with {current.reference.label}, in the baseline with {baseline.reference.label}"
         return Decision(Verdict.UNRESOLVED, reason)
     who = f"time over that of {current.reference.backend} {current.reference.precision}"
-    if current.low is None or current.high is None:
+    ends = [
+        None if None in (each.low, each.ratio, each.high) else _logs(each) for each in (baseline, current)
+    ]
+    before, now = ends
+    if before is None or now is None:
+        where = "" if now is None else " in the baseline"
         return Decision(
-            Verdict.UNRESOLVED, f"{who} is {current.ratio:.3g}, with too few rounds for an interval"
+            Verdict.UNRESOLVED, f"{who} is {current.ratio:.3g}, with too few rounds for an interval{where}"
         )
-    found = f"{who} is {current.ratio:.3g} ({current.low:.3g} to {current.high:.3g}); {limit}"
-    if current.low > allowed:
+    growth = now[1] - before[1]
+    low = math.exp(growth - math.hypot(now[1] - now[0], before[2] - before[1]))
+    high = math.exp(growth + math.hypot(now[2] - now[1], before[1] - before[0]))
+    percent = config.latency.tolerance_percent
+    allowed = 1.0 + percent / 100.0
+    found = (
+        f"{who} is {current.ratio:.3g}, in the baseline {baseline.ratio:.3g}: {math.exp(growth):.3g} times as much "
+        f"({low:.3g} to {high:.3g}); {allowed:.3g} is allowed ({percent:g} % more)"
+    )
+    if low > allowed:
         return Decision(Verdict.FAIL, found)
-    return Decision(Verdict.PASS if current.high <= allowed else Verdict.UNRESOLVED, found)
+    return Decision(Verdict.PASS if high <= allowed else Verdict.UNRESOLVED, found)
+
+
+def _logs(ratio: Timed) -> tuple[float, float, float]:
+    low, middle, high = (math.log(value or math.nan) for value in (ratio.low, ratio.ratio, ratio.high))
+    return low, middle, high
 
 
 # --- which row is which -------------------------------------------------------------------------------------

@@ -59,9 +59,9 @@ class Measured:
         return 100.0 * self.fp32_right / self.n
 
     @property
-    def difference(self) -> paired.DifferenceInterval:
-        """Of the two accuracies, with its 95 % interval, as shares: ``stats.paired_difference_interval``."""
-        return paired.paired_difference_interval(self.wins, self.losses, self.n)
+    def difference(self) -> paired.Bound:
+        """Of the two accuracies, with its 95 % interval, as shares."""
+        return paired.paired_bound(self.wins, self.losses, self.n, 0.025)
 
     @property
     def order(self) -> tuple[float, ...]:

@@ -60,7 +60,7 @@ class Pixels:
     """The images of a set, before normalisation, in a file: 150 kB an image of 224 pixels.
 
     Args:
-        path: the file, an array of uint8 ``(n, 3, size, size)`` with its labels beside it; made where it is missing.
+        path: the file, an array of uint8 ``(n, 3, size, size)`` with their places beside it; made where it is missing.
         pipeline: what makes their pixels. Its own normalisation is undone: bytes are recovered exactly.
     """
 
@@ -68,8 +68,8 @@ class Pixels:
         self, path: Path, chosen: CalibrationImages, pipeline: str, threads: int, preprocess: Preprocess
     ) -> None:
         self._preprocess = preprocess
-        labels = path.with_suffix(".labels.npy")
-        if not labels.exists():
+        stored = path.with_suffix(".places.npy")
+        if not stored.exists():
             indices, levels = [], []
             opened = pipelines.open_pipeline(pipeline, chosen.images, BATCH, threads, preprocess)
             with closing(opened):
@@ -79,10 +79,11 @@ class Pixels:
             if not levels:
                 raise BenchError(f"no image of {chosen.root} can be read", "Check --data.")
             np.save(path, np.concatenate(levels))
-            every = np.array([image.label for image in chosen.images])
-            np.save(labels, every[np.concatenate(indices)])
+            np.save(stored, np.concatenate(indices))
         self._levels: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-        self.labels: NDArray[np.int64] = np.load(labels)
+        images = [chosen.images[place] for place in np.load(stored)]
+        self.labels: NDArray[np.int64] = np.array([image.label for image in images])
+        self.ids = [image.image_id for image in images]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,6 +94,10 @@ class Pixels:
         return np.stack(
             [normalise(self._levels[place].transpose(1, 2, 0), self._preprocess) for place in places]
         )
+
+    def ids_of(self, start: int, size: int) -> list[str]:
+        """The ids of the images of ``batch``."""
+        return [self.ids[min(place, len(self) - 1)] for place in range(start, start + size)]
 
 
 def _levels(pixels: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
@@ -195,7 +200,9 @@ class QuantizeWorker:
         backend.load(case, files)
         with closing(backend):
             found = [
-                top_and_margin(backend.infer(pixels.batch(start, case.batch)))
+                top_and_margin(
+                    backend.infer(pixels.batch(start, case.batch)), pixels.ids_of(start, case.batch)
+                )
                 for start in range(0, len(pixels), case.batch)
             ]
             proof = backend.proof()

@@ -35,7 +35,7 @@ class AccuracyTask:
         self._pipeline = context.open_pipeline(case, self._images)
         self._batches: Iterator[Batch] = iter(self._pipeline)
         self._fixed_batch = files.fixed_batch
-        self._predictions = Predictions()
+        self._predictions = Predictions([image.image_id for image in self._images])
         self._digest = hashlib.sha256()
         self._ended = False
 

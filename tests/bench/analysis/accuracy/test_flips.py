@@ -16,7 +16,7 @@ from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE, Predi
 from bench.analysis.stats.paired import (
     min_detectable_difference,
     paired,
-    paired_difference_interval,
+    paired_bound,
     resolvable,
 )
 from scarlet.errors import BenchError
@@ -135,8 +135,9 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
         assert pair.base_percent == pytest.approx(100 * table[1].sum() / len(common))
         assert pair.other_percent == pytest.approx(100 * table[:, 1].sum() / len(common))
         assert pair.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
-        interval = paired_difference_interval(pair.wins, pair.losses, len(common))
-        assert (pair.low_points, pair.high_points) == (100 * interval.low, 100 * interval.high)
+        interval = paired_bound(pair.wins, pair.losses, len(common), 0.025)
+        ends = pytest.approx(100 * interval.low), pytest.approx(100 * interval.high)
+        assert (pair.low_points, pair.high_points) == ends
     flipped = sorted(
         (-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0]
     )

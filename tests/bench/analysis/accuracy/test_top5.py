@@ -19,6 +19,29 @@ def test_equal_logits_are_ordered_by_class() -> None:
     assert margin.tolist() == [0.0, 0.0]
 
 
+def test_ties_are_decided_by_image_alike_for_all_and_favour_no_class() -> None:
+    ids = [f"valid/{place}.JPEG" for place in range(400)]
+    logits = np.zeros((400, 9), dtype=np.float32)
+    logits[:, [2, 6]] = 3.0
+    logits[:, 4] = 1.0
+    top, margin = top_and_margin(logits, ids)
+    assert not margin.any()
+    assert (np.sort(top[:, :2], axis=1) == [2, 6]).all()
+    assert (top[:, 2] == 4).all()
+    assert 160 < np.count_nonzero(top[:, 0] == 6) < 240
+    # Whatever else the logits hold, and whoever asks: the same image, the same choice.
+    other, _ = top_and_margin(logits[::-1] * 2 - 1, ids[::-1])
+    assert (other[::-1, 0] == top[:, 0]).all()
+    # Six of equal logits for the last two of the five places.
+    assert len(set(map(tuple, top[:, 3:].tolist()))) > 20
+
+
+def test_without_ties_ids_change_nothing() -> None:
+    logits = np.random.default_rng(0).standard_normal((50, 20)).astype(np.float32)
+    for plain, named in zip(top_and_margin(logits), top_and_margin(logits, list("ab" * 25)), strict=True):
+        np.testing.assert_array_equal(plain, named)
+
+
 def test_large_logits_do_not_overflow() -> None:
     top, margin = top_and_margin(np.array([[3e38, 1.0, 0.0, 0.0, 0.0, 0.0]], dtype=np.float32))
     assert top[0, 0] == 0
@@ -44,7 +67,8 @@ def test_a_logit_that_is_not_finite_is_refused(poison: float) -> None:
 def test_predictions_add_up_over_batches() -> None:
     source = np.random.default_rng(0)
     logits = source.standard_normal((10, 20)).astype(np.float32)
-    whole, parts = Predictions(), Predictions()
+    ids = [f"{place}.JPEG" for place in range(10)]
+    whole, parts = Predictions(ids), Predictions(ids)
     whole.add(np.arange(10), logits)
     for start in (0, 4, 8):
         parts.add(np.arange(10)[start : start + 4], logits[start : start + 4])
@@ -54,10 +78,10 @@ def test_predictions_add_up_over_batches() -> None:
 
 
 def test_no_images_make_empty_columns() -> None:
-    index, top, margin = Predictions().columns()
+    index, top, margin = Predictions([]).columns()
     assert (index.shape, top.shape, margin.shape) == ((0,), (0, 5), (0,))
 
 
 def test_a_row_too_few_is_noticed() -> None:
     with pytest.raises(ValueError, match="3 images went in and 2 rows"):
-        Predictions().add(np.arange(3), np.zeros((2, 5), dtype=np.float32))
+        Predictions([]).add(np.arange(3), np.zeros((2, 5), dtype=np.float32))
