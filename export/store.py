@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -13,19 +12,12 @@ from typing import Any
 
 import filelock
 
-from scarlet.errors import BenchError
+from scarlet.errors import MachineError, refusal
 
 # Suffix of the file that holds an artefact's facts.
 FACTS = ".facts.json"
 ROOT_VARIABLE = "SCARLET_BENCH_STORE"
 _CHUNK_BYTES = 1 << 20
-# What a user can mend: no room, no right to write, a file where a folder should be. Others are bugs of ours.
-_MENDABLE = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-    *(errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
-}
-
 
 def default_root() -> Path:
     """``$SCARLET_BENCH_STORE``, or ``scarlet-bench`` in the user's cache folder (XDG base directories)."""
@@ -117,13 +109,12 @@ class Store:
                 if not _is_whole(path, companions):
                     _make(path, dict(key_parts), make, companions)
         except OSError as error:
-            if error.errno not in _MENDABLE:
+            refused = refusal(error, f"the artefact store '{self.root}' cannot be used")
+            if refused is None or isinstance(error, FileNotFoundError):  # something that ``make`` looked for
                 raise
             where = f" ({error.filename})" if error.filename else ""
-            raise BenchError(
-                f"the artefact store '{self.root}' cannot be used: {error.strerror}{where}",
-                f"Free some space, or name another folder with {ROOT_VARIABLE}.",
-            ) from error
+            do = f"Free some space, or name another folder with {ROOT_VARIABLE}."
+            raise MachineError(f"{refused.what}{where}", do) from error
         return path
 
     def with_facts(

@@ -3,7 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_NO_SPACE = "Free some space and go on with --resume, or name another --out."
+_NO_ACCESS = "Name another --out, or make the folder writable."
+_GONE = "Leave a run's folder where it is until the run ends; start a new one where it is gone."
+_FILES = "Raise the limit (ulimit -n), or stop other programs, and go on with --resume."
+
+# What the system says where it refuses a file, and what can be done. Other numbers are bugs of ours.
+REFUSALS = {
+    errno.ENOSPC: ("the disk is full", _NO_SPACE),
+    errno.EDQUOT: ("the disk quota is used up", _NO_SPACE),
+    errno.EFBIG: ("the file may not grow any larger", _NO_SPACE),
+    errno.EIO: ("the disk failed (input/output error)", "Look after the disk, then go on with --resume."),
+    errno.EACCES: ("permission denied", _NO_ACCESS),
+    errno.EPERM: ("operation not permitted", _NO_ACCESS),
+    errno.EROFS: ("the file system is read-only", _NO_ACCESS),
+    errno.ENOTDIR: ("a part of the path is a file", _NO_ACCESS),
+    errno.EEXIST: ("a file of that name is in the way", _NO_ACCESS),
+    errno.EISDIR: ("a folder of that name is in the way", _NO_ACCESS),
+    errno.ENAMETOOLONG: ("the name is too long", _NO_ACCESS),
+    errno.ELOOP: ("a link of the path leads to itself", _NO_ACCESS),
+    errno.ENOENT: ("its folder is gone", _GONE),
+    errno.ESTALE: ("its folder is gone", _GONE),
+    errno.EMFILE: ("too many files are open", _FILES),
+    errno.ENFILE: ("too many files are open on this machine", _FILES),
+}
 
 
 class BenchError(Exception):
@@ -25,7 +51,24 @@ class BenchError(Exception):
         self.stage = stage
 
     def __reduce__(self) -> tuple[type[BenchError], tuple[str, str, str]]:
-        return BenchError, (self.what, self.do, self.stage)
+        return type(self), (self.what, self.do, self.stage)
+
+
+class MachineError(BenchError):
+    """The machine refused a file: no room, no right, too many open, a failing disk. What was asked is in order, so that
+    it can be asked again when that is mended.
+    """
+
+
+def refusal(error: OSError, doing: str) -> MachineError | None:
+    """The error for a file that the system refused; None where the system does not say so.
+
+    Args:
+        error: what it said.
+        doing: what was tried: ``cannot write results/x``.
+    """
+    known = REFUSALS.get(error.errno or 0)
+    return MachineError(f"{doing}: {known[0]}", known[1]) if known else None
 
 
 def error_text(error: object) -> str:

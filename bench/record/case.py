@@ -110,9 +110,16 @@ class Case:
         """Reads what ``to_dict`` wrote.
 
         Raises:
-            TypeError: a field is missing or not known.
+            TypeError: a field is missing, not known, or of another type.
         """
-        return cls(**{**data, "options": tuple(sorted(dict(data.get("options", {})).items()))})
+        case = cls(**{**data, "options": tuple(sorted(dict(data.get("options", {})).items()))})
+        for name, kind in cls.__annotations__.items():
+            value = getattr(case, name)
+            if type(value).__name__ != kind.partition("[")[0]:
+                raise TypeError(f"'{name}' is {type(value).__name__}, not {kind}")
+        if not all(isinstance(text, str) for pair in case.options for text in pair):
+            raise TypeError("'options' holds what is no text")
+        return case
 
 
 def checked_names(kind: str, names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import re
@@ -14,22 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-from scarlet.errors import BenchError
-
-_NO_SPACE = "Free some space and go on with --resume, or name another --out."
-_NO_ACCESS = "Name another --out, or make the folder writable."
-_DISK_ERRORS = {
-    errno.ENOSPC: ("the disk is full", _NO_SPACE),
-    errno.EDQUOT: ("the disk quota is used up", _NO_SPACE),
-    errno.EFBIG: ("the file may not grow any larger", _NO_SPACE),
-    errno.EACCES: ("permission denied", _NO_ACCESS),
-    errno.EPERM: ("operation not permitted", _NO_ACCESS),
-    errno.EROFS: ("the file system is read-only", _NO_ACCESS),
-    errno.ENOTDIR: ("a part of the path is a file", _NO_ACCESS),
-    errno.EEXIST: ("a file of that name is in the way", _NO_ACCESS),
-    errno.EISDIR: ("a folder of that name is in the way", _NO_ACCESS),
-    errno.ENAMETOOLONG: ("the name is too long", _NO_ACCESS),
-}
+from scarlet.errors import refusal
 
 
 class DamagedRunWarning(UserWarning):
@@ -68,15 +52,12 @@ def file_name(model: str) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write into a ``BenchError`` that names the file."""
+def disk_errors(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turns the system's refusal of a file into a ``MachineError`` that names it."""
     try:
         yield
     except OSError as error:
-        known = _DISK_ERRORS.get(error.errno or 0)
-        if known is None:
-            raise
-        raise BenchError(f"cannot write {path}: {known[0]}", known[1]) from error
+        raise (refusal(error, f"cannot {doing} {path}") or error) from error
 
 
 @contextlib.contextmanager
@@ -95,10 +76,48 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
+            _sync(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def _sync(folder: Path) -> None:
+    """Has the names of a folder on disk, so that no later file is there without those before it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fits(value: Any, shape: Any, name: str = "it") -> None:
+    """Makes sure that data have the types that readers count on.
+
+    Args:
+        value: as read from JSON.
+        shape: a type; a dictionary of shapes, of the items that must fit where they are there; a list of one shape, of
+            all items; or a pair of a shape and None, where the value may be null.
+        name: of the value, for the message.
+
+    Raises:
+        TypeError: they have not.
+    """
+    if isinstance(shape, tuple):
+        if value is None:
+            return
+        shape = shape[0]
+    kind: type = shape if isinstance(shape, type) else type(shape)
+    found = type(value).__name__
+    if found != kind.__name__:
+        raise TypeError(f"'{name}' is {found}, not {kind.__name__}")
+    if isinstance(shape, dict):
+        for key in shape.keys() & value.keys():
+            fits(value[key], shape[key], key)
+    elif isinstance(shape, list):
+        for item in value:
+            fits(item, shape[0], name)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,4 +128,4 @@ def write_text(path: Path, text: str) -> None:
 
 def encodable(text: str) -> str:
     """The text with what UTF-8 cannot hold escaped (names of files need not be valid)."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,30 +1,33 @@
 """The tables of raw data in a run's folder, as Parquet: timed samples, predictions, and the state of each round.
 
-The rounds' table is written by the runner alone. Of the other two each Case's worker writes a part of its own, or
-several workers do one after the other (its lives); ``merge`` moves parts into one file with a row group each. Readers
-take both, so that an unmerged run reads the same. pyarrow is imported where it is needed: a start of the command line
-does not pay for it.
+The rounds' table is written by the runner alone. Of the other two each Case's worker writes parts of its own, one for
+each of the Case's lives; ``merge`` moves parts into one file with the rows of a Case together. Readers take both, so
+that an unmerged run reads the same. A digest is of the values of a Case's rows, so that it outlives merging; who knows
+it is given the rows only where they have it. pyarrow is imported where it is needed: a start of the command line does
+not pay for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.record.files import atomic_file, disk_errors, encodable, warn_damaged
-from scarlet.errors import error_text
+from scarlet.errors import MachineError, error_text
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_KEPT: ContextVar[dict[tuple[Path, str, tuple[str, ...]], pd.DataFrame] | None] = ContextVar(
-    "kept", default=None
-)
+T = TypeVar("T")
+
+_KEPT: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
 
 KINDS = ("samples", "predictions")
 ROUNDS = "rounds"
@@ -108,52 +111,196 @@ def write_part(folder: Path, case_id: str, kind: str, columns: Mapping[str, Any]
     arrays = []
     for field in schema:
         values = case_id if field.name == "case_id" else columns[field.name]
-        # pyarrow refuses a value that does not fit, rather than wrap it.
-        if pa.types.is_dictionary(field.type):
-            arrays.append(pa.array(_texts(values, n), type=pa.string()).cast(field.type))
+        if isinstance(values, str):
+            arrays.append(pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), [encodable(values)]))
+        elif pa.types.is_dictionary(field.type):
+            arrays.append(pa.array(map(encodable, values), type=pa.string(), size=n).cast(field.type))
         else:
+            # pyarrow refuses a value that does not fit, rather than wrap it.
             arrays.append(pa.array(values).cast(field.type))
-    _write(part_path(folder, case_id, kind), kind, [pa.Table.from_arrays(arrays, schema=schema)])
+    target = part_path(folder, case_id, kind)
+    with disk_errors(target):
+        target.parent.mkdir(exist_ok=True)  # and never the run's own folder, where that is gone
+    _write(target, kind, [pa.Table.from_arrays(arrays, schema=schema)])
 
 
-def _texts(values: str | Sequence[str], n: int) -> list[str]:
-    if isinstance(values, str):
-        return [values] * n
-    return [encodable(value) for value in values]
+# --- what is there ----------------------------------------------------------------------------------------------------
 
 
-def merge(folder: Path, case_ids: Iterable[str]) -> None:
+class Content:
+    """A digest of rows by their values, however they are split into tables or files."""
+
+    def __init__(self) -> None:
+        self._digests: dict[tuple[str, str], Any] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Rows that follow those before them."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for name in table.column_names:
+            for values in table[name].chunks:
+                facts = {"valid": values.is_valid()}
+                if pa.types.is_dictionary(values.type):
+                    text = pc.fill_null(values.cast(pa.string()), "")
+                    facts |= {"length": pc.binary_length(text), "text": text}
+                else:
+                    facts["value"] = pc.fill_null(values, pa.scalar(0).cast(values.type))
+                for part, array in facts.items():
+                    self._digests.setdefault((name, part), hashlib.sha256()).update(_bytes(array))
+
+    def hexdigest(self) -> str:
+        """Hex SHA-256 of the digests of all columns, with their names."""
+        lines = [f"{name} {part} {own.hexdigest()}\n" for (name, part), own in self._digests.items()]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _bytes(array: pa.Array) -> memoryview | bytes:
+    import pyarrow as pa
+
+    if not pa.types.is_string(array.type):
+        return bytes(array.to_numpy(zero_copy_only=False).data)
+    _, offsets, text = array.buffers()
+    places = memoryview(offsets).cast("i")
+    return memoryview(text)[places[array.offset] : places[array.offset + len(array)]] if text else b""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a file holds, or several that belong together.
+
+    Attributes:
+        digests: of each Case's rows, by its id; of all rows under "" where they are of no Case.
+        fault: what of it cannot be read, with the file's name; empty where all can.
+    """
+
+    digests: Mapping[str, str]
+    fault: str = ""
+
+
+def scan(paths: Sequence[Path], kind: str) -> Scan:
+    """Reads all rows of these files; what cannot be read is told, not raised."""
+    key = (kind, *((path, *_signature(path)) for path in paths))
+    return _once(key, lambda: _scan(paths, kind))
+
+
+def _scan(paths: Sequence[Path], kind: str) -> Scan:
+    found: dict[str, Content] = {}
+    faults: list[str] = []
+    for path in paths:
+        for case_id, table in _by_case(path, kind, faults):
+            found.setdefault(case_id, Content()).add(table)
+    return Scan({case_id: content.hexdigest() for case_id, content in found.items()}, "; ".join(faults))
+
+
+def _signature(path: Path) -> tuple[int, ...]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def fault(folder: Path, kind: str, case_id: str, digest: str) -> str:
+    """Why a Case's rows are not those that were written, with the file's name; empty where they are."""
+    parts, merged = parts_of(folder, case_id, kind), merged_path(folder, kind)
+    looked = [scan(files, kind) for files in (parts, [merged]) if files and files[0].exists()]
+    if any(one.digests.get(case_id) == digest for one in looked):
+        return ""
+    if not looked:
+        return f"{merged.name} is missing"
+    name = f"parts/{parts[0].name}" if parts else merged.name
+    if looked[0].fault:
+        return looked[0].fault
+    return f"{name} {'was changed since it was written' if case_id in looked[0].digests else 'has lost its rows'}"
+
+
+def _by_case(path: Path, kind: str, faults: list[str]) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of each Case in a file, in its order; what cannot be read is added to ``faults``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    schema = _schema(kind)
+    try:
+        with pq.ParquetFile(path) as source:
+            for group in range(source.num_row_groups):
+                try:
+                    table = source.read_row_group(group)
+                    table.validate(full=True)
+                    table = table.cast(schema)
+                    ids = table["case_id"].cast(pa.string()) if "case_id" in schema.names else None
+                    owners = [""] if ids is None else ids.unique().to_pylist()
+                    rows = [table if len(owners) == 1 else table.filter(pc.equal(ids, one)) for one in owners]
+                except _unreadable() as error:
+                    faults.append(f"{path.name} cannot be read: {error_text(error)}")
+                else:
+                    yield from zip(map(str, owners), rows, strict=True)
+    except _unreadable() as error:
+        faults.append(f"{path.name} cannot be read: {error_text(error)}")
+
+
+def _unreadable() -> tuple[type[BaseException], ...]:
+    """What reading a damaged file raises."""
+    import pyarrow as pa
+
+    return OSError, ValueError, KeyError, MemoryError, pa.ArrowException
+
+
+# --- reading and merging ----------------------------------------------------------------------------------------------
+
+
+def merge(folder: Path, wanted: Mapping[str, Mapping[str, str] | None]) -> None:
     """Moves the parts of these Cases into the merged files, holding one Case in memory at a time.
 
-    Parts are removed only once the merged file is in place; parts of other Cases stay where they are.
+    Parts are removed only once the merged file is in place and has been read again; parts of other Cases, and those
+    that are not what their Case's row says, stay where they are. A merged file that cannot be read whole is kept beside
+    the new one, as ``<kind>.damaged.parquet``.
+
+    Args:
+        folder: of the run.
+        wanted: by Case, the digest of each kind's rows; None for Cases written before there were digests.
 
     Raises:
         BenchError: the disk is full or not writable; nothing is lost then.
     """
-    wanted = list(case_ids)
     for kind in KINDS:
-        parts = _readable_parts(folder, kind, wanted)
-        if parts:
-            _write(merged_path(folder, kind), kind, _tables(folder, kind, parts))
-            with disk_errors(folder / "parts"):
-                for part in itertools.chain(*parts.values()):
-                    part.unlink()
+        parts = _parts(folder, kind, _of_kind(wanted, kind))
+        if not parts:
+            continue
+        merged = merged_path(folder, kind)
+        expected = {case_id: scan(paths, kind).digests.get(case_id) for case_id, paths in parts.items()}
+        _keep_damaged(merged, kind)
+        _write(merged, kind, (table for _, table in _tables(folder, kind, parts)))
+        written = scan((merged,), kind).digests
+        if any(written.get(case_id) != digest for case_id, digest in expected.items()):
+            raise MachineError(f"cannot read back what was written to {merged}", "Look after the disk.")
+        with disk_errors(folder / "parts"):
+            for part in (path for paths in parts.values() for path in paths):
+                part.unlink()
 
 
-def read(folder: Path, kind: str, case_ids: Iterable[str]) -> pd.DataFrame:
-    """The merged rows and those in parts of these Cases; a part supersedes merged rows of its Case.
+def read(folder: Path, kind: str, wanted: Mapping[str, Mapping[str, str] | None]) -> pd.DataFrame:
+    """The rows of these Cases, merged or in parts. Text columns are categories.
 
-    Text columns are categories. What cannot be read is left out with a ``DamagedRunWarning``. Inside ``kept_reads`` the
-    same frame is given again: readers leave it as it is.
+    What cannot be read is left out with a ``DamagedRunWarning``. Inside ``kept_reads`` the same frame is given again:
+    readers leave it as it is.
+
+    Args:
+        folder: of the run.
+        kind: ``samples`` or ``predictions``.
+        wanted: as of ``merge``; parts supersede merged rows of their Case.
     """
-    wanted = tuple(case_ids)
-    kept = _KEPT.get()
-    if kept is None:
-        return _read(folder, kind, wanted)
-    key = (folder.resolve(), kind, wanted)
-    if key not in kept:
-        kept[key] = _read(folder, kind, wanted)
-    return kept[key]
+    own = _of_kind(wanted, kind)
+    return _once((folder.resolve(), kind, tuple(own.items())), lambda: _read(folder, kind, own))
+
+
+def _of_kind(wanted: Mapping[str, Mapping[str, str] | None], kind: str) -> dict[str, str | None]:
+    return {
+        case_id: digests[kind] if digests else None
+        for case_id, digests in wanted.items()
+        if digests is None or kind in digests
+    }
 
 
 @contextlib.contextmanager
@@ -167,31 +314,79 @@ def kept_reads() -> Iterator[None]:
         _KEPT.reset(token)
 
 
-def _read(folder: Path, kind: str, case_ids: Iterable[str]) -> pd.DataFrame:
+def _once(key: Any, make: Callable[[], T]) -> T:
+    kept = _KEPT.get()
+    if kept is None:
+        return make()
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]  # type: ignore[no-any-return]
+
+
+def _read(folder: Path, kind: str, wanted: Mapping[str, str | None]) -> pd.DataFrame:
     import pyarrow as pa
 
-    tables = list(_tables(folder, kind, _readable_parts(folder, kind, case_ids)))
+    found = _tables(folder, kind, _parts(folder, kind, wanted))
+    tables = [table for case_id, table in found if case_id in wanted]
     joined = pa.concat_tables(tables) if tables else _schema(kind).empty_table()
     frame: pd.DataFrame = joined.unify_dictionaries().to_pandas()
     return frame
 
 
-def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+def _parts(folder: Path, kind: str, wanted: Mapping[str, str | None]) -> dict[str, list[Path]]:
+    """The parts of each Case whose rows are in parts, as its digest says."""
+    found = {case_id: parts_of(folder, case_id, kind) for case_id in wanted}
+    scans = {case_id: scan(paths, kind) for case_id, paths in found.items() if paths}
+    for one in scans.values():
+        if one.fault:
+            warn_damaged(f"{folder}: {one.fault}: left out")
+    return {
+        case_id: found[case_id]
+        for case_id, one in scans.items()
+        if not one.fault and wanted[case_id] in (None, one.digests.get(case_id))
+    }
+
+
+def _tables(folder: Path, kind: str, parts: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, pa.Table]]:
+    """The merged file's Cases, save those that have parts, then the parts, a table for each Case."""
+    import pyarrow as pa
+
+    merged, faults = merged_path(folder, kind), list[str]()
+    if merged.exists():
+        yield from (item for item in _by_case(merged, kind, faults) if item[0] not in parts)
+    for case_id, paths in parts.items():
+        rows = [table for path in paths for _, table in _by_case(path, kind, faults)]
+        if rows:
+            yield case_id, pa.concat_tables(rows).unify_dictionaries()
+    for one in faults:
+        warn_damaged(f"{folder}: {one}: left out")
+
+
+def append_rounds(
+    folder: Path, columns: Mapping[str, Sequence[Any]], note: Callable[[list[str]], None]
+) -> None:
     """Adds rows to the rounds' table; a reader finds the old or the new file, never half of it.
 
     Args:
         folder: of the run.
         columns: all columns, of the same length; None stands for what was not known.
+        note: takes down the digests that the file may have from now on, before it is written: that of the new one, and
+            that of the one that is there until then.
 
     Raises:
         BenchError: the disk is full or not writable.
     """
     import pyarrow as pa
 
-    schema = _schema(ROUNDS)
+    schema, target = _schema(ROUNDS), merged_path(folder, ROUNDS)
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
-    new = pa.Table.from_arrays(arrays, schema=schema)
-    _write(merged_path(folder, ROUNDS), ROUNDS, [_rounds(folder), new])
+    tables = [*_rounds(folder), pa.Table.from_arrays(arrays, schema=schema)]
+    new = Content()
+    for table in tables:
+        new.add(table)
+    note([new.hexdigest(), *scan((target,), ROUNDS).digests.values()])
+    _keep_damaged(target, ROUNDS)
+    _write(target, ROUNDS, tables)
 
 
 def read_rounds(folder: Path) -> pd.DataFrame:
@@ -204,17 +399,24 @@ def read_rounds(folder: Path) -> pd.DataFrame:
 
     nullable = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
     sure = ("round", "duration_ns")
-    frame: pd.DataFrame = _rounds(folder).unify_dictionaries().to_pandas(types_mapper=nullable.get)
+    table = pa.concat_tables([_schema(ROUNDS).empty_table(), *_rounds(folder)]).unify_dictionaries()
+    frame: pd.DataFrame = table.to_pandas(types_mapper=nullable.get)
     return frame.astype({name: str(_schema(ROUNDS).field(name).type) for name in sure})
 
 
-def _rounds(folder: Path) -> pa.Table:
-    import pyarrow.parquet as pq
+def _rounds(folder: Path) -> list[pa.Table]:
+    path, faults = merged_path(folder, ROUNDS), list[str]()
+    tables = [table for _, table in _by_case(path, ROUNDS, faults)] if path.exists() else []
+    for one in faults:
+        warn_damaged(f"{folder}: {one}: left out")
+    return tables
 
-    path, schema = merged_path(folder, ROUNDS), _schema(ROUNDS)
-    if not path.exists() or not _is_readable(path):
-        return schema.empty_table()
-    return pq.read_table(path).cast(schema)
+
+def _keep_damaged(path: Path, kind: str) -> None:
+    """Gives a file that cannot be read whole a second name, before another takes its place."""
+    if path.exists() and scan((path,), kind).fault:
+        with contextlib.suppress(OSError):
+            os.link(path, path.with_suffix(".damaged.parquet"))
 
 
 def _write(target: Path, kind: str, tables: Iterable[pa.Table]) -> None:
@@ -226,42 +428,6 @@ def _write(target: Path, kind: str, tables: Iterable[pa.Table]) -> None:
     ):
         for table in tables:
             writer.write_table(table)
-
-
-def _readable_parts(folder: Path, kind: str, case_ids: Iterable[str]) -> dict[str, list[Path]]:
-    parts = {case_id: list(filter(_is_readable, parts_of(folder, case_id, kind))) for case_id in case_ids}
-    return {case_id: paths for case_id, paths in parts.items() if paths}
-
-
-def _is_readable(path: Path) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        warn_damaged(f"{path} left out: {error_text(error)}")
-        return False
-    return True
-
-
-def _tables(folder: Path, kind: str, parts: Mapping[str, Sequence[Path]]) -> Iterator[pa.Table]:
-    """The merged file's Cases, save those that have a newer part, then the parts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    merged, schema = merged_path(folder, kind), _schema(kind)
-    if merged.exists() and _is_readable(merged):
-        with pq.ParquetFile(merged) as source:
-            superseded = pa.array(list(parts), type=pa.string())
-            for group in range(source.num_row_groups):
-                table = source.read_row_group(group).cast(schema)
-                kept = table.filter(pc.invert(pc.is_in(table["case_id"].cast(pa.string()), superseded)))
-                if kept.num_rows:
-                    yield kept
-    for part in itertools.chain(*parts.values()):
-        yield pq.read_table(part).cast(schema)
 
 
 def _schema(kind: str) -> pa.Schema:

@@ -8,7 +8,12 @@ stopped, crashed or met a full disk stays readable up to its last finished Case.
 (words), ``plan`` (the matrix, and under ``cases`` every planned Case as ``Case.to_dict()``), ``settings``,
 ``host``, ``packages``, ``git``, ``dataset`` (``root``, ``layout``, ``fingerprint``, ``n_images``,
 ``is_demo``), ``model_files``, ``warnings``, ``finished_at`` and ``exit_code`` (None until the run ends). Keys
-appear as they become known; readers take a missing one as unknown.
+appear as they become known; readers take a missing one as unknown. ``digests`` has those of ``images.json`` and
+``rounds.parquet``: of the last two states, because the file and its digest are not written in one moment.
+
+``run.json`` and each line of ``cases.jsonl`` end in a digest of themselves (``sha256``), and a line has the digests of
+its Case's rows: who reads finds what was damaged, lost or edited, and such a row is ``invalid``. A folder of a version
+that wrote no digests reads as it did. Whoever may write the folder may write other digests too.
 
 Importing this module is cheap; pyarrow and pandas are imported where tables are read or written.
 """
@@ -17,19 +22,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
-from bench.record.case import Case, Status
-from bench.record.files import disk_errors, file_name, plain, warn_damaged, write_text
-from bench.record.raw_tables import TOP
+from bench.record.case import MEASURED, Case, Status
+from bench.record.files import disk_errors, file_name, fits, plain, warn_damaged, write_text
+from bench.record.raw_tables import ROUNDS, TOP
 from scarlet.errors import BenchError, error_text
 
 if TYPE_CHECKING:
@@ -45,7 +52,41 @@ RUN_INFO = "run.json"
 CASES = "cases.jsonl"
 IMAGES = "images.json"
 
+LOCK = ".lock"
+
 NEVER_RAN = "the run ended before this Case did; go on with --resume"
+
+# Why a row is what it is, for programs: ``metrics["cause"]``. Such Cases run again when the run goes on.
+CAUSE, MACHINE, DAMAGED = "cause", "machine", "damaged"
+# These run again where the user asks for it.
+RETRIED = (Status.FAILED, Status.CRASHED, Status.OOM, Status.TIMEOUT, Status.UNAVAILABLE)
+
+# The types of what readers look at; see ``fits``.
+_TEXT, _COUNT = (str, None), (int, None)
+_RUN_SHAPE: dict[str, Any] = {
+    **dict.fromkeys(
+        ("settings", "model_files", "packages", "preprocessing", "reference", "noise"), (dict, None)
+    ),
+    **dict.fromkeys(("created_at", "finished_at"), _TEXT),
+    "plan": ({"cases": [dict], "model": _TEXT}, None),
+    "host": ({"cpu_model": _TEXT, "nvidia": ({"gpus": ([dict], None)}, None)}, None),
+    "dataset": ({"root": _TEXT, "layout": _TEXT, "fingerprint": _TEXT, "n_images": _COUNT}, None),
+    "git": ({"commit": _TEXT}, None),
+    "command": ([str], None),
+    "warnings": ([dict], None),
+    "digests": ({"images": [str], "rounds": [str]}, None),
+}
+_ROW_SHAPE: dict[str, Any] = {
+    **dict.fromkeys(("reason", "stage", "started_at", "ended_at"), str),
+    "metrics": {
+        **dict.fromkeys(("n_bad_images", "n_warmup", "peak_rss_bytes", "model_file_bytes"), _COUNT),
+        **dict.fromkeys(("stop_reason", "input_sha256", CAUSE), _TEXT),
+        "lives": [dict],
+    },
+    "proof": dict,
+    "bad_images": [{"image_id": str, "reason": str}],
+    "digests": ({"samples": str, "predictions": str}, None),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +104,7 @@ class CaseResult:
         bad_images: ``{"image_id": ..., "reason": ...}`` of each file that could not be decoded.
         started_at: ISO 8601, UTC.
         ended_at: likewise.
+        digests: of its rows in ``samples`` and ``predictions``; None in a folder written before there were digests.
     """
 
     case: Case
@@ -74,6 +116,18 @@ class CaseResult:
     bad_images: Sequence[Mapping[str, str]] = ()
     started_at: str = ""
     ended_at: str = ""
+    digests: Mapping[str, str] | None = field(default=None, compare=False)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Its record is not as it was written."""
+        return self.metrics.get(CAUSE) == DAMAGED
+
+    def damaged(self, why: str) -> CaseResult:
+        """As it is to be read where its record is not as it was written: with nothing of what was measured."""
+        return replace(
+            self, status=Status.INVALID, reason=why, metrics={CAUSE: DAMAGED}, proof={}, bad_images=()
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` reads it back."""
@@ -87,6 +141,7 @@ class CaseResult:
         Raises:
             KeyError, TypeError, ValueError: it is no such thing.
         """
+        fits(data, _ROW_SHAPE)
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
         known["case"] = Case.from_dict(data["case"])
         known["status"] = Status(data["status"])
@@ -101,8 +156,18 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Makes the folder, with a first ``run.json`` in it, so that it is known as a run from the start.
+    def create(
+        cls,
+        path: Path,
+        info: Mapping[str, Any] | None = None,
+        images: Iterable[tuple[str, int]] | None = None,
+    ) -> RunFolder:
+        """Makes the folder. ``run.json`` comes last and whole: from then on the run can go on whatever befalls it.
+
+        Args:
+            path: of the folder.
+            info: for ``run.json``.
+            images: as of ``write_images``.
 
         Raises:
             BenchError: the folder is not empty, or cannot be written.
@@ -110,7 +175,10 @@ class RunFolder:
         path = Path(path)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
+            # A run that was killed before it had a run.json leaves these.
+            taken = [
+                item for item in path.iterdir() if item.name not in (IMAGES, LOCK) and not _left_over(item)
+            ]
         if (path / RUN_INFO).exists():
             raise BenchError(
                 f"{path} already holds a run", "Go on with it by --resume, or name another --out."
@@ -119,8 +187,12 @@ class RunFolder:
             raise BenchError(
                 f"{path} is not empty and holds no run", "Name an empty or a new folder with --out."
             )
-        folder = cls(path)
-        folder.write_run_info({"created_at": utc_now()})
+        folder, digests = cls(path), dict[str, list[str]]()
+        if images is not None:
+            text = _listed(images)
+            write_text(path / IMAGES, text)
+            digests["images"] = [_sha256(text.encode())]
+        folder.write_run_info({"created_at": utc_now(), **(info or {}), "digests": digests})
         return folder
 
     @classmethod
@@ -146,10 +218,31 @@ class RunFolder:
         """Writes ``run.json``; a reader finds the old or the new one, never half of it.
 
         Args:
-            info: as described at the top of this module; the schema version is added.
+            info: as described at the top of this module; the schema version is added, and the digests that are known.
         """
-        whole = plain({"schema_version": SCHEMA_VERSION, **info})
-        write_text(self.path / RUN_INFO, json.dumps(whole, indent=2, allow_nan=False) + "\n")
+        known = {} if "digests" in info else {"digests": self._digests()}
+        whole = plain({"schema_version": SCHEMA_VERSION, **known, **info})
+        write_text(self.path / RUN_INFO, _sealed(json.dumps(whole, indent=2, allow_nan=False)) + "\n")
+
+    def add_run_info(self, **facts: Any) -> None:
+        """Adds facts to ``run.json``.
+
+        Raises:
+            BenchError: it cannot be read, or was changed by somebody else.
+        """
+        info = self.read_run_info()
+        if why := self.info_fault():
+            raise BenchError(
+                f"{self.path}: {why}", f"Put back the {RUN_INFO} of this run, or start a new run."
+            )
+        self.write_run_info({**info, **facts})
+
+    def info_fault(self) -> str:
+        """What is wrong with a ``run.json`` that can be read: it was changed since it was written; else empty."""
+        text = (self.path / RUN_INFO).read_bytes().decode(errors="surrogateescape")
+        whole, intact = _unsealed(text)
+        is_sealed = intact or (intact is None and "digests" not in whole)
+        return "" if is_sealed else f"{RUN_INFO} was changed since it was written"
 
     def read_run_info(self) -> dict[str, Any]:
         """Reads ``run.json``.
@@ -161,16 +254,20 @@ class RunFolder:
         try:
             info: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
             version = int(info["schema_version"])
+            fits(info, _RUN_SHAPE)
+            for case in (info.get("plan") or {}).get("cases", ()):
+                Case.from_dict(case)
         except (FileNotFoundError, NotADirectoryError):
             what = f"{self.path} holds no run: there is no {RUN_INFO} in it"
             raise BenchError(what, "Name the folder of a run, such as results/latest.") from None
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
             what = f"{source} cannot be read: {error_text(error)}"
             raise BenchError(what, "Restore the file, or measure again into another --out.") from None
         if version > SCHEMA_VERSION:
             what = f"{self.path} was written by a newer scarlet-bench"
             do = f"Update scarlet-bench: the run has format {version}, this one reads up to {SCHEMA_VERSION}."
             raise BenchError(what, do)
+        info.pop("sha256", None)
         return info
 
     def planned_cases(self) -> list[Case]:
@@ -178,27 +275,82 @@ class RunFolder:
         plan = self.read_run_info().get("plan") or {}
         return [Case.from_dict(case) for case in plan.get("cases", ())]
 
+    def _digests(self) -> dict[str, list[str]] | None:
+        """What ``run.json`` knows of other files; None where it is of a version that wrote no digests."""
+        if not (self.path / RUN_INFO).exists():
+            return {}
+        found: dict[str, list[str]] | None = self.read_run_info().get("digests")
+        return found
+
+    def _note(self, name: str, digests: list[str]) -> None:
+        """Takes down which digests a file may have from now on: before it is written, so that a kill between the two
+        leaves a folder in which all is as it should be.
+        """
+        known = self._digests()
+        if known is not None and (self.path / RUN_INFO).exists():
+            self.add_run_info(digests={**known, name: digests})
+
     def write_images(self, images: Iterable[tuple[str, int]]) -> None:
         """Writes ``images.json``: id and label of each image of this run, in order, for the workers."""
-        write_text(self.path / IMAGES, json.dumps([[image_id, int(label)] for image_id, label in images]))
+        target, text = self.path / IMAGES, _listed(images)
+        before = [_sha256(target.read_bytes())] if target.exists() else []
+        self._note("images", [_sha256(text.encode()), *before])
+        write_text(target, text)
 
     def read_images(self) -> list[tuple[str, int]]:
-        """Reads what ``write_images`` wrote."""
-        return [
-            (image_id, label)
-            for image_id, label in json.loads((self.path / IMAGES).read_text(encoding="utf-8"))
-        ]
+        """Reads what ``write_images`` wrote.
+
+        Raises:
+            BenchError: it is missing, broken or changed.
+        """
+        source = self.path / IMAGES
+        why = self.file_fault("images")
+        try:
+            listed = json.loads(source.read_text(encoding="utf-8"))
+            fits(listed, [list])
+            images = [(image_id, label) for image_id, label in listed]
+            for image_id, label in images:
+                fits({"id": image_id, "label": label}, {"id": str, "label": int})
+        except FileNotFoundError:
+            why = f"there is no {IMAGES} in it"
+        except (ValueError, TypeError, RecursionError, OSError) as error:
+            why = why or f"{IMAGES} cannot be read: {error_text(error)}"
+        if why:
+            what = f"{self.path} does not say which images it scored: {why}"
+            raise BenchError(what, "Name the folder of a run as scarlet-bench run left it.")
+        return images
+
+    def file_fault(self, name: str) -> str:
+        """Why ``images`` or ``rounds`` are not what was written, with the file's name; empty where they are."""
+        expected = (self._digests() or {}).get(name)
+        file = IMAGES if name == "images" else f"{name}.parquet"
+        path = self.path / file
+        if not expected:
+            return ""
+        if not path.exists():
+            return f"{file} is missing"
+        if name == "images":
+            found, fault = _sha256(path.read_bytes()), ""
+        else:
+            read = raw_tables.scan((path,), name)
+            found, fault = read.digests.get("", ""), read.fault
+        return "" if found in expected else fault or f"{file} was changed since it was written"
 
     # --- cases.jsonl ----------------------------------------------------------------------------------------
 
-    def append_case(self, result: CaseResult) -> None:
-        """Adds a Case's line, on disk when this returns; a failed write leaves the file as it was.
+    def append_case(self, result: CaseResult) -> CaseResult:
+        """Adds a Case's line, with the digests of its rows, on disk when this returns; a failed write leaves the file
+        as it was.
+
+        Returns:
+            the row as it was recorded: ``failed`` where the parts that its worker wrote cannot be read back.
 
         Raises:
             BenchError: the disk is full or not writable.
         """
         target = self.path / CASES
-        line = json.dumps(result.to_dict(), allow_nan=False).encode() + b"\n"
+        result = self._with_digests(result)
+        line = _sealed(json.dumps(result.to_dict(), allow_nan=False)).encode() + b"\n"
         with disk_errors(target), target.open("a+b", buffering=0) as stream:
             size = stream.seek(0, os.SEEK_END)
             if size:
@@ -213,26 +365,90 @@ class RunFolder:
                 with contextlib.suppress(OSError):
                     stream.truncate(size)
                 raise
+        return result
+
+    def _with_digests(self, result: CaseResult) -> CaseResult:
+        case_id, digests = result.case.case_id, dict[str, str]()
+        has_rows = result.status in (*MEASURED, Status.INVALID)
+        for kind in raw_tables.KINDS if has_rows else ():
+            read = raw_tables.scan(raw_tables.parts_of(self.path, case_id, kind), kind)
+            if read.fault:
+                mark = {CAUSE: MACHINE}
+                return replace(result, status=Status.FAILED, reason=read.fault, metrics=mark, digests={})
+            if case_id in read.digests:
+                digests[kind] = read.digests[case_id]
+        return replace(result, digests=digests)
 
     def case_results(self) -> list[CaseResult]:
-        """The Cases that ended, in the order of their first line; of a Case that ran again the last line
-        counts.
+        """The Cases that ended, in the order of their first line; of a Case that ran again the last line counts.
 
+        A measured Case whose line, rows or files were damaged, lost or edited since is ``invalid``, and says which.
         A line that cannot be read (torn by a crash or a full disk) is left out with a ``DamagedRunWarning``.
         """
-        results: dict[str, CaseResult] = {}
+        return [
+            result.damaged(why) if why and result.status in MEASURED else result
+            for result, why in self.checked_lines()
+        ]
+
+    def checked_lines(self) -> list[tuple[CaseResult, str]]:
+        """As ``case_results``, as they were written, each with why it cannot be trusted; empty where it can."""
+        lines = self._lines()
+        if not lines:
+            return []
+        with raw_tables.kept_reads():
+            shared = {name: self.info_fault() or self.file_fault(name) for name in ("images", ROUNDS)}
+            return [(result, why or self._fault(result, shared)) for result, why in lines.values()]
+
+    def _fault(self, result: CaseResult, shared: Mapping[str, str]) -> str:
+        case = result.case
+        own = (
+            raw_tables.fault(self.path, kind, case.case_id, digest)
+            for kind, digest in (result.digests or {}).items()
+        )
+        return shared["images" if case.scenario == "accuracy" else ROUNDS] or next(filter(None, own), "")
+
+    def _lines(self) -> dict[str, tuple[CaseResult, str]]:
+        """By Case: its last line, and what is wrong with it."""
+        results: dict[str, tuple[CaseResult, str]] = {}
         source = self.path / CASES
-        lines = source.read_bytes().split(b"\n") if source.exists() else []
+        with disk_errors(source, "read"):
+            lines = source.read_bytes().split(b"\n") if source.exists() else []
+        expects_digests = bool(lines) and self._digests() is not None
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                result = CaseResult.from_dict(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                data, intact = _unsealed(line.decode())
+                result = CaseResult.from_dict(data)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 warn_damaged(f"{source}, line {number} left out: {error_text(error)}")
                 continue
-            results[result.case.case_id] = result
-        return list(results.values())
+            is_changed = intact is False or (intact is None and expects_digests)
+            why = f"{CASES}, line {number} was changed since it was written" if is_changed else ""
+            results[result.case.case_id] = result, why
+        return results
+
+    def unfinished(self, cases: Iterable[Case], retry: bool = False) -> list[Case]:
+        """Those of these Cases that are to run when the run begins or goes on.
+
+        Args:
+            cases: all that are planned.
+            retry: again those too that failed, crashed, took too long or had not what they need.
+        """
+        again = {Status.INTERRUPTED, *(RETRIED if retry else ())}
+        final = {
+            result.case.case_id
+            for result in self.case_results()
+            if result.status not in again and result.metrics.get(CAUSE) not in (MACHINE, DAMAGED)
+        }
+        return [case for case in cases if case.case_id not in final]
+
+    def forget_left_overs(self) -> None:
+        """Removes temporary files that a kill left; only who holds the folder's lock may."""
+        for folder in (self.path, self.path / "parts"):
+            for left in filter(_left_over, folder.glob(".*")):
+                with disk_errors(left):
+                    left.unlink(missing_ok=True)
 
     def results(self) -> list[CaseResult]:
         """One for each Case: planned ones in order, those that never ended as ``interrupted``, then any others."""
@@ -291,7 +507,9 @@ class RunFolder:
             top: ``(n, k)``, classes by falling logit; k of at most 5, missing ones become -1.
             margin: ``(n,)``, softmax probability of the first class minus that of the second.
         """
-        missing = [-1] * len(image_id)
+        import numpy as np
+
+        missing = np.full(len(image_id), -1)
         classes = {
             f"top{index + 1}": top[:, index] if index < top.shape[1] else missing for index in range(TOP)
         }
@@ -311,7 +529,8 @@ class RunFolder:
         """
         if states:
             rows = [state.to_row() for state in states]
-            raw_tables.append_rounds(self.path, {name: [row[name] for row in rows] for name in rows[0]})
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            raw_tables.append_rounds(self.path, columns, lambda digests: self._note(ROUNDS, digests))
 
     def rounds(self) -> pd.DataFrame:
         """What disturbed each round, in the order they were written; empty where none was watched.
@@ -347,7 +566,8 @@ class RunFolder:
         for case_id in case_ids:
             for kind in raw_tables.KINDS:
                 for path in raw_tables.parts_of(self.path, case_id, kind):
-                    path.unlink(missing_ok=True)
+                    with disk_errors(path):
+                        path.unlink(missing_ok=True)
 
     def merge_parts(self) -> None:
         """Moves the parts of ended Cases into ``samples.parquet`` and ``predictions.parquet``.
@@ -357,12 +577,20 @@ class RunFolder:
         Raises:
             BenchError: the disk is full or not writable; nothing is lost then.
         """
-        raw_tables.merge(self.path, self._ended())
+        with raw_tables.kept_reads():
+            raw_tables.merge(self.path, self._wanted())
         with contextlib.suppress(OSError):  # it holds parts of Cases that have not ended, or does not exist
             (self.path / "parts").rmdir()
 
-    def _ended(self) -> list[str]:
-        return [result.case.case_id for result in self.case_results()]
+    def _wanted(self) -> dict[str, Mapping[str, str] | None]:
+        """The digests of the rows of each ended Case; what is not as it was written is left out with a warning."""
+        wanted: dict[str, Mapping[str, str] | None] = {}
+        for result in self.case_results():
+            if result.is_damaged:
+                warn_damaged(f"{self.path}: {result.reason}: {result.case.case_id} left out")
+            else:
+                wanted[result.case.case_id] = result.digests
+        return wanted
 
     def samples(self) -> pd.DataFrame:
         """All samples of ended Cases: merged and not yet merged.
@@ -370,7 +598,7 @@ class RunFolder:
         Columns: ``case_id`` (category), ``round`` (int32), ``stage`` (category), ``images`` (int32),
         ``warmup`` (bool), ``latency_ns`` (int64).
         """
-        return raw_tables.read(self.path, "samples", self._ended())
+        return raw_tables.read(self.path, "samples", self._wanted())
 
     def predictions(self) -> pd.DataFrame:
         """All predictions of ended Cases: merged and not yet merged.
@@ -378,7 +606,34 @@ class RunFolder:
         Columns: ``case_id``, ``image_id`` (category), ``label``, ``top1`` to ``top5`` (int16), ``margin``
         (float32).
         """
-        return raw_tables.read(self.path, "predictions", self._ended())
+        return raw_tables.read(self.path, "predictions", self._wanted())
+
+
+def _listed(images: Iterable[tuple[str, int]]) -> str:
+    return json.dumps([[image_id, int(label)] for image_id, label in images])
+
+
+def _left_over(path: Path) -> bool:
+    """A temporary file of ``atomic_file``."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sealed(text: str) -> str:
+    """A JSON object's text with a digest of that text as its last item."""
+    head = text[:-1].rstrip()
+    return f'{head}, "sha256": "{_sha256(text.encode())}"{text[len(head) :]}'
+
+
+def _unsealed(text: str) -> tuple[Any, bool | None]:
+    """What ``_sealed`` was given, as data, and whether it is still the same: None where it bears no digest."""
+    data, intact = json.loads(text), None
+    if parts := re.fullmatch(r'(.*), "sha256": "([0-9a-f]{64})"(\s*\})\s*', text, re.DOTALL):
+        intact = _sha256(f"{parts[1]}{parts[3]}".encode(errors="surrogateescape")) == parts[2]
+    return data, intact
 
 
 def set_latest(results_dir: Path, run: Path) -> None:
