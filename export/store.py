@@ -19,6 +19,7 @@ FACTS = ".facts.json"
 ROOT_VARIABLE = "SCARLET_BENCH_STORE"
 _CHUNK_BYTES = 1 << 20
 
+
 def default_root() -> Path:
     """``$SCARLET_BENCH_STORE``, or ``scarlet-bench`` in the user's cache folder (XDG base directories)."""
     chosen = os.environ.get(ROOT_VARIABLE)

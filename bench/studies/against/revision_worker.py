@@ -189,7 +189,7 @@ class RevisionWorker:
         if self._case is None:
             return
         own = self._own_folder(self._case)
-        samples = raw_tables.read(own, "samples", [bare(self._case).case_id])
+        samples = raw_tables.read(own, "samples", {bare(self._case).case_id: None})
         samples = samples[samples["stage"].astype(str) == stage]
         columns = {name: samples[name].to_numpy() for name in ("round", "images", "warmup", "latency_ns")}
         self._run.write_samples_part(self._case.case_id, stage=stage, **columns)

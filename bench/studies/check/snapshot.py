@@ -18,7 +18,6 @@ from bench.analysis.accuracy.predictions import Predicted
 from bench.record.case import Case, Status
 from bench.record.files import encodable
 from bench.record.run_folder import CaseResult, RunFolder
-from scarlet.errors import BenchError
 
 Labels = NDArray[np.int16]
 
@@ -156,11 +155,7 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
         BenchError: the run has no list of its images.
     """
     info = folder.read_run_info()
-    try:
-        images = folder.read_images()
-    except FileNotFoundError:
-        what = f"{folder.path} does not say which images it scored: there is no images.json in it"
-        raise BenchError(what, "Name the folder of a run as scarlet-bench run left it.") from None
+    images = folder.read_images()
     ids, labels = (
         tuple(image_id for image_id, _ in images),
         np.array([label for _, label in images], dtype=np.int16),

@@ -433,9 +433,9 @@ def test_what_is_kept_is_read_once_and_only_inside(tmp_path: Path, monkeypatch: 
     reads = []
     monkeypatch.setattr(raw_tables, "_read", lambda *words: reads.append(words) or len(reads))
     with raw_tables.kept_reads():
-        assert raw_tables.read(tmp_path, "samples", ["a"]) == 1
+        assert raw_tables.read(tmp_path, "samples", {"a": None}) == 1
         with raw_tables.kept_reads():
-            assert raw_tables.read(tmp_path, "samples", ["a"]) == 1
-        assert raw_tables.read(tmp_path, "samples", ["a", "b"]) == 2, "another question"
-        assert raw_tables.read(tmp_path, "predictions", ["a"]) == 3
-    assert raw_tables.read(tmp_path, "samples", ["a"]) == 4
+            assert raw_tables.read(tmp_path, "samples", {"a": None}) == 1
+        assert raw_tables.read(tmp_path, "samples", {"a": None, "b": None}) == 2, "another question"
+        assert raw_tables.read(tmp_path, "predictions", {"a": None}) == 3
+    assert raw_tables.read(tmp_path, "samples", {"a": None}) == 4
