@@ -39,9 +39,10 @@ class Preprocess:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
         """Reads what ``dataclasses.asdict`` made, also by way of JSON."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-        )
+        numbers: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**numbers)
 
 
 @dataclass(frozen=True)

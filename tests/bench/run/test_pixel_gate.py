@@ -15,6 +15,7 @@ from bench.run import pixel_gate, session
 from bench.run.spec import RunSpec
 from bench.worker.pixel_parity import Request
 from pipelines.imagenet.find import Image, find_images
+from pipelines.parity.digests import of_reference
 from scarlet.errors import BenchError
 
 OK = {"status": "ok", "reason": "", "report": {}, "flips": None}
@@ -58,6 +59,19 @@ def test_a_check_that_takes_too_long_is_given_up(tmp_path: Path, image_folder: P
 def test_a_name_that_is_not_known_is_a_mistake(tmp_path: Path, image_folder: Path) -> None:
     with pytest.raises(BenchError, match="unknown pipeline 'dally'"):
         pixel_gate.ask(request_for("dally", image_folder), tmp_path / "check.log", 60.0)
+
+
+def test_the_references_digests_come_from_a_worker_which_nothing_hinders_to_die(
+    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, console = RunFolder.create(tmp_path / "run"), Console(file=io.StringIO())
+    images = find_images(image_folder).images
+    request = pixel_gate.sample(images, str(image_folder), {}, 0)
+    found = pixel_gate.reference_digests(folder, images, request, console)
+    assert found == of_reference(images, {})
+    monkeypatch.setattr(pixel_gate, "GATE_TIMEOUT_SECONDS", 0.001)
+    assert pixel_gate.reference_digests(folder, images, request, console) == {}
+    assert "took longer than 0.001 s" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 # --- which are asked, and what follows ----------------------------------------------------------------------
