@@ -7,6 +7,7 @@ import json
 import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, shown
 from scarlet.networks import BLOCK_TABLES, scarlet
 
 StateDict = dict[str, Tensor]
 
 _WRAPPERS = ("model_state", "state_dict")
-_SHOWN = 3  # keys named in an error, of each sort
+_SHOWN, _SIGNS = 3, 200  # keys named in an error, of each sort, and of each key
+_COPIES_MAX = 4
+# Whole numbers are counters and the like; whether they stand where weights belong, the network tells.
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, *_WHOLE)
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
 _TENSOR_MODULES = ("torch", "collections")
 
@@ -30,11 +35,12 @@ def load_state(path: str | Path) -> StateDict:
 
     Reads ``{"model_state": ...}`` (the layout of the published SCARLET checkpoints), ``{"state_dict": ...}``,
     a plain state dict, and ``.safetensors``. The prefix ``module.`` of ``nn.DataParallel`` is taken off.
-    Pickles are read with ``weights_only=True``: nothing in the file is executed.
+    Pickles are read with ``weights_only=True``: nothing in the file is executed. What ``torch.save`` writes has a
+    checksum of each tensor, which is compared; older files and ``.safetensors`` have none.
 
     Raises:
-        BenchError: the file is missing, is not a checkpoint, is cut off, holds code, or holds values that are
-            not finite.
+        BenchError: the file is missing, is not a checkpoint, is cut off, changed since it was written, holds code, or
+            holds values that are not finite or no weights (sparse, complex, without contents).
     """
     path = Path(path)
     if not path.is_file():
@@ -80,7 +86,17 @@ def describe_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor
         for key, tensor in expected.items()
         if key in found and found[key].shape != tensor.shape
     ]
-    sorts = (("missing", missing), ("unexpected", unexpected), ("of another shape", other_shape))
+    other_type = [
+        f"{key} is {_type(found[key])} instead of {_type(tensor)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].is_floating_point() != tensor.is_floating_point()
+    ]
+    sorts = (
+        ("missing", missing),
+        ("unexpected", unexpected),
+        ("of another shape", other_shape),
+        ("of another type", other_type),
+    )
     return "; ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys)
 
 
@@ -97,19 +113,13 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _read(path: Path) -> Any:
-    broken = BenchError(
-        f"checkpoint '{path}' cannot be read: it is cut off, or is not a checkpoint",
-        "Download or copy it again, and compare its size with the original's.",
-    )
-    if path.suffix.lower() == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise broken from error
+    is_pickle = path.suffix.lower() != ".safetensors"
     try:
+        if not is_pickle:
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        _check_archive(path)
         with warnings.catch_warnings():  # of pickle protocols: what matters of them is in our error
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -120,13 +130,42 @@ def _read(path: Path) -> Any:
             f"checkpoint '{path}' may not be read", "Give yourself the right to read it."
         ) from error
     except Exception as error:  # a damaged pickle can raise anything; each of them means the same to the user
-        refused = _refused_global(path, str(error))
+        refused = _refused_global(path, str(error)) if is_pickle else None
         if refused is None:
-            raise broken from error
+            raise BenchError(
+                f"checkpoint '{path}' cannot be read: it is cut off, or is not a checkpoint",
+                "Download or copy it again, and compare its size with the original's.",
+            ) from error
         raise BenchError(
             f"checkpoint '{path}' was refused: it holds more than tensors ({refused}), which could run code",
             "If you trust it, save its state dict alone: torch.save(model.state_dict(), file).",
         ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Compares the checksums of a zip's entries, which PyTorch does not, and refuses packed ones, which it unpacks.
+
+    Raises:
+        BenchError: they do not hold, or there are such.
+        Exception: what ``zipfile`` raises for a damaged file.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            if packed or size > path.stat().st_size:
+                raise BenchError(
+                    f"checkpoint '{path}' was refused: it is a packed archive, of {size:,} bytes once unpacked",
+                    "Save it by torch.save, which packs nothing.",
+                )
+            if damaged := archive.testzip():
+                raise BenchError(
+                    f"checkpoint '{path}' changed since it was written: the checksum of {shown(damaged)} does not hold",
+                    "Download or copy it again.",
+                )
 
 
 def _refused_global(path: Path, message: str) -> str | None:
@@ -153,19 +192,40 @@ def _refused_global(path: Path, message: str) -> str | None:
 def _state_of(path: Path, loaded: Any) -> StateDict:
     found = type(loaded).__name__
     if isinstance(loaded, Mapping):
-        keys = [str(key) for key in loaded]
+        # A key may be anything, also a tuple that would fill memory as text.
+        keys = [key if isinstance(key, str) else type(key).__name__ for key in loaded]
         found = f"a dict with {_first(keys)}" if keys else "an empty dict"
         inner = next((loaded[wrapper] for wrapper in _WRAPPERS if wrapper in loaded), loaded)
         if (
             isinstance(inner, Mapping)
             and inner
-            and all(isinstance(value, Tensor) for value in inner.values())
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items())
         ):
-            return {str(key): tensor for key, tensor in inner.items()}
+            return _weights(path, inner)
     raise BenchError(
         f"checkpoint '{path}' holds no state dict: found {found}",
         f"Expected tensors by name, alone or under {' or '.join(map(repr, _WRAPPERS))}.",
     )
+
+
+def _weights(path: Path, tensors: Mapping[str, Tensor]) -> StateDict:
+    for key, tensor in tensors.items():
+        plain = tensor.layout is torch.strided and not tensor.is_meta and tensor.dtype in _DTYPES
+        if not plain:
+            kind = " ".join(
+                str(part).removeprefix("torch.") for part in (tensor.layout, tensor.dtype, tensor.device)
+            )
+            raise BenchError(
+                f"checkpoint '{path}' holds no weights under {shown(key)}: found {kind}",
+                "Save the network's state dict on the CPU, in ordinary floating point.",
+            )
+    # A small storage can be expanded to any shape; weights that two layers share count twice.
+    if sum(tensor.nbytes for tensor in tensors.values()) > _COPIES_MAX * path.stat().st_size:
+        raise BenchError(
+            f"checkpoint '{path}' was refused: its tensors are far larger than the file",
+            "Save the network's state dict: torch.save(model.state_dict(), file).",
+        )
+    return dict(tensors)
 
 
 def _advice(state: StateDict, model: str) -> str:
@@ -181,6 +241,10 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
 
 
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _first(items: Iterable[str]) -> str:
     items = list(items)
-    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+    return ", ".join(item[:_SIGNS] for item in items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -172,3 +173,59 @@ def test_digest_takes_half_types_and_views():
     tensor = torch.arange(6.0).reshape(2, 3)
     assert weights_sha256({"a": tensor.t()}) == weights_sha256({"a": tensor.t().contiguous()})
     assert len(weights_sha256({"a": tensor.bfloat16(), "b": torch.empty(0)})) == 64
+
+
+def test_a_flipped_bit_is_found_by_the_archives_own_checksums(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save(small().state_dict(), path)
+    data = bytearray(path.read_bytes())
+    at = data.index(small()[0].weight.detach().numpy().tobytes())
+    data[at + 2] ^= 1
+    path.write_bytes(data)
+    assert "checksum" in one_line_error(lambda: load_state(path)).what
+
+
+def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(50_000_000, dtype=torch.uint8)}, tmp_path / "x.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "x.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert "packed archive" in one_line_error(lambda: load_state(tmp_path / "packed.pth")).what
+
+
+NO_WEIGHTS = {
+    "sparse": lambda: torch.eye(4).to_sparse(),
+    "sparse rows": lambda: torch.eye(4).to_sparse_csr(),
+    "meta": lambda: torch.empty(4, device="meta"),
+    "complex": lambda: torch.ones(4, dtype=torch.complex64),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+    "eighth": lambda: torch.ones(4).to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns of sparse and quantized tensors
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_tensors_that_are_no_weights_are_refused(tmp_path, kind):
+    torch.save({"a": torch.ones(4), "b": NO_WEIGHTS[kind]()}, tmp_path / "x.pth")
+    assert "'b'" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
+
+
+def test_a_storage_expanded_to_any_shape_is_refused(tmp_path):
+    torch.save({"a": torch.ones(1).expand(10**6, 10**6)}, tmp_path / "x.pth")
+    assert "larger than the file" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
+
+
+def test_whole_numbers_where_weights_belong_are_refused_and_counters_are_not(tmp_path):
+    state = small().state_dict()
+    torch.save({**state, "0.weight": state["0.weight"].mul(100).to(torch.int8)}, tmp_path / "x.pth")
+    error = one_line_error(lambda: load_into(small(), tmp_path / "x.pth", "small"))
+    assert "0.weight is int8 instead of float32" in error.what
+    assert state["1.num_batches_tracked"].dtype is torch.int64
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path):
+    torch.save({("a", "b"): torch.ones(4)}, tmp_path / "x.pth")
+    assert "a dict with tuple" in one_line_error(lambda: load_state(tmp_path / "x.pth")).what
