@@ -11,11 +11,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import IO, Any, NoReturn, Protocol
 
@@ -25,6 +27,7 @@ from bench.record.case import Status
 from export.store import ROOT_VARIABLE, default_root
 from pipelines.base import PipelineUnavailable, PipelineUnsupported
 from scarlet.errors import BenchError
+from scarlet.processes import tied
 
 Message = dict[str, Any]
 Answer = Callable[[Message], Message]
@@ -77,6 +80,10 @@ def too_slow(limit_seconds: float) -> WorkerFailed:
     return WorkerFailed(Status.TIMEOUT, reason, "Give a larger --timeout.", gone=True)
 
 
+# With it a worker ends in which a thread found no memory to begin with.
+NO_MEMORY = 71
+
+
 def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFailed:
     """What a worker means whose process ended instead of answering.
 
@@ -85,6 +92,9 @@ def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFail
         words: the end of what it wrote to its log, on one line.
         out_of_memory: the system has killed a process for want of memory since this one began.
     """
+    if returncode == NO_MEMORY:
+        reason = "memory ran out while a thread began"
+        return WorkerFailed(Status.OOM, reason, "Use a smaller batch or fewer threads.", gone=True)
     if returncode == -signal.SIGKILL and out_of_memory:
         reason = "the system killed the worker because memory ran out"
         return WorkerFailed(Status.OOM, reason, "Use a smaller batch or fewer workers.", gone=True)
@@ -147,7 +157,7 @@ class LocalWorker:
         }
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", program],
+                [sys.executable, "-c", tied(program)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -356,4 +366,30 @@ def own_channel() -> tuple[IO[bytes], IO[bytes]]:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_runner, args=(incoming.fileno(),), daemon=True).start()
+    # A function in C: one in Python may find no memory either.
+    unraisable: SimpleQueue[Any] = SimpleQueue()
+    sys.unraisablehook = unraisable.put
+    threading.Thread(target=_end_without_thread, args=(unraisable,), daemon=True).start()
     return incoming, outgoing
+
+
+def _end_with_runner(incoming: int) -> None:
+    """Ends this process, and what it started, if it still works a while after the runner has closed its end.
+
+    Linux does so at once (``scarlet.processes``); elsewhere nobody else would end a process that hangs.
+    """
+    watched = select.poll()
+    watched.register(incoming, 0)  # a hang-up is told always
+    watched.poll()
+    time.sleep(GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL) if os.getpgid(0) == os.getpid() else os._exit(1)
+
+
+def _end_without_thread(unraisable: SimpleQueue[Any]) -> None:
+    """Ends this process where a thread could not begin: whoever started it would wait for it for ever."""
+    while True:
+        raised = unraisable.get()
+        if raised.err_msg == "Exception ignored in thread started by":
+            os._exit(NO_MEMORY)
+        sys.__unraisablehook__(raised)

@@ -18,6 +18,7 @@ from export.store import Artefact, Store, artefact_key
 from export.tensorrt.builder import PlanSpec, write_plan
 from export.tensorrt.package import TensorRtUnavailable
 from scarlet.errors import BenchError
+from scarlet.processes import tied
 
 # Goes up when a change in the builder makes other plans of the same graph.
 REVISION = 1
@@ -91,7 +92,7 @@ def in_own_process(spec: PlanSpec, target: Path, timing: Path | None) -> dict[st
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", tied(PROGRAM)],
         input=json.dumps(request),
         stdout=subprocess.PIPE,
         text=True,

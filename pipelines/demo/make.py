@@ -27,6 +27,7 @@ from filelock import FileLock
 from pipelines.demo.picture import SPLITS, class_of, relative_path, write_image
 from pipelines.imagenet.find import wnids
 from scarlet.errors import BenchError, unknown_name
+from scarlet.processes import tie
 
 REVISION = 1  # of the generator: raised whenever the bytes it makes change
 PINNED = {"pillow": "13.0.0", "numpy": "2.4.6"}  # what the published fingerprints were made with
@@ -206,7 +207,7 @@ def _draw_missing(out: Path, wanted: DemoSet, paths: list[str], how: How) -> Non
         return
     # Not fork: the caller may have torch's threads running, which a forked child would wait for for ever.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(min(processes, len(chunks)), spawn, tie, (os.getpid(),)) as pool:
         jobs = [pool.submit(_draw_chunk, out, wanted, [paths[i] for i in chunk], chunk) for chunk in chunks]
         try:
             for job in as_completed(jobs):

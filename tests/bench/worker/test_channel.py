@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,66 @@ def test_a_worker_answers_until_its_pipe_is_closed(tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
     assert "Traceback" in (tmp_path / "log").read_text(), "the traceback is kept where a person can find it"
+
+
+# What CPython tells of a thread that found no memory for its first frame; whoever started it waits on.
+STARVED = """
+import _thread, time
+from bench.worker.channel import own_channel
+
+def begins():
+    raise MemoryError
+
+own_channel()
+_thread.start_new_thread(begins, ())
+time.sleep(600)
+"""
+
+
+def test_a_thread_without_memory_to_begin_with_ends_the_worker_at_once(tmp_path: Path) -> None:
+    with channel.LocalWorker(tmp_path / "log", 1, program=STARVED) as worker:
+        with pytest.raises(channel.WorkerFailed, match="memory ran out while a thread began") as failed:
+            worker.read(60)
+        assert (failed.value.status, failed.value.gone) == (Status.OOM, True)
+
+
+# A runner that starts a worker, which starts a process of its own; both hang. It says who they are.
+RUNNER = """
+import sys, time
+from pathlib import Path
+from bench.worker.channel import LocalWorker
+worker = LocalWorker(Path(sys.argv[1]), 1, program='''
+import subprocess, sys, time
+from bench.worker.channel import own_channel
+from scarlet.processes import tied
+if {before}:
+    time.sleep(600)
+incoming, outgoing = own_channel()
+child = subprocess.Popen([sys.executable, "-c", tied("import time; time.sleep(600)")])
+outgoing.write(str(child.pid).encode() + bytes([10]))
+outgoing.flush()
+while True:
+    pass
+''')
+print(worker.pid, "" if {before} else worker.read(60), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it takes some seconds")
+@pytest.mark.parametrize("before", [True, False], ids=["before it is ready", "while it computes"])
+def test_no_worker_and_nothing_that_it_started_outlives_a_killed_runner(tmp_path: Path, before: bool) -> None:
+    program = [sys.executable, "-c", RUNNER.format(before=before), str(tmp_path / "log")]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        pids = [int(word) for word in runner.stdout.readline().split()]
+        assert len(pids) == (1 if before else 2)
+        runner.kill()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            select.select([os.pidfd_open(pid)], [], [], 30)  # readable once it has ended
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def test_a_worker_that_died_is_noticed_when_it_is_asked(tmp_path: Path) -> None:
