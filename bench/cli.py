@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -32,7 +33,7 @@ from bench.commands import (
     tune,
 )
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, error_text, visible
 
 
 class Grouped(TyperGroup):
@@ -97,10 +98,14 @@ def main(program: typer.Typer = app) -> None:
         program: what to run so.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         program()
     except BenchError as mistake:
-        sys.stderr.write(f"error: {mistake.what}\n       {mistake.do}\n")
+        what, do = (visible(error_text(text)) for text in (mistake.what, mistake.do))
+        sys.stderr.write(f"error: {what}\n       {do}\n")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

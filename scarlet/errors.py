@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 _NO_SPACE = "Free some space and go on with --resume, or name another --out."
@@ -69,6 +70,16 @@ def refusal(error: OSError, doing: str) -> MachineError | None:
     """
     known = REFUSALS.get(error.errno or 0)
     return MachineError(f"{doing}: {known[0]}", known[1]) if known else None
+
+
+# Control characters of C0 (but tab and newline) and C1, line and paragraph separators, what turns the direction of
+# text, and halves of characters that no encoding knows: a terminal would obey them, a reader would not see them.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """The text with whatever a terminal would obey, or nobody would see, written out as Python does: ``\\x1b``."""
+    return _HIDDEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
 def error_text(error: object) -> str:

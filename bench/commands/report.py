@@ -9,7 +9,7 @@ import typer
 
 from bench.commands import options
 from bench.commands.show import Json, Out, console_for, show_run
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, visible
 
 
 def report(
@@ -36,7 +36,7 @@ def report(
     if form.lower() != "latex" and (columns or caption or label):
         raise BenchError("--columns, --caption and --label are of LaTeX tables", "Add --format latex.")
     if form:
-        typer.echo(_one(run, form, columns, caption, label))
+        typer.echo(visible(str(_one(run, form, columns, caption, label))))
         return
     from bench.record.raw_tables import kept_reads
 

@@ -55,11 +55,11 @@ Out = Annotated[
 
 def console_for(as_json: bool) -> Console:
     """Where people read: standard output, or standard error when that is taken by JSON."""
-    from rich.console import Console
+    from bench.commands.terminal import Terminal
 
-    console = Console(stderr=as_json)
+    console = Terminal(stderr=as_json, markup=False)
     # A pipe or a log has no width; rich would break lines and tables at 80 columns.
-    return console if console.is_terminal else Console(stderr=as_json, width=LOG_WIDTH)
+    return console if console.is_terminal else Terminal(stderr=as_json, markup=False, width=LOG_WIDTH)
 
 
 def printer(console: Console) -> Callable[[str], None]:

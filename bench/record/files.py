@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
-from scarlet.errors import refusal
+from scarlet.errors import refusal, visible
 
 
 class DamagedRunWarning(UserWarning):
@@ -121,9 +121,9 @@ def fits(value: Any, shape: Any, name: str = "it") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, UTF-8, in one step; what UTF-8 cannot hold is escaped."""
+    """Writes a text file, UTF-8, in one step, with nothing in it that is not ``visible``."""
     with atomic_file(path) as stream:
-        stream.write(encodable(text).encode())
+        stream.write(visible(text).encode())
 
 
 def encodable(text: str) -> str:

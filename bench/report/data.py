@@ -74,7 +74,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     for column in safe.columns:
         if getattr(safe[column].dtype, "kind", "O") not in "biuf":
             # Not by map, which makes numbers with a fraction of whole ones beside unknown ones.
-            cells = [safe_cell(encodable(cell)) if isinstance(cell, str) else cell for cell in safe[column]]
+            cells = [safe_cell(cell) if isinstance(cell, str) else cell for cell in safe[column]]
             safe[column] = pd.Series(cells, index=safe.index, dtype=object)
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
 
@@ -21,7 +22,7 @@ DEFAULT_IMAGES = 1000
 def working(console: Console, text: str) -> AbstractContextManager[object]:
     """Says that something takes a while: a spinner on a terminal, a line elsewhere."""
     if console.is_terminal:
-        return console.status(text)
+        return console.status(Text(text))
     console.print(text, highlight=False, soft_wrap=True)
     return nullcontext()
 

@@ -13,6 +13,7 @@ from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Column, Head, table_of
 from bench.report.markdown import escaped, table_lines
 from bench.studies.check.report import COLUMNS, Judged, Report
+from scarlet.errors import visible
 
 if TYPE_CHECKING:
     from junitparser import TestCase
@@ -48,7 +49,7 @@ def append_summary(report: Report, path: Path) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(encodable(summary(report)))
+            stream.write(visible(summary(report)))
 
 
 def summary(report: Report) -> str:
@@ -90,7 +91,7 @@ def annotation_lines(report: Report) -> list[str]:
 
 
 def _command(level: str, title: str, text: str) -> str:
-    return encodable(f"::{level} title={_property(title)}::{_data(text)}")
+    return visible(f"::{level} title={_property(title)}::{_data(text)}")
 
 
 def _data(text: str) -> str:
