@@ -30,6 +30,8 @@ REFUSALS = {
     errno.ESTALE: ("its folder is gone", _GONE),
     errno.EMFILE: ("too many files are open", _FILES),
     errno.ENFILE: ("too many files are open on this machine", _FILES),
+    errno.EAGAIN: ("there are too many processes", "Raise the limit (ulimit -u), and go on with --resume."),
+    errno.ENOMEM: ("memory ran out", "Stop other programs, and go on with --resume."),
 }
 
 

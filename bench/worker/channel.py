@@ -24,6 +24,7 @@ from typing import IO, Any, NoReturn, Protocol
 from bench.backends.base import Unavailable, Unsupported
 from bench.host import memory
 from bench.record.case import Status
+from bench.record.files import disk_errors
 from export.store import ROOT_VARIABLE, default_root
 from pipelines.base import PipelineUnavailable, PipelineUnsupported
 from scarlet.errors import BenchError
@@ -143,7 +144,6 @@ class LocalWorker:
 
     def __init__(self, log: Path, threads: int, home: Path | None = None, program: str = PROGRAM) -> None:
         self._log, self._oom_kills = log, memory.oom_kills()
-        log.parent.mkdir(parents=True, exist_ok=True)
         # The packages have common names ("bench", "export"): started from their parent folder, the process finds
         # ours whatever lies in the user's current folder.
         home = home or own_home()
@@ -155,17 +155,19 @@ class LocalWorker:
             # A relative path means another folder to a process that starts elsewhere.
             ROOT_VARIABLE: str(default_root().absolute()),
         }
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", tied(program)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                cwd=home,
-                env=environment,
-                # A Ctrl-C at the terminal goes to the runner alone, which then ends its workers in order.
-                start_new_session=True,
-            )
+        with disk_errors(log, "start a worker with its log"):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as stream:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", tied(program)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stream,
+                    cwd=home,
+                    env=environment,
+                    # A Ctrl-C at the terminal goes to the runner alone, which then ends its workers in order.
+                    start_new_session=True,
+                )
         self._unread = b""
 
     @property

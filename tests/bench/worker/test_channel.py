@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -95,6 +96,18 @@ def test_no_worker_and_nothing_that_it_started_outlives_a_killed_runner(tmp_path
             select.select([os.pidfd_open(pid)], [], [], 30)  # readable once it has ended
         state = Path(f"/proc/{pid}/stat")
         assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE])
+def test_a_log_that_cannot_be_opened_is_a_mistake_in_two_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(BenchError, match="cannot start a worker with its log"):
+        channel.LocalWorker(tmp_path / "logs" / "log", 1)
 
 
 def test_a_worker_that_died_is_noticed_when_it_is_asked(tmp_path: Path) -> None:
