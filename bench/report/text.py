@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.columns import REGISTRY, Column
-from scarlet.errors import visible
 
 Row = Mapping[str, Any]
 
@@ -57,9 +56,9 @@ def whole(value: float | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, ``visible`` and without control characters (a worker's last words may hold them)."""
-    spaced = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
-    return visible(" ".join(spaced.split()))
+    """The text on one line, without control characters (a worker's last words may hold terminal codes)."""
+    visible = "".join(" " if unicodedata.category(sign) in ("Cc", "Zl", "Zp") else sign for sign in text)
+    return " ".join(visible.split())
 
 
 # --- columns of a run's table -------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ class Looks:
 
 def clean(text: str, most: int = MOST_OF_TEXT) -> str:
     """A text from outside on one line, without signs that are not seen; cut to its end, where a path says most."""
-    seen = one_line("".join(sign for sign in text if unicodedata.category(sign) not in ("Cf", "Cs")))
+    seen = "".join(sign for sign in one_line(text) if unicodedata.category(sign) not in ("Cf", "Cs"))
     return seen if len(seen) <= most else f"…{seen[1 - most :]}"
 
 
