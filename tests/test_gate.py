@@ -85,6 +85,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("", [("pass", ""), ("pass", "")]),
         ("dali-mean", [("fail", "normalise"), ("pass", "")]),
+        ("leak", [("fail", ""), ("fail", "")]),
         ("last-dropped", [("fail", "order"), ("fail", "order")]),
     ],
 )

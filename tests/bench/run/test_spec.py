@@ -10,7 +10,7 @@ import pytest
 
 from bench import host
 from bench.record.case import Case
-from bench.run.spec import Rule, RunSpec, read_plan
+from bench.run.spec import LOWERED_IMAGES, Rule, RunSpec, read_plan
 from scarlet.errors import BenchError
 
 FULL = """
@@ -428,3 +428,11 @@ def test_a_file_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(BenchError, match="not UTF-8"):
         read_plan(tmp_path / "plan.yaml")
+
+
+def test_all_demo_images_are_scored_where_a_row_is_not_fp32() -> None:
+    assert RunSpec().n_images is None
+    assert RunSpec(precisions="fp32,int8").n_images == LOWERED_IMAGES == 2000
+    assert RunSpec(precisions="int8", scenarios="latency").n_images is None
+    assert RunSpec(precisions="int8", data="somewhere").n_images is None
+    assert RunSpec(precisions="int8", images="64").n_images == 64
