@@ -63,14 +63,17 @@ class MachineError(BenchError):
     """
 
 
-def refusal(error: OSError, doing: str) -> MachineError | None:
-    """The error for a file that the system refused; None where the system does not say so.
+def refusal(error: BaseException, doing: str = "") -> MachineError | None:
+    """The error for a file that the system refused; None where it is something else.
 
     Args:
-        error: what it said.
-        doing: what was tried: ``cannot write results/x``.
+        error: what the system said.
+        doing: what was tried, as ``cannot write results/x``; without it a file that is not there is no refusal.
     """
+    if not isinstance(error, OSError) or not (doing or error.errno != errno.ENOENT):
+        return None
     known = REFUSALS.get(error.errno or 0)
+    doing = doing or f"cannot use {error.filename or 'a file'}"
     return MachineError(f"{doing}: {known[0]}", known[1]) if known else None
 
 

@@ -37,6 +37,10 @@ def run(
         bool,
         typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up."),
     ] = False,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long."),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
     as_json: Json = False,
     purpose: Annotated[str, typer.Option(hidden=True)] = "run",
@@ -58,7 +62,7 @@ def run(
         show(noise.run(spec, folder, console), file, as_json)
         return
     ended = (
-        session.resume(folder or session.RESULTS / "latest", console)
+        session.resume(folder or session.RESULTS / "latest", console, retry)
         if resume
         else session.run(spec, folder, console)
     )

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from bench.record import raw_tables
 from bench.record.case import MEASURED, Case, Status
 from bench.record.files import disk_errors, file_name, fits, plain, warn_damaged, write_text
+from bench.record.lock import LOCK
 from bench.record.raw_tables import ROUNDS, TOP
 from scarlet.errors import BenchError, error_text
 
@@ -51,8 +52,6 @@ SCHEMA_VERSION = 1
 RUN_INFO = "run.json"
 CASES = "cases.jsonl"
 IMAGES = "images.json"
-
-LOCK = ".lock"
 
 NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
@@ -173,20 +172,9 @@ class RunFolder:
             BenchError: the folder is not empty, or cannot be written.
         """
         path = Path(path)
+        cls.refuse_taken(path)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            # A run that was killed before it had a run.json leaves these.
-            taken = [
-                item for item in path.iterdir() if item.name not in (IMAGES, LOCK) and not _left_over(item)
-            ]
-        if (path / RUN_INFO).exists():
-            raise BenchError(
-                f"{path} already holds a run", "Go on with it by --resume, or name another --out."
-            )
-        if taken:
-            raise BenchError(
-                f"{path} is not empty and holds no run", "Name an empty or a new folder with --out."
-            )
         folder, digests = cls(path), dict[str, list[str]]()
         if images is not None:
             text = _listed(images)
@@ -194,6 +182,23 @@ class RunFolder:
             digests["images"] = [_sha256(text.encode())]
         folder.write_run_info({"created_at": utc_now(), **(info or {}), "digests": digests})
         return folder
+
+    @staticmethod
+    def refuse_taken(path: Path) -> None:
+        """Makes sure that a new run may have this folder.
+
+        Raises:
+            BenchError: it is not empty, or cannot be looked into.
+        """
+        with disk_errors(path):
+            # A run that was killed before it had a run.json leaves these.
+            names = {item.name for item in path.iterdir() if not _left_over(item)} if path.exists() else set()
+        if RUN_INFO in names:
+            do = "Go on with it by --resume, or name another --out."
+            raise BenchError(f"{path} already holds a run", do)
+        if names - {IMAGES, LOCK}:
+            do = "Name an empty or a new folder with --out."
+            raise BenchError(f"{path} is not empty and holds no run", do)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -287,7 +292,7 @@ class RunFolder:
         leaves a folder in which all is as it should be.
         """
         known = self._digests()
-        if known is not None and (self.path / RUN_INFO).exists():
+        if known is not None:
             self.add_run_info(digests={**known, name: digests})
 
     def write_images(self, images: Iterable[tuple[str, int]]) -> None:
@@ -428,20 +433,19 @@ class RunFolder:
             results[result.case.case_id] = result, why
         return results
 
-    def unfinished(self, cases: Iterable[Case], retry: bool = False) -> list[Case]:
-        """Those of these Cases that are to run when the run begins or goes on.
+    def reopen(self, retry: bool = False) -> None:
+        """Records that Cases are to run again: those that the machine failed (a full disk) or whose record is damaged.
 
         Args:
-            cases: all that are planned.
-            retry: again those too that failed, crashed, took too long or had not what they need.
+            retry: those too that failed, crashed, took too long or had not what they need.
         """
-        again = {Status.INTERRUPTED, *(RETRIED if retry else ())}
-        final = {
-            result.case.case_id
-            for result in self.case_results()
-            if result.status not in again and result.metrics.get(CAUSE) not in (MACHINE, DAMAGED)
-        }
-        return [case for case in cases if case.case_id not in final]
+        for result in self.case_results():
+            if result.metrics.get(CAUSE) in (MACHINE, DAMAGED) or (retry and result.status in RETRIED):
+                self.append_case(CaseResult(result.case, Status.INTERRUPTED, NEVER_RAN))
+
+    def has_results(self) -> bool:
+        """A Case has ended, or its worker has written what it measured."""
+        return (self.path / CASES).exists() or any((self.path / "parts").glob("*"))
 
     def forget_left_overs(self) -> None:
         """Removes temporary files that a kill left; only who holds the folder's lock may."""

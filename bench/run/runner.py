@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.record.case import Case, Status
-from bench.record.run_folder import CaseResult, RunFolder
+from bench.record.run_folder import CAUSE, CaseResult, RunFolder
 from bench.worker import channel, inputs
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
@@ -230,11 +230,11 @@ class Runner:
         )
         return True
 
-    def end(self, case: Case, status: Status, reason: str) -> None:
+    def end(self, case: Case, status: Status, reason: str, cause: str = "") -> None:
         """Records why a Case has no results, and ends its worker where it has one."""
         if case.case_id in self.live:
             self.live[case.case_id].worker.kill()
-        self._record(case, status, reason)
+        self._record(case, status, reason, metrics={CAUSE: cause} if cause else {})
 
     # --- the steps of a Case ----------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Runner:
                 failure = channel.too_slow(self.limits.timeout_seconds)
             log = self.run.log_path(live.case.case_id).name
             see = f"; see logs/{log}" if failure.status is Status.CRASHED else ""
-            self.end(live.case, failure.status, f"{failure.line}{see}")
+            self.end(live.case, failure.status, f"{failure.line}{see}", failure.cause)
             return None
         live.used_seconds += time.monotonic() - started
         return answer
@@ -258,8 +258,7 @@ class Runner:
         live = self.live.pop(case.case_id, None)
         started_at = live.started_at if live else _now()
         result = CaseResult(case, status, reason, started_at=started_at, ended_at=_now(), **results)
-        self.ended[case.case_id] = result
-        self.run.append_case(result)
+        self.ended[case.case_id] = result = self.run.append_case(result)
         self.listener.case_ended(result)
 
 

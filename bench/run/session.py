@@ -23,6 +23,8 @@ from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
 from bench.record.case import Case, Status
+from bench.record.files import disk_errors
+from bench.record.lock import Lock
 from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
@@ -42,7 +44,7 @@ from bench.run.schedule import by_scenario
 from bench.run.spec import RunSpec, path_from_root
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, MachineError
 
 RESULTS = Path("results")
 
@@ -62,6 +64,8 @@ class Session:
         images: those that are scored.
         console: for progress and notes.
         is_scratch: the folder is a temporary one.
+        lock: keeps other runs out of the folder.
+        is_new: the folder was made for it.
     """
 
     spec: RunSpec
@@ -71,6 +75,8 @@ class Session:
     images: tuple[Image, ...]
     console: Console
     is_scratch: bool = False
+    lock: Lock | None = None
+    is_new: bool = False
 
     @classmethod
     def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "") -> Session:
@@ -91,8 +97,8 @@ class Session:
         model = re.split(r"[:/\\]", spec.network.name)[-1]
         name = f"{kind}-{model}" if kind else model
         path = Path(target) if target else new_run_path(RESULTS, name)
-        folder = _begin(spec, image_set, images, path.resolve())
-        return cls(spec, source, folder, image_set, tuple(images), console)
+        folder, lock = _begin(spec, image_set, images, path.resolve())
+        return cls(spec, source, folder, image_set, tuple(images), console, lock=lock, is_new=True)
 
     @classmethod
     def scratch(cls, spec: RunSpec, console: Console) -> Session:
@@ -107,21 +113,32 @@ class Session:
         """Goes on with a run, with the spec and the images that it began with.
 
         Raises:
-            BenchError: the folder holds no run, or its data have changed since.
+            BenchError: the folder holds no run, it is at work, or its data have changed since.
         """
         folder = RunFolder.open(path.resolve())
-        info = folder.read_run_info()
-        spec = RunSpec.from_dict(info["settings"])
-        image_set = find_images(Path(info["dataset"]["root"]))
-        if image_set.fingerprint != info["dataset"]["fingerprint"]:
-            raise BenchError(
-                f"the images under {image_set.root} have changed since this run began", "Start a new run."
-            )
-        images = tuple(Image(name, image_set.root / name, label) for name, label in folder.read_images())
+        lock = Lock(folder.path)
+        try:
+            folder.forget_left_overs()
+            folder.add_run_info()
+            info, images = folder.read_run_info(), folder.read_images()
+            settings, dataset = info.get("settings"), info.get("dataset") or {}
+            if not settings or not dataset.get("root"):
+                what = f"{folder.path} does not say what was to be measured: it was stopped before it began"
+                raise BenchError(what, "Start a new run.")
+            spec = RunSpec.from_dict(settings)
+            image_set = find_images(Path(dataset["root"]))
+            if image_set.fingerprint != dataset.get("fingerprint"):
+                raise BenchError(
+                    f"the images under {image_set.root} have changed since this run began", "Start a new run."
+                )
+        except BaseException:
+            lock.release()
+            raise
+        scored = tuple(Image(name, image_set.root / name, label) for name, label in images)
         graph = (info.get("model_files") or {}).get("onnx")
         # The user may be in another folder now.
         source = f"onnx:{graph}" if graph and spec.network.kind == "onnx" else spec.source
-        return cls(spec, source, folder, image_set, images, console)
+        return cls(spec, source, folder, image_set, scored, console, lock=lock)
 
     def __enter__(self) -> Session:
         return self
@@ -129,9 +146,12 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        mistake = isinstance(error, BenchError) and not self.folder.case_results()
-        if (self.is_scratch or mistake) and not isinstance(error, PreparationFailed):
+        mistake = isinstance(error, BenchError) and not isinstance(error, MachineError)
+        useless = self.is_scratch or (self.is_new and mistake and not self.folder.has_results())
+        if useless and not isinstance(error, PreparationFailed):
             shutil.rmtree(self.folder.path, ignore_errors=True)
+        if self.lock is not None:
+            self.lock.release()
 
     @property
     def root(self) -> Path:
@@ -188,42 +208,46 @@ class Session:
 
     def write(self, **facts: Any) -> None:
         """Adds facts to the run's description."""
-        self.folder.write_run_info({**self.folder.read_run_info(), **facts})
+        self.folder.add_run_info(**facts)
 
     def write_plan(self, files: ModelFiles, cases: Sequence[Case]) -> None:
         """Adds the Cases and the files that they run on."""
         self.write(model_files=files.to_dict(), plan={"cases": [case.to_dict() for case in cases]})
 
 
-def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> RunFolder:
-    """A new run's folder, which knows the spec, the machine and the images."""
+def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> tuple[RunFolder, Lock]:
+    """A new run's folder, which knows the spec, the machine and the images; and the lock that keeps others out."""
     # Looked at before the run's own work begins, which would show as load.
     described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
     fingerprint, packages = host.fingerprint(described_host), package_versions()
-    folder = RunFolder.create(path)
-    folder.write_run_info(
-        {
-            "created_at": utc_now(),
-            "command": ["scarlet-bench", *sys.argv[1:]],
-            "settings": spec.to_dict(),
-            "host": {**described_host, "fingerprint": fingerprint},
-            "packages": packages,
-            "noise": lookup_noise(fingerprint).to_dict(),
-            "peaks": lookup_peaks(fingerprint),
-            "git": host.git_revision(Path(__file__).resolve().parent),
-            "dataset": {
-                "root": str(image_set.root.resolve()),
-                "layout": image_set.layout,
-                "fingerprint": image_set.fingerprint,
-                "n_images": len(images),
-                "n_images_in_set": len(image_set.images),
-                "is_demo": image_set.is_demo,
-            },
-            "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
-        }
-    )
-    folder.write_images((image.image_id, image.label) for image in images)
-    return folder
+    RunFolder.refuse_taken(path)
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path)
+    info = {
+        "created_at": utc_now(),
+        "command": ["scarlet-bench", *sys.argv[1:]],
+        "settings": spec.to_dict(),
+        "host": {**described_host, "fingerprint": fingerprint},
+        "packages": packages,
+        "noise": lookup_noise(fingerprint).to_dict(),
+        "peaks": lookup_peaks(fingerprint),
+        "git": host.git_revision(Path(__file__).resolve().parent),
+        "dataset": {
+            "root": str(image_set.root.resolve()),
+            "layout": image_set.layout,
+            "fingerprint": image_set.fingerprint,
+            "n_images": len(images),
+            "n_images_in_set": len(image_set.images),
+            "is_demo": image_set.is_demo,
+        },
+        "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
+    }
+    try:
+        return RunFolder.create(path, info, ((image.image_id, image.label) for image in images)), lock
+    except BaseException:
+        lock.release()
+        raise
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -259,22 +283,26 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Ended:
         BenchError: the user's options, data, checkpoint or output folder are at fault.
     """
     with Session.open(spec, out, console) as session:
-        ended = _carry_out(session)
-    if out is None:
-        set_latest(RESULTS, ended.run)
-    return ended
+        return _carry_out(session, is_latest=out is None)
 
 
-def resume(path: Path, console: Console) -> Ended:
+def resume(path: Path, console: Console, retry: bool = False) -> Ended:
     """Goes on with an interrupted run, with the spec it began with.
 
+    Args:
+        path: of its folder.
+        console: for progress and notes.
+        retry: measure those Cases again too that failed, crashed, took too long or had not what they need.
+
     Raises:
-        BenchError: the folder holds no run, or its data or weights have changed since.
+        BenchError: the folder holds no run, it is at work, or its data or weights have changed since.
     """
-    return _carry_out(Session.resume(path, console))
+    with Session.resume(path, console) as session:
+        session.folder.reopen(retry)
+        return _carry_out(session)
 
 
-def _carry_out(session: Session) -> Ended:
+def _carry_out(session: Session, is_latest: bool = False) -> Ended:
     folder, spec, console = session.folder, session.spec, session.console
     files: ModelFiles | None = None
     missing = ""
@@ -291,6 +319,8 @@ def _carry_out(session: Session) -> Ended:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     plan = spec.plan(cases, weights, fixed_batch)
     session.write(model_files=files.to_dict() if files else {}, plan=plan)
+    if is_latest:  # now, so that it can go on as the newest run whatever ends it
+        set_latest(RESULTS, folder.path)
     pixels: dict[str, Any] = {}
     if files:
         images = session.images

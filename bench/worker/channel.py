@@ -25,9 +25,10 @@ from bench.backends.base import Unavailable, Unsupported
 from bench.host import memory
 from bench.record.case import Status
 from bench.record.files import disk_errors
+from bench.record.run_folder import MACHINE
 from export.store import ROOT_VARIABLE, default_root
 from pipelines.base import PipelineUnavailable, PipelineUnsupported
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, MachineError, refusal
 from scarlet.processes import tied
 
 Message = dict[str, Any]
@@ -56,12 +57,21 @@ class WorkerFailed(Exception):
         do: what to do about it; empty where nobody knows.
         stage: that of a ``BenchError``, where a worker refused with one.
         gone: the process has ended, so that the next request needs another worker.
+        cause: for programs: ``machine`` where the machine refused a file, so that the same may do well later.
     """
 
     def __init__(
-        self, status: Status, reason: str, do: str = "", *, stage: str = "", gone: bool = False
+        self,
+        status: Status,
+        reason: str,
+        do: str = "",
+        *,
+        stage: str = "",
+        gone: bool = False,
+        cause: str = "",
     ) -> None:
         super().__init__(reason, do)
+        self.cause = cause
         self.status, self.reason, self.do, self.stage, self.gone = status, reason, do, stage, gone
 
     @property
@@ -116,7 +126,8 @@ def checked(answer: Message) -> Message:
     if answer["ok"]:
         return answer
     status, reason = Status(answer["status"]), str(answer["reason"])
-    raise WorkerFailed(status, reason, answer.get("do", ""), stage=answer.get("stage", ""))
+    known = {name: answer.get(name, "") for name in ("do", "stage", "cause")}
+    raise WorkerFailed(status, reason, **known)
 
 
 class WorkerHandle(Protocol):
@@ -156,7 +167,7 @@ class LocalWorker:
             ROOT_VARIABLE: str(default_root().absolute()),
         }
         with disk_errors(log, "start a worker with its log"):
-            log.parent.mkdir(parents=True, exist_ok=True)
+            log.parent.mkdir(exist_ok=True)
             with log.open("ab") as stream:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", tied(program)],
@@ -338,15 +349,19 @@ def reply(answer: Answer, request: Message) -> Message:
     """``{"ok": True, ...}``, or, where something is raised, a status and a reason; ``checked`` reads both."""
     try:
         return {"ok": True, **answer(request)}
-    except BenchError as mistake:
-        refusal = {"ok": False, "status": Status.FAILED.value, "reason": mistake.what, "do": mistake.do}
-        return {**refusal, "stage": mistake.stage} if mistake.stage else refusal
-    except (
-        Exception
-    ) as error:  # whatever a library raises is this request's result; its traceback is in the log
-        traceback.print_exc()
-        status, reason = classify(error)
-        return {"ok": False, "status": status.value, "reason": reason}
+    except Exception as error:  # whatever is raised is this request's result
+        mistake = error if isinstance(error, BenchError) else refusal(error)
+        if mistake is None:
+            traceback.print_exc()  # into the log
+            status, reason = classify(error)
+            return {"ok": False, "status": status.value, "reason": reason}
+        told = {
+            "status": Status.FAILED.value,
+            "reason": mistake.what,
+            "do": mistake.do,
+            "stage": mistake.stage,
+        }
+        return {"ok": False, **told, "cause": MACHINE if isinstance(mistake, MachineError) else ""}
 
 
 def classify(error: BaseException) -> tuple[Status, str]:

@@ -212,12 +212,12 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
     appended = run_folder.RunFolder.append_case
     calls = []
 
-    def fills_up(self: run_folder.RunFolder, result: run_folder.CaseResult) -> None:
+    def fills_up(self: run_folder.RunFolder, result: run_folder.CaseResult) -> run_folder.CaseResult:
         calls.append(result)
         if len(calls) > 1:
             with run_folder.disk_errors(self.path / "cases.jsonl"):
                 raise OSError(28, "No space left on device")
-        appended(self, result)
+        return appended(self, result)
 
     monkeypatch.setattr(run_folder.RunFolder, "append_case", fills_up)
     expect_mistake(
@@ -225,6 +225,28 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
     )
     folder = run_folder.RunFolder.open(Path("full"))
     assert [result.status.value for result in folder.case_results()] == ["ok"]
+
+
+def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
+    scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.record import run_folder
+
+    appended = run_folder.RunFolder.append_case
+
+    def full(self: run_folder.RunFolder, result: run_folder.CaseResult) -> run_folder.CaseResult:
+        with monkeypatch.context() as patched:
+            patched.setattr(run_folder, "CASES", "/dev/full")
+            return appended(self, result)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder.RunFolder, "append_case", full)
+        expect_mistake(run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "full"), "disk is full")
+    assert list(Path("full/parts").glob("*.parquet")), "what the worker wrote stays"
+    answer = scarlet_bench("run", "--resume", "--out", "full")  # type: ignore[operator]
+    assert answer.code == 0, answer.err
+    folder = run_folder.RunFolder.open(Path("full"))
+    assert [result.status.value for result in folder.case_results()] == ["ok", "ok"]
 
 
 def test_a_network_for_other_classes_has_latency_but_no_accuracy(

@@ -64,7 +64,7 @@ def test_create_under_a_file_names_the_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"cannot write .*file/run: a part of the path is a file"):
         RunFolder.create(tmp_path / "file" / "run")
-    with pytest.raises(BenchError, match="in the way"):
+    with pytest.raises(BenchError, match="a part of the path is a file"):
         RunFolder.create(tmp_path / "file")
 
 
