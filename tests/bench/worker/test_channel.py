@@ -239,6 +239,8 @@ def test_a_users_mistake_keeps_both_of_its_lines(monkeypatch: pytest.MonkeyPatch
         "status": "failed",
         "reason": "this is wrong",
         "do": "Do that.",
+        "stage": "",
+        "cause": "",
     }
 
 
