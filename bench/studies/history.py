@@ -11,13 +11,13 @@ import itertools
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import host
 from bench.analysis.columns import REGISTRY
-from bench.analysis.stats.changepoints import LEVEL, MIN_SEGMENT, ChangePoint, change_points
+from bench.analysis.stats.changepoints import LEVEL, MIN_SEGMENT, ChangePoint, change_points, newest_change
 from bench.analysis.table import DEMO_NOTE, load_frame
 from bench.analysis.time.verdict import LEAST_MATERIALITY
 from bench.record.case import Case
@@ -245,7 +245,11 @@ def _case(row: pd.Series[Any]) -> Case:
 
 
 def _levels(ratios: list[float]) -> list[ChangePoint]:
-    return change_points(ratios, LEAST_MATERIALITY)
+    """Changes anywhere, and of the newest runs against the level before them, for which the former need more runs."""
+    changes = change_points(ratios, LEAST_MATERIALITY)
+    since = changes[-1].index if changes else 0
+    newest = newest_change(ratios[since:], LEAST_MATERIALITY)
+    return [*changes, replace(newest, index=since + newest.index)] if newest else changes
 
 
 def _differences(values: list[float]) -> list[ChangePoint]:
@@ -263,7 +267,7 @@ BARS = "▁▂▃▄▅▆▇█"
 # The runs that a sparkline shows: the newest.
 MOST_BARS = 24
 # Under so many runs no order of them is rarer than the test's level.
-FEWEST_RUNS = 10
+FEWEST_RUNS = 12
 
 
 def document(history: pd.DataFrame, found: Sequence[Series], title: str) -> Document:
@@ -316,7 +320,8 @@ def _ratios(group: Sequence[Series]) -> Table:
         group,
         (
             f"change: {MIN_SEGMENT} runs or more whose median differs by more than {LEAST_MATERIALITY:.0%} "
-            f"from that of the others, permutation test p < {LEVEL:g}; this takes {FEWEST_RUNS} runs",
+            f"from that of the others, permutation test p < {LEVEL:g}, or of the newest {MIN_SEGMENT}, rank-sum test; "
+            f"this takes {FEWEST_RUNS} runs",
         ),
     )
 

@@ -64,6 +64,14 @@ def test_a_ratio_is_followed_and_its_change_is_found(twelve: Path) -> None:
     assert ("ratio", BASE) not in found, "the baseline has no ratio to itself"
 
 
+def test_a_change_in_the_newest_three_runs_is_found(tmp_path: Path) -> None:
+    for day in range(1, 14):
+        run(tmp_path, day, 5.0 if day < 11 else 6.0)
+    found = {(each.kind, each.case): each for each in history.series(history.load_history(tmp_path))}
+    (change,) = found["ratio", FAST].changes
+    assert found["ratio", FAST].points[change.index].run == "run-11"
+
+
 def test_a_prediction_that_changed_is_marked_at_once(twelve: Path) -> None:
     (scored,) = [each for each in history.series(history.load_history(twelve)) if each.kind == "top1_percent"]
     (change,) = scored.changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.analysis.stats.changepoints import ChangePoint, change_points
+from bench.analysis.stats.changepoints import ChangePoint, change_points, newest_change
 
 
 def noisy(*levels: tuple[float, int], seed: int, spread: float = 0.02) -> list[float]:
@@ -59,3 +59,25 @@ def test_the_same_series_gives_the_same_answer() -> None:
 
 def test_equal_values_have_no_change() -> None:
     assert change_points([1.0] * 30, 0.0) == []
+
+
+@pytest.mark.parametrize(("before", "found"), [(8, False), (9, True), (40, True)])
+def test_a_step_of_the_newest_three_is_found_from_twelve_on(before: int, found: bool) -> None:
+    values = noisy((1.0, before), (1.2, 3), seed=5)
+    assert change_points(values, 0.03) == []
+    change = newest_change(values, 0.03)
+    assert (change is not None) == found
+    if change:
+        assert change.index == before
+        assert change.after / change.before == pytest.approx(1.2, rel=0.05)
+
+
+def test_newest_values_like_the_others_are_no_change() -> None:
+    alarms = sum(newest_change(noisy((1.0, 20), seed=seed), 0.0) is not None for seed in range(1000))
+    assert alarms <= 20
+    wild = noisy((1.0, 30), seed=6)
+    wild[-1] = 9.0
+    assert newest_change(wild, 0.03) is None
+    assert newest_change([1.0] * 30, 0.0) is None
+    assert newest_change(noisy((1.0, 30), (1.01, 3), seed=7, spread=1e-4), 0.03) is None
+    assert newest_change([1.0, 2.0, 3.0, 4.0], 0.0) is None
