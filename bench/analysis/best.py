@@ -85,17 +85,17 @@ def _is_faster(
     n_pairs: int,
     material: float,
 ) -> bool:
-    from bench.analysis.stats import intervals
     from bench.analysis.time import verdict
 
     if verdict.refusal(first, other):
         return False
-    rounds = sorted(times[first.case.case_id].keys() & times[other.case.case_id].keys())
-    ours, others = ([times[one.case.case_id][round_] for round_ in rounds] for one in (first, other))
-    if not rounds or min(*ours, *others) <= 0:
+    found = verdict.ratio(first, other, times, n_pairs)
+    if found is None:
         return False
-    ratio = intervals.ratio_interval(ours, others, CONFIDENCE, n_pairs)
-    return verdict.decide(ratio.low, ratio.high, material) is verdict.Verdict.FASTER
+    return (
+        verdict.decide(found.low, found.high, verdict.asked(material, found.n_lives))
+        is verdict.Verdict.FASTER
+    )
 
 
 def most_accurate(groups: Iterable[Sequence[Predicted]]) -> Best:

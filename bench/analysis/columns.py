@@ -90,6 +90,13 @@ def _mebibytes(name: str, meaning: str, header: str = "") -> Column:
     return Column(name, WHOLE, meaning, header=header, unit="MiB", scale=2.0**20, written="count")
 
 
+_END_OF_MEDIAN = (
+    "end of its 95 % interval: Student's over lives, or within one life the sign test's over rounds."
+)
+_END_OF_RATE = (
+    "end of its 95 % interval: Student's over lives, or within one over blocks of passes (throughput Cases)."
+)
+
 _COLUMNS = (
     Column(
         "case_id",
@@ -124,17 +131,22 @@ _COLUMNS = (
         tells=True,
     ),
     _count("n_samples", "Timed samples, warm-up left out.", SAMPLES, "Samples", "Calls"),
-    # Quantiles of single calls, of the stage "compute": on a GPU its work alone. One with fewer samples than
-    # ``stats.intervals.min_samples_for_quantile`` is empty, and ``note`` says so.
-    _milliseconds("latency_ns_p50", "Median time of one call (latency Cases).", "p50", "Latency"),
-    _milliseconds("latency_ns_p50_low", "Lower end of the median's 95 % order-statistic interval."),
-    _milliseconds("latency_ns_p50_high", "Upper end of the median's 95 % order-statistic interval."),
+    # Of single calls, of the stage "compute": on a GPU its work alone. A far quantile with fewer effective samples than
+    # ``stats.intervals.min_samples_for_quantile`` is empty, and ``left_empty`` says so.
+    _milliseconds(
+        "latency_ns_p50",
+        "Median time of one call: of round medians, and of lives their geometric mean (latency Cases).",
+        "p50",
+        "Latency",
+    ),
+    _milliseconds("latency_ns_p50_low", f"Lower {_END_OF_MEDIAN}"),
+    _milliseconds("latency_ns_p50_high", f"Upper {_END_OF_MEDIAN}"),
     _milliseconds("latency_ns_p90", "90th percentile; empty with fewer samples than it needs.", "p90"),
     _milliseconds("latency_ns_p99", "99th percentile; empty with fewer samples than it needs.", "p99"),
     # The samples follow one another, so that the sum of their times is the time spent.
     _rate(
         "throughput_images_per_s",
-        "Images over the sum of the samples' times.",
+        "Images over the sum of the samples' times; of several lives the geometric mean (throughput Cases).",
         "Images/s",
         "throughput_images_per_s",
     ),
@@ -174,6 +186,7 @@ _COLUMNS = (
     _count(
         "n_outliers", "Samples with a modified z score over 3.5: counted, never removed.", SAMPLES, "Outliers"
     ),
+    Column("left_empty", TEXT, "Why figures are left empty, a JSON object by their columns; empty for none."),
     Column("note", TEXT, "What else must be known of the row, such as that its data are a demo."),
     # Of timed Cases; see ``bench.analysis.time.verdict.Comparison``. A Case of status ``fallback`` is compared with no
     # baseline and is never one.
@@ -181,7 +194,7 @@ _COLUMNS = (
     Column(
         "ratio",
         NUMBER,
-        "Time per image over the baseline's, paired by round: under 1 is faster.",
+        "Time per image over the baseline's, paired by round, over lives: under 1 is faster.",
         SAMPLES,
         "Ratio",
         written="number",
@@ -218,14 +231,31 @@ _COLUMNS = (
         "Of these, rounds in which something else used or throttled the machine.",
         ROUNDS,
     ),
+    _count("n_lives", "Lives of their processes, each started afresh, that these rounds were taken in."),
+    Column(
+        "spread_percent",
+        NUMBER,
+        "Standard deviation of the ratio between lives.",
+        SAMPLES,
+        unit="%",
+        written="number",
+    ),
+    Column(
+        "start_effect_percent",
+        NUMBER,
+        "What a process that was started before the other one was slower by.",
+        SAMPLES,
+        unit="%",
+        written="number",
+    ),
     _rate(
         "throughput_images_per_s_low",
-        "Lower end of the 95 % bootstrap interval over passes (throughput Cases).",
+        f"Lower {_END_OF_RATE}",
         interval="throughput_images_per_s",
     ),
     _rate(
         "throughput_images_per_s_high",
-        "Upper end of the 95 % bootstrap interval over passes (throughput Cases).",
+        f"Upper {_END_OF_RATE}",
         interval="throughput_images_per_s",
     ),
     # What each part of a pass reaches alone, the median over rounds. Preprocessing is empty where a GPU decodes: its

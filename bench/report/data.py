@@ -112,11 +112,15 @@ def _case(row: Mapping[str, Any], proofs: Mapping[str, Any]) -> dict[str, Any]:
     figures = {name: row[name] for name in REGISTRY if _is_figure(name) and row[name] is not None}
     return {
         **{name: row[name] for name in REGISTRY if not _is_figure(name) and row[name] is not None},
-        "options": json.loads(row["options"]) if row["options"] else {},
+        **{name: json.loads(row[name] or "{}") for name in _OBJECTS},
         "figures": figures,
         "sources": {name: source_of(name, row["scenario"]) for name in figures},
         "proof": _encodable(proofs.get(row["case_id"], {})),
     }
+
+
+# Columns whose text is a JSON object of texts.
+_OBJECTS = ("options", "left_empty")
 
 
 def _is_figure(name: str) -> bool:
@@ -183,8 +187,11 @@ def _case_schema() -> dict[str, Any]:
     described: dict[str, dict[str, Any]] = {
         name: {**types[column.dtype], "description": column.meaning} for name, column in REGISTRY.items()
     }
-    options = {**_OBJECT, "additionalProperties": _TEXT, "description": REGISTRY["options"].meaning}
-    own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | {"options": options}
+    objects = {
+        name: {**_OBJECT, "additionalProperties": _TEXT, "description": REGISTRY[name].meaning}
+        for name in _OBJECTS
+    }
+    own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | objects
     return {
         "type": "object",
         "required": ["case_id", "status", "figures", "sources", "proof"],

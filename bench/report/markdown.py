@@ -177,6 +177,6 @@ def _remake(info: Mapping[str, Any]) -> Iterator[str]:
         yield line
         yield fence
         yield ""
-    yield "Times are medians of single calls with the 95 % order-statistic interval; every figure is derived from"
-    yield "`samples.parquet` and `predictions.parquet`. Run `scarlet-bench report .` in this folder to remake this"
+    yield "Times are medians with their 95 % interval over lives, or over rounds of one life; every figure is derived"
+    yield "from `samples.parquet` and `predictions.parquet`. Run `scarlet-bench report .` in this folder to remake this"
     yield "page and the tables."

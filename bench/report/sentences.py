@@ -74,13 +74,21 @@ def comparison_lines(
     from bench.analysis.time import verdict
 
     together = f", {n_comparisons} comparisons together" if n_comparisons > 1 else ""
-    lines = [
-        f"vs {baseline}: median ratio of times over rounds, 95 % sign-test interval{together}; "
-        f"up to {100 * verdict.materiality(info):.3g} % counts as the same"
-    ]
+    lines = []
+    for several in (True, False):
+        alike = [row for row in compared if (row["n_lives"] > 1) == several]
+        if alike:
+            how = (
+                f"mean ratio of times over {span(row['n_lives'] for row in alike)} lives of the processes, "
+                "95 % interval over lives and over rounds"
+                if several
+                else "within one life of the processes, median ratio of times over rounds, 95 % sign-test interval"
+            )
+            share = 100 * verdict.asked(verdict.materiality(info), 1 + several)
+            lines.append(f"vs {baseline}: {how}{together}; up to {share:.3g} % counts as the same")
     if explain_unresolved and any(row["verdict"] == verdict.Verdict.UNRESOLVED for row in compared):
         lines.append(
-            f"unresolved: these rounds do not settle it; the interval is of the time over that of {baseline}"
+            f"unresolved: this run does not settle it; the interval is of the time over that of {baseline}"
         )
     most = max(compared, key=lambda row: row["n_disturbed_rounds"] or 0)
     if most["n_disturbed_rounds"]:

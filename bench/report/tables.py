@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
-from bench.analysis.time.quantiles import PARTS, QUANTILES
+from bench.analysis.time.quantiles import PARTS
 from bench.report.document import Cell, Column, Head, Table, table_of
 from bench.report.sentences import (
     accuracy_lines,
@@ -199,21 +200,25 @@ def _table(
         for column in columns
         if not (brief and (column.head.below or column.head.name in _DETAILS))
     ]
-    table = table_of(title, shown, rows, (*lines, *_notes(rows, brief, several_pipelines)))
+    table = table_of(title, shown, rows, (*lines, *_notes(rows, shown, several_pipelines)))
     return replace(table, records=tuple(rows))
 
 
-def _notes(rows: Sequence[Row], brief: bool, several_pipelines: bool) -> tuple[str, ...]:
-    """What the rows' notes say beyond the watermarks, which stand at the top of the report."""
+def _notes(rows: Sequence[Row], shown: Sequence[RunColumn], several_pipelines: bool) -> tuple[str, ...]:
+    """What the rows' notes say beyond the watermarks, which stand at the top, and why cells shown here are empty."""
     elsewhere = (DEMO_NOTE, RANDOM_NOTE)
-    left_out = tuple(f"{name} needs " for name in QUANTILES if brief and name != "p50")
+    names = {
+        f"{column.head.name}_low" if column.head.below else column.head.name: column.head.text
+        for column in shown
+    }
     lines = []
     for row in rows:
         said = [
-            note
-            for note in row["note"].split("; ")
-            if note and note not in elsewhere and not note.startswith(left_out)
+            f"{REGISTRY[name].header or names[name]} {why}"
+            for name, why in json.loads(row["left_empty"] or "{}").items()
+            if name in names
         ]
+        said += [note for note in row["note"].split("; ") if note and note not in elsewhere]
         if said:
             reader = f"{row['pipeline']}, " if several_pipelines else ""
             who = f"{row['backend']} {row['device']}, {reader}batch {row['batch']}"

@@ -2,8 +2,9 @@
 
 Timings are skewed, have several modes and heavy tails, so nothing here assumes a distribution of theirs:
 quantiles are bounded by order statistics, ratios are paired by round and bounded by the sign test. Every
-interval that rests on the binomial distribution covers at least what it promises (its true coverage is a
-little larger, because ranks are whole numbers)."""
+interval that rests on the binomial distribution covers at least what it promises of independent samples (its true
+coverage is a little larger, because ranks are whole numbers). Calls of one round are not independent, and rounds share
+the process that they were taken in: ``effective_samples`` and ``bench.analysis.stats.lives`` are for that."""
 
 from __future__ import annotations
 
@@ -179,6 +180,31 @@ def relative_half_width(samples: ArrayLike, confidence: float = CONFIDENCE) -> f
     return (interval.high - interval.low) / 2.0 / abs(median)
 
 
+def effective_samples(times: ArrayLike, rounds: ArrayLike) -> float:
+    """How many independent samples these are worth: n / (1 + (m - 1) ICC), with m calls a round.
+
+    Calls of one round share the machine's state. The share of the variance that lies between rounds (ICC, the
+    intraclass correlation) is that of a one-way analysis of variance of the logarithms; where it comes out below 0 it
+    is 0. Kish, "Survey Sampling" (1965), section 5.4; m for rounds of different lengths as in Donner and Koval (1980).
+
+    Args:
+        times: of each call, above 0, at least one, in any unit.
+        rounds: the number of each call's round.
+    """
+    logs = np.log(checked(times))
+    _, index, counts = np.unique(np.asarray(rounds), return_inverse=True, return_counts=True)
+    n, k = len(logs), len(counts)
+    if k < 2 or n == k:
+        return float(k)
+    means = np.bincount(index, logs) / counts
+    between = float((counts * (means - logs.mean()) ** 2).sum()) / (k - 1)
+    within = float(((logs - means[index]) ** 2).sum()) / (n - k)
+    per_round = (n - float((counts**2).sum()) / n) / (k - 1)
+    total = between + (per_round - 1.0) * within
+    icc = max(0.0, (between - within) / total) if total else 0.0
+    return n / (1.0 + (n / k - 1.0) * icc)
+
+
 def modified_z_outliers(samples: ArrayLike, limit: float = MODIFIED_Z_LIMIT) -> int:
     """How many samples lie more than ``limit`` robust standard deviations from the median.
 
@@ -191,65 +217,3 @@ def modified_z_outliers(samples: ArrayLike, limit: float = MODIFIED_Z_LIMIT) -> 
     distance = np.abs(values - np.median(values))
     scale = MAD_FACTOR * float(np.median(distance)) or MEAN_AD_FACTOR * float(distance.mean())
     return int(np.count_nonzero(distance > limit * scale)) if scale else 0
-
-
-# With fewer passes coverage falls more than two points short even on mildly skewed times.
-MIN_PASSES = 10
-
-# Each end is a quantile of so many resamples: at 95 % its own noise is about 1 % of the width (normal pivots).
-RESAMPLES = 4000
-
-
-def throughput_interval(
-    images: ArrayLike, time_s: ArrayLike, confidence: float = CONFIDENCE, seed: int = 0
-) -> Interval | None:
-    """Images per second over passes, as a bootstrap-t interval of the time per image, turned over.
-
-    Passes must be alike and independent: a machine that slows down over the run widens the interval and is not
-    what it is about; compare Cases by their ratio per round.
-
-    Args:
-        images: images of each pass, ``(n,)``, positive.
-        time_s: seconds of each pass, ``(n,)``, positive; any other unit gives images per that unit.
-        confidence: between 0 and 1.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        None under ``MIN_PASSES`` passes, and where passes differ so much that no upper end can be named.
-
-    Raises:
-        ValueError: lengths differ, a value is not positive, or ``confidence`` lies outside 0..1.
-    """
-    check_share("confidence", confidence)
-    work, time = checked(images), checked(time_s)
-    if len(work) != len(time):
-        raise ValueError(f"{len(work)} counts of images do not fit {len(time)} times")
-    if not len(work) or min(work.min(), time.min()) <= 0:
-        raise ValueError("a throughput needs positive counts and times")
-    if len(work) < MIN_PASSES:
-        return None
-    picked = np.random.default_rng(seed).integers(0, len(work), (RESAMPLES, len(work)))
-    ratio, error = _time_per_image(work[None], time[None])
-    ratios, errors = _time_per_image(work[picked], time[picked])
-    # A resample of one pass over and over has no error of its own, and says nothing of the spread.
-    spread = errors > 1e-12 * ratios
-    if error[0] <= 1e-12 * ratio[0] or not spread.any():
-        return Interval(float(1.0 / ratio[0]), float(1.0 / ratio[0]))
-    pivots = (ratios[spread] - ratio) / errors[spread]
-    tail = (1.0 - confidence) / 2.0
-    early, late = np.quantile(pivots, (tail, 1.0 - tail))
-    fastest, slowest = float(ratio[0] - late * error[0]), float(ratio[0] - early * error[0])
-    return Interval(1.0 / slowest, 1.0 / fastest) if fastest > 0 else None
-
-
-def _time_per_image(
-    work: NDArray[np.float64], time: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum of times over sum of images of each row, and its standard error.
-
-    The error is the linearised one of a ratio estimator: Cochran, "Sampling Techniques", 3rd ed. (1977), 2.11.
-    """
-    n = work.shape[1]
-    ratio = time.sum(axis=1) / work.sum(axis=1)
-    residual = time - ratio[:, None] * work
-    return ratio, np.sqrt((residual**2).sum(axis=1) / (n * (n - 1))) / work.mean(axis=1)

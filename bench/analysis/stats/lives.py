@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.analysis.stats.intervals import CONFIDENCE, check_share, checked
+from bench.analysis.stats.intervals import CONFIDENCE, Interval, check_share, checked
 
 # The order of starts is a parameter of its own only where so many degrees of freedom are left, and both orders occur.
 LEAST_LIVES_FOR_ORDER, LEAST_OF_AN_ORDER = 5, 2
@@ -41,12 +41,17 @@ class OverLives(NamedTuple):
 
 
 def location(logs: ArrayLike) -> float:
-    """What a life's rounds say: their median, since a disturbed round must not move it.
+    """What a life's rounds say: the mean of their middle half, since a disturbed round must not move it.
+
+    Its intervals are 7 to 12 % narrower than the median's, on normal rounds and on those with heavy tails
+    (``python docs/experiments/lives.py``).
 
     Args:
         logs: one finite logarithm a round, at least one.
     """
-    return float(np.median(checked(logs)))
+    ordered = np.sort(checked(logs))
+    cut = min(math.ceil(len(ordered) / 4), (len(ordered) - 1) // 2)
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def clock_error(*times: ArrayLike) -> float:
@@ -111,6 +116,46 @@ def over_lives(
     spread = math.sqrt(float(((values - level - effect * first) ** 2).sum()) / freedom)
     half = _student(freedom, (1.0 - confidence) / comparisons) * max(spread * math.sqrt(inverse), least_error)
     return OverLives(math.exp(level), math.exp(level - half), math.exp(level + half), start_effect, spread, n)
+
+
+# Student's interval over fewer blocks of passes is very wide, and over more of them passes that follow each other are
+# taken for independent. At least two passes a block.
+BLOCKS, MIN_PASSES = 5, 10
+
+
+def throughput_interval(
+    images: ArrayLike, time_ns: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Images per nanosecond over passes of one life, from ``BLOCKS`` stretches of passes that follow each other.
+
+    Passes that follow each other are alike: the stretches are taken for independent, and not the passes. Of 50 passes
+    with an autocorrelation of 0.5 the 95 % interval holds the truth in 94 % of simulations, where a studentized
+    bootstrap of the passes does in 70 % and one of moving blocks of five passes in 91 % (docs/experiments/lives.py).
+
+    Args:
+        images: images of each pass in order of time, ``(n,)``, positive.
+        time_ns: nanoseconds of each, ``(n,)``, positive.
+        confidence: between 0 and 1.
+
+    Returns:
+        None under ``MIN_PASSES`` passes.
+
+    Raises:
+        ValueError: lengths differ, a value is not positive, or ``confidence`` lies outside 0..1.
+    """
+    work, time = checked(images), checked(time_ns)
+    if len(work) != len(time):
+        raise ValueError(f"{len(work)} counts of images do not fit {len(time)} times")
+    if not len(work) or min(work.min(), time.min()) <= 0:
+        raise ValueError("a throughput needs positive counts and times")
+    if len(work) < MIN_PASSES:
+        return None
+    blocks = np.array_split(np.arange(len(work)), BLOCKS)
+    logs = [math.log(work[block].sum() / time[block].sum()) for block in blocks]
+    found = over_lives(logs, confidence=confidence, least_error=clock_error(time))
+    assert found.low is not None  # of more than one block
+    assert found.high is not None
+    return Interval(found.low, found.high)
 
 
 def _student(freedom: int, alpha: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,7 @@ from bench.record.case import MEASURED
 from bench.record.run_folder import CaseResult, RunFolder
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
     from bench.analysis.time import verdict
 
@@ -21,7 +21,7 @@ BESIDES = ("h2d", "d2h", "end_to_end")
 # The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
 PARTS = ("decode", "preprocess", "compute")
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+QUANTILES = {"p90": 0.9, "p99": 0.99}
 
 
 def timing_columns(
@@ -48,7 +48,15 @@ def timing_columns(
 def _comparison(compared: verdict.Comparison, notes: list[str]) -> dict[str, Any]:
     if compared.refusal:
         notes.append(compared.refusal)
-    return {
+    row: dict[str, Any] = {"n_lives": compared.n_lives}
+    if compared.spread is not None:
+        row["spread_percent"] = 100.0 * compared.spread
+        said = f"the ratio differs by {row['spread_percent']:.2g} % between {compared.n_lives} lives"
+        if compared.start_effect is not None:
+            row["start_effect_percent"] = 100.0 * compared.start_effect
+            said += f", and by {row['start_effect_percent']:+.2g} % for what is started first"
+        notes.append(said)
+    return row | {
         "baseline_case_id": compared.baseline_case_id,
         "ratio": compared.ratio,
         "ratio_low": compared.low,
@@ -69,27 +77,43 @@ def _timing(
         return {}
     of_stage = samples[samples["stage"] == result.stage] if result.stage else samples
     timed = of_stage[~of_stage["warmup"]]
-    latency_ns, images = timed["latency_ns"].to_numpy(), timed["images"].to_numpy()
     row: dict[str, Any] = {"n_samples": len(timed), "n_warmup": len(of_stage) - len(timed)}
     if not len(timed):
         notes.append("no sample after warm-up")
         return row
-    row["n_outliers"] = intervals.modified_z_outliers(latency_ns)
-    total_ns, n_images = int(latency_ns.sum()), int(images.sum())
+    row["n_outliers"] = intervals.modified_z_outliers(timed["latency_ns"])
+    total_ns, n_images = int(timed["latency_ns"].sum()), int(timed["images"].sum())
     if total_ns:
         row["throughput_images_per_s"] = n_images * 1e9 / total_ns
+    empty: dict[str, str] = {}
     if result.case.scenario == "latency":
-        return row | _quantiles(latency_ns, notes) | _besides(result, samples)
-    row["n_images"] = n_images
-    if min(latency_ns.min(), images.min()) > 0:
-        interval = intervals.throughput_interval(images, latency_ns / 1e9)
-        if interval is not None:
-            row["throughput_images_per_s_low"], row["throughput_images_per_s_high"] = interval
-        elif len(timed) < intervals.MIN_PASSES:
-            notes.append(
-                f"the interval of a throughput needs {intervals.MIN_PASSES} passes, had {len(timed)}"
-            )
-    return row | _parts(result, samples, row.get("throughput_images_per_s"), info)
+        row |= _quantiles(timed, result, empty) | _besides(result, samples)
+    else:
+        row |= {"n_images": n_images, **_throughput(timed, result, empty)}
+        row |= _parts(result, samples, row.get("throughput_images_per_s"), info)
+    return row | ({"left_empty": json.dumps(empty)} if empty else {})
+
+
+def _throughput(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
+    """Images per second over lives, or of blocks of passes within one, with the interval."""
+    import numpy as np
+
+    from bench.analysis.stats import lives
+    from bench.analysis.time import verdict
+
+    name, passes = "throughput_images_per_s", timed.sort_values("round")
+    if passes[["latency_ns", "images"]].min().min() <= 0:
+        return {}
+    by_life = passes.groupby(verdict.lives_of(result, passes["round"]))[["images", "latency_ns"]].sum()
+    if len(by_life) > 1:
+        rates = np.log(1e9 * by_life["images"] / by_life["latency_ns"])
+        over = lives.over_lives(rates, least_error=lives.clock_error(passes["latency_ns"]))
+        return {name: over.ratio, f"{name}_low": over.low, f"{name}_high": over.high}
+    interval = lives.throughput_interval(passes["images"], passes["latency_ns"])
+    if interval is None:
+        empty[f"{name}_low"] = f"needs {lives.MIN_PASSES} passes, had {len(passes)}"
+        return {}
+    return {f"{name}_low": 1e9 * interval.low, f"{name}_high": 1e9 * interval.high}
 
 
 def _besides(result: CaseResult, samples: pd.DataFrame) -> dict[str, float]:
@@ -174,19 +198,38 @@ def limit_of_parts(
     return sum(slowest.values()), max(slowest, key=lambda stage: slowest[stage])
 
 
-def _quantiles(latency_ns: NDArray[np.int64], notes: list[str]) -> dict[str, float]:
+def _quantiles(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
+    """The median with its interval, and the far quantiles that there are enough samples for.
+
+    Over lives the median is the geometric mean of each life's median of round medians, with Student's interval;
+    within one life the median of round medians, with the sign test's.
+    """
     import numpy as np
 
-    from bench.analysis.stats import intervals
+    from bench.analysis.stats import intervals, lives
+    from bench.analysis.time import verdict
 
-    row = {}
+    latency_ns, numbers = timed["latency_ns"].to_numpy(), timed["round"].to_numpy()
+    is_timed = bool(latency_ns.min() > 0)  # a fake clock stands still
+    samples = intervals.effective_samples(latency_ns, numbers) if is_timed else float(len(latency_ns))
+    row: dict[str, Any] = {}
     for name, q in QUANTILES.items():
         needed = intervals.min_samples_for_quantile(q)
-        if len(latency_ns) < needed:
-            notes.append(f"{name} needs {needed} samples, had {len(latency_ns)}")
+        if samples < needed:
+            empty[f"latency_ns_{name}"] = (
+                f"needs {needed} effective samples, had {math.floor(samples)} of {len(latency_ns)}"
+            )
         else:
             row[f"latency_ns_{name}"] = float(np.quantile(latency_ns, q))
-    interval = intervals.quantile_interval(latency_ns, 0.5)
-    if interval is not None:
-        row["latency_ns_p50_low"], row["latency_ns_p50_high"] = interval
+    medians = timed.groupby("round")["latency_ns"].median()
+    by_life = medians.groupby(verdict.lives_of(result, medians.index)).median()
+    if is_timed and len(by_life) > 1:
+        over = lives.over_lives(np.log(by_life), least_error=lives.clock_error(medians))
+        row["latency_ns_p50"], interval = over.ratio, (over.low, over.high)
+    else:
+        row["latency_ns_p50"], interval = (
+            float(medians.median()),
+            intervals.sign_test_interval(medians) or (None, None),
+        )
+    row["latency_ns_p50_low"], row["latency_ns_p50_high"] = interval
     return row

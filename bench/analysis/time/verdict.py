@@ -1,4 +1,4 @@
-"""Is this Case faster than that one? Ratios paired by round, and what may be said of them.
+"""Is this Case faster than that one? Ratios paired by round, over lives of their processes, and what may be said.
 
 A verdict has three definite values and one that admits not to know. With materiality m (3 % unless the machine
 resolves less) and the interval of the ratio of times, this Case's over the baseline's:
@@ -7,10 +7,16 @@ resolves less) and the interval of the ratio of times, this Case's over the base
 - ``same``: the whole interval lies between the two, both ends included;
 - ``unresolved``: anything else, and everything with too few rounds for an interval.
 
+*The interval* is the hull of two: Student's over the lives of the processes (``bench.analysis.stats.lives``), and the
+sign test's over all rounds. So a definite verdict needs both. The first holds what processes differ by; the second
+keeps a few lives that happen to agree from saying more than their rounds do. Measurements of one life, as all were
+before runs had several, have the second alone: it says nothing of what another start of the same processes would give,
+and a definite verdict asks for twice the materiality.
+
 The interval must clear the materiality, not just 1, so that a wrong ``faster``, ``slower`` or ``same`` is no
-likelier than the interval's error wherever the truth lies. Asking only for an interval that excludes 1 and a
-material point estimate would find a true 5 % with fewer rounds, and toss a coin at a true 3 %: two runs, two
-verdicts. Tests against a margin instead of against 1: Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987), for
+likelier than the interval's error (docs/method.md has the simulated figures). Asking only for an interval that
+excludes 1 and a material point estimate would find a true 5 % with fewer rounds, and toss a coin at a true 3 %: two
+runs, two verdicts. Tests against a margin instead of against 1: Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987), for
 sameness; Murphy and Myors, J. Appl. Psychol. 84 (1999), for difference.
 
 The price is a narrow interval: a true 5 % difference needs ends within 1.9 % of the ratio. ``RatioStop`` is the
@@ -20,6 +26,7 @@ rule that goes on until it is there.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,8 +34,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.analysis.stats import intervals
+from bench.analysis.stats import intervals, lives
 from bench.record.case import REFERENCE_BACKEND, Case, Status
 from bench.record.run_folder import CaseResult
 
@@ -57,7 +65,7 @@ class Comparison:
     Attributes:
         case_id: of the Case.
         baseline_case_id: what it is compared with; its own id where it is the baseline; empty where it is alone.
-        ratio: its time per image over the baseline's, the median over rounds.
+        ratio: its time per image over the baseline's, over lives; with one life the median over rounds.
         low: lower end of the ratio's interval.
         high: upper end.
         verdict: None where nothing was compared.
@@ -65,6 +73,9 @@ class Comparison:
         n_disturbed_rounds: how many of those the host disturbed. They are kept: a disturbance that hits both
             cancels, and one that does not is what the median is for.
         refusal: why the two cannot be compared, a sentence; else empty.
+        n_lives: lives compared; where nothing was, lives measured.
+        start_effect: what the process that was started first was slower by, as a share; None where nobody can tell.
+        spread: standard deviation of a life's log ratio; None with one life.
     """
 
     case_id: str
@@ -76,6 +87,9 @@ class Comparison:
     high: float | None = None
     verdict: Verdict | None = None
     refusal: str = ""
+    n_lives: int = 1
+    start_effect: float | None = None
+    spread: float | None = None
 
 
 # --- rules --------------------------------------------------------------------------------------------------
@@ -90,6 +104,11 @@ def resolution(info: Mapping[str, Any]) -> float | None:
 def materiality(info: Mapping[str, Any]) -> float:
     """The least difference that counts, as a share: 3 %, or the machine's A/A resolution if that is larger."""
     return max(LEAST_MATERIALITY, resolution(info) or 0.0)
+
+
+def asked(material: float, n_lives: int) -> float:
+    """The materiality of a comparison over so many lives: within one life twice as much."""
+    return material if n_lives > 1 else 2.0 * material
 
 
 def decide(low: float | None, high: float | None, material: float = LEAST_MATERIALITY) -> Verdict:
@@ -157,8 +176,11 @@ class RatioStop:
             if case_id != baseline and rounds.get(case_id) and rounds.get(baseline)
         ]
         for case_id, baseline in pairs:
-            interval = _ratio(rounds[case_id], rounds[baseline], max(comparisons, len(pairs)))
-            if interval is None or interval.low is None or interval.high is None:
+            shared = _shared(rounds[case_id], rounds[baseline])
+            if shared is None:
+                return False
+            interval = intervals.ratio_interval(*shared[1:], comparisons=max(comparisons, len(pairs)))
+            if interval.low is None or interval.high is None:
                 return False
             if math.log(interval.high / interval.low) / 2.0 > self.half_width:
                 return False
@@ -253,14 +275,15 @@ def compare(
         baseline_id = chosen.get(case_id, "")
         counted = shared.get(case_id, times[case_id].keys())
         disturbed = _disturbed(rounds, result.case.scenario)
-        comparison: dict[str, Any] = {"refusal": refusals.get(case_id, "")}
+        n_lives = len(set(lives_of(result, counted)))
+        comparison: dict[str, Any] = {"refusal": refusals.get(case_id, ""), "n_lives": n_lives}
         if case_id in shared:
-            found = _ratio(times[case_id], times[baseline_id], n_comparisons)
+            found = ratio(result, ok[baseline_id], times, n_comparisons)
             if found is None:
                 comparison["refusal"] = "not compared: there is no round in which both have a time above 0"
             else:
-                comparison |= {"ratio": found.ratio, "low": found.low, "high": found.high}
-                comparison["verdict"] = decide(found.low, found.high, material)
+                comparison |= found._asdict()
+                comparison["verdict"] = decide(found.low, found.high, asked(material, found.n_lives))
         made[case_id] = Comparison(
             case_id, baseline_id, len(counted), len(disturbed & set(counted)), **comparison
         )
@@ -295,12 +318,72 @@ def _disturbed(rounds: pd.DataFrame | None, scenario: str) -> set[int]:
     return {int(round_) for round_ in marked["round"]}
 
 
-def _ratio(
-    times: Mapping[int, float], baseline: Mapping[int, float], comparisons: int
-) -> intervals.RatioInterval | None:
-    """The ratio over common rounds; None where there is no round, or a clock that stood still."""
-    common = sorted(times.keys() & baseline.keys())
-    own, other = (np.array([side[round_] for round_ in common]) for side in (times, baseline))
-    if not common or min(own.min(), other.min()) <= 0:
+def lives_of(result: CaseResult, rounds: Iterable[int]) -> list[int]:
+    """The number of the life, from 0, in which each of these rounds of a Case was taken."""
+    starts = [life["first_round"] for life in _lives(result)]
+    return [bisect_right(starts, round_) - 1 for round_ in rounds]
+
+
+def _lives(result: CaseResult) -> list[Mapping[str, int]]:
+    """The Case's lives in order; one where nobody wrote them down."""
+    known = result.metrics.get("lives") or [{"first_round": 0}]
+    return sorted(known, key=lambda life: int(life["first_round"]))
+
+
+def ratio(
+    result: CaseResult,
+    baseline: CaseResult,
+    times: Mapping[str, Mapping[int, float]],
+    comparisons: int = 1,
+) -> lives.OverLives | None:
+    """The ratio of two Cases over the rounds that both took, with the interval that a verdict rests on.
+
+    Args:
+        result, baseline: how the two ended.
+        times: as returned by ``round_times``.
+        comparisons: how many such intervals are shown together.
+
+    Returns:
+        None where there is no common round, or a clock that stood still; the ends are None with too few rounds.
+    """
+    shared = _shared(times[result.case.case_id], times[baseline.case.case_id])
+    if shared is None:
         return None
-    return intervals.ratio_interval(own, other, comparisons=max(1, comparisons))
+    common, mine, its = shared
+    signs = intervals.ratio_interval(mine, its, comparisons=comparisons)
+    rounds: dict[tuple[int, int], list[float]] = {}
+    for pair, log in zip(
+        zip(lives_of(result, common), lives_of(baseline, common), strict=True),
+        np.log(mine / its).tolist(),
+        strict=True,
+    ):
+        rounds.setdefault(pair, []).append(log)
+    if len(rounds) == 1 or signs.low is None or signs.high is None:
+        return lives.OverLives(*signs, None, None, len(rounds))
+    found = lives.over_lives(
+        [lives.location(logs) for logs in rounds.values()],
+        _order(_lives(result), _lives(baseline), rounds),
+        comparisons,
+        least_error=lives.clock_error(mine, its),
+    )
+    assert found.low is not None  # two lives have an interval
+    assert found.high is not None
+    return found._replace(low=min(found.low, signs.low), high=max(found.high, signs.high))
+
+
+def _order(
+    own: Sequence[Mapping[str, int]], other: Sequence[Mapping[str, int]], pairs: Iterable[tuple[int, int]]
+) -> list[int]:
+    """Of each pair of lives +1 where the first was started before the other, else -1; empty where one is not known."""
+    starts = [(own[mine].get("start_index"), other[its].get("start_index")) for mine, its in pairs]
+    order = [(its > mine) - (its < mine) for mine, its in starts if mine is not None and its is not None]
+    return order if len(order) == len(starts) and all(order) else []
+
+
+def _shared(
+    own: Mapping[int, float], other: Mapping[int, float]
+) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]] | None:
+    """The rounds that both took, and the times of each in them; None where a clock stood still, or there is none."""
+    common = sorted(own.keys() & other.keys())
+    mine, its = (np.array([side[round_] for round_ in common]) for side in (own, other))
+    return (common, mine, its) if common and min(mine.min(), its.min()) > 0 else None

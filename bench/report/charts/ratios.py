@@ -7,6 +7,7 @@ from functools import partial
 
 import altair
 
+from bench.analysis.time import verdict
 from bench.report.charts.axes import known, logarithmic, short, tooltips
 from bench.report.charts.bars import Bars, height_of, is_named, kinds
 from bench.report.charts.chart import POINT_AT, SAMPLES, Chart, Row, Source
@@ -54,19 +55,22 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         )
         for place, row in enumerate(rows)
     ]
+    n_lives = min(row["n_lives"] for row in rows)
+    over = "ratio over lives" if n_lives > 1 else "median ratio over rounds within one life"
+    material = verdict.asked(source.materiality, n_lives)
     together = f", {len(rows)} together" if len(rows) > 1 else ""
     return Chart(
         f"{scenario}_ratio",
         f"Time relative to {baseline}: {scenario}",
         [
-            f"median ratio over rounds, 95 % intervals{together}; left is faster",
-            f"grey band: up to {100 * source.materiality:.3g} % counts as the same",
+            f"{over}, 95 % intervals{together}; left is faster",
+            f"grey band: up to {100 * material:.3g} % counts as the same",
             *([] if is_named(len(rows)) else [POINT_AT]),
         ],
         f"Time over that of {baseline} for {plural(len(rows), 'row')}: {counted(verdicts, words)}. "
         f"Lowest ratio: {names[fastest]}, {_figure(rows[fastest])}.",
         {"rows": values},
-        partial(_layers, values=values, materiality=source.materiality, baseline=baseline),
+        partial(_layers, values=values, materiality=material, baseline=baseline),
         height=height_of(len(rows)),
         legend=[word for word in words if word in verdicts],
         is_list=True,

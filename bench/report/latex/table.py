@@ -46,7 +46,7 @@ Row = Mapping[str, Any]
 # What there is room for in a cell, and in a note below; the whole text stands in the other reports.
 LONGEST_NAME, LONGEST_OPTIONS, LONGEST_REASON = 32, 28, 200
 
-UNRESOLVED = "unresolved: these rounds do not settle which is faster"
+UNRESOLVED = "unresolved: this run does not settle which is faster"
 _SCENARIOS = ("latency", "throughput", "accuracy")
 _IDENTITY = ("model", "weights", "backend", "device", "precision", "options", "threads", "pipeline")
 # What all rows share is told below instead of in a column.
@@ -202,7 +202,7 @@ def table(run: Loaded, options: Options) -> TexTable:
         *_accuracy(lines, names, info),
         *_timing(lines, names),
         *_ratios(lines, names, frame, info),
-        *_bold(best, info),
+        *_bold(best),
     ]
     # Rows that begin another model, device or batch.
     groups = [(line.first["model"], line.first["device"], SPECS["batch"].text(line)) for line in lines]
@@ -398,7 +398,7 @@ def _timing(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
     if any(row["n_samples"] for row in latencies):
         yield (
             f"latency: median of single calls after warm-up, n = {span(row['n_samples'] for row in latencies)} a row, "
-            f"with the 95 % order-statistic interval; {stages(latencies)}"
+            f"with its 95 % interval over lives, or over rounds of one life; {stages(latencies)}"
         )
     passes = _shown(lines, names, "throughput")
     if any(row["n_samples"] for row in passes):
@@ -419,15 +419,12 @@ def _baseline(lines: Sequence[Line]) -> str:
     return baseline_name([line.rows["latency"] for line in lines if "latency" in line.rows])
 
 
-def _bold(best: Mapping[str, Best], info: Mapping[str, Any]) -> Iterator[str]:
+def _bold(best: Mapping[str, Best]) -> Iterator[str]:
     compared = [one for one in best.values() if one.n_pairs]
     if any(one.case_ids for one in compared):
-        from bench.analysis.time import verdict
-
-        share = f"{100 * verdict.materiality(info):.3g}"
         yield (
             "bold: better than every other row of the same model, batch and device, resolved at 95 % over all pairs "
-            f"(times by more than {share} %, accuracies by more than nothing)"
+            "(times by more than counts as the same, accuracies by more than nothing)"
         )
     elif compared:
         yield "nothing is bold: no row's difference to every other of its group is resolved"

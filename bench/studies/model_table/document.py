@@ -287,7 +287,7 @@ def how(rows: Sequence[FieldRow]) -> Iterator[str]:
     if measured:
         shared = shared_setup(setups(rows))
         yield (
-            f"latency: median of single calls after warm-up and its 95 % order-statistic interval, "
+            f"latency: median of calls after warm-up and its 95 % interval over lives, or over rounds of one life, "
             f"n = {span(times['n_samples'] for times in measured)}{f', {shared}' if shared else ''}; "
             f"{stages(measured)}"
         )

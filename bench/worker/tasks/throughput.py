@@ -7,7 +7,7 @@ import itertools
 import pipelines
 from bench import host
 from bench.analysis.accuracy.top5 import top_and_margin
-from bench.analysis.stats.intervals import MIN_PASSES
+from bench.analysis.stats.lives import MIN_PASSES
 from bench.backends.base import Backend
 from bench.record.case import Case
 from bench.worker.messages import Context, Outcome, Progress, decode_threads

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +13,7 @@ from report_run import add_predictions, add_samples, case, end, make_run
 
 from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
-from bench.analysis.stats import intervals
+from bench.analysis.stats import intervals, lives
 from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import NEVER_RAN, RunFolder
@@ -112,16 +116,77 @@ def test_quantiles_without_enough_samples_are_empty_and_say_why(tmp_path):
     assert row["latency_ns_p50"] == 1000
     assert pd.isna(row["latency_ns_p90"])
     assert pd.isna(row["latency_ns_p99"])
-    assert row["note"] == "p90 needs 29 samples, had 20; p99 needs 299 samples, had 20"
+    assert json.loads(row["left_empty"]) == {
+        "latency_ns_p90": "needs 29 effective samples, had 20 of 20",
+        "latency_ns_p99": "needs 299 effective samples, had 20 of 20",
+    }
 
 
-def test_a_handful_of_samples_has_no_median_and_no_interval(tmp_path):
+def test_calls_of_a_round_that_are_alike_are_not_as_many_samples(tmp_path):
+    timed = case()
+    folder = make_run(tmp_path / "run", [timed])
+    source = np.random.default_rng(1)
+    state = np.repeat(source.normal(0, 0.08, 60), 15)
+    latency_ns = (1e7 * np.exp(state + source.normal(0, 0.04, 900))).astype(np.int64)
+    add_samples(folder, timed, latency_ns.tolist(), per_round=15)
+    end(folder, timed, stage="compute")
+    row = rows(folder)[timed.case_id]
+    assert row["latency_ns_p90"] == np.quantile(latency_ns, 0.9)
+    assert pd.isna(row["latency_ns_p99"])
+    assert re.fullmatch(
+        r"needs 299 effective samples, had \d\d of 900", json.loads(row["left_empty"])["latency_ns_p99"]
+    )
+    medians = np.median(latency_ns.reshape(60, 15), axis=1)
+    assert row["latency_ns_p50"] == np.median(medians)
+    assert (row["latency_ns_p50_low"], row["latency_ns_p50_high"]) == intervals.sign_test_interval(medians)
+
+
+LIVES = [{"first_round": 10 * life, "start_index": life % 2} for life in range(6)]
+OTHER_LIVES = [{"first_round": 10 * life, "start_index": 1 - life % 2} for life in range(6)]
+
+
+def test_over_lives_the_row_has_students_interval_and_says_what_differs(tmp_path):
+    timed = case(), case(backend="onnxruntime")
+    folder = make_run(tmp_path / "run", timed)
+    source = np.random.default_rng(2)
+    drift, first = source.lognormal(0, 0.1, 60), 1.02  # what is started first is slower by 2 %
+    made = {}
+    for one, factor, known in zip(timed, (1.0, 1.1), (LIVES, OTHER_LIVES), strict=True):
+        late = np.repeat([1.0 if life["start_index"] else first for life in known], 10)
+        made[one] = np.repeat(1e7 * factor * drift * late * source.lognormal(0, 0.01, 60), 5).astype(np.int64)
+        add_samples(folder, one, made[one].tolist(), per_round=5)
+        end(folder, one, stage="compute", metrics={"lives": known})
+    row = rows(folder)[timed[1].case_id]
+    medians = [math.log(np.median(part)) for part in made[timed[1]].reshape(6, 50)]
+    expected = lives.over_lives(medians)
+    assert [row[f"latency_ns_p50{end}"] for end in ("", "_low", "_high")] == pytest.approx(expected[:3])
+    assert (row["verdict"], row["n_lives"]) == ("slower", 6)
+    assert row["ratio"] == pytest.approx(1.1, rel=0.01)
+    assert row["start_effect_percent"] == pytest.approx(2.0, abs=0.5)
+    assert 0 < row["spread_percent"] < 1
+    assert "between 6 lives" in row["note"]
+
+
+def test_a_throughput_over_lives_is_their_mean(tmp_path):
+    timed = case(scenario="throughput", batch=4)
+    folder = make_run(tmp_path / "run", [timed])
+    per_pass_ns = np.repeat([2_000_000, 2_100_000, 1_900_000, 2_000_000, 2_050_000, 1_950_000], 3)
+    add_samples(folder, timed, per_pass_ns.tolist(), stage="end_to_end")
+    known = [{"first_round": 3 * life, "start_index": 0} for life in range(6)]
+    end(folder, timed, stage="end_to_end", metrics={"lives": known})
+    row = rows(folder)[timed.case_id]
+    expected = lives.over_lives(np.log(4e9 / per_pass_ns[::3]))
+    found = [row[f"throughput_images_per_s{end}"] for end in ("", "_low", "_high")]
+    assert found == pytest.approx(expected[:3])
+
+
+def test_a_handful_of_samples_has_no_interval(tmp_path):
     timed = case()
     folder = make_run(tmp_path / "run", [timed])
     add_samples(folder, timed, [1000] * 4)
     end(folder, timed, stage="compute")
     row = rows(folder)[timed.case_id]
-    assert pd.isna(row["latency_ns_p50"])
+    assert row["latency_ns_p50"] == 1000
     assert pd.isna(row["latency_ns_p50_low"])
     assert row["throughput_images_per_s"] == pytest.approx(1e6)
 
@@ -134,12 +199,12 @@ def test_throughput_has_images_and_no_quantiles(tmp_path):
     row = rows(folder)[timed.case_id]
     assert row["throughput_images_per_s"] == pytest.approx(2000)
     assert (row["n_images"], row["n_bad_images"], row["stage"]) == (200, 2, "end_to_end")
-    assert (row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]) == (2000.0, 2000.0)
+    assert row["throughput_images_per_s_low"] < 2000 < row["throughput_images_per_s_high"]
     assert pd.isna(row["latency_ns_p50"])
     assert row["note"] == ""
 
 
-def test_throughput_has_a_bootstrap_interval(tmp_path):
+def test_throughput_of_one_life_has_an_interval_over_blocks_of_passes(tmp_path):
     few, enough = (case(scenario="throughput", batch=batch) for batch in (1, 4))
     folder = make_run(tmp_path / "run", [few, enough])
     time_ns = np.random.default_rng(0).lognormal(14, 0.1, 30).astype(np.int64)
@@ -148,11 +213,13 @@ def test_throughput_has_a_bootstrap_interval(tmp_path):
         end(folder, timed, stage="end_to_end")
     found = rows(folder)
     row = found[enough.case_id]
-    expected = intervals.throughput_interval(np.full(30, 4), time_ns / 1e9)
-    assert (row["throughput_images_per_s_low"], row["throughput_images_per_s_high"]) == expected
-    assert expected.low < row["throughput_images_per_s"] < expected.high
+    expected = lives.throughput_interval(np.full(30, 4), time_ns)
+    found_ends = [row[f"throughput_images_per_s_{end}"] / 1e9 for end in ("low", "high")]
+    assert found_ends == pytest.approx(expected)
+    assert 1e9 * expected.low < row["throughput_images_per_s"] < 1e9 * expected.high
     assert pd.isna(found[few.case_id]["throughput_images_per_s_low"])
-    assert found[few.case_id]["note"] == "the interval of a throughput needs 10 passes, had 9"
+    said = json.loads(found[few.case_id]["left_empty"])
+    assert said == {"throughput_images_per_s_low": "needs 10 passes, had 9"}
 
 
 def compared(tmp_path, ratio, info=None):
@@ -171,10 +238,12 @@ def compared(tmp_path, ratio, info=None):
     ("ratio", "noise", "expected"),
     [
         (0.5, None, "faster"),
-        (1.05, None, "slower"),
+        (1.08, None, "slower"),
         (1.01, None, "same"),
-        (1.05, {"resolution": 0.06}, "same"),
-        (1.05, {"resolution": 0.01}, "slower"),
+        # Within one life of the processes twice the materiality is asked for.
+        (1.05, None, "same"),
+        (1.08, {"resolution": 0.05}, "same"),
+        (1.08, {"resolution": 0.01}, "slower"),
     ],
 )
 def test_a_case_is_compared_with_pytorch_round_by_round(tmp_path, ratio, noise, expected):

@@ -38,11 +38,11 @@ def test_figures_of_a_fallback_are_kept_beside_its_reason(
     assert slow["baseline_case_id"] == other["baseline_case_id"] == cases[3].case_id, (
         "the first of the three fell back, and is no baseline"
     )
-    assert "fake cpu fp32, 2.000 ms" in summary(frame.reset_index())
+    assert "fake cpu fp32, 2.00 ms" in summary(frame.reset_index())
     made = {table.title: table for table in tables(frame.reset_index())}
     not_ok = made["Not ok"]
     cells = [dict(zip(not_ok.header, row, strict=True)) for row in not_ok.rows]
-    assert [(row["Top-1 %"] != "", row["p50 ms"]) for row in cells] == [(True, ""), (False, "1.000")]
+    assert [(row["Top-1 %"] != "", row["p50 ms"]) for row in cells] == [(True, ""), (False, "1.00")]
     assert all("fall back" in row["Reason"] for row in cells)
 
 

@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.stats.lives import OverLives, clock_error, location, over_lives
+from bench.analysis.stats.lives import OverLives, clock_error, location, over_lives, throughput_interval
 
 ORDER = (1, -1, -1, 1, 1, -1, 1)
 
@@ -73,3 +73,60 @@ def test_turning_the_ratio_over_turns_the_interval_over(lives: list[tuple[float,
 
 def test_a_disturbed_round_does_not_move_a_life() -> None:
     assert location([0.01, 0.02, 0.03, 9.0, 0.0]) == 0.02
+    assert location([0.0, 0.01, 0.03, 9.0, -9.0, 0.02, 0.02, 9.0]) == pytest.approx(0.02)
+    assert [location([1.0]), location([1.0, 2.0]), location([1.0, 2.0, 9.0])] == [1.0, 1.5, 2.0]
+
+
+# --- throughput of one life -----------------------------------------------------------------------------------------
+
+
+def passes(correlation: float, n: int, seed: int) -> np.ndarray:
+    """Times of passes, of mean 1, whose logarithms are autocorrelated."""
+    source = np.random.default_rng(seed)
+    logs = [source.normal()]
+    for shock in source.normal(0, math.sqrt(1 - correlation**2), n - 1):
+        logs.append(correlation * logs[-1] + shock)
+    return np.exp(0.1 * np.array(logs) - 0.005)
+
+
+@pytest.mark.parametrize(("correlation", "n"), [(0.0, 10), (0.0, 50), (0.3, 20), (0.5, 50)])
+def test_the_interval_of_a_throughput_holds_it_where_passes_are_alike(correlation: float, n: int) -> None:
+    covered = 0
+    for seed in range(1000):
+        interval = throughput_interval(np.full(n, 8), 1e9 * passes(correlation, n, seed))
+        assert interval is not None
+        covered += 1e9 * interval.low <= 8 <= 1e9 * interval.high
+    assert covered >= 925
+
+
+@given(st.lists(st.floats(min_value=1e8, max_value=1e10), min_size=10, max_size=30))
+def test_the_interval_of_a_throughput_scales_with_the_unit(times: list[float]) -> None:
+    images = np.full(len(times), 64)
+    found, scaled = (throughput_interval(images, each) for each in (times, np.array(times) * 1000))
+    assert found is not None
+    assert scaled is not None
+    assert 0 < found.low < found.high
+    if len(set(times)) > 1:
+        assert scaled == (pytest.approx(found.low / 1000), pytest.approx(found.high / 1000))
+
+
+def test_equal_passes_have_a_width_still_and_few_have_no_interval() -> None:
+    found = throughput_interval([256] * 10, [2e9] * 10)
+    assert found is not None
+    assert found.low < 128e-9 < found.high
+    assert throughput_interval([256] * 9, range(1, 10)) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "time_ns", "message"),
+    [
+        ([1, 2], [1.0], "do not fit"),
+        ([], [], "positive"),
+        ([0], [1.0], "positive"),
+        ([1], [-1.0], "positive"),
+        ([1], [math.inf], "finite"),
+    ],
+)
+def test_passes_that_make_no_sense_are_refused(images: list[int], time_ns: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        throughput_interval(images, time_ns)

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bench.analysis.stats import intervals
+from bench.analysis.stats.lives import location, over_lives
 from bench.analysis.time import verdict
 from bench.analysis.time.verdict import RatioStop, Verdict
 from bench.record.case import Case, Status
@@ -175,6 +176,75 @@ def test_every_comparison_shown_widens_every_interval():
     assert (together.ratio, together.low, together.high) == intervals.ratio_interval(
         first, second, comparisons=6
     )
+
+
+# --- lives --------------------------------------------------------------------------------------------------
+
+
+def lived(case, n_lives=6, first=True, rounds=8):
+    """Its row, of lives of so many rounds; in every second life the other Case is started first."""
+    known = [
+        {"first_round": rounds * life, "start_index": int(first == bool(life % 2))} for life in range(n_lives)
+    ]
+    return ended(case, metrics={"lives": known})
+
+
+def of_lives(factors, noise=0.002, rounds=8):
+    """Times of the baseline, and of a Case that in each life takes this much as long."""
+    source = np.random.default_rng(3)
+    base = source.lognormal(7, 0.1, rounds * len(factors))
+    return {PYTORCH: base, ORT: base * np.repeat(factors, rounds) * source.lognormal(0, noise, len(base))}
+
+
+def test_what_lives_differ_by_is_in_the_interval_and_what_is_started_first_is_taken_out():
+    factors = 1.06 * np.array([1.03, 0.97, 1.05, 0.99, 1.01, 0.95])  # 3 % for what is started first
+    taken = samples(of_lives(factors))
+    found = verdict.compare([lived(PYTORCH, first=False), lived(ORT)], taken)[ORT.case_id]
+    one = verdict.compare([ended(PYTORCH), ended(ORT)], taken)[ORT.case_id]
+    assert (found.n_lives, one.n_lives) == (6, 1)
+    assert found.low <= one.low < one.high <= found.high, "the hull of both"
+    assert found.high / found.low > one.high / one.low
+    assert found.start_effect == pytest.approx(0.03, abs=0.003)
+    assert found.spread == pytest.approx(0.023, abs=0.004)
+    assert (one.start_effect, one.spread) == (None, None)
+    logs = np.log(list(verdict.round_times([ended(ORT)], taken)[ORT.case_id].values()))
+    logs -= np.log(list(verdict.round_times([ended(PYTORCH)], taken)[PYTORCH.case_id].values()))
+    expected = over_lives([location(part) for part in logs.reshape(6, 8)], [1, -1] * 3)
+    assert (found.ratio, found.high) == pytest.approx((expected.ratio, expected.high))
+
+
+def test_lives_that_happen_to_agree_say_no_more_than_their_rounds():
+    source = np.random.default_rng(1)
+    wide = np.tile(source.normal(0, 0.2, 8), 6)
+    times = {PYTORCH: np.full(48, 1000.0), ORT: 1100 * np.exp(wide)}
+    found = verdict.compare([lived(PYTORCH, first=False), lived(ORT)], samples(times))[ORT.case_id]
+    signs = intervals.ratio_interval(times[ORT], times[PYTORCH])
+    assert (found.low, found.high) == pytest.approx((signs.low, signs.high))
+    assert found.spread == pytest.approx(0.0, abs=1e-6)
+    assert found.high / found.low > 1.05
+
+
+def test_within_one_life_a_definite_verdict_asks_for_twice_the_materiality():
+    taken = samples(of_lives([1.05] * 6))
+    rows = [[lived(PYTORCH, n, first=False, rounds=r), lived(ORT, n, rounds=r)] for n, r in ((6, 8), (1, 48))]
+    many, one = (verdict.compare(each, taken)[ORT.case_id] for each in rows)
+    assert (many.verdict, one.verdict) == (Verdict.SLOWER, Verdict.SAME)
+
+
+def test_a_baseline_that_lived_on_is_paired_by_the_rounds_of_both():
+    """Memory held two Cases at a time: the baseline had all twelve lives, the other one the last six."""
+    times = of_lives([1.0] * 6 + [1.2] * 6)
+    own = ended(
+        ORT, metrics={"lives": [{"first_round": 8 * life, "start_index": 1} for life in range(6, 12)]}
+    )
+    base = ended(
+        PYTORCH, metrics={"lives": [{"first_round": 8 * life, "start_index": 0} for life in range(12)]}
+    )
+    taken = samples(times)
+    taken = taken[(taken["case_id"] != ORT.case_id) | (taken["round"] >= 48)]
+    found = verdict.compare([base, own], taken)[ORT.case_id]
+    assert (found.n_lives, found.n_rounds, found.start_effect) == (6, 48, None)
+    assert found.ratio == pytest.approx(1.2, rel=0.01)
 
 
 def test_cases_that_are_not_ok_take_no_part():
