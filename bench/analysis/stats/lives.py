@@ -43,8 +43,8 @@ class OverLives(NamedTuple):
 def location(logs: ArrayLike) -> float:
     """What a life's rounds say: the mean of their middle half, since a disturbed round must not move it.
 
-    Its intervals are 7 to 12 % narrower than the median's, on normal rounds and on those with heavy tails
-    (``python docs/experiments/lives.py``).
+    Of normal rounds, of rounds with heavy tails (Student's t, 3) and where a tenth are struck, intervals over lives are
+    6 to 13 % narrower with it than with the median, and hold the truth as often.
 
     Args:
         logs: one finite logarithm a round, at least one.
@@ -129,8 +129,9 @@ def throughput_interval(
     """Images per nanosecond over passes of one life, from ``BLOCKS`` stretches of passes that follow each other.
 
     Passes that follow each other are alike: the stretches are taken for independent, and not the passes. Of 50 passes
-    with an autocorrelation of 0.5 the 95 % interval holds the truth in 94 % of simulations, where a studentized
-    bootstrap of the passes does in 70 % and one of moving blocks of five passes in 91 % (docs/experiments/lives.py).
+    with an autocorrelation of 0.5 the 95 % interval holds the truth in 94 % of simulations
+    (docs/experiments/simulated_lives.py), a studentized bootstrap of the passes in 70 %, and one of moving blocks of
+    five passes in 91 %.
 
     Args:
         images: images of each pass in order of time, ``(n,)``, positive.

@@ -11,7 +11,9 @@ from bench.record.case import MEASURED
 from bench.record.run_folder import CaseResult, RunFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from bench.analysis.time import verdict
 
@@ -199,19 +201,16 @@ def limit_of_parts(
 
 
 def _quantiles(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
-    """The median with its interval, and the far quantiles that there are enough samples for.
-
-    Over lives the median is the geometric mean of each life's median of round medians, with Student's interval;
-    within one life the median of round medians, with the sign test's.
-    """
+    """The median with its interval, and the far quantiles that there are enough samples for."""
     import numpy as np
 
-    from bench.analysis.stats import intervals, lives
+    from bench.analysis.stats import intervals
     from bench.analysis.time import verdict
 
     latency_ns, numbers = timed["latency_ns"].to_numpy(), timed["round"].to_numpy()
-    is_timed = bool(latency_ns.min() > 0)  # a fake clock stands still
-    samples = intervals.effective_samples(latency_ns, numbers) if is_timed else float(len(latency_ns))
+    # A fake clock stands still.
+    still = latency_ns.min() <= 0
+    samples = len(latency_ns) if still else intervals.effective_samples(latency_ns, numbers)
     row: dict[str, Any] = {}
     for name, q in QUANTILES.items():
         needed = intervals.min_samples_for_quantile(q)
@@ -222,14 +221,31 @@ def _quantiles(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -
         else:
             row[f"latency_ns_{name}"] = float(np.quantile(latency_ns, q))
     medians = timed.groupby("round")["latency_ns"].median()
-    by_life = medians.groupby(verdict.lives_of(result, medians.index)).median()
-    if is_timed and len(by_life) > 1:
+    of_life = verdict.lives_of(result, medians.index)
+    ends = ("latency_ns_p50", "latency_ns_p50_low", "latency_ns_p50_high")
+    return row | dict(zip(ends, median_over_lives(medians.to_numpy(), of_life), strict=True))
+
+
+def median_over_lives(
+    medians: NDArray[np.float64], of_life: Sequence[int]
+) -> tuple[float, float | None, float | None]:
+    """The median time of a call, with its 95 % interval; the ends are None with one life of too few rounds.
+
+    Over lives it is the geometric mean of their medians of round medians, with Student's interval; within one life the
+    median of round medians, with the sign test's.
+
+    Args:
+        medians: of each round, in any unit.
+        of_life: the number of the life of each round.
+    """
+    import numpy as np
+
+    from bench.analysis.stats import intervals, lives
+
+    index = np.asarray(of_life)
+    by_life = [float(np.median(medians[index == life])) for life in np.unique(index)]
+    if len(by_life) > 1 and min(by_life) > 0:
         over = lives.over_lives(np.log(by_life), least_error=lives.clock_error(medians))
-        row["latency_ns_p50"], interval = over.ratio, (over.low, over.high)
-    else:
-        row["latency_ns_p50"], interval = (
-            float(medians.median()),
-            intervals.sign_test_interval(medians) or (None, None),
-        )
-    row["latency_ns_p50_low"], row["latency_ns_p50_high"] = interval
-    return row
+        return over.ratio, over.low, over.high
+    interval = intervals.sign_test_interval(medians) or (None, None)
+    return float(np.median(medians)), *interval
