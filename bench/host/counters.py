@@ -194,8 +194,8 @@ class Reader:
         own = {pid: spent for pid in set(self._own_pids()) if (spent := self._cpu_ns_of(pid)) is not None}
         throttling = [_fields(path) for path in self._throttling]
         vmstat = _fields(self._vmstat)
-        thermal = [count for path in self._thermal if (count := _whole(_read(path))) is not None]
-        clocks = sorted(khz for path in self._clocks if (khz := _whole(_read(path))) is not None)
+        thermal = [count for path in self._thermal if (count := _whole(read_text(path))) is not None]
+        clocks = sorted(khz for path in self._clocks if (khz := _whole(read_text(path))) is not None)
         return Counters(
             at_ns=at_ns,
             **times,
@@ -237,7 +237,7 @@ def cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
     the mount's root is left to look at. See cgroups(7).
     """
     mount = root / "sys/fs/cgroup"
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and controller not in controllers.split(","):
@@ -248,17 +248,26 @@ def cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
             yield (base if controllers else mount) / folder
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """A file's text; opened without Python's buffers, which would double the cost of so small a file."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             # One read may end early (the kernel gives these files out a page at a time).
             pieces = iter(lambda: os.read(descriptor, 1 << 16), b"")
-            return b"".join(pieces).decode("ascii", "replace")
+            return b"".join(pieces).decode("utf-8", "replace")
         finally:
             os.close(descriptor)
     return None
+
+
+def keyed_lines(path: Path, separator: str = ":") -> dict[str, str]:
+    """Lines of a key and a value; of a key that comes again the first; none where there is no such file."""
+    found: dict[str, str] = {}
+    for line in (read_text(path) or "").splitlines():
+        key, _, value = line.partition(separator)
+        found.setdefault(key.strip(), value.strip())
+    return found
 
 
 def _whole(text: str | None) -> int | None:
@@ -273,13 +282,13 @@ def _largest(values: Iterable[int | None]) -> int | None:
 
 def _fields(path: Path) -> dict[str, int]:
     """Lines of ``name number``."""
-    pairs = (line.partition(" ") for line in (_read(path) or "").splitlines())
-    return {name: number for name, _, text in pairs if (number := _whole(text)) is not None}
+    pairs = keyed_lines(path, " ").items()
+    return {name: number for name, text in pairs if (number := _whole(text)) is not None}
 
 
 def _stat(path: Path) -> dict[str, int]:
     """Times of all CPUs together, and their number: proc_stat(5)."""
-    text = _read(path) or ""
+    text = read_text(path) or ""
     times = [_whole(word) for word in text.partition("\n")[0].split()[1:9]]
     known = [ticks * TICK_NS for ticks in times if ticks is not None]
     if not text.startswith("cpu ") or len(known) < 8:
@@ -295,19 +304,16 @@ def _stat(path: Path) -> dict[str, int]:
 
 def _stall_ns(path: Path) -> int | None:
     """``total`` of the line ``some``, in microseconds: the kernel's accounting/psi document."""
-    for line in (_read(path) or "").splitlines():
-        if line.startswith("some "):
-            total = _whole(line.rpartition("total=")[2])
-            return None if total is None else total * 1000
-    return None
+    total = _whole(keyed_lines(path, " ").get("some", "").rpartition("total=")[2])
+    return None if total is None else total * 1000
 
 
 def _thermal_files(cpus: Iterable[Path]) -> Iterator[Path]:
     """Counters of slow-downs for heat, one for each core and one for each package (siblings repeat them)."""
     seen = set()
     for cpu in cpus:
-        package = _read(cpu / "topology/physical_package_id") or ""
-        core = _read(cpu / "topology/core_id") or cpu.name
+        package = read_text(cpu / "topology/physical_package_id") or ""
+        core = read_text(cpu / "topology/core_id") or cpu.name
         for name, place in (("core", (package, core)), ("package", (package,))):
             path = cpu / "thermal_throttle" / f"{name}_throttle_count"
             if (name, place) not in seen and path.exists():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.host import counters
-from bench.host.counters import ROOT, cgroup_folders
+from bench.host.counters import ROOT, cgroup_folders, keyed_lines, read_text
 from bench.host.gpu_state import describe_gpus
 
 # Long enough to know load by others to about 0.04 cores, short enough not to be noticed.
@@ -164,9 +164,8 @@ def fingerprint(host: Mapping[str, Any]) -> str:
 
 
 def _text(path: Path) -> str | None:
-    with suppress(OSError, UnicodeDecodeError):
-        return path.read_text(encoding="utf-8").strip()
-    return None
+    text = read_text(path)
+    return None if text is None else text.strip()
 
 
 def _number(text: str | None) -> float | None:
@@ -180,11 +179,7 @@ def _least(values: Iterator[float]) -> Any:
 
 
 def _cpu(root: Path) -> dict[str, Any]:
-    fields: dict[str, str] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
+    fields = keyed_lines(root / "proc/cpuinfo")
     model = next(
         (fields[key] for key in ("model name", "Model", "Hardware", "cpu model") if fields.get(key)), None
     )
@@ -197,13 +192,10 @@ def _cpu(root: Path) -> dict[str, Any]:
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    sizes = {}
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
-        key, _, rest = line.partition(":")
-        size = _number(rest.removesuffix("kB"))
-        if size is not None:
-            sizes[key] = int(size) * 1024
-    return sizes
+    sizes = {
+        key: _number(size.removesuffix("kB")) for key, size in keyed_lines(root / "proc/meminfo").items()
+    }
+    return {key: int(size) * 1024 for key, size in sizes.items() if size is not None}
 
 
 def _governor(root: Path) -> str | None:
@@ -241,10 +233,8 @@ def _memory_limits(root: Path) -> Iterator[int]:
 
 
 def _os_name(root: Path) -> str | None:
-    for line in (_text(root / "etc/os-release") or "").splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip("\"'")
-    return platform.system() or None
+    name = keyed_lines(root / "etc/os-release", "=").get("PRETTY_NAME", "").strip("\"'")
+    return name or platform.system() or None
 
 
 def _container(root: Path) -> str | None:

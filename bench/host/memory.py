@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bench.host.counters import keyed_lines
+
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -15,11 +17,7 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
     ``VmHWM`` and not ``ru_maxrss``: the latter also counts the process that started this one (Linux keeps the
     larger of the two across exec).
     """
-    with suppress(OSError):
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
+    return _kib(keyed_lines(status).get("VmHWM"))
 
 
 def thread_count(tasks: Path = Path("/proc/self/task")) -> int | None:
@@ -35,12 +33,14 @@ def oom_kills(cgroup: Path = CGROUP) -> int:
     cgroup v2 counts them in ``memory.events``, v1 in ``memory/memory.oom_control``.
     """
     for source in (cgroup / "memory.events", cgroup / "memory" / "memory.oom_control"):
-        with suppress(OSError):
-            for line in source.read_text(encoding="ascii").splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
+        if count := keyed_lines(source, " ").get("oom_kill"):
+            return int(count)
     return 0
+
+
+def _kib(size: str | None) -> int | None:
+    """``12 kB`` in bytes."""
+    return int(size.removesuffix("kB")) * 1024 if size else None
 
 
 # Until a worker's own size is known: a runtime, a network and a pipeline's buffers.
@@ -49,11 +49,8 @@ FIRST_GUESS_BYTES = 1024**3
 
 def available_bytes(proc: Path = Path("/proc"), cgroup: Path = CGROUP) -> int | None:
     """Memory that could still be taken: what the kernel calls available, within this control group's limit."""
-    found = []
-    with suppress(OSError, ValueError):
-        for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
+    known = _kib(keyed_lines(proc / "meminfo").get("MemAvailable"))
+    found = [] if known is None else [known]
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),

@@ -19,8 +19,14 @@ PRECISIONS = ("fp16", "bf16", "int8")
 DIALECTS = ("ort", "symmetric", "nncf")
 CALIBRATIONS = ("minmax", "entropy", "percentile")
 TYPES = ("int8", "uint8")
-PRESETS = ("performance", "mixed")
-TARGETS = ("ANY", "CPU", "GPU", "NPU", "CPU_SPR")
+_CHOICES = {
+    "calibration": CALIBRATIONS,
+    "activation_type": TYPES,
+    "weight_type": TYPES,
+    "preset": ("performance", "mixed"),
+    "model_type": ("", "transformer"),
+    "target_device": ("ANY", "CPU", "GPU", "NPU", "CPU_SPR"),
+}
 
 # Which fields each kind of graph reads; the others keep their defaults, so that no setting is without effect.
 _ALL = ("precision", "dialect")
@@ -86,17 +92,13 @@ class Recipe:
                 f"a recipe of precision {self.precision} names the dialect '{self.dialect}'",
                 "Leave the dialect out: only int8 has dialects.",
             )
-        _check_choice("calibration", self.calibration, CALIBRATIONS)
-        _check_choice("activation_type", self.activation_type, TYPES)
-        _check_choice("weight_type", self.weight_type, TYPES)
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), choices)
         if (self.activation_type, self.weight_type) == ("int8", "uint8"):
             raise BenchError(
                 "a recipe has int8 activations with uint8 weights, which ONNX Runtime does not know",
                 "Take uint8 activations, or int8 weights.",
             )
-        _check_choice("preset", self.preset, PRESETS)
-        _check_choice("model_type", self.model_type, ("", "transformer"))
-        _check_choice("target_device", self.target_device, TARGETS)
         if not 50 < self.percentile <= 100:
             raise BenchError(
                 f"a recipe's percentile is {self.percentile:g}",
