@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import parity
-from export.store import Artefact, Store, file_sha256, recorded_sha256
+from export.store import Artefact, Store, recorded_sha256
+from scarlet.files import file_sha256
 
 
 class Converter(Protocol):

@@ -10,8 +10,8 @@ from uuid import NAMESPACE_OID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from export.store import file_sha256
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 SUFFIX = ".mnn"
 PACKAGES = ("mnn",)

@@ -17,7 +17,8 @@ from torch import nn
 
 from export import onnx as onnx_export
 from export import parity as parity_check
-from export.store import Store, file_sha256, recorded_sha256
+from export.store import Store, recorded_sha256
+from scarlet.files import file_sha256
 from scarlet.zoo import Built, ModelSpec
 
 Batches = Iterable[NDArray[np.float32]]

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.store import Store, file_sha256
+from export.store import Store
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 TOLERANCE = 1e-4  # of the logits' spread
 _THREADS = 2

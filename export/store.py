@@ -13,11 +13,11 @@ from typing import Any
 import filelock
 
 from scarlet.errors import MachineError, refusal
+from scarlet.files import file_sha256
 
 # Suffix of the file that holds an artefact's facts.
 FACTS = ".facts.json"
 ROOT_VARIABLE = "SCARLET_BENCH_STORE"
-_CHUNK_BYTES = 1 << 20
 
 
 def default_root() -> Path:
@@ -33,15 +33,6 @@ def artefact_key(key_parts: Mapping[str, str]) -> str:
     """sha256 of the parts as canonical JSON: the order of the parts does not matter."""
     text = json.dumps(dict(key_parts), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def sidecar_of(path: Path) -> Path:

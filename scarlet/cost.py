@@ -1,33 +1,13 @@
-"""What a network costs: parameters, multiply-adds, bytes moved."""
+"""What a network costs: parameters and multiply-adds."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-FP32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One leaf module, for one image.
-
-    Attributes:
-        name: dotted name in the network.
-        kind: class name (``Conv2d``).
-        parameters: trainable numbers of its own.
-        multiply_adds: of convolutions and linear layers, biases not counted; 0 for others.
-        bytes_moved: weights, inputs and outputs once each, in FP32: the traffic with nothing fused or cached.
-    """
-
-    name: str
-    kind: str
-    parameters: int
-    multiply_adds: int
-    bytes_moved: int
 
 
 @dataclass(frozen=True)
@@ -35,38 +15,43 @@ class ModelCost:
     """A network's cost for one image.
 
     Attributes:
-        layers: in the order in which they first ran.
-        parameters: of the whole network, also those outside of leaf modules; shared ones counted once.
-        multiply_adds: sum over the layers, as papers on mobile networks count them (conv + linear).
-        bytes_moved: sum over the layers. Additions and multiplications written in ``forward`` itself
-            (residuals, gates) are no modules, so are not seen.
+        layers: multiply-adds of each convolution and linear layer by its dotted name, in the order in which they first
+            ran; biases are not counted.
+        parameters: of the whole network; shared ones counted once.
     """
 
-    layers: tuple[LayerCost, ...]
+    layers: Mapping[str, int]
     parameters: int
-    multiply_adds: int
-    bytes_moved: int
 
-
-@dataclass
-class _Tally:
-    module: nn.Module
-    multiply_adds: int = 0
-    activation_bytes: int = 0
+    @property
+    def multiply_adds(self) -> int:
+        """Sum over the layers, as papers on mobile networks count them (conv + linear)."""
+        return sum(self.layers.values())
 
 
 def measure_cost(module: nn.Module, input_size: int) -> ModelCost:
-    """Runs one zero image through the network with hooks on every leaf module.
+    """Runs one zero image through the network with hooks on its convolutions and linear layers.
 
     The training mode is restored, buffers are not touched (the pass runs in eval mode, without gradients).
 
     Args:
         module: a network that takes ``(1, 3, input_size, input_size)``, float32.
     """
-    leaves = {name: _Tally(layer) for name, layer in module.named_modules() if not list(layer.children())}
-    ran: dict[str, _Tally] = {}
+    layers: dict[str, int] = {}
+
+    def counting(name: str) -> Any:
+        def count(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            layers[name] = layers.get(name, 0) + output.numel() * layer.weight[0].numel()
+
+        return count
+
+    counted = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     modes = {layer: layer.training for layer in module.modules()}
-    handles = [tally.module.register_forward_hook(_hook(name, tally, ran)) for name, tally in leaves.items()]
+    handles = [
+        layer.register_forward_hook(counting(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, counted)
+    ]
     first = next(module.parameters(), torch.empty(0))
     try:
         module.eval()
@@ -77,40 +62,4 @@ def measure_cost(module: nn.Module, input_size: int) -> ModelCost:
             handle.remove()
         for layer, training in modes.items():
             layer.training = training
-    layers = tuple(_layer_cost(name, tally) for name, tally in ran.items())
-    return ModelCost(
-        layers=layers,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        multiply_adds=sum(layer.multiply_adds for layer in layers),
-        bytes_moved=sum(layer.bytes_moved for layer in layers),
-    )
-
-
-def _hook(name: str, tally: _Tally, ran: dict[str, _Tally]) -> Any:
-    def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        ran[name] = tally
-        tally.activation_bytes += FP32_BYTES * (_numbers(inputs) + _numbers(output))
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            tally.multiply_adds += output.numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            tally.multiply_adds += output.numel() * layer.in_features
-
-    return hook
-
-
-def _numbers(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.numel()
-    return sum(_numbers(item) for item in value) if isinstance(value, tuple | list) else 0
-
-
-def _layer_cost(name: str, tally: _Tally) -> LayerCost:
-    own = sum(parameter.numel() for parameter in tally.module.parameters())
-    constants = sum(buffer.numel() for buffer in tally.module.buffers() if buffer.is_floating_point())
-    return LayerCost(
-        name=name,
-        kind=type(tally.module).__name__,
-        parameters=own,
-        multiply_adds=tally.multiply_adds,
-        bytes_moved=tally.activation_bytes + FP32_BYTES * (own + constants),
-    )
+    return ModelCost(layers, sum(parameter.numel() for parameter in module.parameters()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Hashable
@@ -42,6 +43,15 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
     if len(data) > bytes_max:
         raise OSError(errno.EFBIG, f"more than {bytes_max >> 10:,} KiB", str(path))
     return data
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 DEFAULT_INPUT_SIZE = 224  # where a graph leaves height and width open
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,16 @@ class OnnxInfo:
     Attributes:
         path: the graph's file.
         sha256: digest of that file; where weights lie in other files, of their names and contents too.
-        input_name: name of the one input, float32, ``(n, 3, input_size, input_size)``.
-        output_name: name of the one output, float32, ``(n, classes)``.
-        input_size: height and width in pixels.
+        input_size: height and width of the one input, float32, ``(n, 3, input_size, input_size)``, in pixels.
         fixed_batch: the only batch that the graph takes, or ``None`` where it is dynamic.
         classes: length of the logits.
-        opset: version of the default operator set.
     """
 
     path: str
     sha256: str
-    input_name: str
-    output_name: str
     input_size: int
     fixed_batch: int | None
     classes: int
-    opset: int
 
 
 def inspect(path: str | Path) -> OnnxInfo:
@@ -57,19 +51,15 @@ def inspect(path: str | Path) -> OnnxInfo:
     input_ = _one_image_input(path, inputs)
     dims = _dims(input_)
     output = _one_output(path, model)
-    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if input_.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         found = onnx.TensorProto.DataType.Name(input_.type.tensor_type.elem_type)
         raise _unfit(path, f"input '{input_.name}' is {found}", "float32 pixels")
     return OnnxInfo(
         path=str(path),
         sha256=_sha256(path, model),
-        input_name=input_.name,
-        output_name=output.name,
         input_size=dims[2] if isinstance(dims[2], int) else DEFAULT_INPUT_SIZE,
         fixed_batch=dims[0] if isinstance(dims[0], int) else None,
         classes=int(_dims(output)[1]),
-        opset=max(opsets, default=0),
     )
 
 
@@ -141,12 +131,12 @@ def _unfit(path: Path, found: str, expected: str) -> BenchError:
 
 def _sha256(path: Path, model: Any) -> str:
     external = sorted(set(_external_files(model)))
-    own = _file_sha256(path)
+    own = file_sha256(path)
     if not external:
         return own
     digest = hashlib.sha256(own.encode())
     for location in external:
-        digest.update(f"\n{location}\n{_file_sha256(path.parent / location)}".encode())
+        digest.update(f"\n{location}\n{file_sha256(path.parent / location)}".encode())
     return digest.hexdigest()
 
 
@@ -163,11 +153,3 @@ def _external_files(message: Any) -> Iterator[str]:
             continue
         for item in value if field.is_repeated else (value,):
             yield from _external_files(item)
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
-from export.store import file_sha256
 from pipelines.imagenet.find import Image, find_images, subset
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 # Ranges settle after a few hundred images; 256 is also the size of the demo set's published calibration split.
 IMAGES = 256

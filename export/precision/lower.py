@@ -18,8 +18,9 @@ from onnx import TensorProto
 from export.precision import audit, calibration, float16, int8, openvino
 from export.precision.calibration import CalibrationSet
 from export.precision.recipe import Recipe
-from export.store import Artefact, Store, file_sha256, recorded_sha256
+from export.store import Artefact, Store, recorded_sha256
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 _FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 

@@ -12,8 +12,9 @@ from bench_fakes import make_graph
 
 from export import parity
 from export.convert import convert, missing_packages
-from export.store import Artefact, Store, file_sha256
+from export.store import Artefact, Store
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 NAME = "copying_converter"
 PIXELS = np.random.default_rng(0).random((3, 3, 224, 224), dtype=np.float32)

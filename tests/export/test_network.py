@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from export import parity as parity_check
 from export.network import architecture_sha256, export_model, save_state
-from export.store import Store, file_sha256
+from export.store import Store
 from scarlet.checkpoint import weights_sha256
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 from scarlet.networks import BlockSpec, Scarlet, scarlet
 from scarlet.onnx_file import inspect
 from scarlet.random_weights import calibrate, initialise, noise_batches
@@ -88,8 +89,8 @@ def test_scarlet_c_has_178_nodes_of_ten_kinds(scarlet_c):
         "Gemm": 1,
     }
     info = inspect(scarlet_c.onnx_path)
-    assert (info.input_name, info.output_name, info.input_size) == ("input", "logits", 224)
-    assert (info.fixed_batch, info.classes, info.opset) == (None, 1000, 18)
+    assert info.input_size == 224
+    assert (info.fixed_batch, info.classes) == (None, 1000)
 
 
 def test_files_and_figures(first):

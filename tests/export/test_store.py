@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from export.store import Store, artefact_key, default_root, file_sha256, recorded_sha256, sidecar_of
+from export.store import Store, artefact_key, default_root, recorded_sha256, sidecar_of
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 PARTS = {"artefact": "test", "weights": "abc"}
 

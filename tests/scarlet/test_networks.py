@@ -23,7 +23,6 @@ from scarlet.random_weights import calibrate, initialise, noise_batches
 def test_parameters_and_multiply_adds_are_exact(name, parameters, multiply_adds):
     cost = measure_cost(scarlet(name), 224)
     assert (cost.parameters, cost.multiply_adds) == (parameters, multiply_adds)
-    assert sum(layer.parameters for layer in cost.layers) == parameters
 
 
 @pytest.mark.parametrize("name", sorted(BLOCK_TABLES))

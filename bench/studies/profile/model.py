@@ -27,7 +27,7 @@ def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
     backend = make_backend(case.backend)
     assert isinstance(backend, RunsModule)
     module = backend.network(case, files)
-    costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, files.input_size).layers}
+    costs = measure_cost(module, files.input_size).layers
     return {
         name: ModelNode(name, type(part).__name__, name or NETWORK, multiply_adds=costs.get(name, 0))
         for name, part in module.named_modules()
@@ -61,7 +61,7 @@ def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list
     except BenchError:  # a graph whose nodes cannot be told: rows bear the nodes' names
         return graph_nodes(graph, {}, graph.multiply_adds())
     times = Counter(call.name for call in calls)
-    costs = {layer.name: layer.multiply_adds for layer in measure_cost(module, input_size).layers}
+    costs = measure_cost(module, input_size).layers
     layers, multiply_adds = {}, {}
     for layer in paired:
         layers[layer.other] = layer.name

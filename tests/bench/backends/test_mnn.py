@@ -15,7 +15,8 @@ from bench.backends.instances import Instances
 from bench.backends.mnn import Mnn
 from bench.record.case import Case
 from export import convert, parity
-from export.store import Store, file_sha256
+from export.store import Store
+from scarlet.files import file_sha256
 
 PIXELS = np.random.default_rng(0).random((4, 3, 224, 224), dtype=np.float32)
 FACTS = {"converter": "export.mnn"}

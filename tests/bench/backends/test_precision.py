@@ -20,7 +20,8 @@ from bench.record.case import Case
 from export.precision.calibration import CalibrationSet
 from export.precision.lower import make_typed
 from export.precision.recipe import Recipe, default_recipe
-from export.store import Store, file_sha256
+from export.store import Store
+from scarlet.files import file_sha256
 
 
 def test_a_layer_left_in_float_is_no_fallback_and_one_that_stayed_there_is() -> None:

@@ -31,9 +31,9 @@ from bench.worker.footprint import model_file_bytes
 from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
 from bench.worker.messages import CalibrationImages
 from export.precision.recipe import Recipe, default_recipe, write_recipe
-from export.store import file_sha256
 from pipelines.imagenet.find import find_images
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 INT8 = Wanted("int8/ort", "int8", "ort")
 

@@ -12,7 +12,8 @@ from export.precision.audit import requested_by_onnx, requested_by_openvino
 from export.precision.calibration import CalibrationSet
 from export.precision.lower import make_typed
 from export.precision.recipe import Recipe, default_recipe
-from export.store import Store, file_sha256
+from export.store import Store
+from scarlet.files import file_sha256
 
 
 def made(tmp_path, recipe):

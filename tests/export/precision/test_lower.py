@@ -15,8 +15,9 @@ from export.precision.audit import audit_openvino
 from export.precision.calibration import CalibrationSet
 from export.precision.lower import make_typed
 from export.precision.recipe import Recipe, default_recipe
-from export.store import FACTS, Store, file_sha256
+from export.store import FACTS, Store
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 ORT, SYMMETRIC, NNCF = (default_recipe("int8", dialect) for dialect in ("ort", "symmetric", "nncf"))
 EVERY = (default_recipe("fp16"), default_recipe("bf16"), ORT, SYMMETRIC, NNCF)

@@ -21,8 +21,9 @@ from bench.backends.tensorrt import engine as engine_module
 from bench.backends.tensorrt.backend import TensorRt
 from bench.backends.tensorrt.proof import engine_layers, engine_proof
 from bench.record.case import Case
-from export.store import Artefact, file_sha256
+from export.store import Artefact
 from export.tensorrt import builder
+from scarlet.files import file_sha256
 
 
 @pytest.fixture

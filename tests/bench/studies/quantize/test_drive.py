@@ -32,11 +32,11 @@ from bench.studies.quantize.timing import Speed, best_of
 from bench.studies.quantize.worker import Pixels, QuantizeWorker
 from bench.worker import channel as wire
 from export.precision.recipe import Recipe, read_recipe
-from export.store import file_sha256
 from pipelines.base import Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import reference_pixels
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 GOOD = Recipe("int8", "ort", activation_type="uint8")
 OTHER = Recipe("int8", "ort", activation_type="uint8", per_channel=True)
