@@ -7,16 +7,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from export.store import Store
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TOLERANCE = 1e-4  # of the logits' spread
 _THREADS = 2
@@ -64,6 +65,8 @@ def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[
     images = [np.ascontiguousarray(batch) for batch in batches if len(batch)]
     if not images:
         raise BenchError("there are no images to check the export on", "Give at least one image.")
+    import torch  # checks of one graph against another need none
+
     with torch.inference_mode():
         expected = [module(torch.from_numpy(batch)).numpy() for batch in images]
     return compare_logits(np.concatenate(expected), graph_logits(onnx_path, images))

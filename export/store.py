@@ -94,11 +94,11 @@ class Store:
         key = artefact_key(key_parts)
         path = self.root / key[:2] / f"{key}{suffix}"
         try:
-            if _is_whole(path, companions):  # without the lock, so that a read-only store serves what it has
+            if is_whole(path, companions):  # without the lock, so that a read-only store serves what it has
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(path.with_name(path.name + ".lock")):
-                if not _is_whole(path, companions):
+                if not is_whole(path, companions):
                     _make(path, dict(key_parts), make, companions)
         except OSError as error:
             refused = refusal(error, f"the artefact store '{self.root}' cannot be used")
@@ -127,7 +127,8 @@ class Store:
         return Artefact(path, recorded_sha256(path), facts)
 
 
-def _is_whole(path: Path, companions: Sequence[str]) -> bool:
+def is_whole(path: Path, companions: Sequence[str] = ()) -> bool:
+    """Whether an artefact is there, and is what the store wrote."""
     try:
         recorded: dict[str, Any] = json.loads(sidecar_of(path).read_text())
         beside = recorded.get("companions", {})

@@ -26,6 +26,7 @@ from bench.record.files import atomic_file
 from bench.worker.messages import Context, decode_threads
 from pipelines.imagenet.find import Image
 from scarlet.errors import BenchError
+from scarlet.processes import tie
 
 # Of the images at hand, so many stand in for unreadable ones.
 SPARE_IMAGES = 16
@@ -58,22 +59,24 @@ def first_batch(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixel
 
 def decode_ahead(case: Case, context: Context) -> None:
     """Has another process write the Case's first batch, where no worker of this run has yet. To be called before
-    anything starts threads: the other process is a copy of this one.
+    threads are at work: the other process is a copy of this one.
 
     Whatever goes wrong there, ``pixels_of`` meets again, and says so.
     """
-    if not hasattr(os, "fork") or threading.active_count() > 1:
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if not hasattr(os, "fork") or not all(thread.daemon for thread in others):
         return
     stem = _stem(case, context)
     stem.parent.mkdir(exist_ok=True)
     with filelock.FileLock(f"{stem}.lock"):
         if _found(stem) is None:
-            child = os.fork()
-            if child:
+            parent = os.getpid()
+            if child := os.fork():
                 os.waitpid(child, 0)
                 return
             try:
                 with suppress(Exception):
+                    tie(parent)
                     _keep(stem, first_batch(case, context.files, context.images()))
             finally:
                 os._exit(0)

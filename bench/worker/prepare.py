@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pipelines
+from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
+from bench.worker.channel import own_home
+from export.store import Store, file_sha256, is_whole
 from pipelines.base import Preprocess
 from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
 
 BATCH = 32
+PACKAGES = ("export", "pipelines", "scarlet")  # whose code decides what a network's files hold
 
 
 @dataclass(frozen=True)
@@ -42,34 +49,78 @@ class Request:
 
 
 def prepare(request: Request) -> ModelFiles:
-    """Loads or makes the weights, exports and checks the graph; a store keeps both for the next time.
+    """Loads or makes the weights, exports and checks the graph. A store keeps all that, so that the same request needs
+    neither a framework nor images the next time.
 
     Raises:
         BenchError: model, checkpoint or graph is at fault.
         Unavailable: a package that the model needs is missing.
     """
     try:
-        spec = zoo.complete(zoo.resolve(request.model))
+        spec = zoo.resolve(request.model)
         if spec.kind == "onnx":
-            return _onnx_files(spec, request)
-        return _network_files(spec, request)
+            return _onnx_files(zoo.complete(spec), request)
+        return _stored(spec, request)
     except zoo.ModelUnavailable as missing:
         raise Unavailable(str(missing)) from missing
 
 
-def _network_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
+def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
+    """A network's files as an earlier request of this kind left them, where they are whole; else made anew."""
+    store, parts = Store(), _key_parts(spec, request)
+
+    def make(path: Path) -> None:
+        path.write_text(json.dumps(_network_files(zoo.complete(spec), request, store).to_dict()))
+
+    while True:
+        path = store.get_or_make(parts, ".model.json", make)
+        files = ModelFiles.from_dict(json.loads(path.read_text()))
+        if all(is_whole(Path(file)) for file in (files.onnx, files.state or "")):
+            return files
+        path.unlink(missing_ok=True)
+
+
+def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
+    """All that a network's files depend on: its weights, the code of ours that makes them, versions of packages."""
+    demo = importlib.import_module("scarlet.demo")
+    choice = request.checkpoint or ("demo" if demo.available(spec.name) else "random")
+    weights = Path(demo.path_of(spec.name)) if choice == "demo" else Path(choice)
+    sources = sorted(path for package in PACKAGES for path in (own_home() / package).rglob("*.py"))
+    # Random weights are calibrated on the images; others are only checked on some.
+    images = [name for name, _ in request.images]
+    read = [Path(request.data or "") / name for name in images] if choice == "random" else []
+    return {
+        "artefact": "model",
+        "model": spec.name,
+        "weights": _digest([weights]) if weights.is_file() else choice,
+        "images": f"{bool(images)} {_digest(read)}",
+        "threads": str(request.threads),
+        "sources": _digest([*sources, Path(__file__)]),
+        "packages": json.dumps(package_versions()),
+    }
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Of the files' bytes, in this order; a file that cannot be read is as good as an empty one."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with suppress(OSError):
+            digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> ModelFiles:
     import torch
 
     from export.network import export_model
     from export.parity import can_check
-    from export.store import Store
     from scarlet.cost import measure_cost
 
     torch.set_num_threads(request.threads)
     batches = _batches(spec, request)
     built = zoo.build(spec, request.checkpoint, calibration_batches=batches or None)
     # A graph that cannot be checked here is not run here either; other backends are measured all the same.
-    exported = export_model(spec, built, Store(), batches[:1] if can_check() else None)
+    exported = export_model(spec, built, store, batches[:1] if can_check() else None)
     size = spec.input_size
     total = measure_cost(built.module, size)
     return ModelFiles(

@@ -52,6 +52,16 @@ def run_on(path: Path, image_folder: Path, cases: Iterable[Case] = ()) -> RunFol
     return folder
 
 
+# A worker that also says what it has imported.
+SAYS_MODULES = (
+    "import sys\n"
+    "from bench.worker import channel\n"
+    "from bench.worker.serve import Worker\n"
+    "worker = Worker()\n"
+    "channel.serve(lambda asked: {**worker.answer(asked), 'modules': list(sys.modules)})\n"
+)
+
+
 class HereWorker:
     """A worker without a process of its own; ``fails`` on its third request where it is told to."""
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from bench_fakes import WNIDS
+from bench_fakes import SAYS_MODULES, WNIDS
 from numpy.typing import NDArray
 
 from bench.backends import REGISTRY, default_names, facts, make_backend
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
 from bench.backends.onnxruntime.backend import session_options
 from bench.record.case import Case
+from bench.worker import channel
 from bench.worker.prepare import Request, prepare
 from scarlet.errors import BenchError
 
@@ -25,18 +26,17 @@ BACKENDS = ("pytorch", "onnxruntime", *(["openvino"] if importlib.util.find_spec
 
 
 @pytest.fixture(scope="module")
-def files(image_folder: Path, shared_store: Path) -> ModelFiles:
+def request_(image_folder: Path) -> Request:
     names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
+    images = [(name, WNIDS.index(name.split("/")[1])) for name in names]
+    return Request("scarlet_c", "random", str(image_folder), images)
+
+
+@pytest.fixture(scope="module")
+def files(request_: Request, shared_store: Path) -> ModelFiles:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCARLET_BENCH_STORE", str(shared_store))
-        return prepare(
-            Request(
-                model="scarlet_c",
-                checkpoint="random",
-                data=str(image_folder),
-                images=[(name, WNIDS.index(name.split("/")[1])) for name in names],
-            )
-        )
+        return prepare(request_)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,20 @@ def test_prepared_files_say_what_they_are(files: ModelFiles) -> None:
     assert files.parity["ratio"] < 1e-4
     assert files.fixed_batch is None
     assert ModelFiles(**files.to_dict()) == files
+
+
+def test_the_second_time_no_framework_is_imported(
+    files: ModelFiles,
+    request_: Request,
+    shared_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
+    with channel.LocalWorker(tmp_path / "prepare.log", 1, program=SAYS_MODULES) as worker:
+        answer = worker.ask({"do": "prepare", "request": dataclasses.asdict(request_)}, 300.0)
+    assert answer["files"] == files.to_dict()
+    assert not {"torch", "onnx", "onnxruntime"} & set(answer["modules"])
 
 
 def test_backends_agree_on_every_image_and_logits_differ_by_rounding_only(

@@ -8,20 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import fake_case, run_on, tiny_files
+from bench_fakes import SAYS_MODULES, fake_case, run_on, tiny_files
 
 from bench.record.case import Case
 from bench.worker import channel, inputs
 from bench.worker.messages import Context
-
-# A worker that also says what it has imported.
-PROGRAM = (
-    "import sys\n"
-    "from bench.worker import channel\n"
-    "from bench.worker.serve import Worker\n"
-    "worker = Worker()\n"
-    "channel.serve(lambda asked: {**worker.answer(asked), 'modules': list(sys.modules)})\n"
-)
 
 
 @pytest.fixture
@@ -33,7 +24,7 @@ def context(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Context:
 
 def through(case: Case, context: Context) -> dict[str, Any]:
     """The last answer of a worker that took the Case from its start to its end."""
-    with channel.LocalWorker(Path(context.run) / "logs" / "worker.log", 1, program=PROGRAM) as worker:
+    with channel.LocalWorker(Path(context.run) / "logs" / "worker.log", 1, program=SAYS_MODULES) as worker:
         worker.ask({"do": "start", "case": case.to_dict(), "context": context.to_dict()}, 60.0)
         worker.ask({"do": "turn", "round": 0, "slice_ns": 10**9}, 60.0)
         return worker.ask({"do": "finish", "stop_reason": ""}, 60.0)
