@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.accuracy.predictions import ScoredRun, score_columns
+from bench.analysis.accuracy.pairing import score_columns
+from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.columns import REGISTRY, TEXT
 from bench.analysis.time.efficiency import efficiency_columns
 from bench.analysis.time.quantiles import timing_columns

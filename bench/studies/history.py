@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +59,7 @@ FOLLOWED = (
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a series.
-
-    Attributes:
-        run: name of the run's folder.
-        created_at: ISO 8601, UTC.
-        commit: git revision that was measured with, or empty.
-        value: the ratio to the baseline, or top-1 in per cent.
-        low: end of the ratio's interval, or None.
-        high: likewise.
-    """
+    """One run of a series: the ratio to the baseline with its interval where it has one, or top-1 in per cent."""
 
     run: str
     created_at: str
@@ -225,16 +217,9 @@ def _series(table: pd.DataFrame, kind: str, keys: list[str], judge: Any) -> Iter
 
 def _points(rows: pd.DataFrame, kind: str) -> Iterator[Point]:
     for row in rows.to_dict("records"):
-        ends = [row[f"ratio_{end}"] for end in ("low", "high")] if kind == "ratio" else [None, None]
-        known = [None if end is None or end != end else float(end) for end in _plain(ends)]
+        ends = (float(row[f"ratio_{end}"] if kind == "ratio" else "nan") for end in ("low", "high"))
+        known = [None if isnan(end) else end for end in ends]
         yield Point(row["run"], row["created_at"], row["commit"], float(row[kind]), *known)
-
-
-def _plain(values: list[Any]) -> list[Any]:
-    """pandas' missing values as None."""
-    import pandas as pd
-
-    return [None if pd.isna(value) else value for value in values]
 
 
 def _case(row: pd.Series[Any]) -> Case:

@@ -250,6 +250,24 @@ def alarms(out: Path | None) -> tuple[str, float, float]:
     )
 
 
+def optional_stopping() -> str:
+    """How often a loss of INT8's margin passes where a check is repeated with more images until it does."""
+    found, bound = [], cache(lambda wins, losses, n: lower(wins, losses, n, ALPHA))
+    source, margin, win = np.random.default_rng(0), 0.0092, 0.006
+    for sizes in ((512,), (512, 2000), (512, 2000, 5000, 10_000)):
+        passed = 0
+        for _ in range(CHECKS):
+            wins = losses = 0
+            for before, n in zip((0, *sizes), sizes, strict=False):
+                drawn = source.multinomial(n - before, [win, win + margin, 1 - 2 * win - margin])
+                wins, losses = wins + int(drawn[0]), losses + int(drawn[1])
+                if bound(wins, losses, n) > -margin:
+                    passed += 1
+                    break
+        found.append(f"{100 * passed / CHECKS:.1f} % ({', '.join(map(str, sizes))} images)")
+    return f"a loss of the margin passes sooner or later in {'; '.join(found)}"
+
+
 def images_needed() -> tuple[str, float]:
     """The third table, and the largest share of wrong verdicts."""
     rows, largest = [], 0.0

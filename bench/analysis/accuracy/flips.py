@@ -79,12 +79,6 @@ class Flips:
     """All flips in columns, ``(n,)`` each: the largest margin of the base first, equal ones by image id.
 
     Attributes:
-        image_id: text.
-        label: int16.
-        base_top1: int16.
-        other_top1: int16.
-        base_margin: float32.
-        other_margin: float32.
         kind: int8, place in ``KINDS``; -1 where nothing may be scored.
     """
 

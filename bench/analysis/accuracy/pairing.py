@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.analysis.accuracy.flips import FlipLedger, compare
-from bench.analysis.accuracy.predictions import Predicted, ScoredRun
-from bench.record.case import Case
+from bench.analysis.accuracy.predictions import Predicted, ScoredRun, load, reference_case
+from bench.record.case import MEASURED, Case
+from bench.record.run_folder import CaseResult, RunFolder
 from scarlet.errors import BenchError
 
 TIMED_NOTE = (
@@ -118,6 +119,42 @@ def against_reference(run: ScoredRun) -> tuple[list[FlipLedger], list[LeftOut]]:
             except BenchError as mistake:
                 left_out.append(LeftOut(run.name, predicted.case, mistake.what))
     return ledgers, left_out
+
+
+def score_columns(
+    folder: RunFolder, results: Sequence[CaseResult], is_demo: bool
+) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Columns and notes of every accuracy Case that is ok or fell back, by its id. See ``frame.load_frame``."""
+    predicted = load(folder, results, is_demo)
+    chosen = reference_case(results, predicted)
+    reference = predicted[chosen.case_id] if chosen else None
+    return {
+        result.case.case_id: _scores(predicted.get(result.case.case_id), reference)
+        for result in results
+        if result.status in MEASURED and result.case.scenario == "accuracy"
+    }
+
+
+def _scores(predicted: Predicted | None, reference: Predicted | None) -> tuple[dict[str, Any], list[str]]:
+    if predicted is None:
+        return {}, ["its predictions are missing from the run's folder"]
+    row: dict[str, Any] = {"n_images": len(predicted.label)}
+    notes = [predicted.no_accuracy] if predicted.no_accuracy else []
+    if not notes and len(predicted.label):
+        hits = predicted.top == predicted.label[:, None]
+        row["top1_percent"] = 100.0 * float(hits[:, 0].mean())
+        row["top5_percent"] = 100.0 * float(hits.any(axis=1).mean())
+    if reference is not None:  # else every Case of the run fell back
+        row["reference_case_id"] = reference.case.case_id
+    if reference is not None and reference is not predicted:
+        try:
+            ledger = compare(reference, predicted)
+        except BenchError as mistake:
+            return row, [*notes, mistake.what]
+        row |= {
+            name: getattr(ledger, name) for name in ("agreement_percent", "top5_ordered_agreement_percent")
+        }
+    return row, notes
 
 
 def _side(text: str, latest: Path, loaded: dict[Path, ScoredRun]) -> _Side:

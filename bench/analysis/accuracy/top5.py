@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,26 +15,15 @@ from bench.record.raw_tables import TOP
 
 @dataclass
 class Predictions:
-    """One row an image, in columns. At 50,000 images these columns take under 2 MB.
-
-    Attributes:
-        ids: of the run's images.
-        index: place of the image in the run's list of images.
-        top: class indices by falling logit, ``TOP`` of them (fewer classes leave -1).
-        margin: lead of the first class: its softmax probability minus that of the second, 0..1; 0 only where they tie.
-    """
+    """What is kept of each image of a run, whose ids are given. At 50,000 images it takes under 2 MB."""
 
     ids: Sequence[str]
-    index: list[NDArray[np.int64]] = field(default_factory=list)
-    top: list[NDArray[np.int16]] = field(default_factory=list)
-    margin: list[NDArray[np.float32]] = field(default_factory=list)
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]] = field(
+        default_factory=list
+    )
 
     def add(self, indices: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
-        """Keeps what is needed of a batch's logits.
-
-        Args:
-            indices: int64, ``(n,)``.
-            logits: float32, ``(n, classes)``; every value finite.
+        """Keeps what is needed of a batch's logits, float32 ``(n, classes)``, of the images at these places.
 
         Raises:
             ValueError: a logit is not finite, or the counts differ.
@@ -42,25 +31,21 @@ class Predictions:
         if len(indices) != len(logits):
             raise ValueError(f"{len(indices)} images went in and {len(logits)} rows of logits came out")
         top, margin = top_and_margin(logits, [self.ids[place] for place in indices])
-        self.index.append(np.asarray(indices, dtype=np.int64))
-        self.top.append(top)
-        self.margin.append(margin)
+        self.parts.append((np.asarray(indices, dtype=np.int64), top, margin))
 
     @property
     def n_images(self) -> int:
-        return sum(len(part) for part in self.index)
+        return sum(len(index) for index, _, _ in self.parts)
 
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]:
-        """``(index, top, margin)`` of all images: shapes ``(n,)``, ``(n, TOP)``, ``(n,)``."""
-        return (
-            _joined(self.index, np.zeros(0, dtype=np.int64)),
-            _joined(self.top, np.zeros((0, TOP), dtype=np.int16)),
-            _joined(self.margin, np.zeros(0, dtype=np.float32)),
-        )
+        """``(index, top, margin)`` of all images: shapes ``(n,)``, ``(n, TOP)``, ``(n,)``.
 
-
-def _joined(parts: Iterable[NDArray], empty: NDArray) -> NDArray:  # type: ignore[type-arg]
-    return np.concatenate([empty, *parts])
+        Place in the run's list of images; classes by falling logit, fewer than ``TOP`` leave -1; lead of the first: its
+        softmax probability minus that of the second, 0..1, and 0 only where they tie.
+        """
+        empty = (np.zeros(0, dtype=np.int64), np.zeros((0, TOP), np.int16), np.zeros(0, np.float32))
+        index, top, margin = (np.concatenate(column) for column in zip(empty, *self.parts, strict=True))
+        return index, top, margin
 
 
 def top_and_margin(

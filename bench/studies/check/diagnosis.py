@@ -39,13 +39,7 @@ OF_REFERENCE = "the reference itself makes other pixels of the same files"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out.
-
-    Attributes:
-        stage: one of ``STAGES``; empty where the finding does not tell.
-        text: a sentence, with the proof.
-        case_ids: the rows that it explains.
-    """
+    """One of ``STAGES``, empty where the finding does not tell; a sentence with the proof, and the rows it explains."""
 
     stage: str
     text: str
@@ -56,12 +50,7 @@ class Finding:
 
 
 def of_labels(baseline: Labels, current: Labels) -> str:
-    """How two label lists of the same images are related, in a sentence; empty where nothing is proven.
-
-    Args:
-        baseline: int16, ``(n,)``.
-        current: int16, ``(n,)``.
-    """
+    """How two label lists of the same images are related, in a sentence; empty where nothing is proven."""
     moved = int(np.count_nonzero(baseline != current))
     if moved < MIN_EVIDENCE:
         return ""
@@ -114,7 +103,6 @@ def of_row(baseline: Labels, current: Labels, labels: Labels, batch: int = 0) ->
     Args:
         baseline: top-1 classes, int16, ``(n,)``, in the order of the images.
         current: likewise, all scored.
-        labels: likewise.
         batch: images in one call of the backend, 0 where unknown.
     """
     moved = int(np.count_nonzero(baseline != current))
@@ -231,8 +219,6 @@ def of_rows(
     Args:
         failing: rows that changed for the worse, all with predictions.
         passing: rows that did not.
-        baseline: digests of graph and packages.
-        current: likewise.
         blame: the stage that the preprocessing gate blames, by pipeline.
     """
     shared = first_change(baseline.reference, current.reference)

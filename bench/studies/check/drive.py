@@ -22,10 +22,9 @@ from bench.run.spec import RunSpec
 from bench.studies.check import baseline as baselines
 from bench.studies.check import rows
 from bench.studies.check.align import aligned
-from bench.studies.check.diagnosis import Pair
 from bench.studies.check.report import Report
 from bench.studies.check.rows import Order
-from bench.studies.check.rules import Verdict, changed_ground, match
+from bench.studies.check.rules import Verdict, changed_ground
 from bench.studies.check.sequential import block_sizes
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, ids_digest, of_run
 from bench.studies.check.tolerances import Config, load
@@ -37,18 +36,7 @@ from scarlet.errors import BenchError
 
 @dataclass(frozen=True)
 class Asked:
-    """What is checked, and against what; attributes as the options of the command.
-
-    Attributes:
-        baseline: its file; that of ``model`` where None.
-        model: whose baseline, where none is named.
-        current: a run's folder; None to run now what the baseline ran.
-        config: a YAML file with other tolerances, or None.
-        data: where the baseline's images are now, or None.
-        checkpoint: where the baseline's weights are now, or None.
-        sequential: score images in growing blocks, and stop when decided.
-        latency: check ratios of times too, where the baseline holds some.
-    """
+    """What is checked, and against what; attributes as the options of the command."""
 
     baseline: Path | None = None
     model: str = "scarlet_c"
@@ -85,7 +73,7 @@ def check(asked: Asked, console: Console) -> tuple[Report, Path | None]:
             if not (mistake.stage or isinstance(mistake, PreparationFailed)):
                 raise
             reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
-            return rows.unprepared(known, reason, mistake.stage), None
+            return rows.every_row_failed(known, reason, mistake.stage), None
     return rows.judge(known, scored.current, config, latency=timed, order=scored.order), scored.run
 
 
@@ -105,14 +93,7 @@ class Scored:
 
 
 def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool, console: Console) -> Scored:
-    """Runs what a check of this baseline needs.
-
-    Args:
-        baseline: as read.
-        spec: as of ``baseline.spec_of``.
-        config: the blocks, and when a row is decided.
-        sequentially: in blocks.
-        console: where progress is shown.
+    """Runs what a check of this baseline needs, sequentially in blocks; the spec is that of ``baseline.spec_of``.
 
     Raises:
         BenchError: options, data or checkpoint are at fault.
@@ -122,7 +103,7 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
     found = _before_running(baseline, image_set, images)
     if found.n_images != baseline.n_images or changed_ground(baseline, found):
         return Scored(found)
-    sizes = _sizes(baseline, config) if sequentially else [baseline.n_images]
+    sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
     first = _run(spec.but(data=str(image_set.root), images=sizes[0]), console)
     current = of_run(first, with_timed=spec.scenarios != ("accuracy",))
     if len(sizes) == 1:
@@ -174,7 +155,7 @@ def _in_blocks(
     place = {image.image_id: place for place, image in enumerate(images)}
     order = [place[image_id] for image_id, _ in first.read_images()]
     ends = [len(order)]
-    for size in _sizes(baseline, config)[1:]:
+    for size in list(block_sizes(baseline.n_images, config))[1:]:
         cases = _undecided(baseline, current, config, Order(np.array(order), np.array(ends)))
         if not cases or changed_ground(baseline, current):
             break
@@ -185,11 +166,6 @@ def _in_blocks(
         order += [place[image.image_id] for image in block]
         ends.append(len(order))
     return Scored(current, Order(np.array(order), np.array(ends)), first.path)
-
-
-def _sizes(baseline: Snapshot, config: Config) -> list[int]:
-    """How many images are scored after each block."""
-    return list(block_sizes(baseline.n_images, config))
 
 
 def _run_block(
@@ -214,12 +190,7 @@ def _run_block(
 
 def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Order) -> list[Case]:
     """The rows of the run whose verdict is still open."""
-    found = {row.case: row for row in current.rows}
-    known = {row.case: row for row in baseline.rows}
-    partner = match(list(known), list(found))
-    pairs = [
-        Pair(known[case], found[other]) for case, other in partner.items() if found[other].top1 is not None
-    ]
+    pairs = rows.paired(baseline, current)[0].values()
     n_rows = rows.n_comparisons((pair.current for pair in pairs), config, current)
     cases = [
         pair.current.case
@@ -228,7 +199,9 @@ def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Ord
     ]
     # What a row is compared with is needed on the same images.
     bases = [
-        rows.fp32_row(found[case], current) for case in cases if config.of(case.precision)[1].against_fp32
+        rows.fp32_row(pair.current, current)
+        for pair in pairs
+        if pair.current.case in cases and config.of(pair.current.case.precision)[1].against_fp32
     ]
     return list(dict.fromkeys([*cases, *(base.case for base in bases if base)]))
 

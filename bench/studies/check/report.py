@@ -17,16 +17,10 @@ class Judged:
     """A row's verdict.
 
     Attributes:
-        case: the Case, of the baseline where it is there.
-        verdict: of the row.
-        reason: a sentence.
         stage: of ``diagnosis.STAGES`` where it is known, else empty.
         status: of the row in the run; ``missing`` where the run has no such row.
         decision: margin, bound and class, where predictions were compared.
-        comparison: of the predictions.
         fp32: decision and comparison against the run's own row in FP32; None where there was none.
-        baseline_ratio: of a timed row.
-        ratio: likewise, in the run.
     """
 
     case: Case
@@ -94,16 +88,7 @@ def _compared(compared: Comparison, decision: Decision | None) -> dict[str, Any]
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check.
-
-    Attributes:
-        baseline: name of the baseline.
-        current: name of the run; empty where nothing was run.
-        n_images: of the baseline.
-        rows: every row of the baseline, then new ones.
-        findings: what is at fault, where it is proven.
-        notes: what else has to be known.
-    """
+    """The outcome of a check of a run, which has no name where nothing was run: rows of the baseline, then new ones."""
 
     baseline: str
     current: str
@@ -154,12 +139,7 @@ class Report:
 
 
 def document(report: Report, run: str | None = None) -> Document:
-    """What a check found: a row for each, what is at fault, and the outcome.
-
-    Args:
-        report: what was found.
-        run: the folder of the run that was made for it; None where there is none.
-    """
+    """A row for each of the report's, what is at fault, and the outcome; ``run`` is the folder that was made for it."""
     findings = [f"at fault: {item.stage or 'stage unknown'}: {item.text}" for item in report.findings]
     lines = [*findings, *report.notes, report.headline, *([f"run: {run}"] if run else [])]
     reasons = [f"{row.name}: {row.reason}" for row in report.rows]

@@ -56,7 +56,7 @@ def judge(
     Raises:
         BenchError: they are of different models, or it cannot be proven which image is which.
     """
-    if _kind(baseline.model) != _kind(current.model):
+    if len({"onnx" if each.model.startswith("onnx:") else each.model for each in (baseline, current)}) > 1:
         what = f"the baseline is of {baseline.model} and the run of {current.model}"
         raise BenchError(what, "Name the baseline of the same model, or make one.")
     ground = None
@@ -70,10 +70,13 @@ def judge(
         else:
             current = aligned(current, baseline)
     ground = ground or rules.changed_ground(baseline, current)
-    if ground and ground[0] == "data" and (why := chosen_by_other_labels(current, baseline)):
-        ground = ("labels", why)
     if ground:
-        return _all_failed(baseline, current, *ground)
+        stage, reason = ground
+        if stage == "data" and (why := chosen_by_other_labels(current, baseline)):
+            stage, reason = "labels", why
+        elif stage == "labels" and (how := diagnosis.of_labels(baseline.labels, current.labels)):
+            reason = f"{reason}: {how}"
+        return every_row_failed(baseline, reason, stage, current.name)
     accuracy, findings = _accuracy(baseline, current, config, order)
     timed = _timed(baseline, current, config) if latency else []
     return Report(
@@ -86,29 +89,8 @@ def judge(
     )
 
 
-def unprepared(baseline: Snapshot, reason: str, stage: str) -> Report:
-    """The outcome where the model's files cannot be made, so that no row can run.
-
-    Args:
-        baseline: as read.
-        reason: a sentence.
-        stage: of ``diagnosis.STAGES``, empty where it is not known.
-    """
-    return _every_row_failed(baseline, "", stage, reason)
-
-
-def _kind(model: str) -> str:
-    return "onnx" if model.startswith("onnx:") else model
-
-
-def _all_failed(baseline: Snapshot, current: Snapshot, stage: str, reason: str) -> Report:
-    same_images = baseline.ids_sha256 == current.ids_sha256
-    if stage == "labels" and same_images and (how := diagnosis.of_labels(baseline.labels, current.labels)):
-        reason = f"{reason}: {how}"
-    return _every_row_failed(baseline, current.name, stage, reason)
-
-
-def _every_row_failed(baseline: Snapshot, current: str, stage: str, reason: str) -> Report:
+def every_row_failed(baseline: Snapshot, reason: str, stage: str, current: str = "") -> Report:
+    """The outcome where the ground is another, or where the model's files cannot be made so that no row can run."""
     rows = tuple(Judged(row.case, Verdict.FAIL, reason, stage) for row in baseline.rows)
     finding = Finding(stage, reason, tuple(row.case.case_id for row in baseline.rows))
     return Report(baseline.name, current, baseline.n_images, rows, (finding,))
@@ -120,25 +102,27 @@ def _every_row_failed(baseline: Snapshot, current: str, stage: str, reason: str)
 def _accuracy(
     baseline: Snapshot, current: Snapshot, config: Config, order: Order | None
 ) -> tuple[list[Judged], tuple[Finding, ...]]:
-    found = {row.case: row for row in current.rows}
-    known = {row.case: row for row in baseline.rows}
-    partner = rules.match(list(known), list(found))
-    pairs = {
-        case: Pair(known[case], found[partner[case]])
-        for case in known
-        if case in partner and found[partner[case]].top1 is not None
-    }
+    pairs, found = paired(baseline, current)
     n_rows = n_comparisons((pair.current for pair in pairs.values()), config, current)
     judged = [
-        judge_row(pairs[case], current, config, n_rows, order)
-        if case in pairs
-        else _without_predictions(case, found.get(partner.get(case, case)))
-        for case in known
+        judge_row(pairs[row.case], current, config, n_rows, order)
+        if row.case in pairs
+        else _without_predictions(row.case, found.get(row.case))
+        for row in baseline.rows
     ]
     judged = [_on_other_pixels(row, pairs.get(row.case), baseline, current) for row in judged]
     findings, stages = _diagnosed(judged, pairs, baseline, current)
     judged = [replace(row, stage=row.stage or stages.get(row.case, "")) for row in judged]
-    return [*judged, *_new(current.rows, set(partner.values()))], findings
+    return [*judged, *_new(current.rows, {row.case for row in found.values()})], findings
+
+
+def paired(baseline: Snapshot, current: Snapshot) -> tuple[dict[Case, Pair], dict[Case, Row]]:
+    """By the baseline's Cases, the rows with predictions on both sides, and the run's rows that there are."""
+    rows = {row.case: row for row in current.rows}
+    partner = rules.match([row.case for row in baseline.rows], list(rows))
+    found = {case: rows[other] for case, other in partner.items()}
+    pairs = {row.case: Pair(row, found[row.case]) for row in baseline.rows if row.case in found}
+    return {case: pair for case, pair in pairs.items() if pair.current.top1 is not None}, found
 
 
 def _on_other_pixels(row: Judged, pair: Pair | None, baseline: Snapshot, current: Snapshot) -> Judged:

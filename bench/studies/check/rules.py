@@ -104,14 +104,8 @@ class Looks:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and why.
-
-    Attributes:
-        verdict: of the row.
-        reason: a sentence.
-        bound: of the difference of top-1; None where none was made.
-        margin: share that may be lost; None where none applies.
-        tolerance: name of the class.
+    """A verdict and why, with the bound of the difference of top-1 and the share that may be lost where there are such,
+    and the name of the class.
     """
 
     verdict: Verdict
@@ -224,10 +218,8 @@ class Terms:
     """What a row is judged by.
 
     Attributes:
-        tolerance: the class of the row's precision.
-        config: alpha, and whether unchanged rows pass.
-        name: of the class.
-        n_rows: rows decided together.
+        tolerance: the class of the row's precision, called ``name``.
+        n_rows: comparisons decided together.
         whole: every image of the baseline was compared.
         no_accuracy: why these predictions have no accuracy; only their agreement can then be judged.
     """

@@ -36,10 +36,8 @@ class Row:
     """An accuracy row.
 
     Attributes:
-        case: the Case.
-        status: how it ended.
         reason: why, where it is not ok.
-        stage: where its reason lies, if that is known.
+        stage: where that lies, if it is known.
         top1: int16, ``(n,)`` in the order of the snapshot's images: class, ``UNREADABLE`` or ``NOT_SCORED``; None
             where it is not ok.
         margin: float32, ``(n,)``: lead of the first class in probability, 0 where unreadable; None where unknown.
@@ -73,12 +71,8 @@ class Timed:
     """A timed row and its ratio to a reference row of the same run: time per image over the reference's.
 
     Attributes:
-        case: the Case.
         reference: the Case it is compared with.
-        ratio: median over rounds.
         low: lower end of the ratio's interval, or None where there were too few rounds.
-        high: upper end.
-        status: how it ended.
         reason: why there is no ratio, where there is none.
     """
 
