@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Hashable
@@ -16,6 +17,8 @@ from scarlet.errors import BenchError, error_text
 
 # Lists of labels are the longest text that is read; a plan, a recipe or tolerances are a page or two.
 TEXT_BYTES_MAX, YAML_BYTES_MAX = 16 * 2**20, 128 * 2**10
+# A run's rows list each image that could not be read.
+RUN_BYTES_MAX = 2**30
 YAML_DEPTH_MAX = 16
 # Of a number, a date or another value that is no text.
 SIGNS_MAX = 64
@@ -35,7 +38,7 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+            raise OSError(errno.ENXIO, "not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(min(found.st_size or bytes_max, bytes_max) + 1)
     finally:
@@ -64,6 +67,19 @@ def read_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:
         return read_bytes(path, bytes_max).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, "it is not UTF-8 text", str(path)) from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: as ``read_text``.
+        ValueError: it is no JSON, or nested deeper than Python follows.
+    """
+    try:
+        return json.loads(read_text(path, RUN_BYTES_MAX))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def read_yaml(path: Path, kind: str, do: str, example: str) -> dict[Any, Any]:

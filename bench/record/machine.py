@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.record.files import plain, warn_damaged, write_text
 from export.store import default_root
 from scarlet.errors import error_text
+from scarlet.files import read_json
 
 if TYPE_CHECKING:
     from bench.host.peaks import Peak
@@ -152,7 +153,7 @@ def lookup_noise(
 def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
     for path in sorted(folder.glob("*.json")):
         try:
-            result = NoiseResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            result = NoiseResult.from_dict(read_json(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             warn_damaged(f"{path} left out: {error_text(error)}")
             continue
@@ -180,7 +181,7 @@ def lookup_peaks(host_fingerprint: str, folder: Path | None = None) -> list[dict
     """``Peak.to_dict()`` of each number of threads that was measured on a host; empty where there is none."""
     path = _peaks_path(host_fingerprint, folder)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         return [
             {"threads": int(peak["threads"]), "gflop_per_s": dict(peak["gflop_per_s"]), **peak}
             for peak in stored

@@ -39,6 +39,7 @@ from bench.record.files import disk_errors, file_name, fits, plain, warn_damaged
 from bench.record.lock import LOCK
 from bench.record.raw_tables import ROUNDS, TOP
 from scarlet.errors import BenchError, error_text
+from scarlet.files import RUN_BYTES_MAX, read_bytes, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,7 +245,7 @@ class RunFolder:
 
     def info_fault(self) -> str:
         """What is wrong with a ``run.json`` that can be read: it was changed since it was written; else empty."""
-        text = (self.path / RUN_INFO).read_bytes().decode(errors="surrogateescape")
+        text = read_bytes(self.path / RUN_INFO, RUN_BYTES_MAX).decode(errors="surrogateescape")
         whole, intact = _unsealed(text)
         is_sealed = intact or (intact is None and "digests" not in whole)
         return "" if is_sealed else f"{RUN_INFO} was changed since it was written"
@@ -257,7 +258,7 @@ class RunFolder:
         """
         source = self.path / RUN_INFO
         try:
-            info: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+            info: dict[str, Any] = read_json(source)
             version = int(info["schema_version"])
             fits(info, _RUN_SHAPE)
             for case in (info.get("plan") or {}).get("cases", ()):
@@ -265,7 +266,7 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             what = f"{self.path} holds no run: there is no {RUN_INFO} in it"
             raise BenchError(what, "Name the folder of a run, such as results/latest.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             what = f"{source} cannot be read: {error_text(error)}"
             raise BenchError(what, "Restore the file, or measure again into another --out.") from None
         if version > SCHEMA_VERSION:
@@ -311,14 +312,14 @@ class RunFolder:
         source = self.path / IMAGES
         why = self.file_fault("images")
         try:
-            listed = json.loads(source.read_text(encoding="utf-8"))
+            listed = read_json(source)
             fits(listed, [list])
             images = [(image_id, label) for image_id, label in listed]
             for image_id, label in images:
                 fits({"id": image_id, "label": label}, {"id": str, "label": int})
         except FileNotFoundError:
             why = f"there is no {IMAGES} in it"
-        except (ValueError, TypeError, RecursionError, OSError) as error:
+        except (ValueError, TypeError, OSError) as error:
             why = why or f"{IMAGES} cannot be read: {error_text(error)}"
         if why:
             what = f"{self.path} does not say which images it scored: {why}"
@@ -335,7 +336,10 @@ class RunFolder:
         if not path.exists():
             return f"{file} is missing"
         if name == "images":
-            found, fault = _sha256(path.read_bytes()), ""
+            try:
+                found, fault = _sha256(read_bytes(path, RUN_BYTES_MAX)), ""
+            except OSError as error:
+                found, fault = "", f"{file} cannot be read: {error.strerror}"
         else:
             read = raw_tables.scan((path,), name)
             found, fault = read.digests.get("", ""), read.fault
@@ -417,7 +421,7 @@ class RunFolder:
         results: dict[str, tuple[CaseResult, str]] = {}
         source = self.path / CASES
         with disk_errors(source, "read"):
-            lines = source.read_bytes().split(b"\n") if source.exists() else []
+            lines = read_bytes(source, RUN_BYTES_MAX).split(b"\n") if source.exists() else []
         expects_digests = bool(lines) and self._digests() is not None
         for number, line in enumerate(lines, start=1):
             if not line.strip():

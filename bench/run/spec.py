@@ -24,6 +24,7 @@ A new dimension of the matrix is one more field of ``Matrix`` and of ``Case``, w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -58,6 +59,9 @@ from scarlet.files import read_yaml
 
 # A prediction does not depend on the batch; of accuracy's time more would save little.
 ACCURACY_BATCH = 32
+
+# A few lists of some kB expand to more Cases than memory holds, or anybody has time for.
+CASES_MAX = 10_000
 # Demo images that tell an INT8 network without a loss from one that lost 1 %: 512 do in 40 to 90 % of checks, these in
 # 96 % and more (docs/accuracy.md). In FP32 all leads speak, and the usual number is enough.
 LOWERED_IMAGES = 2000
@@ -440,6 +444,9 @@ class RunSpec(Matrix):
 
     def _matrix(self, weights: str = "", fixed_batch: int | None = None) -> tuple[Case, ...]:
         lists = self.lists
+        sets = [math.prod(map(len, given.values())) for given in self.options.values()]
+        if (n := math.prod(map(len, lists.values())) * max(sets, default=1)) > CASES_MAX:
+            raise BenchError(f"the plan has {n:,} Cases", f"Name fewer values: {CASES_MAX:,} are the most.")
         once = {axis.case for axis in AXES.values() if axis.only_timed}
         accuracy = {field.name: field.default for field in fields(Case) if field.name in once}
         accuracy["batch"] = fixed_batch or ACCURACY_BATCH

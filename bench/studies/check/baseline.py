@@ -28,6 +28,7 @@ from bench.run.spec import RunSpec
 from bench.studies.check.snapshot import Row, Snapshot, Timed, array_digest
 from pipelines.imagenet.find import DEMO_MARKER
 from scarlet.errors import BenchError, error_text
+from scarlet.files import read_json
 
 Values = NDArray[np.int16] | NDArray[np.float32]
 
@@ -172,7 +173,7 @@ def read(path: Path) -> Snapshot:
     """
     make = "Make one with: scarlet-bench baseline"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise BenchError(f"the baseline {path} cannot be read: {error.strerror}", f"{make}.") from None
     except ValueError as error:

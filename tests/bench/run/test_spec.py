@@ -436,3 +436,9 @@ def test_all_demo_images_are_scored_where_a_row_is_not_fp32() -> None:
     assert RunSpec(precisions="int8", scenarios="latency").n_images is None
     assert RunSpec(precisions="int8", data="somewhere").n_images is None
     assert RunSpec(precisions="int8", images="64").n_images == 64
+
+
+def test_lists_that_expand_without_end_are_a_mistake() -> None:
+    many = ",".join(map(str, range(1, 2000)))
+    with pytest.raises(BenchError, match="Cases"):
+        RunSpec(batches=many, threads=many, instances=many).cases()
