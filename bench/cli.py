@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -91,6 +94,41 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+class Patient:
+    """A stream that may fill up, or lose its reader: what is written from then on goes nowhere, and the work goes on.
+
+    Attributes:
+        error: why, once it has come to that.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """As a stream does."""
+        with self._patience():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a stream does."""
+        with self._patience():
+            self._stream.flush()
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+            # What is still in its buffer would be written at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
 def main(program: typer.Typer = app) -> None:
     """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130.
 
@@ -98,9 +136,30 @@ def main(program: typer.Typer = app) -> None:
         program: what to run so.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, TextIOWrapper):  # a name need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
+    # None where the shell has closed it.
+    sys.stdout, sys.stderr = (stream and cast("TextIO", Patient(stream)) for stream in streams)
+    try:
+        _run(program)
+    finally:
+        said = sys.stdout
+        sys.stdout, sys.stderr = streams
+        if isinstance(said, Patient):
+            said.flush()
+            if (
+                said.error is not None and said.error.errno != errno.EPIPE
+            ):  # a reader who has gone has read enough
+                sys.stderr.write(
+                    f"error: standard output cannot be written: {said.error.strerror}\n"
+                    "       What was measured is kept; `scarlet-bench report` shows it.\n"
+                )
+                sys.exit(USER_ERROR)
+
+
+def _run(program: typer.Typer) -> None:
     try:
         program()
     except BenchError as mistake:

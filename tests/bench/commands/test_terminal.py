@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -62,6 +63,31 @@ def test_error_lines_show_names_and_are_two(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().err
     assert not hidden(said)
     assert said.count("\n") == 2
+
+
+def test_a_full_standard_output_stops_nothing_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[int] = []
+
+    def program() -> None:
+        for number in range(3):
+            print("a line", flush=True)
+            Terminal().print("another")
+            done.append(number)
+
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as here:
+        here.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(program)  # type: ignore[arg-type]
+    assert (done, ended.value.code) == ([0, 1, 2], 2)
+    assert "No space left" in capsys.readouterr().err
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, monkeypatch.context() as here:
+        here.setattr("sys.stdout", pipe)
+        cli.main(program)  # type: ignore[arg-type]
+    assert (len(done), capsys.readouterr().err) == (6, "")
 
 
 def test_files_show_names(tmp_path: Path) -> None:
