@@ -68,7 +68,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev bench plan noise export report history compare table parity bisect check baseline doctor demo \
-  demo-weights gpu-check docker-bench test contracts lint constraints clean
+  demo-weights gpu-check docker-bench test faults contracts lint constraints clean
 
 help: ## Show this list
 	@awk 'function flush_note() { note = "" } \
@@ -175,6 +175,9 @@ demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
 gpu-check: ## Measure and prove all there is on this machine's GPU, in 8 minutes, into OUT/<gpu>-<date>
 	@[ -n "$$INTERPRETER" ] || exec tools/setup.sh dev
 	@"$${INTERPRETER:-$(BIN)/python}" -m tests.gpu.acceptance $(call option,--out,OUT) $(ARGS)
+
+faults: setup-dev ## Strike the command with 1000 faults of all kinds and count what became of them (ARGS="--count 60 --seed 1")
+	@$(TEST_ENV) $(BIN)/python -m tests.faults $(ARGS)
 
 docker-bench: ## Build a container image with the GPU packages, and run bench in it
 	@tools/docker_bench.sh $(ARGS)
