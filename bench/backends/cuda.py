@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +195,22 @@ def pinned(shape: tuple[int, ...]) -> torch.Tensor:
     import torch
 
     return torch.zeros(shape, dtype=torch.float32, pin_memory=True)
+
+
+class OnLane:
+    """What a backend has besides on a GPU, once it has a lane: ``TimesStages`` and ``OnDevice``."""
+
+    _lane: Lane | None = None
+
+    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
+        """See ``TimesStages``."""
+        assert self._lane is not None
+        return self._lane.infer_stages(pixels)
+
+    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """See ``OnDevice``."""
+        assert self._lane is not None
+        return self._lane.infer_on_device(pixels)
 
 
 def _taken(buffers: _Buffers, n: int) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,16 +47,6 @@ class Node:
     bytes_moved: int | None = None
     samples_ns: tuple[float, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``Node.from_dict`` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Node:
-        """Reads what ``to_dict`` wrote, also after a passage through JSON."""
-        tuples = ("originals", "inputs", "outputs", "samples_ns")
-        return cls(**{**data, **{name: tuple(data[name]) for name in tuples}})
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -75,16 +65,6 @@ class Recording:
     profiled_ns: tuple[tuple[int, ...], ...]
     nodes: tuple[Node, ...]
     resolution_ns: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``Recording.from_dict`` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Recording:
-        """Reads what ``to_dict`` wrote, also after a passage through JSON."""
-        turns = {name: tuple(map(tuple, data[name])) for name in ("plain_ns", "plain_cpu_ns", "profiled_ns")}
-        return cls(**{**data, **turns, "nodes": tuple(map(Node.from_dict, data["nodes"]))})
 
 
 class Profiler(Protocol):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.commands import options
-from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, printer, show
+from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, show
 
 
 def bisect(
@@ -37,6 +37,7 @@ def bisect(
     as_json: Json = False,
 ) -> None:
     """Find the first layer where a graph leaves PyTorch, or another graph."""
+    from bench.report.terminal import printer
     from bench.studies import bisect as study
 
     console = console_for(as_json)

@@ -39,14 +39,14 @@ def report(
         typer.echo(visible(str(_one(run, form, columns, caption, label))))
         return
     from bench.record.raw_tables import kept_reads
+    from bench.report.terminal import printer
 
     console = console_for(as_json)
     with kept_reads():
         show_run(run, console, as_json, out)
         drawn = _figures(run.resolve()) if figures else []
     if figures:
-        said = f"figures: {len(drawn)} files in {run / 'figures'}"
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        printer(console)(f"figures: {len(drawn)} files in {run / 'figures'}")
 
 
 def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:

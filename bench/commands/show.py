@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,11 +62,6 @@ def console_for(as_json: bool) -> Console:
     return console if console.is_terminal else Terminal(stderr=as_json, markup=False, width=LOG_WIDTH)
 
 
-def printer(console: Console) -> Callable[[str], None]:
-    """What prints a line as it is."""
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def out_paths(out: Path | None) -> tuple[Path | None, Path | None]:
     """What ``--out`` names, of commands that also write a folder or a file of their own.
 
@@ -109,7 +104,7 @@ def show(
     if not as_json:
         terminal.show(document, console)
     for line in written:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        terminal.printer(console)(line)
 
 
 def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None) -> None:
@@ -117,7 +112,7 @@ def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None
     from bench.analysis.table import load
     from bench.record.raw_tables import kept_reads
     from bench.report import FORMATS, write_all
-    from bench.report.terminal import print_tables
+    from bench.report.terminal import print_tables, printer
 
     with kept_reads():
         loaded = load(run.resolve())
@@ -130,4 +125,4 @@ def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None
         typer.echo(json.dumps({"run": str(loaded.path), "cases": records}))
         return
     print_tables(loaded.frame, loaded.info, console)
-    console.print(f"report: {written['html']}", markup=False, highlight=False, soft_wrap=True)
+    printer(console)(f"report: {written['html']}")

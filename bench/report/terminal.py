@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 # To so many characters the texts of a column are folded where the terminal is narrow.
 FOLDED = 10
+
+
+def printer(console: Console) -> Callable[[str], None]:
+    """What prints a line as it is."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console) -> None:

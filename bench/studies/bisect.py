@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from rich.console import Console
 
 import pipelines
 from bench import host
+from bench.record.files import plain
 from bench.report.document import Column, Document, Head, notes, rounded_cell, table_of
 from bench.run.images import choose_images
 from bench.run.model_files import CHECK_IMAGES
@@ -300,31 +300,25 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
     """The same for machines; numbers that JSON does not know (infinite, NaN) as null."""
 
     def layer_dict(layer: Layer, difference: Difference | None) -> dict[str, Any]:
-        figures = asdict(difference) if difference is not None else {}
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in figures.items()
-        }
-        names = {name: getattr(layer, name) for name in ("name", "kind", "node", "op")}
-        return {**names, "reference": layer.reference, "other": layer.other, **finite}
-
-    def weight_dict(weight: WeightDifference) -> dict[str, Any]:
-        largest = weight.max_abs_diff if math.isfinite(weight.max_abs_diff) else None
-        return {**asdict(weight), "max_abs_diff": largest}
+        names = {name: getattr(layer, name) for name in ("name", "kind", "node", "op", "reference", "other")}
+        return names | (asdict(difference) if difference is not None else {})
 
     found = outcome.found
-    return {
-        "compared": outcome.sides.text,
-        "told_by": outcome.sides.paired.told_by,
-        "images": sum(map(len, outcome.sides.batches)),
-        "tolerance": asdict(outcome.tolerance),
-        "layers": found.layers,
-        "looked_at": found.looked_at,
-        "at_once": found.at_once,
-        "scanned": found.scanned,
-        "steps": [asdict(step) for step in found.steps],
-        "first": layer_dict(found.first, found.difference) if found.first is not None else None,
-        "weights": [weight_dict(weight) for weight in outcome.weights],
-        "weights_elsewhere": [weight_dict(weight) for weight in outcome.elsewhere],
-        "table": [layer_dict(layer, difference) for layer, difference in outcome.rows],
-    }
+    told: dict[str, Any] = plain(
+        {
+            "compared": outcome.sides.text,
+            "told_by": outcome.sides.paired.told_by,
+            "images": sum(map(len, outcome.sides.batches)),
+            "tolerance": outcome.tolerance,
+            "layers": found.layers,
+            "looked_at": found.looked_at,
+            "at_once": found.at_once,
+            "scanned": found.scanned,
+            "steps": found.steps,
+            "first": layer_dict(found.first, found.difference) if found.first is not None else None,
+            "weights": outcome.weights,
+            "weights_elsewhere": outcome.elsewhere,
+            "table": [layer_dict(layer, difference) for layer, difference in outcome.rows],
+        }
+    )
+    return told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,7 +26,7 @@ from bench.backends.precision import precision_proof
 from bench.record.case import Case
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": onnxruntime_cuda.PROVIDER}
 # What runs on the FP32 graph.
@@ -58,7 +57,7 @@ class Options:
     search: Literal["exhaustive", "heuristic", "default"] = "exhaustive"
 
 
-class OnnxRuntime:
+class OnnxRuntime(cuda.OnLane):
     """ONNX Runtime with exactly one execution provider, so that nothing can run elsewhere unseen.
 
     On a GPU, tensors are bound there, on a stream of its own, and TF32 is on in precision ``tf32`` alone.
@@ -110,7 +109,7 @@ class OnnxRuntime:
         self._device, self._threads, self._precision = case.device, case.threads, case.precision
         if case.device == "cuda":
             self._cuda = onnxruntime_cuda.CudaSession(onnxruntime, path, case, options, files.classes)
-            self._session = self._cuda.session
+            self._session, self._lane = self._cuda.session, self._cuda.lane
             # Algorithms are chosen and graphs captured here, not in a sample.
             self.infer(np.zeros(self._shape, np.float32))
             return
@@ -119,20 +118,10 @@ class OnnxRuntime:
         self._outputs = [self._session.get_outputs()[0].name]
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._cuda is not None:
-            return self._cuda.lane.infer(pixels)
+        if self._lane is not None:
+            return self._lane.infer(pixels)
         logits: NDArray[np.float32] = self._session.run(self._outputs, {self._input: pixels})[0]
         return logits
-
-    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
-        """See ``TimesStages``; on GPUs only."""
-        assert self._cuda is not None
-        return self._cuda.lane.infer_stages(pixels)
-
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        """See ``OnDevice``; on GPUs only."""
-        assert self._cuda is not None
-        return self._cuda.lane.infer_on_device(pixels)
 
     def proof(self) -> dict[str, Any]:
         import onnxruntime
@@ -205,7 +194,7 @@ class OnnxRuntime:
     def close(self) -> None:
         if self._cuda is not None:
             self._cuda.close()
-        self._session = self._cuda = None
+        self._session = self._cuda = self._lane = None
 
 
 def _refuse_precision(case: Case, options: Options) -> None:

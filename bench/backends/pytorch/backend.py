@@ -22,7 +22,6 @@ from bench.backends.pytorch.proof import layer_precisions, other_device, other_p
 from bench.record.case import Case
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 _NO_INT8 = "PyTorch's eager network is not quantised; int8 rows need a quantised graph and another backend"
@@ -58,7 +57,7 @@ class Options:
     graph: Literal["no", "yes"] = "no"
 
 
-class PyTorch:
+class PyTorch(cuda.OnLane):
     """The reference runtime.
 
     On a GPU it has a stream of its own and pinned host memory, and TF32 is on in precision ``tf32`` alone.
@@ -126,6 +125,7 @@ class PyTorch:
                 options.graph == "yes",
                 self._compiled_batch,
             )
+            self._lane = self._cuda.lane
         if options.compile:
             self._compile(options.compile)
         elif on_gpu:
@@ -157,23 +157,13 @@ class PyTorch:
         return _shaped(files.network(), read_options(Options, case).form)[0]
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._cuda is not None:
-            return self._cuda.lane.infer(pixels)
+        if self._lane is not None:
+            return self._lane.infer(pixels)
         n = len(pixels)
         if n < self._compiled_batch:
             filling = np.zeros((self._compiled_batch - n, *pixels.shape[1:]), pixels.dtype)
             pixels = np.concatenate([pixels, filling])
         return self._infer(self._call, pixels)[:n]
-
-    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
-        """See ``TimesStages``; on GPUs only."""
-        assert self._cuda is not None
-        return self._cuda.lane.infer_stages(pixels)
-
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        """See ``OnDevice``; on GPUs only."""
-        assert self._cuda is not None
-        return self._cuda.lane.infer_on_device(pixels)
 
     def _infer(self, call: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
@@ -254,7 +244,7 @@ class PyTorch:
     def close(self) -> None:
         if self._cuda is not None:
             self._cuda.close()
-        self._module = self._call = self._cuda = None
+        self._module = self._call = self._cuda = self._lane = None
 
 
 def _shaped(network: nn.Module, form: str) -> tuple[nn.Module, dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options, refuse_case
-from bench.backends.cuda import Lane, gpu_facts, l2_note, require_cuda, supports_bf16, supports_tf32
+from bench.backends.cuda import Lane, OnLane, gpu_facts, l2_note, require_cuda, supports_bf16, supports_tf32
 from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
@@ -22,7 +22,7 @@ from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
 from export.tensorrt.plan import Gpu, plan_for
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Options:
     recipe: str | None = None
 
 
-class TensorRt:
+class TensorRt(OnLane):
     """TensorRT with a plan for the Case's batch and smaller ones, strongly typed: precision is what the graph says.
 
     FP32 runs with TF32 cleared, in all precisions but ``tf32``: what a graph leaves in FP32 is computed in FP32.
@@ -65,7 +65,6 @@ class TensorRt:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._lane: Lane | None = None
         self._proof: dict[str, Any] = {}
 
     def load(self, case: Case, files: ModelFiles) -> None:
@@ -110,14 +109,6 @@ class TensorRt:
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         assert self._lane is not None
         return self._lane.infer(pixels)
-
-    def infer_stages(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], Mapping[str, int]]:
-        assert self._lane is not None
-        return self._lane.infer_stages(pixels)
-
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        assert self._lane is not None
-        return self._lane.infer_on_device(pixels)
 
     def proof(self) -> dict[str, Any]:
         from export.precision.audit import requested_by_onnx

@@ -83,26 +83,25 @@ def measure(models: Sequence[Requested], spec: RunSpec, out: Path, console: Cons
     Raises:
         BenchError: an option or the data are at fault, which would spoil every run.
     """
+    from bench.report.terminal import printer
     from bench.run import session
     from bench.run.images import choose_images
 
     choose_images(spec.data, spec.n_images, console)
     rows: list[FieldRow] = []
-    interrupted = False
+    interrupted, say = False, printer(console)
     for number, one in enumerate(models, start=1):
         if interrupted:
             rows.append(failed_row(one.name, Status.INTERRUPTED, NOT_REACHED))
             continue
-        console.print(
-            f"model {number} of {len(models)}: {one.name}", markup=False, highlight=False, soft_wrap=True
-        )
+        say(f"model {number} of {len(models)}: {one.name}")
         path = out / f"{number:02d}-{file_name(one.name)[-40:]}"
         try:
             ended = session.run(spec.but(model=one.model, checkpoint=one.checkpoint), path, console)
             interrupted = ended.interrupted
             rows.append(row_of_run(ended.run))
         except BenchError as mistake:
-            console.print(f"{one.name}: {mistake.what}", markup=False, highlight=False, soft_wrap=True)
+            say(f"{one.name}: {mistake.what}")
             rows.append(failed_row(one.name, Status.FAILED, mistake.what))
         except KeyboardInterrupt:  # while the model was prepared
             interrupted = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from bench import host
@@ -82,7 +83,7 @@ def record(session: Session, case: Case, files: ModelFiles, repeats: int) -> Rec
             or "Try a smaller --batch or another backend, change the options or install what is missing."
         )
         raise BenchError(f"{case.backend} cannot be profiled: {failure.reason}", do) from None
-    return Recording.from_dict(answer["recording"])
+    return TypeAdapter(Recording).validate_python(answer["recording"])
 
 
 def join_recording(case: Case, files: ModelFiles, recording: Recording) -> list[Joined]:
@@ -106,6 +107,6 @@ def write(profile: Profile, out: Path) -> None:
     Raises:
         BenchError: the folder cannot be written.
     """
-    recording = plain(profile.recording.to_dict())
-    write_text(out / "profile.json", json.dumps({**profile.to_dict(), "recording": recording}) + "\n")
+    content = {**profile.to_dict(), "recording": plain(profile.recording)}
+    write_text(out / "profile.json", json.dumps(content) + "\n")
     write_csv(document(profile, 0).frames["rows"], out / "profile.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def answer(message: channel.Message) -> channel.Message:
     root = Path(message["data"])
     images = [Image(image_id, root / image_id, label) for image_id, label in message["images"]]
     case, files = Case.from_dict(message["case"]), ModelFiles.from_dict(message["files"])
-    return {"recording": record(case, files, images, message["repeats"]).to_dict()}
+    return {"recording": asdict(record(case, files, images, message["repeats"]))}
 
 
 def main() -> None:

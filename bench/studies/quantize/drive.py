@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.analysis.accuracy import predictions
 from bench.backends.base import ModelFiles
 from bench.record.files import plain, write_text
+from bench.report.terminal import printer
 from bench.run.images import working
 from bench.run.model_files import Requirements
 from bench.run.session import Session
@@ -42,7 +43,7 @@ def search(asked: Asked, console: Console) -> Outcome:
     Raises:
         BenchError: the options, the images or the model are at fault.
     """
-    say = _printer(console)
+    say = printer(console)
     asked.spec.only_case()  # several values are told before anything slow begins
     settings_to_try(asked.backend)  # as is a wrong name
     with Session.open(asked.spec, None, console, "quantize") as session:
@@ -193,7 +194,3 @@ class _Doctor:
         kept = json.dumps(plain(to_dict(outcome, found)), indent=1)
         write_text(self._folder.path / "search.json", kept)
         return outcome
-
-
-def _printer(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

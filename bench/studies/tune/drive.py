@@ -15,6 +15,7 @@ from bench import host
 from bench.record.case import Case, Status
 from bench.record.files import write_text
 from bench.record.run_folder import utc_now
+from bench.report.terminal import printer
 from bench.run import schedule
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
@@ -77,8 +78,8 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
         batches = [files.fixed_batch] if files.fixed_batch else spec.batches
         cases = search.candidates(base, host.allowed_cores(), batches)
         session.write_plan(files, cases)
-        say = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
-        console.print(say, highlight=False, soft_wrap=True)
+        what = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
+        printer(console)(what)
         context = session.context(files, throughput_images=PASS_IMAGES, time_parts=False)
         with make_listener(console, len(cases)) as listener:
             tuned = drive(Runner(session.folder, context, listener, session.limits), cases)

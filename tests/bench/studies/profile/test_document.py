@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
+from pydantic import TypeAdapter
 
 from bench.backends.profiler import Node, Recording
 from bench.report.document import table_of
@@ -109,4 +112,4 @@ def test_a_recording_survives_json() -> None:
     import json
 
     before = recording(1, 2)
-    assert Recording.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+    assert TypeAdapter(Recording).validate_python(json.loads(json.dumps(asdict(before)))) == before
