@@ -18,11 +18,12 @@ import pipelines
 from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.worker.channel import own_home
-from export.store import Store, file_sha256, is_whole
+from export.store import Store, is_whole
 from pipelines.base import Preprocess
 from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
+from scarlet.files import file_sha256
 
 BATCH = 32
 PACKAGES = ("export", "pipelines", "scarlet")  # whose code decides what a network's files hold

@@ -55,10 +55,10 @@ def run_on(path: Path, image_folder: Path, cases: Iterable[Case] = ()) -> RunFol
 # A worker that also says what it has imported.
 SAYS_MODULES = (
     "import sys\n"
-    "from bench.worker import channel\n"
-    "from bench.worker.serve import Worker\n"
-    "worker = Worker()\n"
-    "channel.serve(lambda asked: {**worker.answer(asked), 'modules': list(sys.modules)})\n"
+    "from bench.worker import main, serve\n"
+    "answer = serve.Worker.answer\n"
+    "serve.Worker.answer = lambda own, asked: {**answer(own, asked), 'modules': list(sys.modules)}\n"
+    "main()\n"
 )
 
 

@@ -47,7 +47,7 @@ def test_a_worker_imports_no_framework_that_its_runtime_does_not_need(
     case = replace(fake_case(scenario), backend=backend, pipeline=pipeline)
     names = set(through(case, context)["modules"])
     other = {"onnxruntime", "openvino"} - {backend}
-    assert not names & {"torch", "onnx", "scipy.stats", "rich", "typer", *other}
+    assert not names & {"torch", "onnx", "pandas", "scipy.stats", "rich", "typer", *other}
 
 
 def test_workers_of_a_run_share_one_decoded_batch(context: Context) -> None:
