@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from bench.commands import options
-from bench.commands.show import (
-    GOOD,
-    INTERRUPTED,
-    NOT_OK,
-    UNRESOLVED,
-    Json,
-    console_for,
-    out_paths,
-    show,
-)
-
-EXIT_CODES = {"pass": GOOD, "fail": NOT_OK, "unresolved": UNRESOLVED}
+from bench.commands.show import INTERRUPTED, Json, Strict, console_for, exit_code, out_paths, show
 
 
 def against(
@@ -34,7 +24,7 @@ def against(
     batches: options.Batches = "1",
     threads: options.Threads = "",
     images: options.Images = "",
-    budget: options.Budget = 60.0,
+    budget: options.Budget = 120.0,
     timeout: options.Timeout = 1800.0,
     seed: options.Seed = 0,
     option: options.Option = None,
@@ -42,26 +32,28 @@ def against(
         float | None,
         typer.Option(help="Per cent that this tree may be slower. Default: 3, or what the machine resolves."),
     ] = None,
-    blocks: Annotated[
-        int | None, typer.Option(help="Fresh pairs of workers for each Case: even, at least 4. Default: 6.")
-    ] = None,
+    lives: options.Lives = None,
+    strict: Strict = False,
     out: options.RunFolder = None,
     as_json: Json = False,
 ) -> None:
     """Measure this tree, as it is, against another revision of it: is it slower?
 
-    Exit code 0: no Case is slower by more than the tolerance; 1: one is; 3: the rounds do not settle it.
+    Exit code 0: no Case is slower by more than the tolerance, or the rounds do not settle it; 1: one is.
+
+    With --strict what is not settled is 3.
     """
     from bench.report import write_all
+    from bench.report.text import annotation
     from bench.studies.against import drive
-    from bench.studies.against.verdict import BLOCKS
 
-    share = None if tolerance is None else tolerance / 100.0
-    rules = drive.Rules(share, BLOCKS if blocks is None else blocks)
     spec = options.spec_of(context, scenarios="latency")
     console = console_for(as_json)
     folder, file = out_paths(out)
-    ended = drive.run(ref, spec, folder, console, rules)
+    ended = drive.run(ref, spec, folder, console, None if tolerance is None else tolerance / 100.0)
     written = write_all(ended.run)
     show(drive.document(ended), file, as_json, [f"report: {written['markdown']}"])
-    raise typer.Exit(INTERRUPTED if ended.interrupted else EXIT_CODES[ended.outcome.value])
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        lines = [annotation(level, each.label, text) for level, each, text in ended.complaints]
+        console.file.writelines(f"{line}\n" for line in lines)
+    raise typer.Exit(INTERRUPTED if ended.interrupted else exit_code(ended.outcome.value, strict))

@@ -50,13 +50,26 @@ OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. De
 Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
 Scenarios = Annotated[str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")]
 Images = Annotated[str, typer.Option(help="How many images to take, evenly over the classes, or all.")]
-Budget = Annotated[float, typer.Option(help="Seconds for all timed rounds together.")]
-Timeout = Annotated[float, typer.Option(help="Seconds that one Case, or a step of it, may take.")]
-Seed = Annotated[int, typer.Option(help="Of the order of turns.")]
-Stop = Annotated[
-    str,
-    typer.Option(help="When timed rounds are enough: precision (of the ratios) or plateau (of the noise)."),
+Budget = Annotated[
+    float, typer.Option(help="Seconds for all timed Cases together, with the starts of their processes.")
 ]
+Lives = Annotated[
+    int | None,
+    typer.Option(
+        help="Fresh processes that measure a timed Case, one after the other: even, at least 4, or 1 (then no interval "
+        "holds what processes differ by). Default: what suits the budget."
+    ),
+]
+RotateCores = Annotated[
+    bool,
+    typer.Option(
+        "--rotate-cores", help="Where cores are left: all Cases of a round on the same ones, in turn."
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds that one process of a Case, or a step of it, may take.")
+]
+Seed = Annotated[int, typer.Option(help="Of the order of turns.")]
 Option = Annotated[
     list[str] | None,
     typer.Option(

@@ -24,11 +24,12 @@ def run(
     instances: options.Instances = "1",
     scenarios: options.Scenarios = "accuracy,latency",
     images: options.Images = "",
-    budget: options.Budget = 60.0,
+    budget: options.Budget = 120.0,
+    lives: options.Lives = None,
+    rotate_cores: options.RotateCores = False,
     timeout: options.Timeout = 1800.0,
     seed: options.Seed = 0,
     calibration: options.Calibration = None,
-    stop: options.Stop = "precision",
     option: options.Option = None,
     builds: options.Builds = 1,
     plan_file: options.PlanFile = None,
@@ -77,5 +78,5 @@ def plan(context: typer.Context) -> None:
 
 def measure_noise(context: typer.Context) -> None:
     """Measure a Case against itself: what difference can this machine resolve today? Takes the options of `run`."""
-    defaults = ["--scenarios", "latency", "--batches", "1", "--backends", "onnxruntime"]
+    defaults = ["--scenarios", "latency", "--batches", "1", "--backends", "onnxruntime", "--budget", "60"]
     context.find_root().command(["run", *defaults, *context.args, "--purpose", "noise"])

@@ -60,11 +60,11 @@ def available_bytes(proc: Path = Path("/proc"), cgroup: Path = CGROUP) -> int | 
     return max(0, min(found)) if found else None
 
 
-def has_room(pids: Sequence[int], proc: Path = Path("/proc"), cgroup: Path = CGROUP) -> bool:
-    """Whether one more worker fits beside these: as large as the largest of them, and a quarter more.
+def has_room(pids: Sequence[int], more: int = 1, proc: Path = Path("/proc"), cgroup: Path = CGROUP) -> bool:
+    """Whether so many more workers fit beside these: each as large as the largest of them, and a quarter more.
 
     True where the system does not say.
     """
     available = available_bytes(proc, cgroup)
     sizes = [size for pid in pids if (size := peak_rss_bytes(proc / str(pid) / "status"))]
-    return available is None or available > 1.25 * max(sizes, default=FIRST_GUESS_BYTES)
+    return available is None or available > 1.25 * more * max(sizes, default=FIRST_GUESS_BYTES)

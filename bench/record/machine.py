@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # A month: after it the machine has been updated, moved or filled with other work.
 MAX_AGE = timedelta(days=30)
+# A result holds while other programs keep about as many cores busy: half a core more or less is another machine.
+LIKE_CORES = 0.5
+# Two results of one machine an hour apart differ: of the newest ones the largest is used.
+RESULTS_USED = 3
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,18 @@ class Resolution:
     """What an A/A run's samples say. All figures are shares: 0.01 is 1 %.
 
     Attributes:
-        interleaved: the smallest m such that the 95 % sign-test interval of the log ratio of the two copies, paired by
-            round over all rounds, lies within -log(1 + m)..log(1 + m). Verdicts of later runs use it.
-        interleaved_short, sequential: the bound that the difference of the two copies stays under 95 % of the time in
-            a comparison as short as one repetition: in turns, and one after the other. Both are exp(t * sqrt(mean of
-            squared log ratios)) - 1 over the repetitions, with t the 97.5 % quantile of Student's distribution with
-            as many degrees of freedom (the true log ratio is 0, so none is lost to a mean). In turns a repetition's
-            log ratio is the median over its rounds; one after the other it is of the medians of the copies' blocks.
-        interleaved_difference, sequential_difference: largest difference of the two copies in a repetition.
-        repetitions: how many there were.
-        rounds: interleaved rounds of all of them; the sequential blocks held as many slices.
+        interleaved: the bound that the difference of two equal Cases stays under 95 % of the time, from one pair of
+            processes to the next: exp(t * sqrt(mean of squared log ratios)) - 1 over the lives, with t the 97.5 %
+            quantile of Student's distribution with as many degrees of freedom (the expected log ratio is 0, so none is
+            lost to a mean). Verdicts of later runs use it.
+        largest: difference of the two in a life.
+        lives: fresh pairs of processes.
+        rounds: of all of them.
     """
 
     interleaved: float
-    interleaved_short: float
-    interleaved_difference: float
-    sequential: float
-    sequential_difference: float
-    repetitions: int
+    largest: float
+    lives: int
     rounds: int
 
 
@@ -57,6 +55,7 @@ class NoiseResult:
         host_fingerprint: of the machine.
         measured_at: ISO 8601, UTC.
         load_1m: of the machine before it began, where known.
+        others_cores: that other programs kept busy then, where known.
         model, backend, device, precision, batch, threads: of the Case.
     """
 
@@ -70,6 +69,7 @@ class NoiseResult:
     precision: str
     batch: int
     threads: int
+    others_cores: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -82,7 +82,7 @@ class NoiseResult:
         Raises:
             KeyError, TypeError, ValueError: it is no such thing.
         """
-        known = {item.name: data[item.name] for item in fields(cls)}
+        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
         known["resolution"] = Resolution(
             **{item.name: data["resolution"][item.name] for item in fields(Resolution)}
         )
@@ -123,37 +123,59 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
 
 
 def lookup_noise(
-    host_fingerprint: str, folder: Path | None = None, now: datetime | None = None
+    host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None
 ) -> KnownNoise:
-    """The newest result of a host that is no older than ``MAX_AGE``, and a sentence on what was found.
+    """The largest of a host's newest results that still hold, and a sentence on what was found.
+
+    A result holds for ``MAX_AGE``, and while other programs keep about as many cores busy as they did then.
 
     Args:
-        host_fingerprint: of the host.
+        host: as returned by ``describe_host``, with its ``fingerprint``.
         folder: ``noise`` in the store of artefacts where None.
         now: the time, with its zone; the current one where None.
     """
     stored = sorted(
-        _stored((folder or default_root() / "noise") / host_fingerprint), key=lambda item: item[0]
+        _stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0]
     )
     advice = "scarlet-bench noise tells what difference it can resolve"
     if not stored:
         return KnownNoise(None, f"no A/A run of this host is stored: {advice}")
-    measured_at, newest = stored[-1]
-    age = (now or datetime.now(timezone.utc)) - measured_at
-    if age > MAX_AGE:
+    now, busy = now or datetime.now(timezone.utc), others_cores(host)
+    fresh = [result for measured_at, result in stored if now - measured_at <= MAX_AGE]
+    if not fresh:
+        age = (now - stored[-1][0]).days
         return KnownNoise(
-            None, f"the newest A/A run of this host is {age.days} days old and not used: {advice} today"
+            None, f"the newest A/A run of this host is {age} days old and not used: {advice} today"
         )
-    found = f"{newest.resolution.interleaved:.2%} by the A/A run of {newest.measured_at}"
+    alike = [result for result in fresh if _is_like(busy, result.others_cores)]
+    if not alike:
+        what = f"other programs keep {busy:.1f} cores busy, unlike in the A/A runs of this host"
+        return KnownNoise(None, f"{what}, which are not used: {advice} now")
+    largest = max(alike[-RESULTS_USED:], key=lambda result: result.resolution.interleaved)
+    found = f"{largest.resolution.interleaved:.2%} by the A/A run of {largest.measured_at}"
     return KnownNoise(
-        newest, f"smallest difference that this host resolves: {found} ({newest.model}, {newest.backend})"
+        largest, f"difference that this host resolves: {found} ({largest.model}, {largest.backend})"
     )
 
 
+def others_cores(host: Mapping[str, Any]) -> float | None:
+    """How many cores other programs kept busy while a host was described; None where nobody watched."""
+    value = (host.get("activity") or {}).get("cpu_by_others_cores")
+    return None if value is None else float(value)
+
+
+def _is_like(now: float | None, then: float | None) -> bool:
+    return now is None or then is None or abs(now - then) < LIKE_CORES
+
+
 def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
+    """The results of a host; those of one pair of processes, as versions before lives wrote them, hold nothing."""
     for path in sorted(folder.glob("*.json")):
         try:
-            result = NoiseResult.from_dict(read_json(path))
+            data = read_json(path)
+            if "repetitions" in data["resolution"]:
+                continue
+            result = NoiseResult.from_dict(data)
         except (OSError, ValueError, KeyError, TypeError) as error:
             warn_damaged(f"{path} left out: {error_text(error)}")
             continue

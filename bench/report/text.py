@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.analysis.columns import REGISTRY, Column
+from scarlet.errors import visible
 
 Row = Mapping[str, Any]
 
@@ -138,3 +139,16 @@ def _setting(name: str, value: Any) -> str:
     if name in ("threads", "instances"):
         return f"{value} {name.removesuffix('s') if value == 1 else name}"
     return str(value) if name in _BARE else f"{name} {value}"
+
+
+def annotation(level: str, title: str, text: str) -> str:
+    """A workflow command that makes GitHub show a text beside a change; ``level`` is ``error`` or ``warning``.
+
+    Escaped as GitHub's toolkit does it: %, CR and LF in the text, and : and , in properties
+    (https://docs.github.com/actions/reference/workflow-commands-for-github-actions).
+    """
+    title, text = (
+        each.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A") for each in (title, text)
+    )
+    title = title.replace(":", "%3A").replace(",", "%2C")
+    return visible(f"::{level} title={title}::{text}")

@@ -12,9 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench import host
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.report.document import Document, notes
+from bench.run.lives import how_many
+from bench.run.schedule import LEAST_ROUNDS
 from bench.worker.sampling import MIN_SAMPLES_PER_TURN, WarmUpRule
 from scarlet.errors import BenchError
 
@@ -79,26 +82,34 @@ class Estimate:
 
 
 def estimate(
-    cases: Sequence[Case], n_images: int, budget_seconds: float, measured: Measured | None = None
+    cases: Sequence[Case],
+    n_images: int,
+    budget_seconds: float,
+    measured: Measured | None = None,
+    lives: int | None = None,
 ) -> Estimate:
     """About how long these Cases take together.
 
-    A timed Case gets its equal share of the budget, but at least one round (a slice is never shorter than some calls),
-    and warms up first, for as long as the warm-up rule allows at the most. Rounds end early where all Cases reach
-    their precision before the budget ends: the figure leans to the long side.
+    A timed Case gets its equal share of the budget, starts and warm-up included, but each of its lives takes some
+    rounds (a slice is never shorter than some calls), and warms up first, for as long as the warm-up rule allows at the
+    most. It ends early where all ratios are known before the budget ends: the figure leans to the long side.
 
     Args:
         cases: those that would run.
         n_images: how many images accuracy is judged on.
-        budget_seconds: for the timed rounds of all Cases together.
+        budget_seconds: wall time of all timed Cases together.
         measured: as returned by ``measured_before``.
+        lives: that each timed Case is measured in; what suits the budget where None.
     """
     known = measured or Measured()
     n_timed = sum(case.scenario != "accuracy" for case in cases)
+    # They start side by side, but warm up one by one.
+    start_seconds = START_SECONDS / min(host.allowed_cores(), max(1, n_timed)) + WarmUpRule.max_ns / 1e9
+    n_lives = lives or how_many(start_seconds * n_timed, budget_seconds)
     parts = tuple(
         _accuracy(case, n_images, known)
         if case.scenario == "accuracy"
-        else _timed(case, budget_seconds / n_timed, known)
+        else _timed(case, budget_seconds / n_timed, n_lives, start_seconds, known)
         for case in cases
     )
     checked = {case.pipeline for case in cases if case.scenario == "accuracy"} - {"reference"}
@@ -116,14 +127,16 @@ def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
     return CaseEstimate(case, start_seconds + n_images / rate, basis)
 
 
-def _timed(case: Case, share_seconds: float, known: Measured) -> CaseEstimate:
+def _timed(
+    case: Case, share_seconds: float, n_lives: int, start_seconds: float, known: Measured
+) -> CaseEstimate:
     key = _latency_key(case)
     call_s = known.latency_s.get(key, ASSUMED_LATENCY_S * case.batch)
-    warm_up_seconds = max(WarmUpRule.max_ns / 1e9, MIN_SAMPLES_PER_TURN * call_s)
     # One call of a turn is warm-up: see LatencySampler.turn.
-    round_seconds = (MIN_SAMPLES_PER_TURN + 1) * call_s
-    seconds = START_SECONDS + warm_up_seconds + max(share_seconds, round_seconds)
-    basis = f"{share_seconds:.3g} s of the budget, a call of {1000 * call_s:.3g} ms {_source(key, known)}"
+    rounds_seconds = LEAST_ROUNDS * (MIN_SAMPLES_PER_TURN + 1) * call_s
+    seconds = max(share_seconds, n_lives * (start_seconds + rounds_seconds))
+    many = f"{n_lives} starts" if n_lives > 1 else "its start"
+    basis = f"{share_seconds:.3g} s of the budget with {many}, a call of {1000 * call_s:.3g} ms {_source(key, known)}"
     return CaseEstimate(case, seconds, basis)
 
 

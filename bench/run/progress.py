@@ -37,6 +37,9 @@ class PlainListener:
     def case_ended(self, result: CaseResult) -> None:
         self._say(f"{result.case.label}: {ending(result)}")
 
+    def note(self, text: str) -> None:
+        self._say(text)
+
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -74,6 +77,9 @@ class BarListener:
         if task is not None:
             self._bars.update(task, completed=1.0, detail=ending(result))
             self._bars.stop_task(task)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def ending(result: CaseResult) -> str:

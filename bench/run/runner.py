@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
+from bench import host
 from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.record.case import Case, Status
@@ -35,20 +38,26 @@ class Listener(Protocol):
 
     def case_ended(self, result: CaseResult) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
 
 @dataclass(frozen=True)
 class Limits:
-    """How long things may take, and the seed of their order.
+    """How long things may take, and in what order they are done.
 
     Attributes:
-        timeout_seconds: upper bound of each Case's own time: loading, turns and finishing, not the waiting.
-        budget_seconds: for the measuring rounds of all timed Cases together.
+        timeout_seconds: upper bound of each worker's own time: loading, turns and finishing, not the waiting.
+        budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
         seed: of the order of turns.
+        lives: how many workers measure a timed Case, one after the other; what suits the budget where None.
+        rotate_cores: keep all workers of a pair of rounds on the same cores, and take others for the next pair.
     """
 
     timeout_seconds: float = 600.0
     budget_seconds: float = 60.0
     seed: int = 0
+    lives: int | None = None
+    rotate_cores: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,13 @@ class Workers:
 
     Attributes:
         make: how to start a worker for a Case; a process on this machine where None.
-        has_room: whether memory has room for one more worker beside those of these process ids.
+        has_room: whether memory has room for so many more workers beside those of these process ids.
+        clock: seconds, that the budget is spent by.
     """
 
     make: Callable[[Case], WorkerHandle] | None = None
-    has_room: Callable[[Sequence[int]], bool] = memory.has_room
+    has_room: Callable[[Sequence[int], int], bool] = memory.has_room
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass
@@ -71,16 +82,20 @@ class Live:
     Attributes:
         case: which.
         worker: what it runs in.
+        start_index: its place, from 0, among the Cases that were started together.
         started_at: ISO 8601, UTC.
         used_seconds: its own time so far.
+        first_round: the first that it took.
         stop_reason: why its rounds ended, once they have.
         progress: what its last turn told.
     """
 
     case: Case
     worker: WorkerHandle
+    start_index: int
     started_at: str
     used_seconds: float = 0.0
+    first_round: int | None = None
     stop_reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress(False, False, 0.0, 0))
 
@@ -102,8 +117,11 @@ class Runner:
 
     Attributes:
         live: the Cases at work by their ids, in the order in which they began.
+        lives: what the workers of a Case left that have finished, by its id, until its row is recorded.
         ended: the rows that this runner has recorded, by the ids of their Cases.
         rounds: what disturbed each watched round.
+        resolves: what the rounds of each scenario can tell apart: see ``bench.run.lives.Resolves``.
+        clock: seconds, that the budget is spent by.
     """
 
     def __init__(
@@ -120,8 +138,11 @@ class Runner:
         self._monitor: Monitor | None = None
         self._objections: Mapping[str, str] = {}
         self.live: dict[str, Live] = {}
+        self.lives: dict[str, list[dict[str, Any]]] = {}
         self.ended: dict[str, CaseResult] = {}
         self.rounds: list[RoundState] = []
+        self.resolves: dict[str, dict[str, Any]] = {}
+        self.clock = self._workers.clock
 
     def pids(self) -> list[int]:
         """This process and its workers: what else computes is a disturbance."""
@@ -146,6 +167,7 @@ class Runner:
             if result.status is not Status.INTERRUPTED
         }
         todo = [case for case in cases if case.case_id not in finished]
+        self.run.drop_parts(case.case_id for case in todo)  # of lives that somebody stopped
         self._objections = objections or {}
         gpu = open_gpu({case.device for case in todo}) if self._watch else None
         watching = Monitor(self.pids, gpu=gpu) if self._watch else nullcontext()
@@ -168,33 +190,63 @@ class Runner:
 
     # --- what an order does with Cases ------------------------------------------------------------------------
 
-    def admit(self, cases: Sequence[Case]) -> int:
-        """Starts and warms up as many Cases as memory has room for, two at least; gives how many were taken."""
-        for index, case in enumerate(cases):
-            if len(self.live) >= 2 and not self._workers.has_room(self.pids()[1:]):
-                return index
-            if self.start(case):
-                while self.turn(case, WARM_UP_ROUND, SLICE_NS) and not self.live[case.case_id].progress.warm:
-                    pass
-        return len(cases)
+    def admit(self, cases: Sequence[Case], least: int = 2) -> int:
+        """Starts and warms up as many Cases as memory has room for, but at least two; gives how many were taken."""
+        taken = 0
+        while taken < len(cases):
+            more = min(host.allowed_cores(), len(cases) - taken)
+            while more > max(0, least - taken) and not self._workers.has_room(self.pids()[1:], more):
+                more -= 1
+            if not more:
+                break
+            self._start_all(cases[taken : taken + more], taken)
+            taken += more
+        for case in cases[:taken]:
+            while self.turn(case, WARM_UP_ROUND, SLICE_NS) and not self.live[case.case_id].progress.warm:
+                pass
+        return taken
 
     def start(self, case: Case) -> bool:
         """Has a worker load the Case; False where that has ended it."""
-        self.listener.case_started(case)
-        make = self._workers.make or self._local_worker
-        live = self.live[case.case_id] = Live(case, make(case), _now())
-        message = {"do": "start", "case": case.to_dict(), "context": self.context.to_dict()}
-        return self._ask(live, message) is not None
+        self._start_all([case])
+        return case.case_id in self.live
+
+    def _start_all(self, cases: Sequence[Case], first: int = 0) -> None:
+        """Has a worker each load these Cases side by side: loading is not timed. ``first``: how many began before."""
+        make, starting = self._workers.make or self._local_worker, list[Live]()
+        for index, case in enumerate(cases, start=first):
+            if case.case_id not in self.lives:
+                self.listener.case_started(case)
+            starting.append(Live(case, make(case), index, _now()))
+            self.live[case.case_id] = starting[-1]
+        context = self.context.to_dict()
+        with ThreadPoolExecutor(max(1, len(starting))) as pool:
+            try:
+                answers = [
+                    pool.submit(
+                        self._answer, live, {"do": "start", "case": live.case.to_dict(), "context": context}
+                    )
+                    for live in starting
+                ]
+                for live, answer in zip(starting, answers, strict=True):
+                    self._heard(live, answer.result())
+            except BaseException:
+                for live in starting:
+                    live.worker.kill()  # else the pool would wait for it
+                raise
 
     def _local_worker(self, case: Case) -> WorkerHandle:
         return channel.LocalWorker(self.run.log_path(case.case_id), case.threads * case.instances)
 
-    def turn(self, case: Case, round_: int, slice_ns: int) -> Progress | None:
-        """Has a live Case work for a slice; None where it is not alive, or that has ended it."""
+    def turn(self, case: Case, round_: int, slice_ns: int, cpus: Sequence[int] = ()) -> Progress | None:
+        """Has a live Case work for a slice, on these cores; None where it is not alive, or that has ended it."""
         live = self.live.get(case.case_id)
-        answer = live and self._ask(live, {"do": "turn", "round": round_, "slice_ns": slice_ns})
+        where = {"cpus": list(cpus)} if cpus else {}
+        answer = live and self._ask(live, {"do": "turn", "round": round_, "slice_ns": slice_ns, **where})
         if not live or not answer:
             return None
+        if live.first_round is None and round_ >= 0:
+            live.first_round = round_
         live.progress = Progress(**{name: answer[name] for name in Progress.__dataclass_fields__})
         self.listener.progress(case, live.progress.fraction, live.progress.detail)
         return live.progress
@@ -212,54 +264,101 @@ class Runner:
             self.run.write_rounds(states)
             self.rounds += states
 
-    def finish(self, case: Case) -> bool:
-        """Has a live Case write its results, and records its row; False where that failed."""
+    def finish(self, case: Case, last: bool = True) -> bool:
+        """Has a live Case write its results, and ends its worker; False where that failed.
+
+        Args:
+            case: which.
+            last: no other worker measures it after this one: its row is recorded.
+        """
         live = self.live.get(case.case_id)
         answer = live and self._ask(live, {"do": "finish", "stop_reason": live.stop_reason})
         if not live or not answer:
             return False
         live.worker.stop()
-        fallback, objection = answer["proof"].get("fallback", ""), self._objections.get(case.case_id, "")
-        results = {name: answer[name] for name in ("stage", "metrics", "proof")}
+        lives = self.lives.setdefault(case.case_id, [])
+        if case.scenario != "accuracy":
+            self.run.end_life(case.case_id, len(lives))
+        place = {"first_round": live.first_round, "start_index": live.start_index}
+        lives.append({**answer, "place": place, "started_at": live.started_at})
+        if not last:
+            del self.live[case.case_id]
+            return True
+        fallback = next(filter(None, (life["proof"].get("fallback", "") for life in lives)), "")
+        objection = self._objections.get(case.case_id, "")
         self._record(
             case,
             Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
             "; ".join(filter(None, [objection, fallback])),
-            **results,
-            bad_images=tuple(answer["bad_images"]),
+            stage=answer["stage"],
+            metrics=merged_metrics(case, lives),
+            proof={**lives[0]["proof"], "fallback": fallback},
+            bad_images=tuple(lives[0]["bad_images"]),
         )
         return True
 
     def end(self, case: Case, status: Status, reason: str, cause: str = "") -> None:
-        """Records why a Case has no results, and ends its worker where it has one."""
+        """Records why a Case has no results, and ends its worker where it has one; what others measured goes."""
         if case.case_id in self.live:
             self.live[case.case_id].worker.kill()
+        self.run.drop_parts([case.case_id])
         self._record(case, status, reason, metrics={CAUSE: cause} if cause else {})
 
     # --- the steps of a Case ----------------------------------------------------------------------------------
 
     def _ask(self, live: Live, message: channel.Message) -> channel.Message | None:
         """The answer; None where there is none, which has ended the Case with a row."""
+        return self._heard(live, self._answer(live, message))
+
+    def _answer(self, live: Live, message: channel.Message) -> channel.Message | channel.WorkerFailed:
+        """The answer, or why there is none; of several workers in threads of their own."""
         remaining = max(LEAST_TURN_SECONDS, self.limits.timeout_seconds - live.used_seconds)
         started = time.monotonic()
         try:
-            answer = live.worker.ask(message, remaining)
+            return live.worker.ask(message, remaining)
         except channel.WorkerFailed as failure:
-            if failure.status is Status.TIMEOUT:
-                failure = channel.too_slow(self.limits.timeout_seconds)
-            log = self.run.log_path(live.case.case_id).name
-            see = f"; see logs/{log}" if failure.status is Status.CRASHED else ""
-            self.end(live.case, failure.status, f"{failure.line}{see}", failure.cause)
-            return None
-        live.used_seconds += time.monotonic() - started
-        return answer
+            return failure
+        finally:
+            live.used_seconds += time.monotonic() - started
+
+    def _heard(self, live: Live, answer: channel.Message | channel.WorkerFailed) -> channel.Message | None:
+        if not isinstance(answer, channel.WorkerFailed):
+            return answer
+        if answer.status is Status.TIMEOUT:
+            answer = channel.too_slow(self.limits.timeout_seconds)
+        log = self.run.log_path(live.case.case_id).name
+        see = f"; see logs/{log}" if answer.status is Status.CRASHED else ""
+        self.end(live.case, answer.status, f"{answer.line}{see}", answer.cause)
+        return None
 
     def _record(self, case: Case, status: Status, reason: str, **results: Any) -> None:
-        live = self.live.pop(case.case_id, None)
-        started_at = live.started_at if live else _now()
+        live, lives = self.live.pop(case.case_id, None), self.lives.pop(case.case_id, [])
+        started_at = lives[0]["started_at"] if lives else live.started_at if live else _now()
         result = CaseResult(case, status, reason, started_at=started_at, ended_at=_now(), **results)
         self.ended[case.case_id] = result = self.run.append_case(result)
         self.listener.case_ended(result)
+
+
+# What becomes of a figure that every life has; of others the last life's stands.
+_MERGED: Mapping[str, Callable[[list[Any]], Any]] = {
+    "load_ns": statistics.median,
+    "peak_rss_bytes": max,
+    "energy_joules_per_image": statistics.fmean,
+    "n_warmup": sum,
+    "n_bad_images": max,
+    "n_pipeline_fallbacks": max,
+    "warmup_settled": all,
+}
+
+
+def merged_metrics(case: Case, lives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics of a Case's row, of those that its workers left; ``lives`` say where the rounds of each begin."""
+    metrics = dict(lives[-1]["metrics"])
+    for name, merge in _MERGED.items():
+        values = [life["metrics"][name] for life in lives if name in life["metrics"]]
+        if len(values) > 1:
+            metrics[name] = merge(values)
+    return metrics if case.scenario == "accuracy" else {**metrics, "lives": [life["place"] for life in lives]}
 
 
 def give_up(run: RunFolder, cases: Iterable[Case], reason: str, listener: Listener) -> None:

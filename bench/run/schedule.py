@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
+import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from bench.analysis.time import verdict
 from bench.record.case import Case
+from bench.run.lives import LEAST_LIVES, Plan, Seen, how_many, pairs_of, start_order
 from bench.run.runner import SLICE_NS, Order, Runner
 
 T = TypeVar("T")
 
 ACCURACY_SLICE_NS = 500_000_000
+# Of a life, at least: a median of fewer is no figure to compute with.
+LEAST_ROUNDS = 6
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:
@@ -59,8 +62,8 @@ def comparisons(cases: Sequence[Case]) -> int:
 def by_scenario(planned: Sequence[Case]) -> Order:
     """The order of a run.
 
-    Accuracy Cases run one after the other: time does not matter to them. Latency Cases stay alive together and
-    take turns, then throughput Cases do.
+    Accuracy Cases run one after the other: time does not matter to them. Latency Cases live together and take turns,
+    then throughput Cases do.
 
     Args:
         planned: all Cases of the run, with those that have their results already.
@@ -76,7 +79,7 @@ def by_scenario(planned: Sequence[Case]) -> Order:
             group = [case for case in timed if case.scenario == scenario]
             if group:
                 share = runner.limits.budget_seconds * len(group) / len(timed)
-                Rounds(n_comparisons, share, runner.limits.seed)(runner, group)
+                Lives(n_comparisons, share)(runner, group)
 
     return order
 
@@ -91,86 +94,143 @@ def alone(runner: Runner, case: Case) -> None:
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """Timed Cases of one scenario take turns until their ratios are known well enough, or the budget is spent.
+class Lives:
+    """Timed Cases of one scenario take turns, in lives, until their ratios are known or the budget is spent.
 
-    All of them live at once where memory allows. Where it does not, as many as fit take turns, then the next:
-    the Case that others are compared with stays alive and takes part in all of these groups, and rounds are
-    numbered on, so that every Case is compared with it in rounds that both took.
+    All of them live at once where memory allows. Where it does not, as many as fit go through all their lives, then the
+    next: the Case that others are compared with takes part in all of these groups. Rounds are numbered on.
 
     Attributes:
-        comparisons: of the whole run. Reports adjust every interval for all of them: so does the rule that says when
-            to stop.
-        budget_seconds: for all rounds.
-        seed: of the order of turns.
+        comparisons: of the whole run.
+        budget_seconds: wall time of all lives, starts and warm-up included.
+        pairs_only: no further life of Cases of which none is left to be compared with another.
     """
 
     comparisons: int
     budget_seconds: float
-    seed: int = 0
+    pairs_only: bool = False
 
     def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
         """See ``bench.run.runner.Order``."""
         baselines = verdict.baselines(cases)
-        pending = chained(cases, baselines)
-        round_ = runner.run.next_round(cases[0].scenario)
+        pending, begun, round_ = (
+            chained(cases, baselines),
+            list[Case](),
+            runner.run.next_round(cases[0].scenario),
+        )
         while pending:
-            admitted = runner.admit(pending)
-            del pending[:admitted]
-            needed = {baselines.get(case.case_id) for case in pending}
-            if runner.live:
-                share = self.budget_seconds * admitted / len(cases)
-                round_ = self._take(runner, baselines, round_, share)
-            for live in list(runner.live.values()):
-                if live.case.case_id not in needed:
-                    runner.finish(live.case)
+            began = runner.clock()
+            wanted = {baselines.get(case.case_id) for case in pending} - runner.ended.keys()
+            head = [case for case in begun if case.case_id in wanted]
+            members = [*head, *pending][: runner.admit([*head, *pending])]
+            begun += pending[: len(members) - len(head)]
+            share = self.budget_seconds * (len(members) - len(head)) / len(cases)
+            del pending[: len(members) - len(head)]
+            later = {baselines.get(case.case_id) for case in pending}
+            group = _Group(runner, replace(self, budget_seconds=share), began, baselines)
+            round_ = group.take(members, later, round_)
 
-    def _take(self, runner: Runner, baselines: Mapping[str, str], first: int, budget_seconds: float) -> int:
-        """Takes rounds until the comparisons are precise or the budget is spent; gives the next round's number."""
-        members = [live.case for live in runner.live.values()]
-        medians = {case.case_id: dict[int, float]() for case in members}
-        stop, spent_ns, round_, reason = verdict.RatioStop(), 0, first, "budget"
-        turns = zip(itertools.count(first), rounds(members, self.seed), slices(self.seed), strict=False)
-        with runner.watched(members[0].scenario) as end_of_round:
-            for round_, order, slice_ns in turns:
-                if spent_ns >= budget_seconds * 1e9 or not runner.live:
-                    break
-                if self._is_enough(runner, baselines, medians, stop, round_ - first):
-                    reason = runner.context.stop
-                    break
-                for case in order:
-                    progress = runner.turn(case, round_, slice_ns)
-                    if progress is not None:
-                        spent_ns += progress.busy_ns
-                        medians[case.case_id][round_] = progress.median_ns
-                        fraction = min(1.0, spent_ns / (budget_seconds * 1e9))
-                        runner.listener.progress(case, fraction, progress.detail)
-                end_of_round(round_)
-        for live in runner.live.values():
-            live.stop_reason = reason
+
+@dataclass
+class _Group:
+    """Cases that memory holds together, of which the first life has been started.
+
+    Attributes:
+        runner: what runs them.
+        asked: of these Cases.
+        began: when the first start did, on the runner's clock.
+        baselines: as returned by ``verdict.baselines``.
+    """
+
+    runner: Runner
+    asked: Lives
+    began: float
+    baselines: Mapping[str, str]
+
+    def take(self, members: Sequence[Case], later: set[str | None], round_: int) -> int:
+        """Takes all lives from this round on; gives the next round's number.
+
+        Args:
+            members: whose rows are recorded then.
+            later: ids of those that are measured again beside others: their rows wait.
+            round_: number of the first.
+        """
+        runner, seen, budget_seconds = (
+            self.runner,
+            Seen(max(1, self.asked.comparisons)),
+            self.asked.budget_seconds,
+        )
+        start_seconds, life, reason = runner.clock() - self.began, 0, ""
+        planned = runner.limits.lives or how_many(start_seconds, budget_seconds)
+        plan = Plan(planned, start_seconds, budget_seconds)
+        while not reason:
+            if life:
+                alive = [case for case in members if case.case_id not in runner.ended]
+                runner.admit(start_order(alive, life), least=len(alive))
+            if not runner.live:
+                break
+            seen.begin(runner.live)
+            round_ = self._rounds(seen, round_, life, plan)
+            life, pairs = life + 1, pairs_of(runner.live, self.baselines)
+            alone = self.asked.pairs_only and all(case_id == other for case_id, other in pairs)
+            reason = "budget" if life == planned or alone else "precision" if seen.is_enough(pairs) else ""
+            if life == 1 or reason:
+                self._foretell(seen, plan if life == 1 else replace(plan, lives=life))
+            for live in list(runner.live.values()):
+                live.stop_reason = reason
+                runner.finish(live.case, bool(reason) and live.case.case_id not in later)
         return round_
 
-    def _is_enough(
-        self,
-        runner: Runner,
-        baselines: Mapping[str, str],
-        medians: Mapping[str, Mapping[int, float]],
-        stop: verdict.RatioStop,
-        n_rounds: int,
-    ) -> bool:
-        """Every ratio is known well enough, and so is the median of every Case that is compared with none.
+    def _rounds(self, seen: Seen, round_: int, life: int, plan: Plan) -> int:
+        """Takes the rounds of a life, an even number, to the end of its share; gives the next round's number."""
+        runner, first = self.runner, round_
+        members, seed = [live.case for live in runner.live.values()], runner.limits.seed + life
+        cores = core_sets(members) if runner.limits.rotate_cores else lambda n: ()
+        ends = self.began + plan.budget_seconds * (life + 1) / plan.lives
+        turns = zip(rounds(members, seed), slices(seed), strict=False)
+        with runner.watched(members[0].scenario) as end_of_round:
+            while runner.live and (
+                round_ - first < LEAST_ROUNDS or (round_ - first) % 2 or runner.clock() < ends
+            ):
+                order, slice_ns = next(turns)
+                for case in order:
+                    progress = runner.turn(case, round_, slice_ns, cores((round_ - first) // 2))
+                    if progress is not None:
+                        seen.times[case.case_id][-1][round_] = progress.median_ns
+                        fraction = min(1.0, (runner.clock() - self.began) / plan.budget_seconds)
+                        detail = f"life {life + 1} of {plan.lives}: {progress.detail}"
+                        runner.listener.progress(case, fraction, detail)
+                end_of_round(round_)
+                round_ += 1
+        return round_
 
-        Where the context says ``plateau``: the noise of every Case has stopped changing.
-        """
-        if runner.context.stop == "plateau":
-            return n_rounds > 0 and all(live.progress.done for live in runner.live.values())
-        here = {case_id: baselines[case_id] for case_id in runner.live if case_id in baselines}
-        if any(not live.progress.done for case_id, live in runner.live.items() if case_id not in here):
-            return False
-        # A comparison whose other half ended early will never be known better.
-        pairs = {case_id: other for case_id, other in here.items() if other in here}
-        compared = any(case_id != other for case_id, other in pairs.items())
-        return stop.reached(medians, pairs, n_rounds, self.comparisons) if compared else n_rounds > 0
+    def _foretell(self, seen: Seen, plan: Plan) -> None:
+        """Says after the first life what the budget can resolve; keeps what the lives say of it once they are over."""
+        runner, alive = self.runner, self.runner.live
+        pairs = [
+            pair
+            for pair in pairs_of(alive, self.baselines)
+            if pair[0] != pair[1] and len(seen.logs(pair, 0)) >= LEAST_ROUNDS
+        ]
+        if not pairs or plan.lives < LEAST_LIVES:
+            return
+        scenario, material = (
+            next(iter(alive.values())).case.scenario,
+            verdict.materiality(runner.run.read_run_info()),
+        )
+        found = max((seen.resolves(pair, plan, material) for pair in pairs), key=lambda each: each.difference)
+        if not found.over_lives:
+            runner.listener.note(f"{scenario}: {found.sentence}")
+        runner.resolves[scenario] = asdict(found)
+
+
+def core_sets(members: Sequence[Case]) -> Callable[[int], tuple[int, ...]]:
+    """The cores of all workers in the n-th pair of rounds; none, which means all, where their threads need all."""
+    allowed = getattr(os, "sched_getaffinity", lambda process: ())(0)  # not every system has it
+    cores, wide = sorted(allowed), max(case.threads * case.instances for case in members)
+    if wide >= len(cores):
+        return lambda n: ()
+    return lambda n: tuple(sorted(cores[(n * wide + each) % len(cores)] for each in range(wide)))
 
 
 def chained(cases: Sequence[Case], baselines: Mapping[str, str]) -> list[Case]:

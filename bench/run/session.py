@@ -199,12 +199,12 @@ class Session:
     @property
     def limits(self) -> Limits:
         """How long things may take, and the seed of their order."""
-        return Limits(self.spec.timeout_seconds, self.spec.budget_seconds, self.spec.seed)
+        spec = self.spec
+        return Limits(spec.timeout_seconds, spec.budget_seconds, spec.seed, spec.lives, spec.rotate_cores)
 
     def context(self, files: ModelFiles, **more: Any) -> Context:
         """What the workers of this run need besides their Cases."""
-        folder, stop = str(self.folder.path), self.spec.stop
-        return Context(run=folder, data=str(self.root), files=files, stop=stop, **more)
+        return Context(run=str(self.folder.path), data=str(self.root), files=files, **more)
 
     def write(self, **facts: Any) -> None:
         """Adds facts to the run's description."""
@@ -230,7 +230,7 @@ def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Pa
         "settings": spec.to_dict(),
         "host": {**described_host, "fingerprint": fingerprint},
         "packages": packages,
-        "noise": lookup_noise(fingerprint).to_dict(),
+        "noise": lookup_noise({**described_host, "fingerprint": fingerprint}).to_dict(),
         "peaks": lookup_peaks(fingerprint),
         "git": host.git_revision(Path(__file__).resolve().parent),
         "dataset": {
@@ -336,7 +336,7 @@ def _rows(
     session: Session, cases: Sequence[Case], files: ModelFiles | None, pixels: dict[str, Any], missing: str
 ) -> Ended:
     """Runs the Cases; where the model is missing, says so in every row."""
-    folder, interrupted, disturbed = session.folder, False, list[RoundState]()
+    folder, interrupted, disturbed, resolves = session.folder, False, list[RoundState](), dict[str, Any]()
     with make_listener(session.console, len(cases)) as listener:
         if files:
             runner = Runner(folder, session.context(files), listener, session.limits)
@@ -344,7 +344,7 @@ def _rows(
                 runner.execute(cases, by_scenario(cases), pixel_gate.objections(cases, pixels))
             except KeyboardInterrupt:
                 interrupted = True
-            disturbed = runner.rounds
+            disturbed, resolves = runner.rounds, runner.resolves
         else:
             give_up(folder, cases, missing, listener)
     folder.merge_parts()
@@ -353,6 +353,7 @@ def _rows(
     ended = Ended(folder.path, interrupted, statuses)
     session.write(
         warnings=[*folder.read_run_info().get("warnings", ()), *summary(disturbed)],
+        resolves={**folder.read_run_info().get("resolves", {}), **resolves},
         finished_at=None if interrupted else utc_now(),
         exit_code=ended.exit_code(),
     )
@@ -372,5 +373,5 @@ def foretell(spec: RunSpec, console: Console) -> Document:
         n_images = len(choose_images(spec.data, spec.n_images, console)[1])
     fingerprint = host.fingerprint(host.describe_host())
     measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
-    expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured)
+    expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured, spec.lives)
     return estimate.document(expected, spec.notes())

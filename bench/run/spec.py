@@ -37,6 +37,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -52,7 +53,7 @@ import pipelines
 from bench import host
 from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
 from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
-from bench.worker.sampling import STOPS
+from bench.run.lives import LEAST_LIVES
 from scarlet import demo, zoo
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_yaml
@@ -131,6 +132,12 @@ def _known_options(options: Options) -> Options:
     except BenchError as mistake:
         raise _said(mistake) from None
     return known
+
+
+def _lives(value: int | None) -> int | None:
+    if value is not None and value != 1 and (value < LEAST_LIVES or value % 2):
+        raise ValueError("no such number")
+    return value
 
 
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
@@ -269,10 +276,12 @@ class RunSpec(Matrix):
         checkpoint: a file, ``demo``, ``random`` or None for the default.
         data: the user's folder of images, or None for the demo set.
         images: how many to score: a count, ``all``, or empty for the default.
-        budget_seconds: for all timed rounds together.
-        timeout_seconds: that one Case may take.
+        budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
+        lives: how many fresh workers measure a timed Case, one after the other: an even number, at least 4, or 1; what
+            suits the budget where None.
+        rotate_cores: see ``bench.run.runner.Limits``.
+        timeout_seconds: that one worker of a Case may take.
         seed: of the order of turns.
-        stop: when timed rounds are enough: a name in ``bench.worker.sampling.STOPS``.
         calibration: the user's folder of images for INT8, or None.
         options: the values of each option of each backend; an empty one stands for the option not being given.
         exclude: combinations that are not measured.
@@ -285,10 +294,11 @@ class RunSpec(Matrix):
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
     images: Annotated[str, BeforeValidator(_image_count)] = ""
-    budget_seconds: Seconds = 60.0
+    budget_seconds: Seconds = 120.0
+    lives: Annotated[StrictInt | None, AfterValidator(_lives)] = None
+    rotate_cores: StrictBool = False
     timeout_seconds: Seconds = 1800.0
     seed: StrictInt = 0
-    stop: StrictStr = "precision"
     calibration: StrictStr | None = None
     options: Annotated[Options, BeforeValidator(_by_backend), AfterValidator(_known_options)] = Field(
         default_factory=dict
@@ -301,12 +311,10 @@ class RunSpec(Matrix):
         except ValidationError as error:
             raise _mistake(error) from error
 
-    @field_validator("model", "stop")
+    @field_validator("model")
     @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
+    def _known(cls, value: str) -> str:
         try:
-            if info.field_name == "stop":
-                return checked_names("stop rule", [value], STOPS)[0]
             zoo.resolve(value)
         except BenchError as mistake:
             raise _said(mistake) from None
@@ -419,10 +427,15 @@ class RunSpec(Matrix):
         return kept
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences on rules that match nothing."""
+        """Sentences on rules that match nothing, and on what a number of lives leaves out."""
         cases = self._matrix()
         idle = [rule for rule in self.exclude if not any(rule.matches(case) for case in cases)]
-        return tuple(f"exclude: {rule} matches no Case of this plan" for rule in idle)
+        notes = [f"exclude: {rule} matches no Case of this plan" for rule in idle]
+        if self.lives == 1:
+            notes.append(
+                "--lives 1: what differs between processes of the same Case is in no interval of this run"
+            )
+        return tuple(notes)
 
     def only_case(self) -> Case:
         """The one Case of a command that measures one configuration.
@@ -593,6 +606,8 @@ def _axis(names: Sequence[str | int]) -> Axis | None:
 _EXPECTED = {
     "budget": ("a number of seconds above 0", "60"),
     "timeout": ("a number of seconds above 0", "1800"),
+    "lives": (f"an even number of at least {LEAST_LIVES}, or 1", "6"),
+    "rotate_cores": ("true or false", "true"),
     "images": ("a whole number of at least 1, or all", "500"),
     "seed": ("a whole number", "1"),
     "exclude": ("a list of combinations, such as [{backend: pytorch, batch: 64}]", ""),

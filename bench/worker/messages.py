@@ -51,7 +51,6 @@ class Context:
         data: the folder that image ids are relative to.
         files: the model's files.
         throughput_images: images in one timed pass of a throughput Case.
-        stop: a name in ``bench.worker.sampling.STOPS``: when the samples of a latency Case are enough.
         time_parts: time the parts of a throughput Case too, after each pass.
     """
 
@@ -59,7 +58,6 @@ class Context:
     data: str
     files: ModelFiles
     throughput_images: int = 256
-    stop: str = "precision"
     time_parts: bool = True
 
     def to_dict(self) -> dict[str, Any]:

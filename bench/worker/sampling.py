@@ -1,4 +1,4 @@
-"""Warm-up, sampling and the stop rule of a latency Case.
+"""Warm-up and sampling of a latency Case.
 
 A sampler takes turns. How long a turn is, and when the run ends, the runner decides from what the sampler reports,
 so that all Cases of a run are treated alike.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-
-from bench.analysis.stats import intervals
 
 STAGE = "compute"
 # A call as its caller sees it: with the copies to the device and back, and the host's own work.
@@ -60,84 +58,13 @@ class WarmUpRule:
         )
 
 
-@dataclass(frozen=True)
-class StopRule:
-    """Sampling has reached its aim when the median's interval is narrow enough, and there is enough to say so.
-
-    Attributes:
-        relative_half_width: half the width of the median's 95 % order-statistic interval, over the median.
-        min_samples: fewer are never enough, however close together they lie.
-        min_rounds: the paired interval of a ratio needs at least six rounds at 95 % (2 * 0.5**6 < 0.05); ten
-            leave room for two rounds that fall the other way.
-        max_samples: more are never needed; bounds memory.
-    """
-
-    relative_half_width: float = 0.01
-    min_samples: int = 30
-    min_rounds: int = 10
-    max_samples: int = 200_000
-
-    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str:
-        """Why sampling may stop, or an empty string while it should go on."""
-        if len(latency_ns) >= self.max_samples:
-            return "samples"
-        if len(latency_ns) < self.min_samples or rounds < self.min_rounds:
-            return ""
-        half_width = intervals.relative_half_width(latency_ns)
-        return "precision" if half_width is not None and half_width <= self.relative_half_width else ""
-
-
-@dataclass
-class NoisePlateau:
-    """Sampling has reached its aim when the noise itself has stopped changing.
-
-    nvbench's criterion ``stdrel`` ends so where its target is out of reach: the relative standard deviation, looked at
-    again and again, lies on a plateau, so that more samples will not make it smaller. It is about one Case alone and
-    says nothing of how well a ratio is known, so it is a choice (``--stop plateau``) and not the default.
-
-    Attributes:
-        tolerance: largest change of the noise over the plateau, as a share of it.
-        length: rounds that a plateau spans.
-        min_samples: fewer are never enough (nvbench: 10; quartiles need more).
-        min_rounds: rounds before the first look; as many as a ratio's interval needs at least.
-        max_samples: more are never needed; bounds memory.
-    """
-
-    tolerance: float = 0.05
-    length: int = 10
-    min_samples: int = 30
-    min_rounds: int = 20
-    max_samples: int = 200_000
-    _noise: list[float] = field(default_factory=list)
-
-    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str:
-        """Why sampling may stop, or an empty string while it should go on. To be asked once a round."""
-        if len(latency_ns) >= self.max_samples:
-            return "samples"
-        self._noise.append(float(np.std(latency_ns)) / max(float(np.mean(latency_ns)), 1.0))
-        if len(latency_ns) < self.min_samples or rounds < self.min_rounds:
-            return ""
-        plateau = self._noise[-self.length :]
-        level = max(plateau)
-        return "plateau" if max(plateau) - min(plateau) <= self.tolerance * level else ""
-
-
-class Stop(Protocol):
-    """When a Case's own samples are enough."""
-
-    def reason(self, latency_ns: NDArray[np.int64], rounds: int) -> str: ...
-
-
-STOPS: dict[str, Callable[[], Stop]] = {"precision": StopRule, "plateau": NoisePlateau}
-
-
 @dataclass
 class Samples:
     """Columns of every timed sample, warm-up included.
 
     Attributes:
         round, warmup: when it was taken, and whether it counts.
-        latency_ns: what the stop rule and verdicts look at.
+        latency_ns: what verdicts look at.
         stages: of a call that times its stages, the time of each but that one, by the stage's name.
     """
 
@@ -165,7 +92,6 @@ class LatencySampler:
         call: Callable[[], object],
         clock_ns: Callable[[], int],
         warm_up: WarmUpRule | None = None,
-        stop: Stop | None = None,
         headline: str = "",
         before: Callable[[], object] | None = None,
     ) -> None:
@@ -173,20 +99,17 @@ class LatencySampler:
         self._headline, self._before = headline, before
         self._clock_ns = clock_ns
         self._warm_up = warm_up or WarmUpRule()
-        self._stop: Stop = stop or StopRule()
         self.samples = Samples()
         self._warm_up_ns: list[int] = []
         self._warming_ns = 0
-        self._measured_ns: list[int] = []
-        self._rounds = 0
+        self._n_measured = 0
         self.settled = False
         self.warm = False
-        self.stop_reason = ""
         self.turn_median_ns = 0.0
 
     @property
     def n_warmup(self) -> int:
-        return len(self.samples.latency_ns) - len(self._measured_ns)
+        return len(self.samples.latency_ns) - self._n_measured
 
     def warm_up_turn(self, slice_ns: int) -> None:
         """One slice of warm-up. ``warm`` turns True when it settled or took too long."""
@@ -195,17 +118,14 @@ class LatencySampler:
         self.warm = self.settled or self._warming_ns >= self._warm_up.max_ns
 
     def turn(self, round_: int, slice_ns: int) -> None:
-        """One slice of measurement. ``stop_reason`` is not empty once the aim is reached.
+        """One slice of measurement.
 
         The first call of a turn finds the caches as another worker left them: it is kept as a warm-up sample.
         """
         self._record(round_, warmup=True)
         taken = self._take(round_, False, slice_ns)
         self.turn_median_ns = float(np.median(taken))
-        self._measured_ns += taken
-        self._rounds += 1
-        if not self.stop_reason:
-            self.stop_reason = self._stop.reason(np.asarray(self._measured_ns, dtype=np.int64), self._rounds)
+        self._n_measured += len(taken)
 
     def _take(self, round_: int, warmup: bool, slice_ns: int) -> list[int]:
         started = self._clock_ns()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -83,6 +85,8 @@ class Worker:
 
     def _turn(self, message: channel.Message) -> dict[str, Any]:
         worked_on = getattr(self._task, "images_worked_on", 0)
+        if "cpus" in message:
+            keep_on(message["cpus"])
         gc.disable()
         before = self._energy.meter.read()
         try:
@@ -129,6 +133,13 @@ class WithoutPandas:
         """See ``importlib.abc.MetaPathFinder``."""
         if name == "pandas":
             raise ModuleNotFoundError("no module named 'pandas' in a worker", name=name)
+
+
+def keep_on(cpus: Sequence[int]) -> None:
+    """Has all threads of this process run on these cores alone, until it is told others."""
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread), cpus)
 
 
 def main() -> None:

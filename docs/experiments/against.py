@@ -1,6 +1,6 @@
 """Does `scarlet-bench against` leave an equal revision alone, and catch one that is 10 % slower?
 
-    python docs/experiments/against.py [--runs 10] [--budget 60]
+    python docs/experiments/against.py [--runs 10] [--budget 120]
 
 In a copy of this project, as it is, with a repository of its own:
 
@@ -103,13 +103,13 @@ def outcomes(tree: Path, name: str, data: str, runs: int, more: list[str]) -> Co
             continue
         said = json.loads(done.stdout)
         (case,) = said["cases"]
-        ratios = " ".join(f"{ratio:.3f}" for ratio in case["blocks"])
+        ratios = " ".join(f"{ratio:.3f}" for ratio in case["lives"])
         ends = [
             f"{end:.4f}" if end is not None else "?" for end in (case["ratio"], case["low"], case["high"])
         ]
         print(
             f"{name} {number}: {said['outcome']} (exit code {done.returncode}), ratio {ends[0]} ({ends[1]} to "
-            f"{ends[2]}), tolerance {said['tolerance']:.3f}, blocks {ratios}, {case['n_rounds']} rounds, "
+            f"{ends[2]}), tolerance {said['tolerance']:.3f}, lives {ratios}, {case['n_rounds']} rounds, "
             f"{case['n_disturbed_rounds']} disturbed, {time.monotonic() - started:.0f} s {case['reason']}",
             flush=True,
         )
@@ -118,7 +118,7 @@ def outcomes(tree: Path, name: str, data: str, runs: int, more: list[str]) -> Co
 
 
 def median_seconds(run: Path) -> float:
-    """The median over the blocks' medians, of both revisions together."""
+    """The median over the Cases' medians, of both revisions together."""
     medians = load_frame(run)["latency_ns_p50"].dropna()
     if medians.empty:
         sys.exit(f"no time was measured: {'; '.join(load_frame(run)['reason'].unique())}")
@@ -128,11 +128,11 @@ def median_seconds(run: Path) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--budget", default="60")
-    parser.add_argument("--blocks", default="6")
+    parser.add_argument("--budget", default="120")
+    parser.add_argument("--lives", default="6")
     parser.add_argument("--threads", default="", help="all cores where empty")
     wanted = parser.parse_args()
-    more = ["--budget", wanted.budget, "--blocks", wanted.blocks, "--threads", wanted.threads]
+    more = ["--budget", wanted.budget, "--lives", wanted.lives, "--threads", wanted.threads]
     image_set, _ = choose_images(None, None, Console(stderr=True, width=160))
     data = str(image_set.root.resolve())
     with TemporaryDirectory() as folder:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import planted_pipelines
 import pytest
-from bench_fakes import Recorder, make_graph, run_on, tiny_files
+from bench_fakes import Clock, Recorder, make_graph, run_on, tiny_files
 from folders import FAKES
 
 import pipelines
@@ -17,6 +19,7 @@ from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Limits, Runner, Workers
 from bench.run.schedule import by_scenario
+from bench.worker import channel
 from bench.worker.messages import Context
 
 
@@ -32,24 +35,26 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_cases(
     tmp_path: Path, image_folder: Path, tiny_graph: Path
 ) -> Callable[..., tuple[RunFolder, Recorder]]:
-    """Runs Cases in real worker processes, and gives the run's folder and what the listener heard."""
+    """Runs Cases in real worker processes, on the clock of their turns; gives the folder and the listener."""
 
     def run(
         *cases: Case,
         timeout_seconds: float = 60.0,
         budget_seconds: float = 2.0,
         folder: RunFolder | None = None,
-        stop: str = "precision",
         workers: Workers | None = None,
         watch: bool = False,
+        lives: int | None = 1,
+        clock: Clock | None = None,
+        **more: Any,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
             folder = run_on(tmp_path / "run", image_folder, cases)
-        context = Context(
-            str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, stop=stop
-        )
-        recorder = Recorder()
-        limits = Limits(timeout_seconds, budget_seconds)
+        context = Context(str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8)
+        recorder, log, clock = Recorder(), folder.log_path, clock or Clock()
+        make = (workers and workers.make) or (lambda case: channel.LocalWorker(log(case.case_id), 1))
+        workers = replace(workers or Workers(), make=lambda case: clock.of(make(case)), clock=clock)
+        limits = Limits(timeout_seconds, budget_seconds, lives=lives, **more)
         Runner(folder, context, recorder, limits, workers, watch).execute(cases, by_scenario(cases))
         return folder, recorder
 

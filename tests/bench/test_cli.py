@@ -94,7 +94,7 @@ def test_a_mistake_is_two_lines_and_exit_code_2(
 
 def run_tiny(scarlet_bench: object, graph: Path, data: Path, *more: str) -> Answer:
     words = ["--model", f"onnx:{graph}", "--data", str(data), "--pipeline", "reference", "--backends", "fake"]
-    return scarlet_bench("run", *words, "--batches", "1", "--budget", "1", *more)  # type: ignore[operator,no-any-return]
+    return scarlet_bench("run", *words, "--batches", "1", "--budget", "1", "--lives", "1", *more)  # type: ignore[operator,no-any-return]
 
 
 def test_a_run_ends_with_a_table_its_files_and_latest(
@@ -267,7 +267,17 @@ def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
     graph = tmp_path / "fixed.onnx"
     onnx.save(make_graph(3, size=96), graph)
     words = ["run", "--model", f"onnx:{graph}", "--data", str(image_folder), "--pipeline", "reference"]
-    words += ["--backends", "onnxruntime,pytorch", "--batches", "1,3", "--budget", "1", "--json"]
+    words += [
+        "--backends",
+        "onnxruntime,pytorch",
+        "--batches",
+        "1,3",
+        "--budget",
+        "1",
+        "--lives",
+        "1",
+        "--json",
+    ]
     cases = json.loads(scarlet_bench(*words).out)["cases"]  # type: ignore[operator]
     rows = {(case["backend"], case["scenario"], case["batch"]): case for case in cases}
     assert rows["onnxruntime", "accuracy", 3]["status"] == "ok"
@@ -341,6 +351,8 @@ def test_a_plan_file_runs_without_what_it_excludes(
         "--backends",
         "fake",
         "--budget",
+        "1",
+        "--lives",
         "1",
     ]
     words += ["--pipeline", "reference", "--plan", "plan.yaml", "--json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.worker import channel
+from bench.worker.channel import WorkerHandle
 from bench.worker.serve import Worker
 
 WNIDS = ("n01440764", "n01443537", "n01484850")  # the first three of the sorted 1000
@@ -84,6 +86,30 @@ class HereWorker:
         self.ended = "killed"
 
 
+class Clock:
+    """Seconds that pass where workers say so: what their turns took, and so many for a start."""
+
+    def __init__(self, start_seconds: float = 0.0) -> None:
+        self.seconds, self.start_seconds, self._lock = 0.0, start_seconds, threading.Lock()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def of(self, worker: WorkerHandle) -> WorkerHandle:
+        """The worker, with its requests on this clock."""
+        ask = worker.ask
+
+        def timed(request: channel.Message, timeout_seconds: float) -> channel.Message:
+            answer = ask(request, timeout_seconds)
+            with self._lock:
+                self.seconds += answer.get("busy_ns", 0) / 1e9
+                self.seconds += self.start_seconds if request["do"] == "start" else 0.0
+            return answer
+
+        worker.ask = timed  # type: ignore[method-assign]
+        return worker
+
+
 class Scripted:
     """A worker that gives prepared answers, one after the other; those that are exceptions are raised."""
 
@@ -113,6 +139,7 @@ class Recorder:
         self.started: list[Case] = []
         self.ended: list[CaseResult] = []
         self.turns: list[str] = []
+        self.notes: list[str] = []
 
     def case_started(self, case: Case) -> None:
         self.started.append(case)
@@ -122,6 +149,9 @@ class Recorder:
 
     def case_ended(self, result: CaseResult) -> None:
         self.ended.append(result)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def fake_case(scenario: str = "latency", batch: int = 1, **options: str) -> Case:

@@ -9,9 +9,11 @@ from bench.record.machine import NoiseResult, Resolution
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
-def noise_result(days_ago: float = 0.0, interleaved: float = 0.012) -> NoiseResult:
+def noise_result(
+    days_ago: float = 0.0, interleaved: float = 0.012, others_cores: float | None = None
+) -> NoiseResult:
     return NoiseResult(
-        resolution=Resolution(interleaved, 0.021, 0.004, 0.07, 0.05, 6, 240),
+        resolution=Resolution(interleaved, 0.004, 6, 240),
         host_fingerprint="cafe",
         measured_at=(NOW - timedelta(days=days_ago)).isoformat(timespec="seconds"),
         load_1m=0.25,
@@ -21,4 +23,5 @@ def noise_result(days_ago: float = 0.0, interleaved: float = 0.012) -> NoiseResu
         precision="fp32",
         batch=1,
         threads=2,
+        others_cores=others_cores,
     )

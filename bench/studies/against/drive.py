@@ -1,5 +1,4 @@
-"""Measures this tree against another revision of it, block by block; ``bench.studies.against.verdict`` says
-what the figures mean."""
+"""Measures this tree against another revision of it; ``bench.studies.against.verdict`` says what the figures mean."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ from rich.console import Console
 from bench.analysis.time import verdict
 from bench.backends.base import ModelFiles
 from bench.host.disturbance import summary
-from bench.record.case import Case, Status
+from bench.record.case import Case
 from bench.record.run_folder import utc_now
 from bench.report.document import Document, notes
 from bench.run import schedule
 from bench.run.images import working
 from bench.run.progress import make_listener
-from bench.run.runner import Runner, Workers
+from bench.run.runner import Order, Runner, Workers
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.against import revision_worker
@@ -61,6 +60,16 @@ class Ended:
         """Over all Cases."""
         return against.overall(self.found)
 
+    @property
+    def complaints(self) -> list[tuple[str, Against, str]]:
+        """What did not pass: ``error`` or ``warning``, which, and its line."""
+        levels = {Outcome.FAIL: "error", Outcome.UNRESOLVED: "warning"}
+        return [
+            (levels[each.outcome], each, against.text([each], self.tolerance))
+            for each in self.found
+            if each.outcome in levels
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {
@@ -71,33 +80,6 @@ class Ended:
             "notes": list(self.notes),
             "cases": [each.to_dict() for each in self.found],
         }
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How two revisions are compared.
-
-    Attributes:
-        tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
-        blocks: of fresh workers, even: each revision leads in half of them.
-
-    Raises:
-        BenchError: the tolerance is not above 0, or the blocks are too few or odd.
-    """
-
-    tolerance: float | None = None
-    blocks: int = against.BLOCKS
-
-    def __post_init__(self) -> None:
-        share = self.tolerance
-        if share is not None and not (math.isfinite(share) and share > 0):
-            what = f"--tolerance {100 * share:g} is not a number above 0"
-            raise BenchError(what, "Give per cent, for example --tolerance 5.")
-        if self.blocks < against.LEAST_BLOCKS or self.blocks % 2:
-            raise BenchError(
-                f"--blocks {self.blocks} is not an even number of at least {against.LEAST_BLOCKS}",
-                f"Give for example --blocks {against.BLOCKS}.",
-            )
 
 
 def document(ended: Ended) -> Document:
@@ -115,7 +97,7 @@ def run(
     spec: RunSpec,
     out: Path | None,
     console: Console,
-    rules: Rules,
+    tolerance: float | None = None,
     home: Path | None = None,
 ) -> Ended:
     """Benchmarks this tree and another revision in turns; leaves a run's folder behind.
@@ -125,13 +107,18 @@ def run(
         spec: what to measure; its scenario is always latency.
         out: folder for the run; a new one in ``results/runs`` where None.
         console: for people.
-        rules: how many blocks, and what is a pass.
+        tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
         home: folder of this tree's packages; those of this process where None.
 
     Raises:
         BenchError: the revision, the options, the data or the output folder are at fault, or the revisions are too
             far apart to be compared.
     """
+    if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
+        what = f"--tolerance {100 * tolerance:g} is not a number above 0"
+        raise BenchError(what, "Give per cent, for example --tolerance 5.")
+    if spec.lives == 1:
+        raise BenchError("--lives 1 does not tell what processes differ by", "Write for example --lives 6.")
     this = this_revision(home or channel.own_home())
     spec = spec.but(scenarios="latency")
     with worktree(this.home, ref) as other, Session.open(spec, out, console, "against") as session:
@@ -140,23 +127,21 @@ def run(
             with working(console, f"preparing the model with the code of {each.label}"):
                 log = session.folder.log_path("prepare-this" if each is this else "prepare-other")
                 sides[each] = prepare(each, session.request, log, spec.timeout_seconds)
-        return _carry_out(session, sides[this], sides[other], rules)
+        return _carry_out(session, sides[this], sides[other], tolerance)
 
 
-def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended:
+def _carry_out(session: Session, this: Side, other: Side, tolerance: float | None) -> Ended:
     folder, spec = session.folder, session.spec
     info = folder.read_run_info()
-    allowed = verdict.materiality(info) if rules.tolerance is None else rules.tolerance
+    allowed = verdict.materiality(info) if tolerance is None else tolerance
     bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
     names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
-    blocks = plan_blocks(bases, list(names), rules.blocks, spec.seed)
     files = ModelFiles.from_dict(this.files)
-    cases = [case for block in blocks for pair in block for case in pair]
+    cases = [against.copy_of(base, name) for base in bases for name in reversed(names)]
     described = {
         "revisions": {name: _described(side) for name, side in names.items()},
         "notes": notes_on(this, other),
         "tolerance": allowed,
-        "blocks": rules.blocks,
     }
     session.write_plan(files, cases)
     session.write(against=described)
@@ -171,17 +156,17 @@ def _carry_out(session: Session, this: Side, other: Side, rules: Rules) -> Ended
     with make_listener(session.console, len(cases)) as listener:
         runner = Runner(folder, session.context(files), listener, session.limits, Workers(make_worker))
         try:
-            runner.execute(cases, Blocks(blocks))
+            runner.execute(cases, pair_by_pair(cases))
         except KeyboardInterrupt:
             stopped = True
     shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
-    terms = against.Terms(list(names)[1], rules.blocks, allowed)
-    found = against.compare(terms, bases, folder.case_results(), folder.samples(), folder.rounds())
+    found = against.compare(list(names)[1], allowed, bases, folder.case_results(), folder)
     revisions = (this.revision.label, other.revision.label)
     ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), stopped)
     session.write(
         warnings=[*info.get("warnings", ()), *summary(runner.rounds)],
+        resolves=runner.resolves,
         against={
             **described,
             "outcome": ended.outcome.value,
@@ -210,55 +195,13 @@ def notes_on(this: Side, other: Side) -> tuple[str, ...]:
     return tuple(notes)
 
 
-Pair = tuple[Case, Case]
+def pair_by_pair(planned: Sequence[Case]) -> Order:
+    """The copies of each Case in lives of their own, one pair after the other: no more processes wait than need be."""
+    pairs = [planned[first : first + 2] for first in range(0, len(planned), 2)]
 
+    def order(runner: Runner, cases: Sequence[Case]) -> None:
+        for pair in pairs:
+            share = runner.limits.budget_seconds / len(pairs)
+            schedule.Lives(len(pairs), share, pairs_only=True)(runner, pair)
 
-def plan_blocks(
-    bases: Sequence[Case], names: Sequence[str], n_blocks: int, seed: int = 0
-) -> list[list[Pair]]:
-    """The blocks: each holds every Case as a pair of copies, the one that is started first in front.
-
-    Each revision leads in half of the blocks, in the order of ``schedule.rounds``: AB BA or BA AB.
-
-    Args:
-        bases: the latency Cases.
-        names: of the two revisions, as in ``against.copy_of``.
-        n_blocks: how many, even.
-        seed: of the order.
-    """
-    orders = schedule.rounds(list(names), seed)
-    planned_blocks = []
-    for block in range(1, n_blocks + 1):
-        first, second = next(orders)
-        pairs = [
-            (against.copy_of(base, first, block), against.copy_of(base, second, block)) for base in bases
-        ]
-        planned_blocks.append(pairs)
-    return planned_blocks
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Blocks one after the other, with fresh workers each. A Case that did not end well in one is not tried again.
-
-    Attributes:
-        blocks: as returned by ``plan_blocks``.
-    """
-
-    blocks: Sequence[Sequence[Pair]]
-
-    def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
-        """See ``bench.run.runner.Order``."""
-        share = runner.limits.budget_seconds / sum(map(len, self.blocks))
-        broken: dict[int, str] = {}
-        for number, block in enumerate(self.blocks):
-            for index, pair in enumerate(block):
-                if index in broken:
-                    for case in pair:
-                        runner.end(case, Status.UNAVAILABLE, broken[index])
-                    continue
-                n_comparisons, seed = schedule.comparisons(pair), runner.limits.seed + number
-                schedule.Rounds(n_comparisons, share, seed)(runner, pair)
-                bad = [row for case in pair if (row := runner.ended[case.case_id]).status is not Status.OK]
-                if bad:
-                    broken[index] = f"not tried again after block {number + 1}: {bad[0].reason}"
+    return order

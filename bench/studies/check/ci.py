@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Column, Head, table_of
 from bench.report.markdown import escaped, table_lines
+from bench.report.text import annotation
 from bench.studies.check.report import COLUMNS, Judged, Report
 from scarlet.errors import visible
 
@@ -72,34 +73,18 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def annotation_lines(report: Report) -> list[str]:
-    """Workflow commands that make GitHub show each row that did not pass beside the change.
-
-    Escaped as GitHub's toolkit does it: %, CR and LF in the text, and : and , in properties
-    (https://docs.github.com/actions/reference/workflow-commands-for-github-actions).
-    """
+    """Workflow commands that make GitHub show each row that did not pass beside the change."""
     commands: list[str] = []
     for verdict, level in LEVELS.items():
         rows = [row for row in report.rows if row.verdict.value == verdict]
         shown = rows if len(rows) <= MOST_ANNOTATIONS else rows[: MOST_ANNOTATIONS - 1]
         for row in shown:
             stage = f" ({row.stage})" if row.stage else ""
-            commands.append(_command(level, f"{row.name}: {verdict}{stage}", row.reason))
+            commands.append(annotation(level, f"{row.name}: {verdict}{stage}", row.reason))
         if len(shown) < len(rows):
             more = len(rows) - len(shown)
-            commands.append(_command(level, f"{more} more rows: {verdict}", "see the step's summary"))
+            commands.append(annotation(level, f"{more} more rows: {verdict}", "see the step's summary"))
     return commands
-
-
-def _command(level: str, title: str, text: str) -> str:
-    return visible(f"::{level} title={_property(title)}::{_data(text)}")
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 # --- JUnit XML, which CI systems show test by test ----------------------------------------------------------

@@ -12,7 +12,7 @@ from bench.backends.base import Backend, TimesStages, Unsupported
 from bench.record.case import Case
 from bench.worker.inputs import pixels_of
 from bench.worker.messages import Context, Outcome, Progress
-from bench.worker.sampling import STAGE, STOPS, WHOLE, LatencySampler
+from bench.worker.sampling import STAGE, WHOLE, LatencySampler
 from bench.worker.tasks.base import clock_of, write_samples
 
 
@@ -36,9 +36,7 @@ class LatencyTask:
                 headline, call = STAGE, _staged(backend, pixels)
             else:
                 self._stage = WHOLE
-        self._sampler = LatencySampler(
-            call, clock_of(backend), stop=STOPS[context.stop](), headline=headline, before=flush
-        )
+        self._sampler = LatencySampler(call, clock_of(backend), headline=headline, before=flush)
         self._clock = clock_of(backend)
 
     def turn(self, round_: int, slice_ns: int) -> Progress:
@@ -52,7 +50,7 @@ class LatencyTask:
         samples = sampler.samples
         return Progress(
             warm=sampler.warm,
-            done=bool(sampler.stop_reason),
+            done=False,
             fraction=0.0,
             busy_ns=self._clock() - started,
             median_ns=sampler.turn_median_ns,

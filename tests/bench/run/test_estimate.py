@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +18,29 @@ LATENCY = Case("scarlet_c", "random", "pytorch", batch=8, threads=2)
 
 
 def test_without_earlier_runs_assumptions_are_stated() -> None:
-    found = estimate.estimate([ACCURACY, LATENCY], n_images=400, budget_seconds=60.0)
+    found = estimate.estimate([ACCURACY, LATENCY], n_images=400, budget_seconds=90.0)
     accuracy, latency = found.cases
     assert accuracy.seconds == pytest.approx(estimate.START_SECONDS + 400 / estimate.ASSUMED_IMAGES_PER_S)
     assert "400 images at 40 images/s, assumed" in accuracy.basis
-    assert latency.seconds == pytest.approx(estimate.START_SECONDS + 3.0 + 60.0)
-    assert "60 s of the budget, a call of 240 ms assumed" in latency.basis
+    assert latency.seconds == pytest.approx(90.0), "starts and warm-up are in the budget"
+    assert re.match(r"90 s of the budget with \d+ starts, a call of 240 ms assumed", latency.basis)
     before = found.prepare_seconds + found.check_seconds
     assert found.seconds == pytest.approx(before + accuracy.seconds + latency.seconds)
 
 
 def test_timed_cases_share_the_budget_but_a_slow_one_takes_its_round() -> None:
     quick, slow = replace(LATENCY, batch=1), replace(LATENCY, batch=256)
-    parts = estimate.estimate([quick, slow], n_images=0, budget_seconds=10.0).cases
-    call_s = estimate.ASSUMED_LATENCY_S * 256
-    assert [part.seconds - estimate.START_SECONDS for part in parts] == pytest.approx(
-        [3 + 5, 5 * call_s + 6 * call_s]
+    once, several = (
+        estimate.estimate([quick, slow], n_images=0, budget_seconds=20.0, lives=lives).cases
+        for lives in (1, None)
     )
+    rounds = estimate.LEAST_ROUNDS * 6 * estimate.ASSUMED_LATENCY_S
+    start = estimate.START_SECONDS / 2 + 3.0
+    assert [part.seconds for part in once] == pytest.approx([10.0, start + 256 * rounds])
+    assert [part.seconds for part in several] == pytest.approx(
+        [4 * (start + rounds), 4 * (start + 256 * rounds)]
+    )
+    assert "10 s of the budget with its start," in once[0].basis
 
 
 def stored_run(results: Path, name: str, fingerprint: str, seconds: int, latency_ns: int) -> None:

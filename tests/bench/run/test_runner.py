@@ -68,7 +68,7 @@ def test_a_crash_in_the_middle_of_the_rounds_leaves_the_others_complete(run_case
     results = by_case(folder)
     assert results[dying].status is Status.CRASHED
     assert results[good].status is Status.OK
-    assert results[good].metrics["stop_reason"] == "precision"
+    assert results[good].metrics["stop_reason"] == "budget"
 
 
 def test_latency_cases_take_turns_and_report_the_times_they_were_told(run_cases: RunCases) -> None:
@@ -133,14 +133,6 @@ def test_throughput_times_whole_passes(run_cases: RunCases) -> None:
     assert (row["bound_by"], row["sum_of_parts_percent"]) == ("compute", pytest.approx(100.0))
 
 
-def test_rounds_may_end_where_the_noise_of_every_case_stops_changing(run_cases: RunCases) -> None:
-    one, other = fake_case(seed="1"), fake_case(seed="2", latency_ns="2000000")
-    folder, _ = run_cases(one, other, stop="plateau", budget_seconds=1e6)
-    reasons = {result.metrics["stop_reason"] for result in folder.case_results()}
-    assert reasons == {"plateau"}
-    assert folder.samples()["round"].max() + 1 == 20, "no noise: the least number of rounds"
-
-
 def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunCases) -> None:
     latency = dataclasses.replace(fake_case(batch=4), instances=3)
     throughput = dataclasses.replace(fake_case("throughput", batch=4), instances=2)
@@ -157,7 +149,9 @@ def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compar
     run_cases: RunCases,
 ) -> None:
     cases = [fake_case(latency_ns=str(1_000_000 + 100_000 * number), seed=str(number)) for number in range(4)]
-    folder, recorder = run_cases(*cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids: False))
+    folder, recorder = run_cases(
+        *cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids, more: False)
+    )
     assert {result.status for result in folder.case_results()} == {Status.OK}
     samples = folder.samples()
     rounds = samples[~samples["warmup"]].groupby("case_id", observed=True)["round"].agg(set)
@@ -179,7 +173,6 @@ def test_rounds_are_watched_and_have_slices_of_one_length(run_cases: RunCases) -
     rounds, samples = folder.rounds(), folder.samples().query("not warmup")
     assert set(rounds["scenario"]) == {"latency"}
     assert rounds["round"].tolist() == list(range(len(rounds)))
-    assert len(rounds) >= 20, "a ratio wants twenty rounds"
     assert set(samples["round"]) == set(rounds["round"])
     counts = samples.groupby(["round", "case_id"], observed=True).size().unstack()
     assert (counts[first.case_id] == counts[second.case_id]).all(), "calls of 1 ms fill slices of one length"

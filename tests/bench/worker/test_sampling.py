@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench.worker.sampling import MIN_SAMPLES_PER_TURN, LatencySampler, NoisePlateau, StopRule, WarmUpRule
+from bench.worker.sampling import MIN_SAMPLES_PER_TURN, LatencySampler, WarmUpRule
 
 SLICE_NS = 50_000_000
 
@@ -84,35 +84,6 @@ def test_the_first_call_of_a_turn_is_warm_up_because_others_used_the_caches() ->
     assert made.samples.round == [round_ for round_ in range(4) for _ in range(6)]
 
 
-def test_sampling_stops_for_precision_only_with_enough_rounds_and_samples() -> None:
-    made = sampler(Script(lambda _: 1_000_000))
-    reasons = []
-    for round_ in range(12):
-        made.turn(round_, 1)
-        reasons.append(made.stop_reason)
-    assert reasons == [""] * 9 + ["precision"] * 3
-
-
-def test_noise_keeps_sampling_going_until_the_interval_is_narrow() -> None:
-    noise = np.random.default_rng(0).lognormal(0, 0.2, 100_000)
-    made = sampler(Script(lambda call: int(1e6 * noise[call])), per_turn=10)
-    rounds = 0
-    while not made.stop_reason:
-        made.turn(rounds, 1)
-        rounds += 1
-    measured = made.samples.warmup.count(False)
-    assert made.stop_reason == "precision"
-    assert 500 < measured < 5_000  # (1.25 * 0.2 * 1.96 / 0.01)**2 = 2,401 for a normal median
-
-
-def test_samples_are_bounded() -> None:
-    rule = StopRule(relative_half_width=0.0, max_samples=50)
-    made = sampler(Script(lambda call: 1_000_000 + call), stop=rule, per_turn=10)
-    for round_ in range(5):
-        made.turn(round_, 1)
-    assert made.stop_reason == "samples"
-
-
 @pytest.mark.parametrize("shift", [1.06, 0.94])
 def test_windows_that_differ_by_more_than_five_per_cent_have_not_settled(shift: float) -> None:
     before, after = np.full(20, 1_000_000), np.full(20, round(1_000_000 * shift))
@@ -126,27 +97,3 @@ def test_windows_that_differ_in_spread_have_not_settled() -> None:
     rule = WarmUpRule(quartile_tolerance=1.0)
     loud = np.array([800_000, 1_200_000] * 10)
     assert not rule.settled(np.concatenate([quiet, loud]))
-
-
-def rounds_until_plateau(noise: Callable[[int], float], rounds: int = 200) -> int:
-    """Rounds of ten samples, whose spread around 1 ms each round's ``noise`` gives; -1 where no plateau was seen."""
-    source, rule, samples = np.random.default_rng(0), NoisePlateau(), np.zeros(0)
-    for round_ in range(1, rounds + 1):
-        taken = 1e6 * (1.0 + noise(round_) * source.standard_normal(10))
-        samples = np.concatenate([samples, taken])
-        if rule.reason(samples.astype(np.int64), round_) == "plateau":
-            return round_
-    return -1
-
-
-def test_noise_that_stays_as_it_is_is_a_plateau_and_noise_that_grows_is_none() -> None:
-    assert 20 <= rounds_until_plateau(lambda round_: 0.05) < 60
-    assert rounds_until_plateau(lambda round_: 0.002 * round_**2, rounds=60) == -1
-    assert rounds_until_plateau(lambda round_: 0.0) == 20, (
-        "no noise at all is a plateau, once there is enough to say so"
-    )
-
-
-def test_the_plateau_rule_knows_its_bounds() -> None:
-    assert NoisePlateau(min_samples=50).reason(np.full(40, 10), 30) == ""
-    assert NoisePlateau(max_samples=50).reason(np.full(50, 10), 1) == "samples"

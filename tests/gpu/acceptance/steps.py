@@ -33,7 +33,7 @@ MEASURING = 0.25
 # A run that is asked to end records its Cases, merges its samples and writes its report first.
 GRACE_SECONDS = 20.0
 
-RUN = "-m bench.cli run --plan {plan} --out {folder}/{name} --budget {budget} --timeout {seconds}"
+RUN = "-m bench.cli run --plan {plan} --out {folder}/{name} --budget {budget} --lives 1 --timeout {seconds}"
 
 
 @dataclass(frozen=True)

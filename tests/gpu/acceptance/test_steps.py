@@ -101,7 +101,7 @@ def test_the_steps_and_their_commands(tmp_path):
     assert sum(step.least_seconds for step in loaded) < 60 * steps.MINUTES, "all of them can be begun"
     assert loaded[-1].command(40.0) == [
         sys.executable, "-m", "bench.cli", "run", "--plan", str(tmp_path / "plans" / "latency-8.yaml"),
-        "--out", str(tmp_path / "latency-8"), "--budget", "10", "--timeout", "40",
+        "--out", str(tmp_path / "latency-8"), "--budget", "10", "--lives", "1", "--timeout", "40",
     ]  # fmt: skip
     tests = loaded[1].command(60.0)
     assert f"--junitxml={tmp_path}/tests.xml" in tests

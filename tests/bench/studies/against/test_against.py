@@ -1,4 +1,4 @@
-"""This tree against another revision: the figures, the blocks on a fake clock, and real worktrees with real workers."""
+"""This tree against another revision: the figures, the lives on a fake clock, and real worktrees with real workers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from bench_fakes import HereWorker, Recorder, fake_case, run_on, tiny_files
+from bench_fakes import Clock, HereWorker, Recorder, fake_case, run_on, tiny_files
 from rich.console import Console
 
 from bench import cli
@@ -27,6 +26,7 @@ from bench.backends.base import ModelFiles
 from bench.backends.fake import Fake
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
+from bench.run.lives import start_order
 from bench.run.runner import Limits, Runner, Workers
 from bench.run.spec import RunSpec
 from bench.studies.against import drive, introduction, verdict
@@ -59,16 +59,6 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, outco
     assert verdict.decide(low, high, 0.03).value == outcome
 
 
-def test_the_interval_is_students_over_blocks() -> None:
-    # t with 3 degrees of freedom: 3.182446 at 97.5 %, 4.176535 at 98.75 % (any table).
-    logs = np.array([0.01, 0.03, 0.02, 0.04])
-    for comparisons, t in ((1, 3.182446), (2, 4.176535)):
-        found = verdict.interval(np.exp(logs).tolist(), comparisons)
-        half = t * logs.std(ddof=1) / 2
-        assert found == pytest.approx((math.exp(0.025 - half), math.exp(0.025 + half)), rel=1e-6)
-    assert verdict.interval([1.1]) is None
-
-
 def test_one_failure_fails_and_one_doubt_leaves_the_whole_in_doubt() -> None:
     each = {outcome: Against("case", outcome) for outcome in Outcome}
     assert verdict.overall([]) is Outcome.UNRESOLVED
@@ -84,8 +74,8 @@ ROUNDS = 30
 ROUND_NOISE = 0.02
 
 
-def simulated(seed: int, ratio: float, of_process: float, first: float = 1.0, blocks: int = 6) -> list[Any]:
-    """Log ratios of the rounds of each block: fixed for a pair of processes, and noisy besides.
+def simulated(seed: int, ratio: float, of_process: float, first: float = 1.0, n_lives: int = 6) -> list[Any]:
+    """Log ratios of the rounds of each life: fixed for a pair of processes, and noisy besides.
 
     Args:
         ratio: the true one.
@@ -93,26 +83,38 @@ def simulated(seed: int, ratio: float, of_process: float, first: float = 1.0, bl
         first: what the process that was started first is slower by.
     """
     source = np.random.default_rng(seed)
-    plan = drive.plan_blocks([BASE], [THIS, OTHER], blocks, seed)
     made = []
-    for ((leader, _),) in plan:
+    for life in range(n_lives):
         fixed = source.normal(0, of_process) - source.normal(0, of_process)
-        fixed += math.log(first) * (1 if leader.option(verdict.REVISION) == THIS else -1)
+        fixed += math.log(first) * (1 if start_order([OTHER, THIS], life)[0] == THIS else -1)
         made.append(math.log(ratio) + fixed + source.standard_t(3, ROUNDS) * ROUND_NOISE)
     return made
 
 
-def by_blocks(rounds: list[Any]) -> tuple[float, float]:
-    found = verdict.interval([math.exp(float(np.median(block))) for block in rounds])
-    assert found is not None
-    return found
+def by_lives(rounds: list[Any]) -> tuple[float, float]:
+    """The interval that a verdict rests on."""
+    numbers = np.arange(sum(map(len, rounds))).reshape(len(rounds), -1)
+    orders = [start_order([OTHER, THIS], life) for life in range(len(rounds))]
+    rows, times = [], {}
+    for name, logs in ((THIS, np.concatenate(rounds)), (OTHER, np.zeros(numbers.size))):
+        lives = [
+            {"first_round": int(own[0]), "start_index": order.index(name)}
+            for own, order in zip(numbers, orders, strict=True)
+        ]
+        case = verdict.copy_of(BASE, name)
+        rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
+        times[case.case_id] = dict(enumerate((2e7 * np.exp(logs)).tolist()))
+    found = verdict._against(Against("", Outcome.PASS), (rows[0], rows[1]), times, 0.03, 1)
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
 
 
-def test_the_interval_over_blocks_holds_what_it_promises_and_the_one_over_rounds_does_not() -> None:
+def test_the_interval_over_lives_holds_what_it_promises_and_the_one_over_rounds_does_not() -> None:
     held, pooled, seeds = 0, 0, 5 * SEEDS
     for seed in range(seeds):
         rounds = simulated(seed, 1.0, of_process=0.015)
-        low, high = by_blocks(rounds)
+        low, high = by_lives(rounds)
         held += low <= 1.0 <= high
         interval = intervals.sign_test_interval(np.concatenate(rounds))
         assert interval is not None
@@ -128,7 +130,7 @@ def test_an_equal_revision_never_fails_and_ten_per_cent_does(of_process: float, 
     slower: Counter[Outcome] = Counter()
     for seed in range(SEEDS):
         for found, ratio in ((equal, 1.0), (slower, 1.1)):
-            found[verdict.decide(*by_blocks(simulated(seed, ratio, of_process, first)), 0.03)] += 1
+            found[verdict.decide(*by_lives(simulated(seed, ratio, of_process, first)), 0.03)] += 1
     assert equal[Outcome.FAIL] == 0
     assert slower[Outcome.PASS] == 0
     assert slower[Outcome.FAIL] >= (0.99 if of_process <= 0.01 else 0.93) * SEEDS
@@ -136,14 +138,26 @@ def test_an_equal_revision_never_fails_and_ten_per_cent_does(of_process: float, 
         assert equal[Outcome.PASS] >= 0.90 * SEEDS
 
 
-def test_what_favours_the_first_process_cancels_because_sides_are_swapped() -> None:
-    plain = simulated(3, 1.0, of_process=0.0)
-    biased = simulated(3, 1.0, of_process=0.0, first=1.05)
-    means = [np.mean([np.median(block) for block in rounds]) for rounds in (plain, biased)]
-    assert means[1] == pytest.approx(means[0], abs=1e-12)
+def test_what_favours_the_first_process_is_taken_out_because_the_order_is_swapped() -> None:
+    plain, biased = (by_lives(simulated(3, 1.0, of_process=0.0, first=first)) for first in (1.0, 1.05))
+    assert biased == pytest.approx(plain, abs=1e-12)
 
 
-# --- blocks on a fake clock -----------------------------------------------------------------------------------------
+def test_equal_ratios_are_no_surer_than_the_clock() -> None:
+    """Six lives of exactly 1.031, on a clock of steps: no interval of no width."""
+    lives = [{"first_round": 6 * life, "start_index": 0} for life in range(6)]
+    rows, times = [], {}
+    for name, each in ((THIS, [1031, 1041]), (OTHER, [1000, 1010])):
+        case = verdict.copy_of(BASE, name)
+        rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
+        times[case.case_id] = dict(enumerate([float(each[0])] * 35 + [float(each[1])]))
+    found = verdict._against(Against("", Outcome.PASS), (rows[0], rows[1]), times, 0.03, 1)
+    assert found.outcome is Outcome.UNRESOLVED
+    assert found.low is not None
+    assert found.low < 1.03 < 1.031 < (found.high or 0.0)
+
+
+# --- lives on a fake clock -----------------------------------------------------------------------------------------
 
 
 class Slowed(Fake):
@@ -183,82 +197,49 @@ def run_folder(
 
 
 def measured(
-    made: tuple[RunFolder, Context], base: Case, ratio: float, seed: int, of_process: float, blocks: int = 6
+    made: tuple[RunFolder, Context], base: Case, ratio: float, seed: int, of_process: float
 ) -> tuple[Against, RunFolder]:
     """One Case, whose processes all differ by something of their own; this tree's are slower by ``ratio`` besides."""
     folder, context = made
-    source = np.random.default_rng(seed)
+    source, clock = np.random.default_rng(seed), Clock()
 
-    def make_worker(case: Case) -> SlowedWorker:
+    def make_worker(case: Case) -> Any:
         own = ratio if case.option(verdict.REVISION) == THIS else 1.0
-        return SlowedWorker(own * math.exp(source.normal(0, of_process)))
+        return clock.of(SlowedWorker(own * math.exp(source.normal(0, of_process))))
 
-    plan = drive.plan_blocks([base], [THIS, OTHER], blocks, seed)
-    runner = Runner(folder, context, Recorder(), Limits(budget_seconds=18.0, seed=seed), Workers(make_worker))
-    runner.execute([case for block in plan for pair in block for case in pair], drive.Blocks(plan))
+    cases = [verdict.copy_of(base, name) for name in (OTHER, THIS)]
+    limits = Limits(budget_seconds=18.0, seed=seed, lives=6)
+    runner = Runner(folder, context, Recorder(), limits, Workers(make_worker, clock=clock))
+    runner.execute(cases, drive.pair_by_pair(cases))
     folder.merge_parts()
     assert len(runner.rounds) == len(folder.rounds())
-    rows = folder.case_results(), folder.samples(), folder.rounds()
-    (found,) = verdict.compare(verdict.Terms(OTHER, blocks, 0.03), [base], *rows)
+    (found,) = verdict.compare(OTHER, 0.03, [base], folder.case_results(), folder)
     return found, folder
 
 
-def test_the_driver_measures_blocks_of_fresh_workers_and_the_verdicts_hold(run_folder: Any) -> None:
+def test_the_driver_measures_lives_of_fresh_workers_and_the_verdicts_hold(run_folder: Any) -> None:
     noisy = fake_case(latency_ns="20000000", noise="0.01")
     equal, folder = measured(run_folder("equal"), noisy, 1.0, 0, of_process=0.01)
     assert equal.outcome is not Outcome.FAIL
     slow, _ = measured(run_folder("slow"), noisy, 1.1, 1, of_process=0.01)
     assert slow.outcome is Outcome.FAIL
     assert slow.ratio == pytest.approx(1.1, rel=0.02)
-    assert len(slow.blocks) == 6
-    assert len(set(slow.blocks)) == 6, "every block drew its processes anew"
-    planned = [result.case for result in folder.case_results()]
-    assert Counter(case.option(verdict.BLOCK) for case in planned) == {str(block): 2 for block in range(1, 7)}
+    assert len(set(slow.lives)) == 6, "every life drew its processes anew"
+    assert slow.start_effect is not None
+    first, second = folder.case_results()
+    assert replace(first.case, options=()) == replace(second.case, options=())
+    assert sum(life["start_index"] == 0 for life in first.metrics["lives"]) == 3
     numbers = [set(part["round"]) - {-1} for _, part in folder.samples().groupby("case_id", observed=True)]
-    assert sum(len(each) for each in numbers) == 2 * len(set().union(*numbers)), "two copies a round, no more"
-    assert equal.n_rounds == len(set().union(*numbers))
+    assert numbers[0] == numbers[1], "both copies in every round"
+    assert equal.n_rounds == len(numbers[0])
 
 
-def test_each_revision_is_started_first_in_half_of_the_blocks() -> None:
-    second = fake_case(batch=8)
-    for seed in range(5):
-        plan = drive.plan_blocks([BASE, second], [THIS, OTHER], 6, seed)
-        leaders = [[pair[0].option(verdict.REVISION) for pair in block] for block in plan]
-        assert all(len(set(block)) == 1 for block in leaders)
-        assert Counter(block[0] for block in leaders) == {THIS: 3, OTHER: 3}
-        cases = {case for block in plan for pair in block for case in pair}
-        assert len({case.case_id for case in cases}) == 24
-        assert {replace(case, options=()) for case in cases} == {
-            replace(BASE, options=()),
-            replace(second, options=()),
-        }
-
-
-def test_a_budget_too_small_for_rounds_is_unresolved_and_says_so(run_folder: Any) -> None:
-    slow = fake_case(latency_ns="500000000")
-    found, _ = measured(run_folder("short"), slow, 1.0, 0, of_process=0.0, blocks=4)
-    assert found.outcome is Outcome.UNRESOLVED
-    assert "4 of 4 blocks had fewer than 6 rounds" in found.reason
-    assert "--budget" in verdict.text([found], 0.03)
-
-
-def test_a_case_that_breaks_is_not_tried_again(run_folder: Any) -> None:
-    broken = fake_case(latency_ns="20000000", fault="raise")
-    found, folder = measured(run_folder("broken"), broken, 1.0, 0, of_process=0.0, blocks=4)
+def test_a_case_that_breaks_is_not_tried_again_and_nor_is_its_other_half(run_folder: Any) -> None:
+    broken = fake_case(latency_ns="20000000", fault="raise", fault_call="50")
+    found, folder = measured(run_folder("broken"), broken, 1.0, 0, of_process=0.0)
     assert found.outcome is Outcome.UNRESOLVED, "the other revision cannot run it either"
     assert "told to raise" in found.reason
-    assert Counter(result.status for result in folder.case_results()) == {
-        Status.FAILED: 2,
-        Status.UNAVAILABLE: 6,
-    }
-    assert "not tried again after block 1" in folder.case_results()[-1].reason
-
-
-def empty() -> tuple[pd.DataFrame, pd.DataFrame]:
-    samples = pd.DataFrame(
-        {"case_id": [], "round": [], "stage": [], "images": [], "warmup": [], "latency_ns": []}
-    )
-    return samples.astype({"warmup": bool}), pd.DataFrame({"round": [], "disturbed": []})
+    assert {result.status for result in folder.case_results()} <= {Status.FAILED, Status.OK}
 
 
 @pytest.mark.parametrize(
@@ -272,23 +253,25 @@ def empty() -> tuple[pd.DataFrame, pd.DataFrame]:
         (None, Status.OK, "unresolved", "stopped"),
     ],
 )
-def test_what_cannot_be_compared(mine: Status | None, theirs: Status, outcome: str, words: str) -> None:
+def test_what_cannot_be_compared(
+    run_folder: Any, mine: Status | None, theirs: Status, outcome: str, words: str
+) -> None:
     results = [
-        CaseResult(verdict.copy_of(BASE, name, 1), status, "why", stage="compute")
+        CaseResult(verdict.copy_of(BASE, name), status, "why", stage="compute")
         for name, status in ((THIS, mine), (OTHER, theirs))
         if status
     ]
-    (found,) = verdict.compare(verdict.Terms(OTHER, 4, 0.03), [BASE], results, *empty())
+    (found,) = verdict.compare(OTHER, 0.03, [BASE], results, run_folder("none")[0])
     assert (found.outcome.value, found.ratio) == (outcome, None)
     assert words in found.reason
     assert words in verdict.text([found], 0.03)
 
 
 def test_the_text_gives_the_figures() -> None:
-    found = Against("latency x", Outcome.FAIL, 1.1, 1.05, 1.15, (1.1,) * 6, 240, 3)
+    found = Against("latency x", Outcome.FAIL, 1.1, 1.05, 1.15, (1.1,) * 6, 0.014, 240, 3)
     assert verdict.text([found], 0.03) == (
-        "fail: latency x: 1.100 times as long (1.050 to 1.150), up to 1.03 passes; 6 blocks, 240 rounds, "
-        "3 of them disturbed"
+        "fail: latency x: 1.100 times as long (1.050 to 1.150), up to 1.03 passes; 6 lives, 240 rounds, "
+        "3 of them disturbed; started first: +1.4%"
     )
     assert json.loads(json.dumps(found.to_dict()))["outcome"] == "fail"
 
@@ -440,7 +423,7 @@ def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
     run = RunFolder.create(tmp_path / "run")
     run.write_images([("a.jpg", 3)])
     context = Context(run=str(run.path), data="/data", files=tiny_files("ours"))
-    case = verdict.copy_of(BASE, THIS, 1)
+    case = verdict.copy_of(BASE, THIS)
     message = {"do": "start", "case": case.to_dict(), "context": context.to_dict()}
     try:
         sent = worker.ask(message, 20.0)["sent"]
@@ -522,11 +505,6 @@ def project(tmp_path: Path) -> Path:
     return tree
 
 
-@pytest.fixture
-def two_blocks_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "LEAST_BLOCKS", 2)  # a fake clock has no noise
-
-
 def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> RunSpec:
     return RunSpec(
         model=f"onnx:{tiny_graph}",
@@ -535,7 +513,8 @@ def settings_for(image_folder: Path, tiny_graph: Path, *options: str) -> RunSpec
         backends="fake",
         batches="1",
         threads="1",
-        budget_seconds=20.0,
+        budget_seconds=1.0,
+        lives=4,
         timeout_seconds=60.0,
         options=("fake.latency_ns=20000000", *options),
     )
@@ -545,14 +524,13 @@ def worktrees(tree: Path) -> list[str]:
     return git(tree, "worktree", "list").splitlines()
 
 
-@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Path, tiny_graph: Path) -> None:
     settings, out = settings_for(image_folder, tiny_graph), project.parent.parent / "run"
     console = Console(record=True, width=200)
-    ended = drive.run("HEAD~1", settings, out, console, drive.Rules(blocks=2), home=project)
+    ended = drive.run("HEAD~1", settings, out, console, home=project)
     (found,) = ended.found
     assert (ended.outcome, ended.tolerance, ended.interrupted) == (Outcome.PASS, 0.03, False)
-    assert (found.ratio, found.low, found.high) == (1.0, 1.0, 1.0)
+    assert (found.ratio, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
     assert ended.notes == ("the Python files of both are the same",)
     assert len(worktrees(project)) == 1, "the worktree is gone"
     folder = RunFolder.open(out)
@@ -574,7 +552,6 @@ def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Pa
     )
 
 
-@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_slow_down_in_the_tree_as_it_is_fails(
     project: Path,
     image_folder: Path,
@@ -597,9 +574,9 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
         "--threads",
         "1",
         "--budget",
-        "20",
-        "--blocks",
-        "2",
+        "1",
+        "--lives",
+        "4",
     ]
     words += ["--option", "fake.latency_ns=20000000", "--tolerance", "5", "--json", "--out", "run"]
     monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", *words])
@@ -618,13 +595,12 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     assert len(worktrees(project)) == 1
 
 
-@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
     project: Path, image_folder: Path, tiny_graph: Path
 ) -> None:
     settings = settings_for(image_folder, tiny_graph, "fake.fault=interrupt")
     out = project.parent.parent / "run"
-    ended = drive.run("HEAD~1", settings, out, Console(record=True), drive.Rules(blocks=2), home=project)
+    ended = drive.run("HEAD~1", settings, out, Console(record=True), home=project)
     assert ended.interrupted
     assert ended.outcome is Outcome.UNRESOLVED
     assert len(worktrees(project)) == 1
@@ -632,7 +608,6 @@ def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
     assert RunFolder.open(out).read_run_info()["exit_code"] == 130
 
 
-@pytest.mark.usefixtures("two_blocks_are_enough")
 def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
     project: Path, image_folder: Path, tiny_graph: Path
 ) -> None:
@@ -643,7 +618,7 @@ def test_a_revision_without_workers_leaves_neither_run_nor_worktree(
     out = project.parent.parent / "run"
     settings = settings_for(image_folder, tiny_graph)
     with pytest.raises(BenchError, match=r"HEAD~1 .* cannot be talked to: .*bench.worker"):
-        drive.run("HEAD~1", settings, out, Console(record=True), drive.Rules(blocks=2), home=project)
+        drive.run("HEAD~1", settings, out, Console(record=True), home=project)
     assert not out.exists()
     assert len(worktrees(project)) == 1
 
@@ -699,8 +674,8 @@ def test_what_is_no_checkout_has_no_other_revision(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--blocks", "3"], "--blocks 3"),
-        (["--blocks", "2"], "--blocks 2"),
+        (["--lives", "3"], "--lives 3"),
+        (["--lives", "1"], "--lives 1"),
         (["--tolerance", "0"], "--tolerance 0"),
     ],
 )
@@ -712,5 +687,3 @@ def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
         cli.main()
     assert ended.value.code == 2
     assert said in capfd.readouterr().err.splitlines()[0]
-    with pytest.raises(BenchError, match="--blocks 5"):
-        drive.Rules(blocks=5)

@@ -235,7 +235,7 @@ def test_where_memory_is_full_the_rest_is_not_tried(
     driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]],
 ) -> None:
     cases = [fake_case("throughput", batch=batch) for batch in (1, 2, 4, 8)]
-    found, folder = driven(cases, Workers(has_room=lambda pids: len(pids) < 2))
+    found, folder = driven(cases, Workers(has_room=lambda pids, more: len(pids) + more <= 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
     assert found.notes == (
         "memory had no room for 2 of 4 candidates; give fewer --batches",
