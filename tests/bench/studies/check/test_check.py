@@ -203,6 +203,15 @@ def test_int8_may_not_lose_from_baseline_to_baseline(sequentially: bool) -> None
     assert rows["int8"].to_dict()["fp32"]["verdict"] == "fail"
 
 
+def test_what_int8_is_compared_with_is_scored_on_with_it() -> None:
+    both = known(row(TOP1, LABELS), row(TOP1, LABELS, precision="int8"))
+    one = np.where(np.arange(N) == 1, 999, TOP1).astype(np.int16)
+    now = known(row(TOP1, LABELS), row(one, LABELS, precision="int8"))
+    left = drive._undecided(both, now, CONFIG, Order(np.arange(N)))
+    assert [case.precision for case in left] == ["int8", "fp32"]
+    assert drive._undecided(both, both, CONFIG, Order(np.arange(N))) == []
+
+
 def test_int8_without_fp32_in_the_run_says_so() -> None:
     alone = known(row(INT8, LABELS, precision="int8"))
     (judged,) = judge(alone, alone, CONFIG).rows
