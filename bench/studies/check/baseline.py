@@ -37,6 +37,8 @@ FOLDER = Path("results") / "baselines"
 LINE_BYTES = 96  # 48 images, 128 characters
 KEY_LENGTH = 16
 
+# Fields of a row that are written as they are.
+AS_THEY_ARE = ("top1_right", "top5_right", "predictions_sha256", "input_sha256", "no_accuracy")
 DATASET = ("fingerprint", "n_images", "n_images_in_set", "is_demo", "layout")
 
 
@@ -103,13 +105,9 @@ def _accuracy(row: Row) -> dict[str, Any]:
         "case_id": row.case.case_id,
         "case": row.case.to_dict(),
         "n_images": row.n_images,
-        "top1_right": row.top1_right,
-        "top5_right": row.top5_right,
+        **{name: getattr(row, name) for name in AS_THEY_ARE},
         "top1": _key(row.top1),
         "leads": None if row.margin is None else _key(row.margin),
-        "predictions_sha256": row.predictions_sha256,
-        "input_sha256": row.input_sha256,
-        "no_accuracy": row.no_accuracy,
     }
 
 
@@ -205,11 +203,7 @@ def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
             Case.from_dict(row["case"]),
             top1=known[row["top1"]],
             margin=leads[row["leads"]] if row.get("leads") else None,
-            top1_right=int(row["top1_right"]),
-            top5_right=int(row["top5_right"]),
-            predictions_sha256=row["predictions_sha256"],
-            input_sha256=row["input_sha256"],
-            no_accuracy=row["no_accuracy"],
+            **{name: row[name] for name in AS_THEY_ARE},
         )
         for row in content["accuracy"]
     )

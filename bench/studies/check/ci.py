@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -55,21 +54,14 @@ def append_summary(report: Report, path: Path) -> None:
 
 def summary(report: Report) -> str:
     """The check as Markdown: the outcome, what is at fault, a table of rows."""
-    return "\n".join(_lines(report)) + "\n"
-
-
-def _lines(report: Report) -> Iterator[str]:
-    yield f"## scarlet-bench check: {escaped(report.headline)}"
-    yield ""
-    for finding in report.findings:
-        yield f"- **{escaped(finding.stage or 'stage unknown')}**: {escaped(finding.text)}"
-    for note in report.notes:
-        yield f"- {escaped(note)}"
-    if report.findings or report.notes:
-        yield ""
+    found = [
+        f"- **{escaped(each.stage or 'stage unknown')}**: {escaped(each.text)}" for each in report.findings
+    ]
+    found += [f"- {escaped(note)}" for note in report.notes]
     why = Column[Judged](Head("Why"), lambda row: row.reason)
-    yield from table_lines(table_of("", [*COLUMNS, why], report.rows))
-    yield ""
+    table = table_lines(table_of("", [*COLUMNS, why], report.rows))
+    parts = ([f"## scarlet-bench check: {escaped(report.headline)}"], found, table)
+    return "".join("\n".join(part) + "\n\n" for part in parts if part)
 
 
 def annotation_lines(report: Report) -> list[str]:

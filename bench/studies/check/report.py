@@ -109,14 +109,8 @@ class Report:
     @property
     def headline(self) -> str:
         """The outcome in a line."""
-        words = {
-            Verdict.PASS: "pass",
-            Verdict.FAIL: "fail",
-            Verdict.UNRESOLVED: "unresolved",
-            Verdict.NEW: "new",
-        }
-        counts = {verdict: sum(row.verdict is verdict for row in self.rows) for verdict in words}
-        told = ", ".join(f"{count} {words[verdict]}" for verdict, count in counts.items() if count)
+        counts = {verdict: sum(row.verdict is verdict for row in self.rows) for verdict in Verdict}
+        told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
         return f"{self.verdict.value}: {told} against {self.baseline}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _accuracy(
     judged = [
         judge_row(pairs[row.case], current, config, n_rows, order)
         if row.case in pairs
-        else _without_predictions(row.case, found.get(row.case))
+        else _without_figures(row.case, found.get(row.case))
         for row in baseline.rows
     ]
     judged = [_on_other_pixels(row, pairs.get(row.case), baseline, current) for row in judged]
@@ -139,11 +139,11 @@ def _on_other_pixels(row: Judged, pair: Pair | None, baseline: Snapshot, current
     return replace(row, verdict=Verdict.FAIL, reason=f"{reason}; {row.reason}")
 
 
-def _without_predictions(case: Case, row: Row | None) -> Judged:
+def _without_figures(case: Case, row: Row | Timed | None) -> Judged:
     if row is None:
         return Judged(case, Verdict.FAIL, "the run has no such row", status="missing")
-    reason = f"{row.status.value}: {row.reason}"
-    return Judged(case, Verdict.FAIL, reason, row.stage, row.status.value)
+    stage = row.stage if isinstance(row, Row) else ""
+    return Judged(case, Verdict.FAIL, f"{row.status.value}: {row.reason}", stage, row.status.value)
 
 
 def _new(rows: Sequence[Row], known: set[Case]) -> list[Judged]:
@@ -151,9 +151,7 @@ def _new(rows: Sequence[Row], known: set[Case]) -> list[Judged]:
         Judged(
             row.case,
             Verdict.NEW,
-            "not in the baseline"
-            if row.top1 is not None
-            else f"not in the baseline; {row.status.value}: {row.reason}",
+            "not in the baseline" + ("" if row.top1 is not None else f"; {row.status.value}: {row.reason}"),
             status=row.status.value,
         )
         for row in rows
@@ -300,19 +298,13 @@ def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -
 
 def _timed(baseline: Snapshot, current: Snapshot, config: Config) -> list[Judged]:
     found = {row.case: row for row in current.timed}
-    known = {row.case: row for row in baseline.timed}
-    partner = rules.match(list(known), list(found))
-    return [
-        _judged_ratio(row, found[partner[case]] if case in partner else None, config)
-        for case, row in known.items()
-    ]
+    partner = rules.match([row.case for row in baseline.timed], list(found))
+    return [_judged_ratio(row, found.get(partner.get(row.case, row.case)), config) for row in baseline.timed]
 
 
 def _judged_ratio(before: Timed, now: Timed | None, config: Config) -> Judged:
-    if now is None:
-        return Judged(before.case, Verdict.FAIL, "the run has no such row", status="missing")
-    if now.status is not Status.OK:
-        return Judged(before.case, Verdict.FAIL, f"{now.status.value}: {now.reason}", status=now.status.value)
+    if now is None or now.status is not Status.OK:
+        return _without_figures(before.case, now)
     decision = rules.decide_ratio(before, now, config)
     return Judged(
         before.case, decision.verdict, decision.reason, baseline_ratio=before.ratio, ratio=now.ratio

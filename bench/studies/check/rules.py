@@ -182,7 +182,7 @@ def looks(
         # Where the class changed, its lead went down to nothing and the other's up from it.
         move = np.where(before == now, np.abs(second - first), first + second)
         move = np.where(taken, np.where((before < 0) | (now < 0), np.inf, move), 0.0)
-        counted["moved"] = move > limit
+        counted["moved"] = taken & ~(move <= limit)
     places = (np.arange(len(order)) if ends is None else np.asarray(ends) - 1).astype(np.intp)
     sums = {name: np.cumsum(values, dtype=np.int64)[places] for name, values in counted.items()}
     seen = sums["n"] > 0

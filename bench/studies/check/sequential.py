@@ -40,25 +40,14 @@ SHARES = np.append(np.full(16, 0.5 / 16), 0.5)
 
 @dataclass(frozen=True)
 class Evidence:
-    """Log capital after each look: against "worse by the margin or more", and against "not so much worse".
-
-    Attributes:
-        for_pass: ``(looks,)``, natural logarithm.
-        for_fail: likewise.
-    """
+    """Logarithm of the capital after each look, ``(looks,)``: against a loss of the margin or more, and of less."""
 
     for_pass: NDArray[np.float64]
     for_fail: NDArray[np.float64]
 
 
 def evidence(wins: ArrayLike, losses: ArrayLike, n: ArrayLike, margin: float) -> Evidence:
-    """The log capital after each look.
-
-    Args:
-        wins: running count of images that only the current Case has right, ``(looks,)``.
-        losses: of images that only the baseline has right.
-        n: of all images.
-        margin: share, 0..1 (both excluded).
+    """From running counts of wins, losses and all images, ``(looks,)`` each, and a margin between 0 and 1.
 
     Raises:
         ValueError: the margin lies outside 0..1.
