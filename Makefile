@@ -52,6 +52,7 @@ PASSED := MODEL MODELS DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGE
 $(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
 export $(PASSED)
 
+# Values that are no options' stand behind "--": one that begins with a dash is no option either.
 # $(call option,--data,DATA) is --data with DATA's value, or nothing where DATA is empty.
 option = $${$(2):+$(1) "$$$(2)"}
 
@@ -113,7 +114,7 @@ export: ## Write MODEL as an ONNX file, checked against PyTorch
 
 report: ## Show the table of RUN again, and remake its files
 	$(SETUP) run
-	@$(BIN)/scarlet-bench report "$$RUN" $${FIGURES:+--figures} $(ARGS)
+	@$(BIN)/scarlet-bench report $${FIGURES:+--figures} $(ARGS) -- "$$RUN"
 
 history: ## Follow every Case through all runs in results, and mark what changed
 	$(SETUP) run
@@ -121,14 +122,14 @@ history: ## Follow every Case through all runs in results, and mark what changed
 
 compare: ## Compare the Cases of RUN image by image, or RUN with the run WITH
 	$(SETUP) run
-	@$(BIN)/scarlet-bench compare "$$RUN" $${WITH:+"$$WITH"} $(ARGS)
+	@$(BIN)/scarlet-bench compare $(ARGS) -- "$$RUN" $${WITH:+"$$WITH"}
 
 table: ## Set MODELS beside each other: cost, published and measured accuracy, latency; as text, LaTeX and CSV
 	$(SETUP) run
-	@set -f; $(BIN)/scarlet-bench table $$MODELS $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) \
+	@set -f; $(BIN)/scarlet-bench table $(call option,--data,DATA) $(call option,--pipeline,PIPELINE) \
 	  $(call option,--backends,BACKENDS) $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) \
 	  $(call option,--batches,BATCHES) $(call option,--images,IMAGES) $(call option,--budget,BUDGET) \
-	  $(call option,--out,OUT) $(ARGS)
+	  $(call option,--out,OUT) $(ARGS) -- $$MODELS
 
 parity: ## Compare the pixels of PIPELINE with the reference's, stage by stage
 	$(SETUP) run
@@ -142,16 +143,15 @@ bisect: ## Find the first layer in which MODEL's ONNX graph leaves PyTorch
 check: ## Check accuracy against BASELINE, or latency against the revision AGAINST
 	$(SETUP) run
 	@if [ -n "$$AGAINST" ]; then \
-	  $(BIN)/scarlet-bench against "$$AGAINST" $(CASE_OPTIONS) \
-	    $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS); \
+	  $(BIN)/scarlet-bench against $(CASE_OPTIONS) \
+	    $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS) -- "$$AGAINST"; \
 	else \
 	  $(BIN)/scarlet-bench check $(MODEL_OPTIONS) $(call option,--baseline,BASELINE) $(ARGS); \
 	fi
 
 baseline: ## Measure accuracy, and keep the predictions as BASELINE for later checks
 	$(SETUP) run
-	@$(BIN)/scarlet-bench run $(CASE_OPTIONS) --scenarios accuracy $(ARGS)
-	@$(BIN)/scarlet-bench baseline $(call option,--out,BASELINE)
+	@$(BIN)/scarlet-bench run $(CASE_OPTIONS) --scenarios accuracy --baseline "$${BASELINE:-default}" $(ARGS)
 
 doctor: ## Say what this machine has, what is missing and how to get it
 	$(SETUP) run

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, TextIO, cast
@@ -34,9 +34,10 @@ from bench.commands import (
     schema,
     table,
     tune,
+    verify,
 )
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
-from scarlet.errors import BenchError, error_text, visible
+from scarlet.errors import BenchError, error_text, refusal, visible
 
 
 class Grouped(TyperGroup):
@@ -80,7 +81,13 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "noise": run.measure_noise,
     },
     "Improve": {"tune": tune.tune, "quantize": quantize.quantize, "export": export.export},
-    "Manage": {"doctor": doctor.doctor, "demo": demo.demo, "models": models.models, "schema": schema.schema},
+    "Manage": {
+        "doctor": doctor.doctor,
+        "verify": verify.verify,
+        "demo": demo.demo,
+        "models": models.models,
+        "schema": schema.schema,
+    },
 }
 # These hand their options on to another command.
 PASSING_ON = ("plan", "noise")
@@ -136,12 +143,16 @@ def main(program: typer.Typer = app) -> None:
         program: what to run so.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    streams = sys.stdout, sys.stderr
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by the shell: no file of a run must get its number
+            os.open(os.devnull, os.O_RDWR)
+    streams = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
     for stream in streams:
         if isinstance(stream, TextIOWrapper):  # a name need not fit the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
-    # None where the shell has closed it.
-    sys.stdout, sys.stderr = (stream and cast("TextIO", Patient(stream)) for stream in streams)
+    sys.stdout, sys.stderr = (cast("TextIO", Patient(stream)) for stream in streams)
     try:
         _run(program)
     finally:
@@ -161,14 +172,29 @@ def main(program: typer.Typer = app) -> None:
 
 def _run(program: typer.Typer) -> None:
     try:
+        if not _here():
+            raise BenchError("the current folder is gone", "Change to a folder that is there.")
         program()
-    except BenchError as mistake:
-        what, do = (visible(error_text(text)) for text in (mistake.what, mistake.do))
-        sys.stderr.write(f"error: {what}\n       {do}\n")
-        sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
+    except (BenchError, OSError) as error:
+        mistake = error if isinstance(error, BenchError) else refusal(error)
+        if mistake is None:
+            raise
+        what, do = (visible(error_text(text)) for text in (mistake.what, mistake.do))
+        sys.stderr.write(f"error: {what}\n       {do}\n")
+        sys.exit(USER_ERROR)
+
+
+def _here() -> bool:
+    """Whether the current folder is still there."""
+    with suppress(PermissionError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 if __name__ == "__main__":

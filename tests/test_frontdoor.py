@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "help", "setup", "bench", "export", "report", "table", "doctor", "demo", "demo-weights", "test", "lint",
     "constraints", "clean", "plan", "noise", "compare", "parity", "bisect", "check", "baseline", "gpu-check",
-    "docker-bench", "contracts", "history",
+    "docker-bench", "contracts", "history", "faults",
 }
 VARIABLES = {
     "MODEL", "MODELS", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE",
@@ -113,21 +113,28 @@ def test_only_variables_that_are_set_are_passed_on(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "called"),
     [
-        ("report", "report results/latest"),
-        ("report RUN=r FIGURES=1", "report r --figures"),
-        ("compare RUN=a WITH=b", "compare a b"),
+        ("report", "report -- results/latest"),
+        ("report RUN=r FIGURES=1", "report --figures -- r"),
+        ("compare RUN=a WITH=b", "compare -- a b"),
         ("export OUT=x.onnx", "export --model scarlet_c --out x.onnx"),
         ("demo OUT=d IMAGES=9", "demo --out d --images 9"),
         ("doctor", "doctor"),
-        ("table", "table"),
+        ("table", "table --"),
         (
             "table MODELS=scarlet_a\\ onnx:*.onnx BUDGET=9 BATCHES=1,8",
-            "table scarlet_a onnx:*.onnx --batches 1,8 --budget 9",
+            "table --batches 1,8 --budget 9 -- scarlet_a onnx:*.onnx",
         ),
         ("plan BUDGET=9", "plan --model scarlet_c --budget 9"),
         ("noise BUDGET=9", "noise --model scarlet_c --budget 9"),
         ("check BASELINE=b.json", "check --model scarlet_c --baseline b.json"),
-        ("check AGAINST=HEAD~1", "against HEAD~1 --model scarlet_c"),
+        ("check AGAINST=HEAD~1", "against --model scarlet_c -- HEAD~1"),
+        ("check AGAINST=--help", "against --model scarlet_c -- --help"),
+        ("report RUN=--help", "report -- --help"),
+        ("baseline", "run --model scarlet_c --scenarios accuracy --baseline default"),
+        (
+            "baseline BASELINE=b.json ARGS=--out\\ r",
+            "run --model scarlet_c --scenarios accuracy --baseline b.json --out r",
+        ),
         ("gpu-check OUT=o ARGS=--quick", "-m tests.gpu.acceptance --out o --quick"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +43,12 @@ def run(
         bool,
         typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long."),
     ] = False,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="File to keep its predictions in for later checks, or default: results/baselines/<model>.json."
+        ),
+    ] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
     as_json: Json = False,
     purpose: Annotated[str, typer.Option(hidden=True)] = "run",
@@ -68,7 +75,15 @@ def run(
         else session.run(spec, folder, console)
     )
     show_run(ended.run, console, as_json, file)
-    raise typer.Exit(ended.exit_code(strict))
+    code = ended.exit_code(strict)
+    if baseline and not code:
+        from bench.commands.baseline import keep
+        from bench.report.terminal import printer
+
+        kept = keep(ended.run, None if baseline == "default" else Path(baseline))
+        for line in kept.lines:
+            printer(console)(line)
+    raise typer.Exit(code)
 
 
 def plan(context: typer.Context) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scarlet.errors import MachineError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -116,13 +118,20 @@ def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None
 
     with kept_reads():
         loaded = load(run.resolve())
-        written = write_all(loaded)
+        refused = None
+        try:
+            write_all(loaded)
+        except MachineError as error:  # the tables are shown all the same
+            refused = error
         if out is not None:
             by_suffix = {Path(form.file_name).suffix: form for form in FORMATS.values()}
             by_suffix[out.suffix.lower()].write(loaded, out)
     if as_json:
         records = json.loads(loaded.frame.to_json(orient="records"))
         typer.echo(json.dumps({"run": str(loaded.path), "cases": records}))
-        return
-    print_tables(loaded.frame, loaded.info, console)
-    printer(console)(f"report: {written['html']}")
+    else:
+        print_tables(loaded.frame, loaded.info, console)
+    if refused is not None:
+        raise refused
+    if not as_json:
+        printer(console)(f"report: {loaded.path / FORMATS['html'].file_name}")

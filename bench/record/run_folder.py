@@ -27,6 +27,7 @@ import json
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -35,7 +36,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
 from bench.record.case import MEASURED, Case, Status
-from bench.record.files import disk_errors, file_name, fits, plain, warn_damaged, write_text
+from bench.record.files import (
+    DamagedRunWarning,
+    disk_errors,
+    file_name,
+    fits,
+    plain,
+    warn_damaged,
+    write_text,
+)
 from bench.record.lock import LOCK
 from bench.record.raw_tables import ROUNDS, TOP
 from scarlet.errors import BenchError, error_text
@@ -147,6 +156,32 @@ class CaseResult:
         known["status"] = Status(data["status"])
         known["bad_images"] = tuple(dict(bad) for bad in data.get("bad_images", ()))
         return cls(**known)
+
+
+AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED = "as it was written", "written before digests", "has not ended"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A part of a run's record: a file, or a Case's line with its rows.
+
+    Attributes:
+        what: its name.
+        state: one of the three above, or what is wrong with it.
+    """
+
+    what: str
+    state: str
+
+    @property
+    def is_old(self) -> bool:
+        """Nothing tells whether it is as it was written."""
+        return self.state == BEFORE_DIGESTS
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing is known against it."""
+        return self.state in (AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED)
 
 
 @dataclass(frozen=True)
@@ -436,6 +471,28 @@ class RunFolder:
             why = f"{CASES}, line {number} was changed since it was written" if is_changed else ""
             results[result.case.case_id] = result, why
         return results
+
+    def verify(self) -> list[Checked]:
+        """What is to be said of each file, and of each Case's line and rows: all of them are read."""
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", DamagedRunWarning)
+            lines = self.checked_lines()
+            planned = [
+                case for case in self.planned_cases() if case not in [result.case for result, _ in lines]
+            ]
+            known = self._digests()
+        files = {RUN_INFO: self.info_fault(), IMAGES: self.file_fault("images")}
+        files[f"{ROUNDS}.parquet"] = self.file_fault(ROUNDS)
+        found = [
+            Checked(name, why or (BEFORE_DIGESTS if known is None else AS_WRITTEN))
+            for name, why in files.items()
+            if why or (self.path / name).exists()
+        ]
+        found += [Checked(CASES, str(warning.message)) for warning in told]
+        for result, why in lines:
+            state = BEFORE_DIGESTS if result.digests is None else AS_WRITTEN
+            found.append(Checked(f"{result.case.label}, {result.case.case_id}", why or state))
+        return [*found, *(Checked(f"{case.label}, {case.case_id}", NOT_ENDED) for case in planned)]
 
     def reopen(self, retry: bool = False) -> None:
         """Records that Cases are to run again: those that the machine failed (a full disk) or whose record is damaged.

@@ -30,7 +30,10 @@ def make_run(path: Path, images: int = 200, samples: int = 300) -> RunFolder:
         for scenario in ("accuracy", "latency")
         for backend in ("pytorch", "onnxruntime")
     ]
-    info = {"plan": {"cases": [case.to_dict() for case in cases]}, "dataset": {"is_demo": False}}
+    info = {
+        "plan": {"cases": [case.to_dict() for case in cases]},
+        "dataset": {"is_demo": False, "fingerprint": "feed"},
+    }
     folder = RunFolder.create(path, info, [(name, place // 5) for place, name in enumerate(names)])
     folder.write_rounds([RoundState("latency", place, 20_000_000 + place) for place in range(30)])
     for case in cases:

@@ -63,9 +63,9 @@ def test_a_missing_file_makes_its_rows_invalid(folder: RunFolder, name: str) -> 
     assert statuses(folder) == {scenario: [f"invalid: {name} is missing"] * 2}
     for result in folder.case_results():
         assert (result.metrics.get(CAUSE) == DAMAGED) == (result.case.scenario == scenario)
-    assert folder.unfinished(folder.planned_cases()) == [
-        planned for planned in folder.planned_cases() if planned.scenario == scenario
-    ], "what was lost is measured again"
+    folder.reopen()
+    again = {result.case.scenario for result in folder.case_results() if result.status is Status.INTERRUPTED}
+    assert again == {scenario}, "what was lost is measured again"
 
 
 def test_edited_predictions_make_their_row_invalid_and_no_other(folder: RunFolder) -> None:
@@ -223,9 +223,15 @@ def test_what_runs_again_when_a_run_goes_on(tmp_path: Path) -> None:
     }
     for result in states.values():
         folder.append_case(result)
-    planned = [*states, case(batch=7)]
-    assert [one.batch for one in folder.unfinished(planned)] == [2, 4, 7]
-    assert [one.batch for one in folder.unfinished(planned, retry=True)] == [2, 3, 4, 6, 7]
+    folder.reopen()
+    assert open_again(folder) == [2, 4]
+    folder.reopen(retry=True)
+    assert open_again(folder) == [2, 3, 4, 6]
+
+
+def open_again(folder: RunFolder) -> list[int]:
+    """The batches of the Cases that are to run again."""
+    return [result.case.batch for result in folder.case_results() if result.status is Status.INTERRUPTED]
 
 
 def test_a_part_that_cannot_be_read_back_is_no_result(tmp_path: Path) -> None:
@@ -236,7 +242,8 @@ def test_a_part_that_cannot_be_read_back_is_no_result(tmp_path: Path) -> None:
     recorded = folder.append_case(CaseResult(case(), Status.OK))
     assert recorded.status is Status.FAILED
     assert part.name in recorded.reason
-    assert folder.unfinished([case()]) == [case()]
+    folder.reopen()
+    assert open_again(folder) == [1]
     assert part.exists()
 
 
