@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +48,15 @@ def measure_cost(module: nn.Module, input_size: int) -> ModelCost:
 
     counted = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     modes = {layer: layer.training for layer in module.modules()}
-    handles = [
-        layer.register_forward_hook(counting(name))
-        for name, layer in module.named_modules()
-        if isinstance(layer, counted)
-    ]
     first = next(module.parameters(), torch.empty(0))
-    try:
-        module.eval()
-        with torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad():
+        for name, layer in module.named_modules():
+            if isinstance(layer, counted):
+                hooks.enter_context(layer.register_forward_hook(counting(name)))
+        try:
+            module.eval()
             module(torch.zeros(1, 3, input_size, input_size, device=first.device, dtype=first.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, training in modes.items():
-            layer.training = training
+        finally:
+            for layer, training in modes.items():
+                layer.training = training
     return ModelCost(layers, sum(parameter.numel() for parameter in module.parameters()))

@@ -8,6 +8,7 @@ Here BatchNorm is calibrated on images, and the classifier is centred and scaled
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -92,13 +93,11 @@ def _standardise_classifier(network: nn.Module, images: list[Tensor]) -> None:
         assert isinstance(layer, nn.Linear)
         produced[:] = [(layer, output)]
 
-    linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    handles = [layer.register_forward_hook(remember) for layer in linears]
-    try:
+    with ExitStack() as hooks:
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear):
+                hooks.enter_context(layer.register_forward_hook(remember))
         logits = torch.cat([network(batch) for batch in images]).double()
-    finally:
-        for handle in handles:
-            handle.remove()
     if not produced or produced[0][1].shape[1:] != logits.shape[1:] or produced[0][0].bias is None:
         return
     classifier = produced[0][0]

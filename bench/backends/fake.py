@@ -16,15 +16,7 @@ from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, rea
 from bench.record.case import Case
 
 FAULTS = (
-    "",
-    "raise",
-    "memory",
-    "sigkill",
-    "exit",
-    "hang",
-    "unavailable",
-    "unsupported",
-    "interrupt",
+    *("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt"),
     "fallback",
 )
 

@@ -68,9 +68,7 @@ def wanted_by(case: Case) -> Wanted | None:
         return Wanted(f"{case.precision}@{recipe}", case.precision, case.option("dialect"), recipe)
     dialect = case.option("dialect", dialects[0])
     if dialect not in dialects:
-        raise Unsupported(
-            f"{case.backend} takes no {case.precision} graph of dialect '{dialect}'; it takes: {', '.join(dialects)}"
-        )
+        raise _other_dialect(case, dialect)
     key = f"{case.precision}/{dialect}" if dialect else case.precision
     return Wanted(key, case.precision, dialect)
 
@@ -124,9 +122,12 @@ def _check_taken(case: Case, graph: TypedGraph) -> None:
     recipe = graph.facts["recipe"]
     if recipe["precision"] != case.precision:
         raise Unsupported(f"the recipe {case.option('recipe')} is of precision {recipe['precision']}")
-    dialects = facts(case.backend).dialects[case.precision]
-    if recipe["dialect"] not in dialects:
-        raise Unsupported(
-            f"{case.backend} takes no {case.precision} graph of dialect '{recipe['dialect']}'; it takes: "
-            f"{', '.join(dialects)}"
-        )
+    if recipe["dialect"] not in facts(case.backend).dialects[case.precision]:
+        raise _other_dialect(case, recipe["dialect"])
+
+
+def _other_dialect(case: Case, dialect: str) -> Unsupported:
+    takes = ", ".join(facts(case.backend).dialects[case.precision])
+    return Unsupported(
+        f"{case.backend} takes no {case.precision} graph of dialect '{dialect}'; it takes: {takes}"
+    )

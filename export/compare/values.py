@@ -6,8 +6,9 @@ Only what is requested is kept, so that memory holds the values under comparison
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,23 +91,18 @@ class TorchValues:
                 if len(found) == len(wanted):
                     raise _AllSeen
 
-        handles = [
-            modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
-            for name in {name.partition(":")[0] for name in wanted}
-        ]
-        try:
+        with ExitStack() as hooks:
+            for name in {name.partition(":")[0] for name in wanted}:
+                hook = modules[name].register_forward_hook(
+                    lambda _, __, output, name=name: keep(name, output)
+                )
+                hooks.enter_context(hook)
             for batch in batches:
                 found.clear()
                 counts.clear()
-                try:
-                    with torch.inference_mode():
-                        self.module(torch.from_numpy(np.ascontiguousarray(batch)))
-                except _AllSeen:
-                    pass
+                with suppress(_AllSeen), torch.inference_mode():
+                    self.module(torch.from_numpy(np.ascontiguousarray(batch)))
                 yield dict(found)
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def calls(self, batch: Pixels) -> list[Call]:
         """Every call of a module that returns one tensor, in the order in which they end; keeps no tensors."""
@@ -129,18 +125,10 @@ class TorchValues:
             elif last and output is not last[1]:  # a container hands the same tensor on
                 last = None
 
-        handles = [
-            layer.register_forward_hook(
-                lambda layer, inputs, output, name=name: note(name, layer, inputs, output)
-            )
-            for name, layer in self.module.named_modules()
-        ]
-        try:
-            with torch.inference_mode():
-                self.module(torch.from_numpy(np.ascontiguousarray(batch[:1])))
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, torch.inference_mode():
+            for name, layer in self.module.named_modules():
+                hooks.enter_context(layer.register_forward_hook(partial(note, name)))
+            self.module(torch.from_numpy(np.ascontiguousarray(batch[:1])))
         return calls
 
 

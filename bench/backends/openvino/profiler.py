@@ -10,6 +10,7 @@ from typing import Any
 from bench.backends.base import Backend, ModelFiles
 from bench.backends.graphs import graph_for
 from bench.backends.openvino.backend import core, import_openvino, settings
+from bench.backends.openvino.proof import executed
 from bench.backends.profiler import Node, Pixels
 from bench.record.case import Case
 
@@ -85,15 +86,9 @@ def last_call(before: Mapping[str, float], after: Mapping[str, float], calls: in
 
 
 def describe(runtime_model: Any) -> list[dict[str, Any]]:
-    """The execution graph in plain types, in its order; constants are left out.
-
-    Source of the keys: OpenVINO's documentation of ``CompiledModel.get_runtime_model`` (ExecGraphInfo).
-    """
+    """The execution graph in plain types, in its order; constants are left out."""
     described = []
-    for node in runtime_model.get_ordered_ops():
-        facts = {name: str(value.value) for name, value in node.get_rt_info().items()}
-        if facts["layerType"] == "Const":
-            continue
+    for node, facts in executed(runtime_model):
         tensors = [*node.inputs(), *node.outputs()]
         described.append(
             {

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 ARITHMETIC = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 
-def execution_layers(runtime_model: Any) -> list[dict[str, str]]:
-    """The layers that really run, in order: name, type, primitive, precision, and under ``became`` the operations of
-    the graph that they were made of, comma-separated; constants are left out.
+def executed(runtime_model: Any) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The operations of an execution graph but its constants, in order, each with what the plugin tells of it.
 
     Source of the keys: OpenVINO's documentation of ``CompiledModel.get_runtime_model`` (ExecGraphInfo).
     """
-    layers = []
     for node in runtime_model.get_ordered_ops():
         facts = {name: str(value.value) for name, value in node.get_rt_info().items()}
         if facts["layerType"] != "Const":
-            layers.append(
-                {
-                    "name": str(node.get_friendly_name()),
-                    "type": facts["layerType"],
-                    "primitive": facts["primitiveType"],
-                    "precision": facts["runtimePrecision"],
-                    "became": facts.get("originalLayersNames", ""),
-                }
-            )
-    return layers
+            yield node, facts
+
+
+def execution_layers(runtime_model: Any) -> list[dict[str, str]]:
+    """The layers that really run, in order: name, type, primitive, precision, and under ``became`` the operations of
+    the graph that they were made of, comma-separated; constants are left out.
+    """
+    return [
+        {
+            "name": str(node.get_friendly_name()),
+            "type": facts["layerType"],
+            "primitive": facts["primitiveType"],
+            "precision": facts["runtimePrecision"],
+            "became": facts.get("originalLayersNames", ""),
+        }
+        for node, facts in executed(runtime_model)
+    ]
 
 
 def layer_counts(layers: Iterable[Mapping[str, str]]) -> dict[str, int]:

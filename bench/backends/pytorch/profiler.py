@@ -36,12 +36,9 @@ class PyTorchProfiler:
         """See ``Profiler.turn``."""
         from torch.nn.modules import module as hooks
 
-        handles = [
-            hooks.register_module_forward_pre_hook(self._enter),
-            hooks.register_module_forward_hook(self._leave),
-        ]
         times = []
-        try:
+        entered = hooks.register_module_forward_pre_hook(self._enter)
+        with entered, hooks.register_module_forward_hook(self._leave):
             for place in range(dropped + calls):
                 self._own_ns = {}
                 started = time.perf_counter_ns()
@@ -50,9 +47,6 @@ class PyTorchProfiler:
                 self._counting = False  # the first call, which is dropped, has counted the bytes
                 if place >= dropped:
                     self._samples.append(self._own_ns)
-        finally:
-            for handle in handles:
-                handle.remove()
         return times[dropped:]
 
     def _enter(self, module: Any, inputs: Any) -> None:

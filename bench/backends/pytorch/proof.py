@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,16 +36,11 @@ def layer_precisions(module: nn.Module, run: Callable[[], object]) -> dict[str, 
 
         return look
 
-    hooks = [
-        layer.register_forward_hook(watch(name))
-        for name, layer in module.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                hooks.enter_context(layer.register_forward_hook(watch(name)))
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen
 
 
