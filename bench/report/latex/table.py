@@ -143,14 +143,12 @@ _WRITTEN: dict[str, Callable[[Row], str]] = {
 SPECS: dict[str, Spec] = {
     "model": Spec("model", default="varies"),
     "backend": Spec("backend", default="always"),
-    "device": Spec("device", default="varies"),
-    "precision": Spec("precision", default="varies"),
+    **{name: Spec(name, default="varies") for name in ("device", "precision")},
     "options": Spec("options", default="known"),
-    "weights": Spec("weights", default="varies"),
-    "pipeline": Spec("pipeline", default="varies"),
-    "threads": Spec("threads", default="varies"),
-    "instances": Spec("instances", default="varies"),
-    "batch": Spec("batch", default="varies"),
+    **{
+        name: Spec(name, default="varies")
+        for name in ("weights", "pipeline", "threads", "instances", "batch")
+    },
     "stage": Spec("stage"),
     "status": Spec("status"),
     "top1": Spec("top1_percent", "accuracy", "known"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bench.backends import facts, load_name, make_backend
 from bench.backends.base import ModelFiles, Unsupported
@@ -31,18 +30,12 @@ def record(case: Case, files: ModelFiles, images: Sequence[Image], repeats: int)
     pixels = first_batch(case, files, images)
     backend = make_backend(case.backend)
     backend.load(case, files)
-    profiler = make_profiler(case, files, backend)
+    profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
     try:
         return measure(backend, profiler, pixels, repeats)
     finally:
         profiler.close()
         backend.close()
-
-
-def make_profiler(case: Case, files: ModelFiles, backend: Any) -> Profiler:
-    """The profiler of a Case's backend."""
-    profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
-    return profiler
 
 
 def answer(message: channel.Message) -> channel.Message:
@@ -56,7 +49,3 @@ def answer(message: channel.Message) -> channel.Message:
 def main() -> None:
     """The main loop; the process ends with it."""
     channel.serve(answer)
-
-
-if __name__ == "__main__":
-    main()

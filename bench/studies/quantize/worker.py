@@ -213,7 +213,3 @@ class QuantizeWorker:
 def main() -> None:
     """The main loop; the process ends with it."""
     channel.serve(QuantizeWorker().answer)
-
-
-if __name__ == "__main__":
-    main()
