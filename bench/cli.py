@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -37,6 +38,7 @@ from bench.commands import (
     verify,
 )
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
+from bench.record.files import DamagedRunWarning
 from scarlet.errors import BenchError, error_text, refusal, visible
 
 
@@ -170,7 +172,20 @@ def main(program: typer.Typer = app) -> None:
                 sys.exit(USER_ERROR)
 
 
+_FORMAT = warnings.formatwarning
+
+
+def _worded(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours in one line; others as ever."""
+    if issubclass(category, DamagedRunWarning):
+        return f"warning: {visible(error_text(message))}\n"
+    return _FORMAT(message, category, filename, lineno, line)
+
+
 def _run(program: typer.Typer) -> None:
+    warnings.formatwarning = _worded
     try:
         if not _here():
             raise BenchError("the current folder is gone", "Change to a folder that is there.")

@@ -156,19 +156,25 @@ def _orphans() -> int:
     return len(left)
 
 
-def strike_all(folder: Path, faults: list[tuple[str, int]]) -> list[dict[str, Any]]:
-    """Strikes with each fault, one after the other."""
+def strike_all(folder: Path, faults: list[tuple[str, int]], found: Path) -> None:
+    """Strikes with each fault, one after the other; what became of it is a line of JSON."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     stage = Stage(folder)
-    found = []
     for name, seed in faults:
         before = time.monotonic()
         judgement = stage.strike(name, seed)
-        found.append({"kind": name, "seed": seed, "verdict": judgement.verdict, "why": judgement.why})
         if judgement.verdict != "survived":
             print(f"{name}, seed {seed}: {judgement.verdict}: {judgement.why}", file=sys.stderr, flush=True)
-        found[-1]["seconds"] = round(time.monotonic() - before, 2)
-    return found
+        seconds = round(time.monotonic() - before, 2)
+        line = {
+            "kind": name,
+            "seed": seed,
+            "verdict": judgement.verdict,
+            "why": judgement.why,
+            "seconds": seconds,
+        }
+        with found.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def table(found: list[dict[str, Any]]) -> str:
@@ -206,16 +212,14 @@ def main() -> int:
         part.mkdir(parents=True)
         pids.append(os.fork())
         if pids[-1] == 0:
-            found = strike_all(part, faults[job :: asked.jobs])
-            (part / "found.json").write_text(json.dumps(found))
+            with suppress(KeyboardInterrupt):
+                strike_all(part, faults[job :: asked.jobs], part / "found.jsonl")
             os._exit(0)
     for pid in pids:
-        os.waitpid(pid, 0)
-    everything = [
-        each
-        for job in range(asked.jobs)
-        for each in json.loads((folder / str(job) / "found.json").read_text())
-    ]
+        with suppress(KeyboardInterrupt):  # the table is of what was done until then
+            os.waitpid(pid, 0)
+    lines = [line for found in folder.glob("*/found.jsonl") for line in found.read_text().splitlines()]
+    everything = list(map(json.loads, lines))
     everything.sort(key=lambda each: [*KINDS].index(each["kind"]))
     if asked.json:
         asked.json.write_text(json.dumps(everything, indent=1))

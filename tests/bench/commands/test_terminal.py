@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from bench import cli
 from bench.commands.terminal import Terminal
-from bench.record.files import write_text
+from bench.record.files import warn_damaged, write_text
 from bench.report.data import write_csv
 from bench.report.document import Document, Note
 from bench.report.forms import write_document
@@ -63,6 +64,27 @@ def test_error_lines_show_names_and_are_two(capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().err
     assert not hidden(said)
     assert said.count("\n") == 2
+
+
+def test_warnings_of_damage_are_a_line_without_hidden_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main(lambda: warn_damaged(f"{HOSTILE} left out"))  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert said.startswith("warning: a\\x1b")
+    assert (hidden(said), said.count("\n")) == (set(), 1)
+
+
+def test_a_current_folder_that_is_gone_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit):
+        cli.main(lambda: None)  # type: ignore[arg-type]
+    assert "cannot work in the current folder" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_full_standard_output_stops_nothing_and_is_said(
