@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 # are the official archive's and Kaggle's.
 PLACES = ("valid", "val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val", "")
 
-# Of one encoded image; ImageNet's largest has 15 MiB.
+# Of one encoded image.
 IMAGE_BYTES_MAX = 64 * 2**20
 
 # Written by pipelines.demo.make into the folder of a set that it made.

@@ -25,8 +25,8 @@ from scarlet.errors import error_text, unknown_name
 
 FILTERS = {"bilinear": PillowImage.Resampling.BILINEAR, "bicubic": PillowImage.Resampling.BICUBIC}
 
-# Of a decoded or resized image: resizing the short side of a 65000 x 1 image makes 17 million columns. ImageNet's
-# largest has 61 million. With it a thread that decodes holds half a gigabyte at most.
+# Of a decoded or resized image: resizing the short side of a 65000 x 1 image makes 17 million columns. With it
+# a thread that decodes holds half a gigabyte at most.
 PIXELS_MAX = 2**26
 
 # What a data set holds. Pillow opens forty more, one of them (EPS) by starting another program.
