@@ -370,14 +370,14 @@ LARGEST_EXPONENT = (
 )
 
 
-def spread_channels(network: Scarlet, seed: int, largest_exponent: int = LARGEST_EXPONENT) -> None:
+def spread_channels(network: Scarlet, seed: int) -> None:
     """Scales each channel between two blocks by a power of two, and undoes it where the channel is read.
 
     Only the sums that blocks pass on are linear between writing (``bn3``) and reading (``conv1``, or the last
     convolution). Blocks joined by residuals share one set of scales.
 
     Args:
-        seed: of the exponents, which are even over -largest_exponent..largest_exponent.
+        seed: of the exponents, which are even over -LARGEST_EXPONENT..LARGEST_EXPONENT.
     """
     generator = torch.Generator().manual_seed(seed)
     blocks = [block for block in network.mb_module if isinstance(block, InvertedResidual)]
@@ -389,7 +389,7 @@ def spread_channels(network: Scarlet, seed: int, largest_exponent: int = LARGEST
             if not block.residual:
                 width = block.bn3.num_features
                 exponents = torch.randint(
-                    -largest_exponent, largest_exponent + 1, (width,), generator=generator
+                    -LARGEST_EXPONENT, LARGEST_EXPONENT + 1, (width,), generator=generator
                 )
                 scales = torch.exp2(exponents.float())
             block.bn3.weight.mul_(scales)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bench.record.case import checked_names
 from bench.record.files import atomic_file
 from bench.report.charts.chart import Chart
 from bench.report.charts.theme import PAPER
@@ -23,44 +22,39 @@ PNG_DOTS_PER_INCH = 300
 _SVG_SIZE = re.compile(r'(<svg\b[^>]*?\bwidth="[\d.]+)("[^>]*?\bheight="[\d.]+)(")')
 
 
-def write_figures(
-    charts: Sequence[Chart],
-    folder: Path,
-    widths: Sequence[str] = tuple(WIDTHS_INCH),
-    formats: Sequence[str] = FORMATS,
-) -> list[Path]:
+def write_figures(charts: Sequence[Chart], folder: Path) -> list[Path]:
     """Writes every chart in every width and format, on white; the same charts give the same bytes.
 
     Args:
         folder: where to; it is made where it is missing. Files are named ``<chart>-<width>.<format>``.
-        widths: names in ``WIDTHS_INCH``.
-        formats: names in ``FORMATS``.
 
     Returns:
         the files, in the order of the charts.
 
     Raises:
-        BenchError: a width or a format is not known, or the folder cannot be written.
+        BenchError: the folder cannot be written.
     """
-    checked_widths = checked_names("width of figures", widths, WIDTHS_INCH)
-    checked_formats = checked_names("format of figures", formats, FORMATS)
     paths = []
     for chart in charts:
-        for width in checked_widths:
-            spec = chart.spec(PAPER, int(WIDTHS_INCH[width] * POINTS_PER_INCH))  # a px is a point
-            for form in checked_formats:
-                paths.append(Path(folder) / f"{chart.name}-{width}.{form}")
+        for width in WIDTHS_INCH:
+            spec = _on_paper(chart, width)
+            for form in FORMATS:
+                paths.append(folder / f"{chart.name}-{width}.{form}")
                 _write(spec, paths[-1])
     return paths
 
 
-def write_figure(chart: Chart, path: Path) -> None:
-    """Writes one chart as wide as two columns, in the format that the suffix names.
+def write_figure(chart: Chart, path: Path, width: str = "double") -> None:
+    """Writes one chart in a width of ``WIDTHS_INCH``, in the format that the suffix names.
 
     Raises:
         BenchError: the folder cannot be written.
     """
-    _write(chart.spec(PAPER, int(WIDTHS_INCH["double"] * POINTS_PER_INCH)), path)
+    _write(_on_paper(chart, width), path)
+
+
+def _on_paper(chart: Chart, width: str) -> dict[str, Any]:
+    return chart.spec(PAPER, int(WIDTHS_INCH[width] * POINTS_PER_INCH))  # a px is a point
 
 
 def _write(spec: dict[str, Any], path: Path) -> None:
