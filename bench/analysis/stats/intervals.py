@@ -168,18 +168,6 @@ def ratio_interval(
     return RatioInterval(ratio, math.exp(interval.low), math.exp(interval.high))
 
 
-def relative_half_width(samples: ArrayLike, confidence: float = CONFIDENCE) -> float | None:
-    """Half the width of the median's interval over the median: 0.01 means "known to about 1 %".
-
-    None where there is no interval yet, or the median is 0.
-    """
-    interval = quantile_interval(samples, 0.5, confidence)
-    median = float(np.median(checked(samples))) if interval is not None else 0.0
-    if interval is None or median == 0.0:
-        return None
-    return (interval.high - interval.low) / 2.0 / abs(median)
-
-
 def effective_samples(times: ArrayLike, rounds: ArrayLike) -> float:
     """How many independent samples these are worth: n / (1 + (m - 1) ICC), with m calls a round.
 

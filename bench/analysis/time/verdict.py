@@ -19,8 +19,7 @@ excludes 1 and a material point estimate would find a true 5 % with fewer rounds
 runs, two verdicts. Tests against a margin instead of against 1: Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987), for
 sameness; Murphy and Myors, J. Appl. Psychol. 84 (1999), for difference.
 
-The price is a narrow interval: a true 5 % difference needs ends within 1.9 % of the ratio. ``RatioStop`` is the
-rule that goes on until it is there.
+The price is a narrow interval: a true 5 % difference needs ends within 1.9 % of the ratio.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.analysis.stats import intervals, lives
 from bench.record.case import REFERENCE_BACKEND, Case, Status
@@ -122,69 +120,6 @@ def decide(low: float | None, high: float | None, material: float = LEAST_MATERI
     if low >= 1.0 / (1.0 + material) and high <= 1.0 + material:
         return Verdict.SAME
     return Verdict.UNRESOLVED
-
-
-@dataclass(frozen=True)
-class RatioStop:
-    """Rounds may stop when the interval of every ratio is narrow enough, wherever it lies.
-
-    A rule that looked at the verdict, or at where the interval lies, would stop at the lucky moment. One that
-    looks only at the width is nearly harmless (Chow and Robbins, Ann. Math. Statist. 36 (1965)), but not quite:
-    looking after every round picks moments at which the interval happens to be short, and cost 2 to 5 points of
-    coverage in simulations. So it looks seldom, at numbers of rounds that grow by a quarter: about 2 at most.
-
-    The aim of a single Case, a narrow interval of its own median, is no substitute: it says nothing of the ratio,
-    ends too early on a quiet machine, and is out of reach on a drifting one, where the ratio is known long since.
-
-    Attributes:
-        half_width: of the interval, as a share of the ratio: a third of the least materiality.
-        min_rounds: fewer are never enough.
-        growth: of the number of rounds from one look to the next.
-    """
-
-    half_width: float = 0.01
-    min_rounds: int = 20
-    growth: float = 1.25
-
-    def looks(self, n_rounds: int) -> bool:
-        """True where the rule looks after so many rounds."""
-        look = self.min_rounds
-        while look < n_rounds:
-            look = max(look + 1, math.ceil(look * self.growth))
-        return look == n_rounds
-
-    def reached(
-        self,
-        rounds: Mapping[str, Mapping[int, float]],
-        baselines: Mapping[str, str],
-        n_rounds: int,
-        comparisons: int = 0,
-    ) -> bool:
-        """True when every comparison is narrow enough after so many rounds; also when there is none.
-
-        Args:
-            rounds: the median time of each Case by round, in any unit.
-            baselines: baseline of each Case, as returned by ``baselines``; Cases without rounds are passed over.
-            n_rounds: rounds taken.
-            comparisons: of the whole run, where these are not all: the report's intervals hold together.
-        """
-        if not self.looks(n_rounds):
-            return False
-        pairs = [
-            (case_id, baseline)
-            for case_id, baseline in baselines.items()
-            if case_id != baseline and rounds.get(case_id) and rounds.get(baseline)
-        ]
-        for case_id, baseline in pairs:
-            shared = _shared(rounds[case_id], rounds[baseline])
-            if shared is None:
-                return False
-            interval = intervals.ratio_interval(*shared[1:], comparisons=max(comparisons, len(pairs)))
-            if interval.low is None or interval.high is None:
-                return False
-            if math.log(interval.high / interval.low) / 2.0 > self.half_width:
-                return False
-        return True
 
 
 # --- who is compared with whom ------------------------------------------------------------------------------
@@ -346,10 +281,11 @@ def ratio(
     Returns:
         None where there is no common round, or a clock that stood still; the ends are None with too few rounds.
     """
-    shared = _shared(times[result.case.case_id], times[baseline.case.case_id])
-    if shared is None:
+    own, other = (times[each.case.case_id] for each in (result, baseline))
+    common = sorted(own.keys() & other.keys())
+    mine, its = (np.array([side[round_] for round_ in common]) for side in (own, other))
+    if not common or min(mine.min(), its.min()) <= 0:
         return None
-    common, mine, its = shared
     signs = intervals.ratio_interval(mine, its, comparisons=comparisons)
     rounds: dict[tuple[int, int], list[float]] = {}
     for pair, log in zip(
@@ -378,12 +314,3 @@ def _order(
     starts = [(own[mine].get("start_index"), other[its].get("start_index")) for mine, its in pairs]
     order = [(its > mine) - (its < mine) for mine, its in starts if mine is not None and its is not None]
     return order if len(order) == len(starts) and all(order) else []
-
-
-def _shared(
-    own: Mapping[int, float], other: Mapping[int, float]
-) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]] | None:
-    """The rounds that both took, and the times of each in them; None where a clock stood still, or there is none."""
-    common = sorted(own.keys() & other.keys())
-    mine, its = (np.array([side[round_] for round_ in common]) for side in (own, other))
-    return (common, mine, its) if common and min(mine.min(), its.min()) > 0 else None

@@ -176,13 +176,6 @@ def test_ratio_interval_covers_at_nominal_or_more_under_drift():
     assert 0.95 <= covered / repeats <= 0.97
 
 
-def test_relative_half_width():
-    assert intervals.relative_half_width([100.0] * 50) == 0.0
-    assert intervals.relative_half_width([98, 99, 100, 100, 101, 102]) == pytest.approx(0.02)
-    assert intervals.relative_half_width([1.0, 2.0]) is None
-    assert intervals.relative_half_width([0.0] * 10) is None
-
-
 def test_modified_z_counts_what_the_textbook_formula_counts():
     samples = np.array([3.2, 3.3, 3.1, 3.25, 3.15, 3.2, 9.0, 3.3, 0.1])
     median = np.median(samples)

@@ -1,4 +1,4 @@
-"""bench.analysis.time.verdict: the rule, who is compared with whom, what is refused, and when rounds may stop."""
+"""bench.analysis.time.verdict: the rule, who is compared with whom, lives, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.analysis.stats import intervals
 from bench.analysis.stats.lives import location, over_lives
 from bench.analysis.time import verdict
-from bench.analysis.time.verdict import RatioStop, Verdict
+from bench.analysis.time.verdict import Verdict
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult
 
@@ -301,57 +301,3 @@ def test_a_clock_that_stood_still_gives_no_ratio():
     found = verdict.compare([ended(PYTORCH), ended(ORT)], samples({PYTORCH: BASE, ORT: BASE * 0}))
     assert "a time above 0" in found[ORT.case_id].refusal
     assert found[ORT.case_id].verdict is None
-
-
-# --- when rounds may stop -----------------------------------------------------------------------------------
-
-
-def test_it_looks_at_numbers_of_rounds_that_grow_by_a_quarter():
-    rule = RatioStop()
-    assert [n for n in range(100) if rule.looks(n)] == [20, 25, 32, 40, 50, 63, 79, 99]
-    assert [n for n in range(8) if RatioStop(min_rounds=4, growth=1.0).looks(n)] == [4, 5, 6, 7]
-
-
-def by_round(values):
-    return dict(enumerate(values))
-
-
-def test_every_ratio_must_be_narrow():
-    source = np.random.default_rng(1)
-    quiet, loud = (source.lognormal(0, spread, 20) for spread in (0.002, 0.2))
-    drift = np.linspace(1, 3, 20)
-    rounds = {"a": by_round(drift), "b": by_round(drift * quiet), "c": by_round(drift * loud)}
-    rule = RatioStop()
-    assert rule.reached(rounds, {"a": "a", "b": "a"}, 20)
-    assert not rule.reached(rounds, {"a": "a", "b": "a", "c": "a"}, 20)
-    assert not rule.reached(rounds, {"a": "a", "b": "a"}, 21), "it does not look now"
-    assert not rule.reached(rounds, {"a": "a", "b": "a"}, 20, comparisons=10**6), "no interval with so many"
-    assert not RatioStop(half_width=0.0001).reached(rounds, {"a": "a", "b": "a"}, 20)
-
-
-def test_what_cannot_be_compared_does_not_hold_up_the_others():
-    rounds = {"a": by_round([1.0] * 20), "b": by_round([1.0] * 20)}
-    assert RatioStop().reached(rounds, {"a": "a", "b": "a", "dead": "a"}, 20)
-    assert RatioStop().reached({}, {}, 20)
-    few = {"a": by_round([1.0] * 20), "b": {0: 1.0}}
-    assert not RatioStop().reached(few, {"a": "a", "b": "a"}, 20), "one round has no interval"
-    still = {"a": by_round([1.0] * 20), "b": by_round([0.0] * 20)}
-    assert not RatioStop().reached(still, {"a": "a", "b": "a"}, 20)
-
-
-@pytest.mark.parametrize("spread", [0.02, 0.03])
-def test_stopping_costs_at_most_two_points_of_coverage(spread):
-    """The interval is narrower than asked for when the rule stops, and still holds the truth."""
-    source, rule, covered, repeats = np.random.default_rng(8), RatioStop(), 0, 1500
-    looks = [n for n in range(400) if rule.looks(n)]
-    for _ in range(repeats):
-        # Rounds of two kinds: a fifth of them disturbed on one side only.
-        logs = source.normal(0, spread, 400) + np.where(
-            source.random(400) < 0.2, source.choice([-0.3, 0.3], 400), 0
-        )
-        for n in looks:
-            interval = intervals.sign_test_interval(logs[:n])
-            if (interval.high - interval.low) / 2 <= rule.half_width:
-                break
-        covered += interval.low <= 0 <= interval.high
-    assert covered / repeats >= 0.93
