@@ -58,7 +58,8 @@ def kind(name: str) -> Callable[[Kind], Kind]:
 def finished_rows(run: Path) -> set[str]:
     """The Cases whose lines say ok, as far as lines are whole."""
     found = set()
-    for line in (run / "cases.jsonl").read_bytes().splitlines() if (run / "cases.jsonl").exists() else ():
+    lines = run / "cases.jsonl"
+    for line in lines.read_bytes().splitlines() if lines.is_file() else ():
         with suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
             if row["status"] == "ok":
@@ -78,7 +79,10 @@ def resumed(scene: Scene, *before: Said) -> Judgement:
         # Nothing was measured yet. A new run may need another folder, and says so.
         shutil.rmtree(place.run, ignore_errors=True)
         said = place.command(*place.measure())
-    return judged(scene.truth, place.run, finished, *before, torn, said, complete=True)
+    whole = judged(scene.truth, place.run, finished, *before, torn, said, complete=True)
+    if looked and whole.verdict == "survived" and (verified := place.command("verify", str(place.run))).code:
+        return Judgement("unclear", f"verify: {verified.text[-200:]}")
+    return whole
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -277,6 +281,7 @@ def damaged(scene: Scene, damage: Callable[[Path, random.Random], None]) -> Judg
     if bad.verdict != "survived":
         return bad
     said.append(place.command("run", "--resume", "--out", str(place.run)))
+    said.append(place.command("verify", str(place.run)))
     said.append(place.command("baseline", str(place.run), "--out", str(place.folder / "baseline.json")))
     return judged(scene.truth, place.run, finished_rows(place.run), *said, complete=False)
 
@@ -446,7 +451,7 @@ def renamed(path: Path, chance: random.Random) -> None:
         "a\nb",
         "=1+1",
         "-rf",
-        "[/bold]",
+        "[bold]",
         "a,b;\"'",
         "x" * 240,
         "\x9b31m",

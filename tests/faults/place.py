@@ -52,6 +52,7 @@ class Place:
     ) -> None:
         self.folder, self.run = folder, folder / "run"
         self.plant_in_runner, self.plant_in_worker = plant_in_runner, plant_in_worker
+        self.lives = 1
 
     def start(self, *words: str, stdout: str = "") -> int:
         """Begins a command; gives its process id. ``stdout``: ``full``, ``closed`` or a ``pipe`` without reader."""
@@ -99,7 +100,7 @@ class Place:
                 "--timeout",
                 "20",
             ),
-            *("--option", "fake.noise=0.01", "--out", str(self.run), *more),
+            *("--option", "fake.noise=0.01", "--lives", str(self.lives), "--out", str(self.run), *more),
         )
 
     def _terminal(self, pid: int) -> Path:
