@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +68,22 @@ def test_a_missing_file_makes_its_rows_invalid(folder: RunFolder, name: str) -> 
     folder.reopen()
     again = {result.case.scenario for result in folder.case_results() if result.status is Status.INTERRUPTED}
     assert again == {scenario}, "what was lost is measured again"
+
+
+@pytest.mark.parametrize("name", [*PARQUET, *TEXT])
+@pytest.mark.parametrize("instead", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_told_and_never_waited_for(
+    folder: RunFolder, name: str, instead: Callable[[Path], None]
+) -> None:
+    (folder.path / name).unlink()
+    instead(folder.path / name)
+    if name in ("run.json", "cases.jsonl"):
+        with pytest.raises(BenchError, match=name):
+            folder.results()
+    else:
+        told = [reason for reasons in statuses(folder).values() for reason in reasons]
+        assert len(told) == 2
+        assert all(name in reason for reason in told)
 
 
 def test_edited_predictions_make_their_row_invalid_and_no_other(folder: RunFolder) -> None:
