@@ -102,6 +102,8 @@ class Worker:
         assert self._backend is not None
         peak = peak_rss_bytes()  # before the tools that write the results are imported
         proof = self._backend.proof()
+        # Only from here on: torch.export and torch.compile ask whether it is there, and take no exception for that.
+        sys.meta_path.insert(0, WithoutPandas)
         outcome = self._task.finish(message.get("stop_reason", ""))
         fallback = " and ".join(filter(None, [proof.get("fallback", ""), outcome.fallback]))
         self._task.close()
@@ -123,7 +125,7 @@ class Worker:
 
 
 class WithoutPandas:
-    """A finder of modules by which a worker has no pandas.
+    """A finder of modules by which a worker that ends has no pandas.
 
     pyarrow imports it where it is, to ask whether it was given a frame: half of what the end of a worker cost.
     """
@@ -144,7 +146,6 @@ def keep_on(cpus: Sequence[int]) -> None:
 
 def main() -> None:
     """The main loop; the process ends with it."""
-    sys.meta_path.insert(0, WithoutPandas)
     channel.serve(Worker().answer)
 
 

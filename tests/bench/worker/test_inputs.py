@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,13 @@ def test_a_worker_imports_no_framework_that_its_runtime_does_not_need(
     names = set(through(case, context)["modules"])
     other = {"onnxruntime", "openvino"} - {backend}
     assert not names & {"torch", "onnx", "pandas", "scipy.stats", "rich", "typer", *other}
+
+
+def test_a_library_may_ask_a_worker_whether_pandas_is_there() -> None:
+    """torch.export does; where the question failed, no model could be exported."""
+    asks = "import importlib.util; from bench.worker import channel, serve; "
+    asks += "channel.serve = lambda answer: importlib.util.find_spec('pandas'); serve.main()"
+    subprocess.run([sys.executable, "-c", asks], check=True)
 
 
 def test_workers_of_a_run_share_one_decoded_batch(context: Context) -> None:
