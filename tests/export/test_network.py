@@ -16,10 +16,10 @@ from export.store import Store
 from scarlet.checkpoint import weights_sha256
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
-from scarlet.networks import BlockSpec, Scarlet, scarlet
+from scarlet.networks import BlockSpec, Scarlet
 from scarlet.onnx_file import inspect
 from scarlet.random_weights import calibrate, initialise, noise_batches
-from scarlet.zoo import Built, ModelSpec, resolve
+from scarlet.zoo import Built, ModelSpec, build, resolve
 
 SMALL = ModelSpec("small", "scarlet", input_size=32)
 
@@ -56,22 +56,17 @@ def first(store):
 
 
 @pytest.fixture(scope="module")
-def scarlet_c(tmp_path_factory):
-    spec = resolve("scarlet_c")
-    module = scarlet("scarlet_c")
-    initialise(module, 0)
-    batches = [next(noise_batches(224, 0))[:8]]
-    calibrate(module, batches)
-    return export_model(spec, built(module, spec), Store(tmp_path_factory.mktemp("real")), batches)
+def scarlet_c(shared_store):
+    network = build(resolve("scarlet_c"), "demo")
+    return export_model(network.spec, network, Store(shared_store), [next(noise_batches(224, 0))[:8]])
 
 
-def test_scarlet_c_passes_the_check_with_random_weights(scarlet_c):
+def test_scarlet_c_passes_the_check(scarlet_c):
     assert scarlet_c.classes == 1000
     assert scarlet_c.parity["ratio"] <= parity_check.TOLERANCE
-    assert (scarlet_c.parity["n_images"], scarlet_c.parity["top1_agreement"]) == (8, 1.0)
-    assert scarlet_c.parity["top5_ordered_agreement"] == 1.0
+    assert scarlet_c.parity["top1_agreement"] == 1.0
     written = {entry.key: entry.value for entry in onnx.load(scarlet_c.onnx_path).metadata_props}
-    assert (written["model"], written["weights"]) == ("scarlet_c", "random")
+    assert (written["model"], written["weights"]) == ("scarlet_c", "demo")
     assert written["weights_sha256"] == weights_sha256(load_file(scarlet_c.state_path))
 
 

@@ -44,12 +44,13 @@ def run(folder: Path, day: int, fast_ms: float, right: int = 4, **info: Any) -> 
     return path
 
 
-@pytest.fixture
-def twelve(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve runs; from the seventh on the second backend is slower, in the last one image more is wrong."""
+    folder = tmp_path_factory.mktemp("twelve")
     for day in range(1, 13):
-        run(tmp_path / "runs", day, 5.0 if day < 7 else 6.0, right=4 if day < 12 else 3)
-    return tmp_path
+        run(folder / "runs", day, 5.0 if day < 7 else 6.0, right=4 if day < 12 else 3)
+    return folder
 
 
 def test_a_ratio_is_followed_and_its_change_is_found(twelve: Path) -> None:
