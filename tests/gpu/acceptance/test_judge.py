@@ -103,9 +103,9 @@ def accuracy(tmp_path: Path) -> Path:
     for scored, n_different in differing.items():
         is_engine = scored.pipeline == "dali_gpu_engine"
         status = Status.INVALID if is_engine else Status.OK
-        end(folder, scored, status, reason="other pixels" if is_engine else "", stage="end_to_end")
         rows = {f"{n}.JPEG": (0, (5 if n < n_different else 1,)) for n in range(1000)}
         add_predictions(folder, scored, rows)
+        end(folder, scored, status, reason="other pixels" if is_engine else "", stage="end_to_end")
     end(folder, absent, Status.UNAVAILABLE, reason="tensorrt is not installed | see README")
     folder.merge_parts()
     return tmp_path
@@ -129,8 +129,8 @@ def test_rows_without_a_common_image_cannot_be_compared(tmp_path):
     both = [gpu_case("accuracy", device="cpu"), gpu_case("accuracy")]
     folder = make_run(tmp_path / "accuracy", both)
     for scored in both:
-        end(folder, scored)
         add_predictions(folder, scored, {f"{scored.device}.JPEG": (0, (1,))})
+        end(folder, scored)
     assert "no image in common" in next(iter(figures_of(tmp_path, "accuracy").values())).why
 
 
@@ -144,8 +144,8 @@ def test_graphs_are_compared_round_by_round(tmp_path):
     for cases, n_rounds in ((fast, 20), (few, 2), ([alone], 20)):
         drift = [1000 + 50 * round_ for round_ in range(n_rounds)]
         for timed, factor in zip(cases, (4, 1), strict=False):
-            end(folder, timed, stage="compute")
             add_samples(folder, timed, [factor * time for time in drift])
+            end(folder, timed, stage="compute")
     for timed in absent:
         end(folder, timed, Status.UNAVAILABLE, reason="none here")
     pytorch, onnxruntime, tensorrt = figures_of(tmp_path, "graphs").values()
@@ -162,7 +162,6 @@ def add_passes(folder: RunFolder, pipeline: str, milliseconds: dict[str, int], *
     """Twelve passes of 1000 images, with what each and its parts took."""
     timed = gpu_case("throughput", pipeline=pipeline, precision="fp16", batch=64, **fields)
     metrics = {"decodes_on_gpu": "gpu" in pipeline, "decode_threads": 8, "cores": 8}
-    end(folder, timed, stage="end_to_end", metrics=metrics)
     n = 12 * len(milliseconds)
     folder.write_samples_part(
         timed.case_id,
@@ -172,6 +171,7 @@ def add_passes(folder: RunFolder, pipeline: str, milliseconds: dict[str, int], *
         warmup=np.zeros(n, bool),
         latency_ns=np.tile(np.array([*milliseconds.values()], np.int64) * 1_000_000, 12),
     )
+    end(folder, timed, stage="end_to_end", metrics=metrics)
 
 
 def test_passes_and_decoding_alone_are_read_of_the_same_rows(tmp_path):
