@@ -9,6 +9,7 @@ import typer
 
 from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show, show_run
+from scarlet.errors import BenchError
 
 
 def run(
@@ -59,6 +60,8 @@ def run(
     """
     from bench.run import session
 
+    if retry and not resume:
+        raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
     console, spec = console_for(as_json), options.run_spec(context)
     folder, file = out_paths(out)
     if purpose == "plan":

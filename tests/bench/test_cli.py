@@ -82,6 +82,7 @@ def expect_mistake(answer: Answer, *words: str) -> None:
         (["--checkpoint", "no/such.pth", "--data", "{data}"], ["no/such.pth"]),
         (["--resume", "--out", "no/such/run"], ["no/such/run"]),
         (["--resume"], ["latest"]),
+        (["--retry"], ["--retry", "--resume"]),
         (["--data", "{data}", "--out", "{data}/valid/n01440764/image_0.JPEG/run"], ["cannot", "--out"]),
     ],
 )
