@@ -81,3 +81,24 @@ def test_newest_values_like_the_others_are_no_change() -> None:
     assert newest_change([1.0] * 30, 0.0) is None
     assert newest_change(noisy((1.0, 30), (1.01, 3), seed=7, spread=1e-4), 0.03) is None
     assert newest_change([1.0, 2.0, 3.0, 4.0], 0.0) is None
+
+
+def test_a_zero_is_a_value_like_others() -> None:
+    values = noisy((1.0, 30), seed=8)
+    values[4] = 0.0
+    assert change_points(values, 0.03) == []
+    assert newest_change(values, 0.03) is None
+    fell = newest_change([*noisy((1.0, 12), seed=9), 0.0, 0.0, 0.0], 0.03)
+    assert fell is not None
+    assert fell.after == 0.0
+
+
+@pytest.mark.parametrize(("correlation", "most"), [(0.3, 0.04), (0.6, 0.1)])
+def test_false_alarms_of_values_that_are_alike_are_as_many_as_said(correlation: float, most: float) -> None:
+    alarms = 0
+    for seed in range(1000):
+        values = np.random.default_rng(seed).standard_normal(60)
+        for place in range(1, len(values)):
+            values[place] = correlation * values[place - 1] + np.sqrt(1 - correlation**2) * values[place]
+        alarms += newest_change(np.exp(0.05 * values[-30:]).tolist(), 0.0) is not None
+    assert 0.01 < alarms / 1000 <= most
