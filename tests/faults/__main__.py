@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scarlet.processes import tie
 from tests.faults import place
 from tests.faults.kinds import KINDS, Disk, Scene, children
 from tests.faults.oracle import VERDICTS, WARNED, Judgement, Truth, fake_times, rows_of
@@ -212,12 +213,13 @@ def main() -> int:
         (names[place_ % len(names)], asked.seed + place_ // len(names)) for place_ in range(asked.count)
     ]
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="faults-"))
-    pids = []
+    pids, parent = [], os.getpid()
     for job in range(asked.jobs):
         part = folder / str(job)
         part.mkdir(parents=True)
         pids.append(os.fork())
         if pids[-1] == 0:
+            tie(parent)
             with suppress(KeyboardInterrupt):
                 strike_all(part, faults[job :: asked.jobs], part / "found.jsonl")
             os._exit(0)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scarlet.processes import tie
+
 # Of one command. Undisturbed it takes two seconds on a busy machine.
 LIMIT_SECONDS = 60.0
 
@@ -56,8 +58,9 @@ class Place:
 
     def start(self, *words: str, stdout: str = "") -> int:
         """Begins a command; gives its process id. ``stdout``: ``full``, ``closed`` or a ``pipe`` without reader."""
-        pid = os.fork()
+        parent, pid = os.getpid(), os.fork()
         if pid == 0:
+            tie(parent)
             self._become(words, stdout)
         return pid
 
