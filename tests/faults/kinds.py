@@ -105,6 +105,8 @@ def signalled(scene: Scene, of_runner: int | None, of_worker: int | None) -> Jud
     workers: list[int] = []
     while of_worker and not workers and time.monotonic() < deadline:
         workers = children(pid)
+    if of_worker == signal.SIGSTOP:
+        time.sleep(0.3)  # stopped before its first line it cannot ask to end with its runner
     with suppress(ProcessLookupError):
         if of_worker and workers:
             os.kill(chance.choice(workers), of_worker)
