@@ -66,12 +66,12 @@ class Plan:
     Attributes:
         lives: how many.
         start_seconds: that the starts and warm-up of one take.
-        budget_seconds: wall time of all, starts included.
+        rounds_seconds: that its rounds take.
     """
 
     lives: int
     start_seconds: float
-    budget_seconds: float
+    rounds_seconds: float
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,12 @@ class Seen:
         # One degree of freedom is the level's, one that of the order of starts.
         freedom, confidence = plan.lives - 2.0, 1.0 - (1.0 - CONFIDENCE) / 2.0 / self.comparisons
         reach = float(stdtrit(freedom, confidence) + stdtrit(freedom, POWER)) * error
-        starts, room = plan.lives * plan.start_seconds, math.log((1.0 + WANTED) / (1.0 + material))
-        measuring = max(0.0, plan.budget_seconds - starts)
-        needed = starts + measuring * (reach / room) ** 2 if room > 0 else None
+        room = math.log((1.0 + WANTED) / (1.0 + material))
+        # Rounds scatter less where there are more of them, and lives where there are more lives.
+        more, starts = (reach / room) ** 2 if room > 0 else 0.0, plan.lives * plan.start_seconds
+        needed = (more if over else 1.0) * starts + more * plan.lives * plan.rounds_seconds
         difference = (1.0 + material) * math.exp(reach) - 1.0
-        return Resolves(difference, needed, plan.lives, n_rounds, spread, bool(over))
+        return Resolves(difference, needed if room > 0 else None, plan.lives, n_rounds, spread, bool(over))
 
 
 def pairs_of(alive: Mapping[str, Live], baselines: Mapping[str, str]) -> list[Pair]:

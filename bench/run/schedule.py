@@ -155,14 +155,9 @@ class _Group:
             later: ids of those that are measured again beside others: their rows wait.
             round_: number of the first.
         """
-        runner, seen, budget_seconds = (
-            self.runner,
-            Seen(max(1, self.asked.comparisons)),
-            self.asked.budget_seconds,
-        )
+        runner, seen = self.runner, Seen(max(1, self.asked.comparisons))
         start_seconds, life, reason = runner.clock() - self.began, 0, ""
-        planned = runner.limits.lives or how_many(start_seconds, budget_seconds)
-        plan = Plan(planned, start_seconds, budget_seconds)
+        planned = runner.limits.lives or how_many(start_seconds, self.asked.budget_seconds)
         while not reason:
             if life:
                 alive = [case for case in members if case.case_id not in runner.ended]
@@ -170,23 +165,25 @@ class _Group:
             if not runner.live:
                 break
             seen.begin(runner.live)
-            round_ = self._rounds(seen, round_, life, plan)
+            before = runner.clock()
+            round_ = self._rounds(seen, round_, life, planned)
+            plan = Plan(planned if not life else life + 1, start_seconds, runner.clock() - before)
             life, pairs = life + 1, pairs_of(runner.live, self.baselines)
             alone = self.asked.pairs_only and all(case_id == other for case_id, other in pairs)
             reason = "budget" if life == planned or alone else "precision" if seen.is_enough(pairs) else ""
             if life == 1 or reason:
-                self._foretell(seen, plan if life == 1 else replace(plan, lives=life))
+                self._foretell(seen, plan)
             for live in list(runner.live.values()):
                 live.stop_reason = reason
                 runner.finish(live.case, bool(reason) and live.case.case_id not in later)
         return round_
 
-    def _rounds(self, seen: Seen, round_: int, life: int, plan: Plan) -> int:
+    def _rounds(self, seen: Seen, round_: int, life: int, planned: int) -> int:
         """Takes the rounds of a life, an even number, to the end of its share; gives the next round's number."""
         runner, first = self.runner, round_
         members, seed = [live.case for live in runner.live.values()], runner.limits.seed + life
         cores = core_sets(members) if runner.limits.rotate_cores else lambda n: ()
-        ends = self.began + plan.budget_seconds * (life + 1) / plan.lives
+        ends = self.began + self.asked.budget_seconds * (life + 1) / planned
         turns = zip(rounds(members, seed), slices(seed), strict=False)
         with runner.watched(members[0].scenario) as end_of_round:
             while runner.live and (
@@ -197,8 +194,8 @@ class _Group:
                     progress = runner.turn(case, round_, slice_ns, cores((round_ - first) // 2))
                     if progress is not None:
                         seen.times[case.case_id][-1][round_] = progress.median_ns
-                        fraction = min(1.0, (runner.clock() - self.began) / plan.budget_seconds)
-                        detail = f"life {life + 1} of {plan.lives}: {progress.detail}"
+                        fraction = min(1.0, (runner.clock() - self.began) / self.asked.budget_seconds)
+                        detail = f"life {life + 1} of {planned}: {progress.detail}"
                         runner.listener.progress(case, fraction, detail)
                 end_of_round(round_)
                 round_ += 1
