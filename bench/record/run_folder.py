@@ -7,9 +7,10 @@ stopped, crashed or met a full disk stays readable up to its last finished Case.
 ``run.json`` tells of the run as a whole: ``schema_version``, ``created_at`` (ISO 8601, UTC), ``command``
 (words), ``plan`` (the matrix, and under ``cases`` every planned Case as ``Case.to_dict()``), ``settings``,
 ``host``, ``packages``, ``git``, ``dataset`` (``root``, ``layout``, ``fingerprint``, ``n_images``,
-``is_demo``), ``model_files``, ``warnings``, ``finished_at`` and ``exit_code`` (None until the run ends). Keys
-appear as they become known; readers take a missing one as unknown. ``digests`` has those of ``images.json`` and
-``rounds.parquet``: of the last two states, because the file and its digest are not written in one moment.
+``is_demo``), ``model_files``, ``warnings``, ``resolves`` (by scenario, what difference its lives can tell apart),
+``finished_at`` and ``exit_code`` (None until the run ends). Keys appear as they become known; readers take a missing
+one as unknown. ``digests`` has those of ``images.json`` and ``rounds.parquet``: of the last two states, because the
+file and its digest are not written in one moment.
 
 ``run.json`` and each line of ``cases.jsonl`` end in a digest of themselves (``sha256``), and a line has the digests of
 its Case's rows: who reads finds what was damaged, lost or edited, and such a row is ``invalid``. A folder of a version

@@ -364,10 +364,12 @@ def test_the_lines_below_say_how_to_read_it_and_what_the_machine_resolves(tmp_pa
         notes[1]
         == "no A/A run of this machine is known: scarlet-bench noise tells what difference it can resolve"
     )
-    known = ratio_run(tmp_path / "two", (1.0, 2.0, 3.0), info={"noise": {"resolution": 0.0521}})
+    info = {"noise": {"resolution": 0.0521}, "resolves": {"latency": {"difference": 0.08}}}
+    known = ratio_run(tmp_path / "two", (1.0, 2.0, 3.0), info=info)
     _, notes = versus(known)
     assert "interval, 2 comparisons together; up to 10.4 % counts as the same" in notes[0]
     assert notes[1] == "this machine resolves differences of 5.2 % or more (A/A run)"
+    assert notes[2] == "a run of this budget tells differences of 8 % or more in four of five cases"
 
 
 def test_the_end_that_left_it_unresolved_is_not_rounded_back():
