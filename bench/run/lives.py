@@ -49,12 +49,16 @@ def start_order(members: Sequence[T], life: int) -> list[T]:
 
 
 def how_many(start_seconds: float, budget_seconds: float) -> int:
-    """Lives that suit a budget, an even number: as many as keep the share of starts low, four to twelve.
+    """Lives that suit a budget: as many as keep the share of starts low, an even number from four to twelve.
+
+    One where not even the starts of four fit.
 
     Args:
         start_seconds: that one life's starts and warm-up take.
         budget_seconds: for all lives.
     """
+    if LEAST_LIVES * start_seconds > budget_seconds:
+        return 1
     affordable = START_SHARE * budget_seconds / max(start_seconds, 1e-9)
     return max(LEAST_LIVES, min(MOST_LIVES, 2 * int(min(affordable, MOST_LIVES) / 2)))
 

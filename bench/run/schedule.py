@@ -16,8 +16,8 @@ from bench.run.runner import SLICE_NS, Order, Runner
 T = TypeVar("T")
 
 ACCURACY_SLICE_NS = 500_000_000
-# Of a life, at least: a median of fewer is no figure to compute with.
-LEAST_ROUNDS = 6
+# Of a life, at least: a median of fewer says little. Once the budget is spent, each of two Cases leads in one.
+LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = 6, 2
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:
@@ -157,7 +157,11 @@ class _Group:
         """
         runner, seen = self.runner, Seen(max(1, self.asked.comparisons))
         start_seconds, life, reason = runner.clock() - self.began, 0, ""
-        planned = runner.limits.lives or how_many(start_seconds, self.asked.budget_seconds)
+        budget_seconds = self.asked.budget_seconds
+        planned = runner.limits.lives or how_many(start_seconds, budget_seconds)
+        if planned == 1 and runner.limits.lives is None:
+            why = f"four starts of {start_seconds:.0f} s do not fit in a budget of {budget_seconds:.0f} s"
+            runner.listener.note(f"{members[0].scenario}: one life of the processes only, because {why}")
         while not reason:
             if life:
                 alive = [case for case in members if case.case_id not in runner.ended]
@@ -183,15 +187,18 @@ class _Group:
         runner, first = self.runner, round_
         members, seed = [live.case for live in runner.live.values()], runner.limits.seed + life
         cores = core_sets(members) if runner.limits.rotate_cores else lambda n: ()
-        ends = self.began + self.asked.budget_seconds * (life + 1) / planned
+        over = self.began + self.asked.budget_seconds
+        ends = over - self.asked.budget_seconds * (planned - life - 1) / planned
         turns = zip(rounds(members, seed), slices(seed), strict=False)
         with runner.watched(members[0].scenario) as end_of_round:
             while runner.live and (
-                round_ - first < LEAST_ROUNDS or (round_ - first) % 2 or runner.clock() < ends
+                (taken := round_ - first) % 2
+                or runner.clock() < ends
+                or taken < (LEAST_ROUNDS if runner.clock() < over else LEAST_ROUNDS_BEYOND)
             ):
                 order, slice_ns = next(turns)
                 for case in order:
-                    progress = runner.turn(case, round_, slice_ns, cores((round_ - first) // 2))
+                    progress = runner.turn(case, round_, slice_ns, cores(taken // 2))
                     if progress is not None:
                         seen.times[case.case_id][-1][round_] = progress.median_ns
                         fraction = min(1.0, (runner.clock() - self.began) / self.asked.budget_seconds)

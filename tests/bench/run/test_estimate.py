@@ -32,7 +32,7 @@ def test_timed_cases_share_the_budget_but_a_slow_one_takes_its_round() -> None:
     quick, slow = replace(LATENCY, batch=1), replace(LATENCY, batch=256)
     once, several = (
         estimate.estimate([quick, slow], n_images=0, budget_seconds=20.0, lives=lives).cases
-        for lives in (1, None)
+        for lives in (1, 4)
     )
     rounds = estimate.LEAST_ROUNDS * 6 * estimate.ASSUMED_LATENCY_S
     start = estimate.START_SECONDS / 2 + 3.0
