@@ -49,9 +49,7 @@ class Grouped(TyperGroup):
         """Writes a section for each group of commands."""
         width = max(map(len, self.commands))
         for title, names in GROUPS.items():
-            rows = [
-                (name, self.commands[name].get_short_help_str(formatter.width - 6 - width)) for name in names
-            ]
+            rows = [(name, self.commands[name].get_short_help_str(formatter.width - 6 - width)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=width)
 
@@ -162,9 +160,7 @@ def main(program: typer.Typer = app) -> None:
         sys.stdout, sys.stderr = streams
         if isinstance(said, Patient):
             said.flush()
-            if (
-                said.error is not None and said.error.errno != errno.EPIPE
-            ):  # a reader who has gone has read enough
+            if said.error is not None and said.error.errno != errno.EPIPE:  # a reader who has gone has read enough
                 sys.stderr.write(
                     f"error: standard output cannot be written: {said.error.strerror}\n"
                     "       What was measured is kept; `scarlet-bench report` shows it.\n"

@@ -54,9 +54,7 @@ def missing_packages(name: str) -> list[str]:
     return missing
 
 
-def convert(
-    name: str, onnx_path: Path, onnx_sha256: str, store: Store, pixels: NDArray[np.float32] | None
-) -> Artefact:
+def convert(name: str, onnx_path: Path, onnx_sha256: str, store: Store, pixels: NDArray[np.float32] | None) -> Artefact:
     """Converts a graph and compares its logits with ONNX Runtime's; or finds all that in the store.
 
     Facts: ``converter``, ``source_sha256``, ``versions``, and ``parity`` (``export.parity.Parity`` as a dict) where it

@@ -66,9 +66,7 @@ class Session:
         interpreter.resizeSession(self._session)
         self._pixels = self._input.getNumpyData()  # the session's own memory
         self._output = interpreter.getSessionOutput(self._session)
-        self.threads = int(
-            np.float32(self._info(_THREADS)).view(np.int32)
-        )  # an integer's bits, handed on as a float
+        self.threads = int(np.float32(self._info(_THREADS)).view(np.int32))  # an integer's bits, handed on as a float
 
     def _info(self, code: int) -> float:
         return float(self._interpreter.getSessionInfo(self._session, code))

@@ -100,9 +100,7 @@ def save_state(built: Built, store: Store) -> Path:
         from safetensors.torch import save
 
         # Cloned, because safetensors refuses tensors that share memory (tied weights).
-        state = {
-            name: tensor.detach().clone().contiguous() for name, tensor in built.module.state_dict().items()
-        }
+        state = {name: tensor.detach().clone().contiguous() for name, tensor in built.module.state_dict().items()}
         path.write_bytes(save(state))
 
     parts = {"artefact": "state", "weights_sha256": built.weights_sha256}

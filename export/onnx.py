@@ -142,8 +142,7 @@ def _shapes(graph: Any) -> dict[str, list[int | str]]:
     """The shape of each value that has one: numbers, or names of open dimensions ("" where it has no name)."""
     return {
         value.name: [
-            dim.dim_value if dim.HasField("dim_value") else dim.dim_param
-            for dim in value.type.tensor_type.shape.dim
+            dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in value.type.tensor_type.shape.dim
         ]
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
@@ -251,15 +250,7 @@ def noted_module(node: Any) -> str | None:
 def _strip(model: Any) -> None:
     """Takes off doc strings and the exporter's notes: these hold source paths of the machine."""
     graph = model.graph
-    for item in (
-        model,
-        graph,
-        *graph.node,
-        *graph.value_info,
-        *graph.initializer,
-        *graph.input,
-        *graph.output,
-    ):
+    for item in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
         item.ClearField("doc_string")
         item.ClearField("metadata_props")
     for function in model.functions:

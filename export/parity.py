@@ -144,9 +144,7 @@ def stored_check(
         path.write_text(json.dumps(asdict(result)))
 
     own = {"artefact": "parity", "tolerance": repr(TOLERANCE), "check": file_sha256(Path(__file__))}
-    found: dict[str, Any] = json.loads(
-        store.get_or_make({**own, **key_parts}, ".parity.json", make).read_text()
-    )
+    found: dict[str, Any] = json.loads(store.get_or_make({**own, **key_parts}, ".parity.json", make).read_text())
     return found
 
 
@@ -170,8 +168,7 @@ def cpu_session(graph: str | bytes, purpose: str, optimised: bool = True) -> Any
         import onnxruntime
     except ImportError as error:
         raise BenchError(
-            f"{purpose}: onnxruntime does not import ({error})",
-            'Install it: pip install "scarlet-bench[cpu]".',
+            f"{purpose}: onnxruntime does not import ({error})", 'Install it: pip install "scarlet-bench[cpu]".'
         ) from error
     options = onnxruntime.SessionOptions()
     if not optimised:

@@ -72,11 +72,7 @@ class Store:
         self.root = root if root is not None else default_root()
 
     def get_or_make(
-        self,
-        key_parts: Mapping[str, str],
-        suffix: str,
-        make: Callable[[Path], None],
-        companions: Sequence[str] = (),
+        self, key_parts: Mapping[str, str], suffix: str, make: Callable[[Path], None], companions: Sequence[str] = ()
     ) -> Path:
         """The artefact's path; it is made first if it is not there, or no longer what it was.
 
@@ -145,9 +141,7 @@ def is_whole(path: Path, companions: Sequence[str] = ()) -> bool:
         return False
 
 
-def _make(
-    path: Path, key_parts: dict[str, str], make: Callable[[Path], None], companions: Sequence[str]
-) -> None:
+def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None], companions: Sequence[str]) -> None:
     # We hold the lock, so any temporary file of this key is from a process that was killed.
     for stale in path.parent.glob(f".{path.name}.*"):
         stale.unlink()

@@ -81,9 +81,7 @@ class Filler:
         assert self._planes is not None
         # A part from the front is contiguous still.
         planes = self._planes[: len(self._indices)]
-        batch = DeviceBatch(
-            np.array(self._indices, np.int64), DevicePixels(planes, written_event(self.stream))
-        )
+        batch = DeviceBatch(np.array(self._indices, np.int64), DevicePixels(planes, written_event(self.stream)))
         self._planes, self._indices = None, []
         return batch
 

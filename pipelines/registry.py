@@ -125,9 +125,7 @@ def _has_avx2(cpuinfo: Path) -> bool:
         return False
 
 
-def open_pipeline(
-    name: str, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess
-) -> Pipeline:
+def open_pipeline(name: str, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> Pipeline:
     """Makes a pipeline ready to iterate over ``images``.
 
     Args:

@@ -126,9 +126,7 @@ def _read(path: Path) -> Any:
     except (MemoryError, BenchError):
         raise
     except PermissionError as error:
-        raise BenchError(
-            f"checkpoint '{path}' may not be read", "Give yourself the right to read it."
-        ) from error
+        raise BenchError(f"checkpoint '{path}' may not be read", "Give yourself the right to read it.") from error
     except Exception as error:  # a damaged pickle can raise anything; each of them means the same to the user
         refused = _refused_global(path, str(error)) if is_pickle else None
         if refused is None:
@@ -212,9 +210,7 @@ def _weights(path: Path, tensors: Mapping[str, Tensor]) -> StateDict:
     for key, tensor in tensors.items():
         plain = tensor.layout is torch.strided and not tensor.is_meta and tensor.dtype in _DTYPES
         if not plain:
-            kind = " ".join(
-                str(part).removeprefix("torch.") for part in (tensor.layout, tensor.dtype, tensor.device)
-            )
+            kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.layout, tensor.dtype, tensor.device))
             raise BenchError(
                 f"checkpoint '{path}' holds no weights under {shown(key)}: found {kind}",
                 "Save the network's state dict on the CPU, in ordinary floating point.",

@@ -129,9 +129,7 @@ class Scarlet(nn.Module):
 
     def __init__(self, specs: tuple[BlockSpec | None, ...], classes: int = CLASSES) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(inplace=True)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(inplace=True))
         self.separable_conv = nn.Sequential(
             nn.Conv2d(32, 32, 3, 1, 1, groups=32, bias=False),
             nn.BatchNorm2d(32),

@@ -72,9 +72,7 @@ def _load(path: Path) -> Any:
         onnx.checker.check_model(str(path))
         return onnx.load(str(path), load_external_data=False)
     except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BenchError(
             f"'{path}' is not a valid ONNX file: {reason}",
             "Export it again, and keep files of external weights beside it.",
@@ -87,9 +85,7 @@ def _one_image_input(path: Path, inputs: list[Any]) -> Any:
         raise _unfit(path, f"it has {len(inputs)} inputs ({described})", "one image input")
     dims = _dims(inputs[0])
     fits = len(dims) == 4 and (not isinstance(dims[1], int) or dims[1] == 3) and dims[2] == dims[3]
-    open_size = (
-        len(dims) == 4 and not isinstance(dims[2], int) and not isinstance(dims[3], int) and dims[1] == 3
-    )
+    open_size = len(dims) == 4 and not isinstance(dims[2], int) and not isinstance(dims[3], int) and dims[1] == 3
     if not (fits or open_size):
         raise _unfit(path, f"input '{inputs[0].name}' is {_show(dims)}", "N x 3 x H x W with H = W")
     return inputs[0]

@@ -7,9 +7,7 @@ import signal
 import sys
 
 # PR_SET_PDEATHSIG of prctl(2). The parent may have ended before: then somebody else has adopted this process.
-_TIE = (
-    f"import ctypes, os; ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)}); os.getppid() == %d or os._exit(1)"
-)
+_TIE = f"import ctypes, os; ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)}); os.getppid() == %d or os._exit(1)"
 
 
 def tied(program: str) -> str:

@@ -34,9 +34,7 @@ def initialise(network: Scarlet, seed: int) -> None:
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
-                )
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
                 if layer.bias is not None:
                     layer.bias.zero_()
             elif isinstance(layer, nn.Linear):

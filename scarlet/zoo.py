@@ -163,9 +163,7 @@ def build(
     if choice == "random":
         from scarlet.random_weights import calibrate, noise_batches
 
-        batches = (
-            calibration_batches if calibration_batches is not None else noise_batches(spec.input_size, seed)
-        )
+        batches = calibration_batches if calibration_batches is not None else noise_batches(spec.input_size, seed)
         calibrate(module, batches)
         weights = "random"
     elif choice == "demo":
@@ -212,9 +210,7 @@ def _timm(spec: ModelSpec) -> Any:
         timm = importlib.import_module("timm")
     except Exception as error:  # beside a CPU torch, torchvision raises RuntimeError while it is imported
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelUnavailable(
-            f"{spec.name} needs timm, which does not import ({reason}): {TIMM_HINT}"
-        ) from error
+        raise ModelUnavailable(f"{spec.name} needs timm, which does not import ({reason}): {TIMM_HINT}") from error
     if not timm.is_model(_timm_name(spec)):
         raise unknown_name("timm model", _timm_name(spec), timm.list_models())
     return timm

@@ -44,14 +44,8 @@ def test_images_run_as_an_ordinary_user(name):
 
 
 def test_what_is_copied_exists_and_is_sent_to_docker():
-    ignored = [
-        line.strip("/")
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line and line[0] != "#"
-    ]
-    sources = [
-        word for line in instructions("COPY") for word in line.split()[:-1] if not word.startswith("--")
-    ]
+    ignored = [line.strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    sources = [word for line in instructions("COPY") for word in line.split()[:-1] if not word.startswith("--")]
     assert {"bench", "export", "pipelines", "scarlet", "tests", "constraints"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists(), source
@@ -60,9 +54,7 @@ def test_what_is_copied_exists_and_is_sent_to_docker():
 
 def test_only_targets_that_the_makefile_has_are_called():
     makefile = (ROOT / "Makefile").read_text()
-    called = re.findall(r"\bmake (?:-\S+ )*([a-z-]+)", DOCKERFILE) + re.findall(
-        r'"make", "([a-z-]+)"', DOCKERFILE
-    )
+    called = re.findall(r"\bmake (?:-\S+ )*([a-z-]+)", DOCKERFILE) + re.findall(r'"make", "([a-z-]+)"', DOCKERFILE)
     called = [name for name in called if name not in ("python",)]
     assert {"setup", "gpu-check"} <= set(called)
     for target in called:
@@ -86,11 +78,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def call(checkout: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     system = os.pathsep.join(["/usr/local/bin", "/usr/bin", "/bin"])
-    environment = {
-        "PATH": f"{checkout / 'bin'}{os.pathsep}{system}",
-        "LOG": str(checkout / "log"),
-        **variables,
-    }
+    environment = {"PATH": f"{checkout / 'bin'}{os.pathsep}{system}", "LOG": str(checkout / "log"), **variables}
     script = [str(checkout / "tools" / "docker_bench.sh"), *words]
     return subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
 
@@ -99,9 +87,7 @@ def test_bench_runs_in_the_container_as_the_caller(checkout):
     data, weights = checkout / "my images", checkout / "C.pth.tar"
     data.mkdir()
     weights.touch()
-    done = call(
-        checkout, "--strict", DATA=str(data), CHECKPOINT=str(weights), MODEL="scarlet_c", BATCHES="1,8"
-    )
+    done = call(checkout, "--strict", DATA=str(data), CHECKPOINT=str(weights), MODEL="scarlet_c", BATCHES="1,8")
     assert done.returncode == 0, done.stderr
     asked = re.findall(r"^\[(.*)\]$", (checkout / "log").read_text(), re.MULTILINE)
     run = asked[asked.index("run") :]
@@ -128,9 +114,7 @@ def test_without_docker_the_text_says_what_to_install(checkout):
         (checkout / "bin" / tool).symlink_to(shutil.which(tool) or "")
     script = checkout / "tools" / "docker_bench.sh"
     only = {"PATH": str(checkout / "bin")}
-    done = subprocess.run(
-        ["/usr/bin/env", "bash", script], env=only, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["/usr/bin/env", "bash", script], env=only, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "NVIDIA Container Toolkit" in done.stderr
     assert not (checkout / "results").exists()

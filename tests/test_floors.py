@@ -58,9 +58,7 @@ def test_the_floors_hold() -> None:
 def test_an_import_against_each_rule_is_found(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(
-            ROOT / package,
-            tmp_path / package,
-            ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.txt"),
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.txt")
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for path, module, _ in PLANTED:

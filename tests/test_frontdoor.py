@@ -42,9 +42,7 @@ def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedP
     """Runs a command away from whatever make runs this test: its variables must not come in."""
     ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "TEST_WORKERS", *VARIABLES}
     clean = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        command, cwd=folder, env={**clean, **variables}, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=folder, env={**clean, **variables}, capture_output=True, text=True, check=False)
 
 
 def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -58,11 +56,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "tools").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     show = 'for word; do printf "[%s]\\n" "$word"; done\necho "threads $OMP_NUM_THREADS"'
-    for name, does in (
-        ("tools/setup.sh", "exit"),
-        (".venv/bin/scarlet-bench", show),
-        (".venv/bin/python", show),
-    ):
+    for name, does in (("tools/setup.sh", "exit"), (".venv/bin/scarlet-bench", show), (".venv/bin/python", show)):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     return tmp_path
@@ -159,10 +153,7 @@ def test_a_failing_command_fails_make(checkout: Path) -> None:
 
 
 def test_clean_keeps_data_and_results(checkout: Path) -> None:
-    kept, removed = (
-        ["data/a", "results/runs/b", "bench/record/case.py"],
-        [".venv/c", ".mypy_cache/d", ".coverage.1"],
-    )
+    kept, removed = (["data/a", "results/runs/b", "bench/record/case.py"], [".venv/c", ".mypy_cache/d", ".coverage.1"])
     removed += ["bench/__pycache__/e", "x.egg-info/f"]
     for name in kept + removed:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

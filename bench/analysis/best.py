@@ -56,9 +56,7 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
     timed = {
         result.case.case_id: result
         for result in folder.case_results()
-        if result.case.case_id in requested
-        and result.status is Status.OK
-        and result.case.scenario != "accuracy"
+        if result.case.case_id in requested and result.status is Status.OK and result.case.scenario != "accuracy"
     }
     times = verdict.round_times(list(timed.values()), folder.samples()) if timed else {}
     groups: dict[tuple[object, ...], list[CaseResult]] = {}
@@ -79,11 +77,7 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
 
 
 def _is_faster(
-    first: CaseResult,
-    other: CaseResult,
-    times: Mapping[str, Mapping[int, float]],
-    n_pairs: int,
-    material: float,
+    first: CaseResult, other: CaseResult, times: Mapping[str, Mapping[int, float]], n_pairs: int, material: float
 ) -> bool:
     from bench.analysis.time import verdict
 
@@ -92,10 +86,7 @@ def _is_faster(
     found = verdict.ratio(first, other, times, n_pairs)
     if found is None:
         return False
-    return (
-        verdict.decide(found.low, found.high, verdict.asked(material, found.n_lives))
-        is verdict.Verdict.FASTER
-    )
+    return verdict.decide(found.low, found.high, verdict.asked(material, found.n_lives)) is verdict.Verdict.FASTER
 
 
 def most_accurate(groups: Iterable[Sequence[Predicted]]) -> Best:

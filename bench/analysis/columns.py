@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CASES, SAMPLES, PREDICTIONS, ROUNDS = (
-    "cases.jsonl",
-    "samples.parquet",
-    "predictions.parquet",
-    "rounds.parquet",
-)
+CASES, SAMPLES, PREDICTIONS, ROUNDS = ("cases.jsonl", "samples.parquet", "predictions.parquet", "rounds.parquet")
 TEXT, WHOLE, NUMBER = "string", "Int64", "Float64"
 
 
@@ -69,9 +64,7 @@ def _setting(name: str, meaning: str, header: str, dtype: str = TEXT) -> Column:
 
 def _milliseconds(name: str, meaning: str, header: str = "", title: str = "") -> Column:
     """A time of the samples, with the digits that the interval of the row's median leaves."""
-    return Column(
-        name, NUMBER, meaning, SAMPLES, header, title, "ms", 1e6, written="number", interval="latency_ns_p50"
-    )
+    return Column(name, NUMBER, meaning, SAMPLES, header, title, "ms", 1e6, written="number", interval="latency_ns_p50")
 
 
 def _rate(name: str, meaning: str, header: str = "", interval: str = "") -> Column:
@@ -90,12 +83,8 @@ def _mebibytes(name: str, meaning: str, header: str = "") -> Column:
     return Column(name, WHOLE, meaning, header=header, unit="MiB", scale=2.0**20, written="count")
 
 
-_END_OF_MEDIAN = (
-    "end of its 95 % interval: Student's over lives, or within one life the sign test's over rounds."
-)
-_END_OF_RATE = (
-    "end of its 95 % interval: Student's over lives, or within one over blocks of passes (throughput Cases)."
-)
+_END_OF_MEDIAN = "end of its 95 % interval: Student's over lives, or within one life the sign test's over rounds."
+_END_OF_RATE = "end of its 95 % interval: Student's over lives, or within one over blocks of passes (throughput Cases)."
 
 _COLUMNS = (
     Column(
@@ -116,9 +105,7 @@ _COLUMNS = (
     _setting("backend", "The runtime: pytorch, onnxruntime, openvino, tensorrt.", "Backend"),
     _setting("device", "cpu or cuda.", "Device"),
     _setting("precision", "The arithmetic asked for: fp32, tf32, fp16, bf16 or int8.", "Precision"),
-    _setting(
-        "pipeline", "What decoded and preprocessed the images: reference, dali, turbo and so on.", "Pipeline"
-    ),
+    _setting("pipeline", "What decoded and preprocessed the images: reference, dali, turbo and so on.", "Pipeline"),
     _setting("batch", "Images in one call of the backend.", "Batch", WHOLE),
     _setting("threads", "Threads inside an operation, of each instance.", "Threads", WHOLE),
     _setting("instances", "Copies of the backend that work side by side.", "Instances", WHOLE),
@@ -161,11 +148,7 @@ _COLUMNS = (
     _percent("top5_percent", "Share of images whose label is among the first five classes.", "Top-5"),
     # Over images that both have. The reference is the first ok accuracy Case of the reference backend on the CPU in
     # FP32, else the first ok one; its own cells are empty.
-    _percent(
-        "agreement_percent",
-        "Share of images with the same first class as in the reference Case.",
-        "Same top-1",
-    ),
+    _percent("agreement_percent", "Share of images with the same first class as in the reference Case.", "Same top-1"),
     _mebibytes("peak_rss_bytes", "Largest resident memory of the Case's process.", "Peak"),
     Column(
         "options",
@@ -183,9 +166,7 @@ _COLUMNS = (
     Column("reference_case_id", TEXT, "The accuracy Case that agreement is relative to."),
     _count("n_warmup", "Samples of the warm-up, which do not count."),
     Column("stop_reason", TEXT, "Why sampling ended."),
-    _count(
-        "n_outliers", "Samples with a modified z score over 3.5: counted, never removed.", SAMPLES, "Outliers"
-    ),
+    _count("n_outliers", "Samples with a modified z score over 3.5: counted, never removed.", SAMPLES, "Outliers"),
     Column("left_empty", TEXT, "Why figures are left empty, a JSON object by their columns; empty for none."),
     Column("note", TEXT, "What else must be known of the row, such as that its data are a demo."),
     # Of timed Cases; see ``bench.analysis.time.verdict.Comparison``. A Case of status ``fallback`` is compared with no
@@ -216,29 +197,12 @@ _COLUMNS = (
         written="number",
         interval="ratio",
     ),
-    Column(
-        "verdict",
-        TEXT,
-        "faster, slower, same or unresolved.",
-        SAMPLES,
-        "vs baseline",
-        "Verdict",
-        sort="ratio",
-    ),
+    Column("verdict", TEXT, "faster, slower, same or unresolved.", SAMPLES, "vs baseline", "Verdict", sort="ratio"),
     _count("n_rounds", "Interleaved rounds that both Cases took part in.", SAMPLES),
-    _count(
-        "n_disturbed_rounds",
-        "Of these, rounds in which something else used or throttled the machine.",
-        ROUNDS,
-    ),
+    _count("n_disturbed_rounds", "Of these, rounds in which something else used or throttled the machine.", ROUNDS),
     _count("n_lives", "Lives of their processes, each started afresh, that these rounds were taken in."),
     Column(
-        "spread_percent",
-        NUMBER,
-        "Standard deviation of the ratio between lives.",
-        SAMPLES,
-        unit="%",
-        written="number",
+        "spread_percent", NUMBER, "Standard deviation of the ratio between lives.", SAMPLES, unit="%", written="number"
     ),
     Column(
         "start_effect_percent",
@@ -248,16 +212,8 @@ _COLUMNS = (
         unit="%",
         written="number",
     ),
-    _rate(
-        "throughput_images_per_s_low",
-        f"Lower {_END_OF_RATE}",
-        interval="throughput_images_per_s",
-    ),
-    _rate(
-        "throughput_images_per_s_high",
-        f"Upper {_END_OF_RATE}",
-        interval="throughput_images_per_s",
-    ),
+    _rate("throughput_images_per_s_low", f"Lower {_END_OF_RATE}", interval="throughput_images_per_s"),
+    _rate("throughput_images_per_s_high", f"Upper {_END_OF_RATE}", interval="throughput_images_per_s"),
     # What each part of a pass reaches alone, the median over rounds. Preprocessing is empty where a GPU decodes: its
     # decoding holds it.
     _rate("decode_images_per_s", "What decoding reaches alone on the same threads.", "Decode/s"),
@@ -270,12 +226,7 @@ _COLUMNS = (
         "What a pass could reach at most, given its parts and the hardware that they share.",
     ),
     Column(
-        "sum_of_parts_percent",
-        NUMBER,
-        "The pass relative to that limit.",
-        SAMPLES,
-        "of sum of parts",
-        written="share",
+        "sum_of_parts_percent", NUMBER, "The pass relative to that limit.", SAMPLES, "of sum of parts", written="share"
     ),
     Column("bound_by", TEXT, "The part that takes longest.", SAMPLES, "Bound by"),
     # From the median latency or, in throughput Cases, from the part "compute".
@@ -304,9 +255,7 @@ _COLUMNS = (
     _milliseconds(
         "h2d_ns_p50", "Median time of copying the pixels to the GPU (latency Cases there).", "H2D", "Copy in"
     ),
-    _milliseconds(
-        "d2h_ns_p50", "Median time of copying the logits back (latency Cases on a GPU).", "D2H", "Copy out"
-    ),
+    _milliseconds("d2h_ns_p50", "Median time of copying the logits back (latency Cases on a GPU).", "D2H", "Copy out"),
     _milliseconds(
         "end_to_end_ns_p50",
         "Median time of a whole call on a GPU, copies included; latency_ns_* are of its compute.",

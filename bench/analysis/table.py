@@ -83,9 +83,7 @@ def load_frame(run: Path) -> pd.DataFrame:
         columns, notes = derived.get(result.case.case_id, ({}, []))
         columns = {**columns, **efficiency_columns(result.case, columns, info)}
         row = {**_identity(result), **columns, "note": "; ".join([*notes, *marks])}
-        rows.append(
-            {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
-        )
+        rows.append({name: encodable(value) if isinstance(value, str) else value for name, value in row.items()})
     frame = pd.DataFrame(rows, columns=list(REGISTRY))
     texts = [name for name, column in REGISTRY.items() if column.dtype == TEXT]
     frame[texts] = frame[texts].fillna("")
@@ -100,9 +98,7 @@ def load_info(run: Path) -> dict[str, Any]:
     """
     folder = RunFolder.open(run)
     bad = {
-        image["image_id"]: image.get("reason", "")
-        for result in folder.case_results()
-        for image in result.bad_images
+        image["image_id"]: image.get("reason", "") for result in folder.case_results() for image in result.bad_images
     }
     images = [{"image_id": image_id, "reason": reason} for image_id, reason in sorted(bad.items())]
     return {**folder.read_run_info(), "bad_images": images}

@@ -183,9 +183,7 @@ class Facts:
             return importlib.import_module(self.module)
         except ImportError as missing:
             package = self.packages[device]
-            raise Unavailable(
-                f"the package {package} is not installed; run: pip install {package}"
-            ) from missing
+            raise Unavailable(f"the package {package} is not installed; run: pip install {package}") from missing
 
 
 class Backend(Protocol):
@@ -316,9 +314,7 @@ def options_fault(name: str, choices: Mapping[str, Choices], given: Mapping[str,
             near = difflib.get_close_matches(option, [*choices, *HARNESS_OPTIONS], n=1)
             meant = f"Did you mean {name}.{near[0]}? " if near else ""
             known = ", ".join(f"{name}.{known}" for known in choices)
-            return f"{name} has no option '{option}'", meant + (
-                f"It takes: {known}." if known else "It takes none."
-            )
+            return f"{name} has no option '{option}'", meant + (f"It takes: {known}." if known else "It takes none.")
         if values == "count" and not (value.isdecimal() and int(value) > 0):
             return f"{name}.{option} is '{value}'", "It can be a whole number above 0."
         if isinstance(values, tuple) and value not in values:
@@ -338,9 +334,7 @@ def read_options(options: type[Options], case: Case) -> Options:
     if what:
         raise Unsupported(f"{what}; {do[0].lower()}{do[1:].rstrip('.')}")
     given = {name: value for name, value in case.options if name in choices}
-    return options(
-        **{name: int(value) if choices[name] == "count" else value for name, value in given.items()}
-    )
+    return options(**{name: int(value) if choices[name] == "count" else value for name, value in given.items()})
 
 
 def refuse_case(facts: Facts, case: Case, files: ModelFiles) -> None:
@@ -351,8 +345,6 @@ def refuse_case(facts: Facts, case: Case, files: ModelFiles) -> None:
     """
     if case.device not in facts.devices:
         where = " and ".join(facts.devices)
-        raise Unsupported(
-            f"{facts.display_name} runs on {where} only; use --devices {','.join(facts.devices)}"
-        )
+        raise Unsupported(f"{facts.display_name} runs on {where} only; use --devices {','.join(facts.devices)}")
     if files.fixed_batch not in (None, case.batch):
         raise Unsupported(f"the graph takes batches of {files.fixed_batch} only")

@@ -36,9 +36,7 @@ def require_cuda() -> None:
             "`make clean setup`, which installs the CUDA build"
         )
     if not torch.cuda.is_available():
-        raise Unavailable(
-            "PyTorch sees no CUDA device; `scarlet-bench doctor` tells whether a driver is there"
-        )
+        raise Unavailable("PyTorch sees no CUDA device; `scarlet-bench doctor` tells whether a driver is there")
 
 
 class StageClock:
@@ -177,10 +175,7 @@ class Lane:
         n = max(shape[0], self._least)
         if n not in self._buffers:
             full = (n, *shape[1:])
-            self._buffers[n] = _Buffers(
-                pinned(full),
-                torch.zeros(full, dtype=torch.float32, device=DEVICE),
-            )
+            self._buffers[n] = _Buffers(pinned(full), torch.zeros(full, dtype=torch.float32, device=DEVICE))
             # They were zeroed on the current stream: ours must not overtake that.
             torch.cuda.synchronize()
         return self._buffers[n]
@@ -248,10 +243,7 @@ def tf32_state() -> dict[str, bool | str]:
         "cudnn_allow_tf32": bool(torch.backends.cudnn.allow_tf32),
     }
     # The newer names of the same state, from PyTorch 2.9 on.
-    newer: dict[str, Any] = {
-        "matmul": torch.backends.cuda.matmul,
-        "conv": getattr(torch.backends.cudnn, "conv", None),
-    }
+    newer: dict[str, Any] = {"matmul": torch.backends.cuda.matmul, "conv": getattr(torch.backends.cudnn, "conv", None)}
     for name, switch in newer.items():
         try:
             state[f"{name}_fp32_precision"] = str(switch.fp32_precision)

@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.record.case import Case
 
-FAULTS = (
-    *("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt"),
-    "fallback",
-)
+FAULTS = (*("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt"), "fallback")
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,7 @@ class Fake:
         self._flip, self._fault_call = float(options.flip), float(options.fault_call)
         self._times = np.random.default_rng(int(options.seed))
         # A projection of the pixels' 8 x 8 block means: cheap, and different images get different classes.
-        self._projection = (
-            np.random.default_rng(12345).standard_normal((3 * 64, files.classes)).astype(np.float32)
-        )
+        self._projection = np.random.default_rng(12345).standard_normal((3 * 64, files.classes)).astype(np.float32)
         if options.fault_at == "load":
             self._misbehave()
 
@@ -103,9 +98,7 @@ class Fake:
         n, channels, height, width = pixels.shape
         blocks = pixels[:, :, : height // 8 * 8, : width // 8 * 8]
         means = blocks.reshape(n, channels, 8, height // 8, 8, width // 8).mean(axis=(3, 5), dtype=np.float64)
-        logits: NDArray[np.float32] = (means.reshape(n, -1).astype(np.float32) @ self._projection).astype(
-            np.float32
-        )
+        logits: NDArray[np.float32] = (means.reshape(n, -1).astype(np.float32) @ self._projection).astype(np.float32)
         for row in logits:
             # Which images flip depends on the image alone, so that batches of any size flip the same ones.
             if self._flip and (float(row[0]) * 1e4) % 1.0 < self._flip:

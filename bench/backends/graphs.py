@@ -107,9 +107,7 @@ def graph_for(case: Case, typed: Mapping[str, Mapping[str, Any]]) -> TypedGraph 
         return graph
     if entry["status"] == Status.UNAVAILABLE.value:
         raise Unavailable(entry["reason"])
-    raise BenchError(
-        f"the {wanted.key} graph could not be made: {entry['reason']}", entry.get("do", "See its log.")
-    )
+    raise BenchError(f"the {wanted.key} graph could not be made: {entry['reason']}", entry.get("do", "See its log."))
 
 
 def graph_proof(graph: TypedGraph | None) -> dict[str, Any]:
@@ -128,6 +126,4 @@ def _check_taken(case: Case, graph: TypedGraph) -> None:
 
 def _other_dialect(case: Case, dialect: str) -> Unsupported:
     takes = ", ".join(facts(case.backend).dialects[case.precision])
-    return Unsupported(
-        f"{case.backend} takes no {case.precision} graph of dialect '{dialect}'; it takes: {takes}"
-    )
+    return Unsupported(f"{case.backend} takes no {case.precision} graph of dialect '{dialect}'; it takes: {takes}")

@@ -173,9 +173,7 @@ def physical_core(core: int, root: Path = Path("/sys/devices/system/cpu")) -> tu
     """Package and number of the physical core behind a logical one; the logical one's own where it is not told."""
     topology = root / f"cpu{core}" / "topology"
     try:
-        package, number = (
-            (topology / name).read_text().strip() for name in ("physical_package_id", "core_id")
-        )
+        package, number = ((topology / name).read_text().strip() for name in ("physical_package_id", "core_id"))
     except OSError:
         return "", str(core)
     return package, number

@@ -17,12 +17,7 @@ class Mnn:
     """MNN in FP32, its file made of the ONNX graph, with one session for each size of batch."""
 
     FACTS: ClassVar[Facts] = Facts(
-        name="mnn",
-        display_name="MNN",
-        colour="#E69F00",
-        module="MNN",
-        packages={"cpu": "mnn"},
-        graph="export.mnn",
+        name="mnn", display_name="MNN", colour="#E69F00", module="MNN", packages={"cpu": "mnn"}, graph="export.mnn"
     )
 
     def __init__(self) -> None:
@@ -33,13 +28,9 @@ class Mnn:
         read_options(NoOptions, case)
         refuse_case(self.FACTS, case, files)
         if case.precision != "fp32":
-            raise Unsupported(
-                f"this backend runs MNN in fp32 only; measure {case.precision} on another backend"
-            )
+            raise Unsupported(f"this backend runs MNN in fp32 only; measure {case.precision} on another backend")
         if case.instances > 1 and case.threads > 1:
-            raise Unsupported(
-                "MNN's copies in one process share their threads; use --threads 1 with instances"
-            )
+            raise Unsupported("MNN's copies in one process share their threads; use --threads 1 with instances")
         self._mnn = self.FACTS.import_runtime(case.device)
         self._graph = graph_for(case, files.typed)
         assert self._graph is not None

@@ -140,6 +140,5 @@ def node_names(nodes: Sequence[Any]) -> list[str]:
     """A name for each node of an ONNX graph: its own, or its first output's where it has none or shares it."""
     counts = Counter(node.name for node in nodes)
     return [
-        node.name if node.name and counts[node.name] == 1 else next(filter(None, node.output), "")
-        for node in nodes
+        node.name if node.name and counts[node.name] == 1 else next(filter(None, node.output), "") for node in nodes
     ]

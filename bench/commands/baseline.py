@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def baseline(
     run: Annotated[Path, typer.Option(help="A run's folder.")] = Path("results/latest"),
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write. Default: results/baselines/<model>.json")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: results/baselines/<model>.json")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a small file with a run's predictions, to be reviewed, committed and checked against."""
@@ -38,9 +36,7 @@ def keep(run: Path, path: Path | None) -> Document:
     lines = []
     for row in snapshot.rows:
         if row.top1 is not None:
-            share = (
-                f", top-1 {100 * row.top1_right / max(1, row.n_images):.4g} %" if not row.no_accuracy else ""
-            )
+            share = f", top-1 {100 * row.top1_right / max(1, row.n_images):.4g} %" if not row.no_accuracy else ""
             lines.append(f"{row.case.label}: {row.n_images:,} images{share}")
     lines += [f"left out: {lost.case.label}: {lost.status.value}, {lost.reason}" for lost in left_out]
     lines.append(f"baseline: {path} ({path.stat().st_size / 1000:.0f} kB)")

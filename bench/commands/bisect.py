@@ -15,9 +15,7 @@ def bisect(
     context: typer.Context,
     model: options.Model = "scarlet_c",
     checkpoint: options.Checkpoint = None,
-    onnx: Annotated[
-        Path | None, typer.Option(help="A graph of the model. Default: the export that runs use.")
-    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="A graph of the model. Default: the export that runs use.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="Compare the graph with this one instead of PyTorch with the graph.")
     ] = None,
@@ -27,12 +25,9 @@ def bisect(
         float | None, typer.Option(help="Accepted difference as a share of a layer's spread. Default: 1e-3.")
     ] = None,
     every_layer: Annotated[
-        bool,
-        typer.Option("--every-layer", help="Compare each layer in order: finds whatever the output hides."),
+        bool, typer.Option("--every-layer", help="Compare each layer in order: finds whatever the output hides.")
     ] = False,
-    table: Annotated[
-        int, typer.Option(help="Also list this many layers, the lowest signal-to-noise ratio first.")
-    ] = 0,
+    table: Annotated[int, typer.Option(help="Also list this many layers, the lowest signal-to-noise ratio first.")] = 0,
     out: Out = None,
     as_json: Json = False,
 ) -> None:

@@ -20,8 +20,7 @@ def compare(
         ),
     ] = str(LATEST),
     other: Annotated[
-        str | None,
-        typer.Argument(help="Likewise. Without it Cases are compared with the reference Case of their run."),
+        str | None, typer.Argument(help="Likewise. Without it Cases are compared with the reference Case of their run.")
     ] = None,
     flips: Annotated[int, typer.Option(min=0, help="How many flipped images to list for each Case.")] = 10,
     out: Out = None,

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def doctor(
     peak: Annotated[
         bool,
-        typer.Option(
-            "--peak", help="Measure what arithmetic and memory reach here; later reports show shares of it."
-        ),
+        typer.Option("--peak", help="Measure what arithmetic and memory reach here; later reports show shares of it."),
     ] = False,
     out: Out = None,
     as_json: Json = False,
@@ -53,8 +51,6 @@ def _peak() -> Document:
     lines = []
     for reached in peaks:
         types = ", ".join(f"{name} {value:.0f}" for name, value in reached.gflop_per_s.items())
-        lines.append(
-            f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s"
-        )
+        lines.append(f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s")
     data = [reached.to_dict() for reached in peaks]
     return Document("Peaks of this machine", notes([*lines, f"stored: {path}"]), data)

@@ -19,21 +19,16 @@ def export(
     precision: options.Precision = "fp32",
     dialect: Annotated[
         str | None,
-        typer.Option(
-            help="Of int8: ort (ONNX Runtime), symmetric (TensorRT) or nncf (OpenVINO). Default: ort."
-        ),
+        typer.Option(help="Of int8: ort (ONNX Runtime), symmetric (TensorRT) or nncf (OpenVINO). Default: ort."),
     ] = None,
     recipe: Annotated[
-        Path | None,
-        typer.Option(help="YAML file that says how to lower the precision, as a search writes it."),
+        Path | None, typer.Option(help="YAML file that says how to lower the precision, as a search writes it.")
     ] = None,
     calibration: options.Calibration = None,
     pipeline: options.Pipeline = "",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write the graph. Default: <model>.onnx, <model>-int8-ort.onnx and so on."
-        ),
+        typer.Option(help="Where to write the graph. Default: <model>.onnx, <model>-int8-ort.onnx and so on."),
     ] = None,
     as_json: Json = False,
 ) -> None:

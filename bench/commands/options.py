@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")]
 Checkpoint = Annotated[
-    str | None,
-    typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist."),
+    str | None, typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist.")
 ]
 Data = Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")]
 Calibration = Annotated[
-    str | None,
-    typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored."),
+    str | None, typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored.")
 ]
 Pipeline = Annotated[
     str,
@@ -35,16 +33,13 @@ Pipeline = Annotated[
 ]
 Backend = Annotated[str, typer.Option(help="One backend.")]
 Backends = Annotated[
-    str,
-    typer.Option(help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino."),
+    str, typer.Option(help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino.")
 ]
 Devices = Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")]
 Precision = Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16 or int8.")]
 Precisions = Annotated[str, typer.Option(help="Comma-separated: fp32, tf32, fp16, bf16, int8.")]
 Batch = Annotated[int, typer.Option(help="Images per call.")]
-Batches = Annotated[
-    str, typer.Option(help="Images per call, comma-separated; accuracy has a batch of its own.")
-]
+Batches = Annotated[str, typer.Option(help="Images per call, comma-separated; accuracy has a batch of its own.")]
 Threads = Annotated[str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")]
 OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")]
 Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
@@ -61,20 +56,13 @@ Lives = Annotated[
     ),
 ]
 RotateCores = Annotated[
-    bool,
-    typer.Option(
-        "--rotate-cores", help="Where cores are left: all Cases of a round on the same ones, in turn."
-    ),
+    bool, typer.Option("--rotate-cores", help="Where cores are left: all Cases of a round on the same ones, in turn.")
 ]
-Timeout = Annotated[
-    float, typer.Option(help="Seconds that one process of a Case, or a step of it, may take.")
-]
+Timeout = Annotated[float, typer.Option(help="Seconds that one process of a Case, or a step of it, may take.")]
 Seed = Annotated[int, typer.Option(help="Of the order of turns.")]
 Option = Annotated[
     list[str] | None,
-    typer.Option(
-        help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."
-    ),
+    typer.Option(help="backend.name=value, for example pytorch.form=plain; may be repeated, and value may be a list."),
 ]
 Builds = Annotated[int, typer.Option(help="TensorRT plans to build of each kind, to tell their spread.")]
 PlanFile = Annotated[

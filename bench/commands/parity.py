@@ -14,10 +14,7 @@ def parity(
     context: typer.Context,
     data: options.Data = None,
     pipeline: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated. Default: turbo,dali and, beside a GPU, dali_gpu,dali_gpu_engine."
-        ),
+        str, typer.Option(help="Comma-separated. Default: turbo,dali and, beside a GPU, dali_gpu,dali_gpu_engine.")
     ] = "",
     images: options.Images = "200",
     model: options.Model = "scarlet_c",

@@ -27,9 +27,7 @@ def profile(
     option: options.Option = None,
     calibration: options.Calibration = None,
     timeout: options.Timeout = 1800.0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for profile.json (every sample) and profile.csv.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for profile.json (every sample) and profile.csv.")] = None,
     as_json: Json = False,
 ) -> None:
     """Time every layer inside of one backend, joined to the model's layer names."""

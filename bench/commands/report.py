@@ -15,14 +15,11 @@ from scarlet.errors import BenchError, visible
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")] = Path("results/latest"),
     form: Annotated[
-        str,
-        typer.Option("--format", help="Make only this one, and say where: latex, markdown, csv and so on."),
+        str, typer.Option("--format", help="Make only this one, and say where: latex, markdown, csv and so on.")
     ] = "",
     columns: Annotated[
         str,
-        typer.Option(
-            help="Of the LaTeX table, comma-separated, such as backend,precision,batch,top1,latency,ratio."
-        ),
+        typer.Option(help="Of the LaTeX table, comma-separated, such as backend,precision,batch,top1,latency,ratio."),
     ] = "",
     caption: options.Caption = "",
     label: options.Label = "",

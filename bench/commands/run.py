@@ -37,12 +37,10 @@ def run(
     plan_file: options.PlanFile = None,
     out: options.RunFolder = None,
     resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up."),
+        bool, typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up.")
     ] = False,
     retry: Annotated[
-        bool,
-        typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long."),
+        bool, typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long.")
     ] = False,
     baseline: Annotated[
         str,

@@ -23,9 +23,7 @@ LOG_WIDTH = 160
 # For commands that hand their options on to another.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with 3, and not with 0, where it is unresolved.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3, and not with 0, where it is unresolved.")]
 
 
 def exit_code(verdict: str, strict: bool) -> int:
@@ -81,9 +79,7 @@ def out_paths(out: Path | None) -> tuple[Path | None, Path | None]:
     return None, out
 
 
-def show(
-    document: Document, out: Path | None, as_json: bool, written: Iterable[str] = (), data: Any = None
-) -> None:
+def show(document: Document, out: Path | None, as_json: bool, written: Iterable[str] = (), data: Any = None) -> None:
     """Shows what a command has to say, and writes it to a file where one is named.
 
     Args:

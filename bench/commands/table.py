@@ -21,13 +21,9 @@ def table(
     ] = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Make the table from these runs, or folders of runs, and measure nothing; may be repeated."
-        ),
+        typer.Option(help="Make the table from these runs, or folders of runs, and measure nothing; may be repeated."),
     ] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Add the models that are only published.")
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Add the models that are only published.")] = False,
     data: options.Data = None,
     backends: options.Backends = "",
     devices: options.Devices = "cpu",

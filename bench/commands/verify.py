@@ -33,9 +33,7 @@ def verify(
     )
     bad = [row for row in checked if not row.is_good]
     old = [row for row in checked if row.is_old]
-    said = (
-        f"{len(bad)} of {len(checked)} are not as they were written." if bad else "All is as it was written."
-    )
+    said = f"{len(bad)} of {len(checked)} are not as they were written." if bad else "All is as it was written."
     if old:
         said = f"{said if len(old) < len(checked) else ''} Nothing tells of what was written before digests.".strip()
     show(Document(f"Record of {run.resolve().name}", [table, *notes([said])]), out, as_json)

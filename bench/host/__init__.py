@@ -2,14 +2,7 @@
 
 from bench.host.doctor import Check, doctor
 from bench.host.judgements import UNKNOWN, HostWarning, WarningKind, warnings
-from bench.host.machine import (
-    WATCH_SECONDS,
-    allowed_cores,
-    describe_host,
-    fingerprint,
-    git_revision,
-    package_versions,
-)
+from bench.host.machine import WATCH_SECONDS, allowed_cores, describe_host, fingerprint, git_revision, package_versions
 
 __all__ = [
     "UNKNOWN",

@@ -202,9 +202,7 @@ class Reader:
             own_ns=own,
             # Each level of control groups counts what its own quota did.
             throttled_ns=_largest(
-                fields["throttled_usec"] * 1000
-                if "throttled_usec" in fields
-                else fields.get("throttled_time")
+                fields["throttled_usec"] * 1000 if "throttled_usec" in fields else fields.get("throttled_time")
                 for fields in throttling
             ),
             throttled_periods=_largest(fields.get("nr_throttled") for fields in throttling),

@@ -142,9 +142,7 @@ class Monitor:
             raise RuntimeError("a monitor begins before its first round ends")
         before, self._before = self._before, self._look()
         activity = counters.between(before[0], self._before[0])
-        return _round_state(
-            self._scenario, round_, activity, before[1], self._before[1], tuple(self._own_pids())
-        )
+        return _round_state(self._scenario, round_, activity, before[1], self._before[1], tuple(self._own_pids()))
 
     def _look(self) -> tuple[Counters, GpuState]:
         return self._reader.read(), GpuState() if self._gpu is None else self._gpu.read()
@@ -204,9 +202,7 @@ def summary(states: Iterable[RoundState]) -> list[HostWarning]:
     struck = Counter(reason for state in seen for reason in state.reasons)
     return [
         HostWarning(
-            kind,
-            f"{struck[kind]} of {len(seen)} rounds were disturbed by {words}{_extent(kind, seen)}",
-            ADVICE[kind],
+            kind, f"{struck[kind]} of {len(seen)} rounds were disturbed by {words}{_extent(kind, seen)}", ADVICE[kind]
         )
         for kind, words in DISTURBANCES.items()
         if struck[kind]

@@ -53,9 +53,7 @@ def warned(check: str, text: str, advice: str = "") -> Check:
 
 
 def doctor(
-    root: Path = ROOT,
-    packages: Mapping[str, str | None] | None = None,
-    watch_seconds: float = WATCH_SECONDS,
+    root: Path = ROOT, packages: Mapping[str, str | None] | None = None, watch_seconds: float = WATCH_SECONDS
 ) -> list[Check]:
     """Everything worth knowing before a measurement, good or not, for the command line.
 
@@ -65,14 +63,8 @@ def doctor(
     host = describe_host(root, watch_seconds)
     facts = Facts(host, package_versions() if packages is None else packages, ("cpu",), None)
     checks = [
-        Check(
-            "python", "ok", f"{host['python']} on {host['os'] or UNKNOWN}, kernel {host['kernel'] or UNKNOWN}"
-        ),
-        Check(
-            "processor",
-            "ok",
-            f"{host['cpu_model'] or UNKNOWN}; {' '.join(host['cpu_flags'] or ()) or UNKNOWN}",
-        ),
+        Check("python", "ok", f"{host['python']} on {host['os'] or UNKNOWN}, kernel {host['kernel'] or UNKNOWN}"),
+        Check("processor", "ok", f"{host['cpu_model'] or UNKNOWN}; {' '.join(host['cpu_flags'] or ()) or UNKNOWN}"),
         Check("container", "ok", host["container"] or "no sign of one"),
         _gpu_check(host["nvidia"]),
         *_package_checks(facts.packages),
@@ -100,9 +92,7 @@ def _package_checks(packages: Mapping[str, str | None]) -> list[Check]:
     for title, missing, names, advice in packages_by_use:
         versions = [f"{name} {packages[name]}" for name in names if packages.get(name)]
         checks.append(
-            Check(title, "ok", ", ".join(versions))
-            if versions
-            else Check(title, missing, "not installed", advice)
+            Check(title, "ok", ", ".join(versions)) if versions else Check(title, missing, "not installed", advice)
         )
     return checks
 
@@ -200,9 +190,7 @@ def _torch(versions: Versions) -> Finding | None:
     if torch is None:
         return None  # doctor says so elsewhere
     if cuda is None:
-        return Finding(
-            f"torch {torch} is a CPU build, and here is a GPU", f"Install the CUDA build: {SETUP}."
-        )
+        return Finding(f"torch {torch} is a CPU build, and here is a GPU", f"Install the CUDA build: {SETUP}.")
     return Finding(f"torch {torch} for CUDA {cuda}")
 
 
@@ -251,9 +239,7 @@ def _tensorrt(versions: Versions) -> Finding:
         )
     if versions.get("onnxruntime-gpu") and _major(version) not in (None, "10"):
         # Not a fault here: TensorRT rows call TensorRT itself.
-        text += (
-            "; ONNX Runtime's provider for it, which is not used here, would need `pip install 'tensorrt<11'`"
-        )
+        text += "; ONNX Runtime's provider for it, which is not used here, would need `pip install 'tensorrt<11'`"
     return Finding(text)
 
 

@@ -77,9 +77,7 @@ class Gpu:
         self._nvml = pynvml = _opened()
         try:
             by_id = pynvml.nvmlDeviceGetHandleByUUID
-            self._handle = (
-                by_id(index) if isinstance(index, str) else pynvml.nvmlDeviceGetHandleByIndex(index)
-            )
+            self._handle = by_id(index) if isinstance(index, str) else pynvml.nvmlDeviceGetHandleByIndex(index)
         except pynvml.NVMLError as error:
             pynvml.nvmlShutdown()
             raise LookupError(f"the NVIDIA driver has no GPU {index}: {error}") from None

@@ -132,9 +132,7 @@ def warnings(
         threads: largest number that a Case requests, where it is known.
     """
     facts = Facts(host, package_versions() if packages is None else packages, devices, threads)
-    return [
-        HostWarning(kind, finding.text, finding.advice) for kind, finding in findings(facts) if finding.advice
-    ]
+    return [HostWarning(kind, finding.text, finding.advice) for kind, finding in findings(facts) if finding.advice]
 
 
 # --- the machine ---------------------------------------------------------------------------------------------
@@ -176,9 +174,7 @@ def _few_cores(facts: Facts) -> Finding:
     if cores is None:
         return Finding(UNKNOWN)
     text = f"{cores} logical core{'s' if cores > 1 else ''} for this process"
-    advice = (
-        "The system shares the only core with the measurement: expect wide intervals, give a larger --budget."
-    )
+    advice = "The system shares the only core with the measurement: expect wide intervals, give a larger --budget."
     return Finding(text, advice if cores < 2 else "")
 
 
@@ -198,9 +194,7 @@ def _too_many_threads(facts: Facts) -> Finding:
     if cores is None or threads is None:
         return Finding("depends on --threads")
     text = f"{threads} threads on {cores} logical cores"
-    return Finding(
-        text, f"Threads will wait for one another: use --threads {cores}." if threads > cores else ""
-    )
+    return Finding(text, f"Threads will wait for one another: use --threads {cores}." if threads > cores else "")
 
 
 def _low_memory(facts: Facts) -> Finding:
@@ -246,9 +240,7 @@ def _cgroup_throttling(facts: Facts) -> Finding:
     share = (known.get("throttled_periods") or 0) / max(1, known.get("periods") or 0)
     text = f"stopped for {known['throttled_ns'] / 1e9:.3g} s so far, in {100 * share:.3g} % of the quota's periods"
     now = activity is not None and (activity.throttled_ns or 0) > 0
-    return Finding(
-        text, ADVICE[WarningKind.CGROUP_THROTTLING] if now or share > THROTTLED_PERIODS_SHARE else ""
-    )
+    return Finding(text, ADVICE[WarningKind.CGROUP_THROTTLING] if now or share > THROTTLED_PERIODS_SHARE else "")
 
 
 def _steal(facts: Facts) -> Finding:
@@ -294,10 +286,7 @@ def _swapping(facts: Facts) -> Finding:
 
 
 def _each_gpu(
-    facts: Facts,
-    say: Callable[[Mapping[str, Any]], str],
-    wrong: Callable[[Mapping[str, Any]], bool],
-    advice: str,
+    facts: Facts, say: Callable[[Mapping[str, Any]], str], wrong: Callable[[Mapping[str, Any]], bool], advice: str
 ) -> Finding:
     """One sentence on each GPU; the advice where one of them is wrong."""
     if not facts.gpus:

@@ -128,11 +128,7 @@ def git_revision(folder: Path) -> dict[str, Any] | None:
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         try:
             done = subprocess.run(
-                ["git", "-C", str(folder), *words],
-                capture_output=True,
-                text=True,
-                timeout=20,
-                env=environment,
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20, env=environment
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -147,14 +143,7 @@ def git_revision(folder: Path) -> dict[str, Any] | None:
 
 def fingerprint(host: Mapping[str, Any]) -> str:
     """A short hash of what stays the same between two runs on one machine; loads and versions are left out."""
-    stable = (
-        "cpu_model",
-        "architecture",
-        "cpu_flags",
-        "logical_cores",
-        "logical_cores_allowed",
-        "cgroup_cpu_quota",
-    )
+    stable = ("cpu_model", "architecture", "cpu_flags", "logical_cores", "logical_cores_allowed", "cgroup_cpu_quota")
     described = {key: host.get(key) for key in stable}
     # Kernels differ by some megabytes in what they call the total.
     for key in ("memory_total_bytes", "cgroup_memory_limit_bytes"):
@@ -180,21 +169,14 @@ def _least(values: Iterator[float]) -> Any:
 
 def _cpu(root: Path) -> dict[str, Any]:
     fields = keyed_lines(root / "proc/cpuinfo")
-    model = next(
-        (fields[key] for key in ("model name", "Model", "Hardware", "cpu model") if fields.get(key)), None
-    )
+    model = next((fields[key] for key in ("model name", "Model", "Hardware", "cpu model") if fields.get(key)), None)
     words = fields.get("flags", fields.get("Features"))
     present = None if words is None else set(words.split())
-    return {
-        "cpu_model": model,
-        "cpu_flags": None if present is None else [flag for flag in FLAGS if flag in present],
-    }
+    return {"cpu_model": model, "cpu_flags": None if present is None else [flag for flag in FLAGS if flag in present]}
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    sizes = {
-        key: _number(size.removesuffix("kB")) for key, size in keyed_lines(root / "proc/meminfo").items()
-    }
+    sizes = {key: _number(size.removesuffix("kB")) for key, size in keyed_lines(root / "proc/meminfo").items()}
     return {key: int(size) * 1024 for key, size in sizes.items() if size is not None}
 
 
@@ -215,10 +197,7 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
     for folder in dict.fromkeys(cgroup_folders(root, "cpu")):
         quota, _, period = (_text(folder / "cpu.max") or "").partition(" ")
         if not quota:
-            quota, period = (
-                _text(folder / "cpu.cfs_quota_us") or "",
-                _text(folder / "cpu.cfs_period_us") or "",
-            )
+            quota, period = (_text(folder / "cpu.cfs_quota_us") or "", _text(folder / "cpu.cfs_period_us") or "")
         share, whole = _number(quota), _number(period)
         if share is not None and whole and share > 0:
             yield share / whole

@@ -83,9 +83,7 @@ class NoiseResult:
             KeyError, TypeError, ValueError: it is no such thing.
         """
         known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
-        known["resolution"] = Resolution(
-            **{item.name: data["resolution"][item.name] for item in fields(Resolution)}
-        )
+        known["resolution"] = Resolution(**{item.name: data["resolution"][item.name] for item in fields(Resolution)})
         datetime.fromisoformat(data["measured_at"])
         float(known["resolution"].interleaved)
         return cls(**known)
@@ -122,9 +120,7 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     return path
 
 
-def lookup_noise(
-    host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None
-) -> KnownNoise:
+def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None) -> KnownNoise:
     """The largest of a host's newest results that still hold, and a sentence on what was found.
 
     A result holds for ``MAX_AGE``, and while other programs keep about as many cores busy as they did then.
@@ -134,9 +130,7 @@ def lookup_noise(
         folder: ``noise`` in the store of artefacts where None.
         now: the time, with its zone; the current one where None.
     """
-    stored = sorted(
-        _stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0]
-    )
+    stored = sorted(_stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0])
     advice = "scarlet-bench noise tells what difference it can resolve"
     if not stored:
         return KnownNoise(None, f"no A/A run of this host is stored: {advice}")
@@ -144,18 +138,14 @@ def lookup_noise(
     fresh = [result for measured_at, result in stored if now - measured_at <= MAX_AGE]
     if not fresh:
         age = (now - stored[-1][0]).days
-        return KnownNoise(
-            None, f"the newest A/A run of this host is {age} days old and not used: {advice} today"
-        )
+        return KnownNoise(None, f"the newest A/A run of this host is {age} days old and not used: {advice} today")
     alike = [result for result in fresh if _is_like(busy, result.others_cores)]
     if not alike:
         what = f"other programs keep {busy:.1f} cores busy, unlike in the A/A runs of this host"
         return KnownNoise(None, f"{what}, which are not used: {advice} now")
     largest = max(alike[-RESULTS_USED:], key=lambda result: result.resolution.interleaved)
     found = f"{largest.resolution.interleaved:.2%} by the A/A run of {largest.measured_at}"
-    return KnownNoise(
-        largest, f"difference that this host resolves: {found} ({largest.model}, {largest.backend})"
-    )
+    return KnownNoise(largest, f"difference that this host resolves: {found} ({largest.model}, {largest.backend})")
 
 
 def others_cores(host: Mapping[str, Any]) -> float | None:
@@ -204,10 +194,7 @@ def lookup_peaks(host_fingerprint: str, folder: Path | None = None) -> list[dict
     path = _peaks_path(host_fingerprint, folder)
     try:
         stored = read_json(path)
-        return [
-            {"threads": int(peak["threads"]), "gflop_per_s": dict(peak["gflop_per_s"]), **peak}
-            for peak in stored
-        ]
+        return [{"threads": int(peak["threads"]), "gflop_per_s": dict(peak["gflop_per_s"]), **peak} for peak in stored]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -364,9 +364,7 @@ def _tables(folder: Path, kind: str, parts: Mapping[str, Sequence[Path]]) -> Ite
         warn_damaged(f"{folder}: {one}: left out")
 
 
-def append_rounds(
-    folder: Path, columns: Mapping[str, Sequence[Any]], note: Callable[[list[str]], None]
-) -> None:
+def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]], note: Callable[[list[str]], None]) -> None:
     """Adds rows to the rounds' table; a reader finds the old or the new file, never half of it.
 
     Args:

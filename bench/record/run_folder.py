@@ -37,15 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
 from bench.record.case import MEASURED, Case, Status
-from bench.record.files import (
-    DamagedRunWarning,
-    disk_errors,
-    file_name,
-    fits,
-    plain,
-    warn_damaged,
-    write_text,
-)
+from bench.record.files import DamagedRunWarning, disk_errors, file_name, fits, plain, warn_damaged, write_text
 from bench.record.lock import LOCK
 from bench.record.raw_tables import ROUNDS, TOP
 from scarlet.errors import BenchError, error_text
@@ -74,9 +66,7 @@ RETRIED = (Status.FAILED, Status.CRASHED, Status.OOM, Status.TIMEOUT, Status.UNA
 # The types of what readers look at; see ``fits``.
 _TEXT, _COUNT = (str, None), (int, None)
 _RUN_SHAPE: dict[str, Any] = {
-    **dict.fromkeys(
-        ("settings", "model_files", "packages", "preprocessing", "reference", "noise"), (dict, None)
-    ),
+    **dict.fromkeys(("settings", "model_files", "packages", "preprocessing", "reference", "noise"), (dict, None)),
     **dict.fromkeys(("created_at", "finished_at"), _TEXT),
     "plan": ({"cases": [dict], "model": _TEXT}, None),
     "host": ({"cpu_model": _TEXT, "nvidia": ({"gpus": ([dict], None)}, None)}, None),
@@ -135,9 +125,7 @@ class CaseResult:
 
     def damaged(self, why: str) -> CaseResult:
         """As it is to be read where its record is not as it was written: with nothing of what was measured."""
-        return replace(
-            self, status=Status.INVALID, reason=why, metrics={CAUSE: DAMAGED}, proof={}, bad_images=()
-        )
+        return replace(self, status=Status.INVALID, reason=why, metrics={CAUSE: DAMAGED}, proof={}, bad_images=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` reads it back."""
@@ -193,10 +181,7 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        info: Mapping[str, Any] | None = None,
-        images: Iterable[tuple[str, int]] | None = None,
+        cls, path: Path, info: Mapping[str, Any] | None = None, images: Iterable[tuple[str, int]] | None = None
     ) -> RunFolder:
         """Makes the folder. ``run.json`` comes last and whole: from then on the run can go on whatever befalls it.
 
@@ -274,9 +259,7 @@ class RunFolder:
         """
         info = self.read_run_info()
         if why := self.info_fault():
-            raise BenchError(
-                f"{self.path}: {why}", f"Put back the {RUN_INFO} of this run, or start a new run."
-            )
+            raise BenchError(f"{self.path}: {why}", f"Put back the {RUN_INFO} of this run, or start a new run.")
         self.write_run_info({**info, **facts})
 
     def info_fault(self) -> str:
@@ -431,8 +414,7 @@ class RunFolder:
         A line that cannot be read (torn by a crash or a full disk) is left out with a ``DamagedRunWarning``.
         """
         return [
-            result.damaged(why) if why and result.status in MEASURED else result
-            for result, why in self.checked_lines()
+            result.damaged(why) if why and result.status in MEASURED else result for result, why in self.checked_lines()
         ]
 
     def checked_lines(self) -> list[tuple[CaseResult, str]]:
@@ -447,8 +429,7 @@ class RunFolder:
     def _fault(self, result: CaseResult, shared: Mapping[str, str]) -> str:
         case = result.case
         own = (
-            raw_tables.fault(self.path, kind, case.case_id, digest)
-            for kind, digest in (result.digests or {}).items()
+            raw_tables.fault(self.path, kind, case.case_id, digest) for kind, digest in (result.digests or {}).items()
         )
         return shared["images" if case.scenario == "accuracy" else ROUNDS] or next(filter(None, own), "")
 
@@ -478,9 +459,7 @@ class RunFolder:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", DamagedRunWarning)
             lines = self.checked_lines()
-            planned = [
-                case for case in self.planned_cases() if case not in [result.case for result, _ in lines]
-            ]
+            planned = [case for case in self.planned_cases() if case not in [result.case for result, _ in lines]]
             known = self._digests()
         files = {RUN_INFO: self.info_fault(), IMAGES: self.file_fault("images")}
         files[f"{ROUNDS}.parquet"] = self.file_fault(ROUNDS)
@@ -518,9 +497,7 @@ class RunFolder:
 
     def results(self) -> list[CaseResult]:
         """One for each Case: planned ones in order, those that never ended as ``interrupted``, then any others."""
-        results = {
-            case.case_id: CaseResult(case, Status.INTERRUPTED, NEVER_RAN) for case in self.planned_cases()
-        }
+        results = {case.case_id: CaseResult(case, Status.INTERRUPTED, NEVER_RAN) for case in self.planned_cases()}
         results |= {result.case.case_id: result for result in self.case_results()}
         return list(results.values())
 
@@ -546,13 +523,7 @@ class RunFolder:
             warmup: the sample does not count.
             latency_ns: the time.
         """
-        columns = {
-            "round": round,
-            "stage": stage,
-            "images": images,
-            "warmup": warmup,
-            "latency_ns": latency_ns,
-        }
+        columns = {"round": round, "stage": stage, "images": images, "warmup": warmup, "latency_ns": latency_ns}
         raw_tables.write_part(self.path, case_id, "samples", columns)
 
     def write_predictions_part(
@@ -576,9 +547,7 @@ class RunFolder:
         import numpy as np
 
         missing = np.full(len(image_id), -1)
-        classes = {
-            f"top{index + 1}": top[:, index] if index < top.shape[1] else missing for index in range(TOP)
-        }
+        classes = {f"top{index + 1}": top[:, index] if index < top.shape[1] else missing for index in range(TOP)}
         columns = {"image_id": image_id, "label": label, **classes, "margin": margin}
         raw_tables.write_part(self.path, case_id, "predictions", columns)
 

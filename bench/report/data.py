@@ -12,17 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.columns import (
-    CASES,
-    NUMBER,
-    PREDICTIONS,
-    REGISTRY,
-    ROUNDS,
-    SAMPLES,
-    TEXT,
-    WHOLE,
-    source_of,
-)
+from bench.analysis.columns import CASES, NUMBER, PREDICTIONS, REGISTRY, ROUNDS, SAMPLES, TEXT, WHOLE, source_of
 from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.record.files import atomic_file, encodable, plain, write_text
 from bench.report.document import Document, as_data, as_frames
@@ -102,9 +92,7 @@ def run_data(run: Loaded) -> dict[str, Any]:
         "dataset": {name: dataset[name] for name in _OF_DATASET if name in dataset},
         "demo_note": DEMO_NOTE if frame["note"].str.contains(DEMO_NOTE, regex=False).any() else "",
         "bad_images": [_encodable(dict(image)) for image in info.get("bad_images") or ()],
-        "cases": [
-            _case(row, proofs) for row in json.loads(frame.to_json(orient="records", double_precision=15))
-        ],
+        "cases": [_case(row, proofs) for row in json.loads(frame.to_json(orient="records", double_precision=15))],
     }
 
 
@@ -172,10 +160,7 @@ def schema() -> dict[str, Any]:
             "run": {**_OBJECT, "description": about_run, "properties": run},
             "dataset": {**_OBJECT, "properties": dataset},
             "demo_note": {**_TEXT, "description": about_demo},
-            "bad_images": {
-                "type": "array",
-                "items": {**_OBJECT, "required": list(bad_image), "properties": bad_image},
-            },
+            "bad_images": {"type": "array", "items": {**_OBJECT, "required": list(bad_image), "properties": bad_image}},
             "cases": {"type": "array", "items": {"$ref": "#/$defs/case"}},
         },
         "$defs": {"case": _case_schema()},
@@ -188,8 +173,7 @@ def _case_schema() -> dict[str, Any]:
         name: {**types[column.dtype], "description": column.meaning} for name, column in REGISTRY.items()
     }
     objects = {
-        name: {**_OBJECT, "additionalProperties": _TEXT, "description": REGISTRY[name].meaning}
-        for name in _OBJECTS
+        name: {**_OBJECT, "additionalProperties": _TEXT, "description": REGISTRY[name].meaning} for name in _OBJECTS
     }
     own = {name: described[name] for name in REGISTRY if not _is_figure(name)} | objects
     return {

@@ -33,8 +33,7 @@ def short_names(cases: Sequence[Case]) -> list[str]:
     """
     called = row_names([case.to_dict() for case in cases], varying=VARYING)
     return [
-        f"{name} ({case.case_id})" if called.count(name) > 1 else name
-        for name, case in zip(called, cases, strict=True)
+        f"{name} ({case.case_id})" if called.count(name) > 1 else name for name, case in zip(called, cases, strict=True)
     ]
 
 
@@ -61,9 +60,7 @@ def _difference(pair: Paired | None, n: int) -> Cell:
 def _both(pair: Paired | None, n: int) -> Cell:
     if pair is None:
         return Cell()
-    return Cell(
-        f"{percent(pair.base_percent, n)} to {percent(pair.other_percent, n)}", value=pair.base_percent
-    )
+    return Cell(f"{percent(pair.base_percent, n)} to {percent(pair.other_percent, n)}", value=pair.base_percent)
 
 
 def _p(pair: Paired | None) -> Cell:
@@ -128,20 +125,14 @@ def how_to_read(ledgers: Sequence[FlipLedger]) -> tuple[str, ...]:
     pairs = [ledger.top1 for ledger in ledgers if ledger.top1]
     if not pairs:
         return ()
-    alone = f" of each Case on its own: {len(pairs)} times the least is that of all together" * (
-        len(pairs) > 1
-    )
+    alone = f" of each Case on its own: {len(pairs)} times the least is that of all together" * (len(pairs) > 1)
     counts = f"win: right where the base is wrong; loss: the reverse; p: exact McNemar test{alone}"
     if any(pair.ties for pair in pairs):
-        counts += (
-            "; tie: two first classes of equal logits, told apart by a hash of the image's id, and not in p"
-        )
+        counts += "; tie: two first classes of equal logits, told apart by a hash of the image's id, and not in p"
     least = {_resolvable(pair): pair.resolvable_points or 0.0 for pair in pairs}
     if "" in least:
         return counts, POINTS, TOO_FEW
-    between = " to ".join(
-        dict.fromkeys((min(least, key=least.__getitem__), max(least, key=least.__getitem__)))
-    )
+    between = " to ".join(dict.fromkeys((min(least, key=least.__getitem__), max(least, key=least.__getitem__))))
     return (
         counts,
         POINTS,
@@ -195,9 +186,7 @@ def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int)
                 Column(Head("Image"), lambda flip: one_line(flip.image_id)),
                 Column(Head("Label", True), lambda flip: str(flip.label)),
                 Column(Head("Base", True), lambda flip: Cell(str(flip.base_top1), f"{flip.base_margin:.2g}")),
-                Column(
-                    Head("Other", True), lambda flip: Cell(str(flip.other_top1), f"{flip.other_margin:.2g}")
-                ),
+                Column(Head("Other", True), lambda flip: Cell(str(flip.other_top1), f"{flip.other_margin:.2g}")),
             ]
             if not ledger.no_accuracy:
                 columns.append(Column(Head("Kind"), lambda flip: flip.kind or ""))
@@ -227,9 +216,7 @@ def waterfall_table(shown: Sequence[Step]) -> Table | None:
         Column(
             Head("Top-1 %", True),
             lambda step: (
-                _share(step.ledger.top1.other_percent, step.ledger.n_images)
-                if step.ledger and step.ledger.top1
-                else ""
+                _share(step.ledger.top1.other_percent, step.ledger.n_images) if step.ledger and step.ledger.top1 else ""
             ),
         ),
         Column(Head("Step, points", True), lambda step: _of_ledger(step.ledger)),

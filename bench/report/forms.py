@@ -89,9 +89,7 @@ def check_target(path: Path) -> None:
 def _writer(path: Path) -> Callable[[Document, Path], list[Path]]:
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise BenchError(
-            f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}."
-        )
+        raise BenchError(f"--out {path}: no form has this suffix", f"Name a file that ends in {', '.join(WRITERS)}.")
     return writer
 
 

@@ -66,9 +66,7 @@ def table_lines(table: Table) -> Iterator[str]:
     yield _row(table.header)
     yield _row("---:" if numeric else "---" for numeric in table.numeric)
     for cells in table.cells:
-        yield _row(
-            f"**{escaped(str(cell))}**" if cell.mark == "fail" else escaped(str(cell)) for cell in cells
-        )
+        yield _row(f"**{escaped(str(cell))}**" if cell.mark == "fail" else escaped(str(cell)) for cell in cells)
     if table.notes:
         yield ""
         yield from (f"- {escaped(note)}" for note in table.notes)

@@ -56,11 +56,7 @@ def baseline_name(rows: Sequence[Row]) -> str:
 
 
 def comparison_lines(
-    rows: Sequence[Row],
-    baseline: str,
-    n_comparisons: int,
-    info: Mapping[str, Any],
-    explain_unresolved: bool = True,
+    rows: Sequence[Row], baseline: str, n_comparisons: int, info: Mapping[str, Any], explain_unresolved: bool = True
 ) -> tuple[str, ...]:
     """How the rows' ratios are to be read, how many rounds were disturbed, and what the machine can resolve.
 
@@ -87,14 +83,10 @@ def comparison_lines(
             share = 100 * verdict.asked(verdict.materiality(info), 1 + several)
             lines.append(f"vs {baseline}: {how}{together}; up to {share:.3g} % counts as the same")
     if explain_unresolved and any(row["verdict"] == verdict.Verdict.UNRESOLVED for row in compared):
-        lines.append(
-            f"unresolved: this run does not settle it; the interval is of the time over that of {baseline}"
-        )
+        lines.append(f"unresolved: this run does not settle it; the interval is of the time over that of {baseline}")
     most = max(compared, key=lambda row: row["n_disturbed_rounds"] or 0)
     if most["n_disturbed_rounds"]:
-        lines.append(
-            f"the host disturbed {most['n_disturbed_rounds']} of {most['n_rounds']} rounds; they are kept"
-        )
+        lines.append(f"the host disturbed {most['n_disturbed_rounds']} of {most['n_rounds']} rounds; they are kept")
     known = verdict.resolution(info)
     lines.append(
         "no A/A run of this machine is known: scarlet-bench noise tells what difference it can resolve"
@@ -103,9 +95,7 @@ def comparison_lines(
     )
     told = (info.get("resolves") or {}).get(compared[0]["scenario"], {}).get("difference")
     if told is not None:
-        lines.append(
-            f"a run of this budget tells differences of {100 * told:.2g} % or more in four of five cases"
-        )
+        lines.append(f"a run of this budget tells differences of {100 * told:.2g} % or more in four of five cases")
     return tuple(lines)
 
 
@@ -174,9 +164,7 @@ def summary(frame: pd.DataFrame) -> str:
     if timed:
         # Only rows of one batch can be set beside each other.
         batch = min(row["batch"] for row in timed)
-        best = min(
-            (row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"])
-        )
+        best = min((row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"]))
         who = f"{best['backend']} {best['device']} {best['precision']}"
         sentence += f"; lowest median latency at batch {batch}: {who}, {written('latency_ns_p50', best)} ms"
     return one_line(f"{sentence}.")
@@ -236,11 +224,7 @@ def command_line(info: Mapping[str, Any]) -> str:
 # What a stage holds, by scenario, device (empty: any other) and stage: the timing contract of docs/method.md.
 STAGES = {
     ("latency", "", "compute"): "from a batch in host memory to its logits in host memory",
-    (
-        "latency",
-        "cuda",
-        "compute",
-    ): "the work of the GPU alone, by its events: copies to it and back are left out",
+    ("latency", "cuda", "compute"): "the work of the GPU alone, by its events: copies to it and back are left out",
     ("latency", "", "end_to_end"): "the call as its caller sees it, copies to a device and back included",
     ("throughput", "", "end_to_end"): "from image files to top-5, decoding and every copy included",
 }
@@ -264,9 +248,7 @@ def machine_lines(info: Mapping[str, Any]) -> Iterator[str]:
 def stages(rows: Sequence[Row]) -> str:
     """What was timed, stage by stage, and whether copies to a device and back are in it."""
     texts = []
-    for scenario, device, stage in dict.fromkeys(
-        (row["scenario"], row["device"], row["stage"]) for row in rows
-    ):
+    for scenario, device, stage in dict.fromkeys((row["scenario"], row["device"], row["stage"]) for row in rows):
         what = STAGES.get((scenario, device, stage)) or STAGES.get((scenario, "", stage))
         texts.append(f"stage {stage or 'unknown'}{f' ({what})' if what else ''}")
     return ", ".join(dict.fromkeys(texts))
@@ -350,9 +332,7 @@ def build_lines(frame: pd.DataFrame, run: ScoredRun) -> list[str]:
 
     Cases that have no figures are left out; a group of one has nothing to differ from.
     """
-    medians = {
-        row["case_id"]: row["latency_ns_p50"] for row in records(frame) if row["latency_ns_p50"] is not None
-    }
+    medians = {row["case_id"]: row["latency_ns_p50"] for row in records(frame) if row["latency_ns_p50"] is not None}
     found = []
     for group in build_groups(result.case for result in run.results):
         timed = [medians[case.case_id] for case in group if case.case_id in medians]

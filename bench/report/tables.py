@@ -12,14 +12,7 @@ from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time.quantiles import PARTS
 from bench.report.document import Cell, Column, Head, Table, table_of
-from bench.report.sentences import (
-    accuracy_lines,
-    baseline_name,
-    bound_lines,
-    comparison_lines,
-    pixel_lines,
-    records,
-)
+from bench.report.sentences import accuracy_lines, baseline_name, bound_lines, comparison_lines, pixel_lines, records
 from bench.report.text import interval_ends, number, one_line, written
 
 if TYPE_CHECKING:
@@ -51,9 +44,7 @@ def _column(name: str, when: str = "known", cell: Callable[[Row], Cell] | None =
 def _interval(name: str) -> RunColumn:
     """The interval of the column before it."""
     return RunColumn(
-        Head("95 % interval", True, name, below=True),
-        lambda row: " to ".join(interval_ends(name, row) or ()),
-        "known",
+        Head("95 % interval", True, name, below=True), lambda row: " to ".join(interval_ends(name, row) or ()), "known"
     )
 
 
@@ -172,10 +163,7 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
             lines = (
                 (*accuracy_lines(measured), *pixel_lines(info or {}))
                 if scenario == "accuracy"
-                else (
-                    *comparison_lines(measured, baseline, n_comparisons, info or {}),
-                    *bound_lines(measured),
-                )
+                else (*comparison_lines(measured, baseline, n_comparisons, info or {}), *bound_lines(measured))
             )
             versus = replace(_VERSUS, head=replace(_VERSUS.head, text=f"vs {baseline}"))
             columns = tuple(versus if column is _VERSUS else column for column in columns)
@@ -207,10 +195,7 @@ def _table(
 def _notes(rows: Sequence[Row], shown: Sequence[RunColumn], several_pipelines: bool) -> tuple[str, ...]:
     """What the rows' notes say beyond the watermarks, which stand at the top, and why cells shown here are empty."""
     elsewhere = (DEMO_NOTE, RANDOM_NOTE)
-    names = {
-        f"{column.head.name}_low" if column.head.below else column.head.name: column.head.text
-        for column in shown
-    }
+    names = {f"{column.head.name}_low" if column.head.below else column.head.name: column.head.text for column in shown}
     lines = []
     for row in rows:
         said = [

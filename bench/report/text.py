@@ -147,8 +147,6 @@ def annotation(level: str, title: str, text: str) -> str:
     Escaped as GitHub's toolkit does it: %, CR and LF in the text, and : and , in properties
     (https://docs.github.com/actions/reference/workflow-commands-for-github-actions).
     """
-    title, text = (
-        each.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A") for each in (title, text)
-    )
+    title, text = (each.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A") for each in (title, text))
     title = title.replace(":", "%3A").replace(",", "%2C")
     return visible(f"::{level} title={title}::{text}")

@@ -57,11 +57,7 @@ def choose_calibration(
     if not apart:
         raise BenchError(
             "INT8 needs images to calibrate on, and "
-            + (
-                f"all images of {folder} are scored"
-                if folder
-                else f"all {len(scored):,} images of the set are scored"
-            ),
+            + (f"all images of {folder} are scored" if folder else f"all {len(scored):,} images of the set are scored"),
             "Name a folder of other images with --calibration, or score fewer with --images.",
         )
     if len(apart) < len(chosen):

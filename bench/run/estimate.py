@@ -127,9 +127,7 @@ def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
     return CaseEstimate(case, start_seconds + n_images / rate, basis)
 
 
-def _timed(
-    case: Case, share_seconds: float, n_lives: int, start_seconds: float, known: Measured
-) -> CaseEstimate:
+def _timed(case: Case, share_seconds: float, n_lives: int, start_seconds: float, known: Measured) -> CaseEstimate:
     key = _latency_key(case)
     call_s = known.latency_s.get(key, ASSUMED_LATENCY_S * case.batch)
     # One call of a turn is warm-up: see LatencySampler.turn.
@@ -177,11 +175,7 @@ def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -
         host = info.get("host") or {}
         if host_fingerprint and host.get("fingerprint") != host_fingerprint:
             continue
-        done = [
-            result
-            for result in folder.case_results()
-            if result.status is Status.OK and result.case.model == model
-        ]
+        done = [result for result in folder.case_results() if result.status is Status.OK and result.case.model == model]
         n_images = int((info.get("dataset") or {}).get("n_images") or 0)
         for key, figure in _accuracy_rates(done, n_images):
             if key not in images_per_s:

@@ -100,9 +100,7 @@ class Resolves:
     @property
     def sentence(self) -> str:
         """For people, before the rest is measured."""
-        told = (
-            f"differences of {100 * self.difference:.2g} % and more will be told apart in four of five runs"
-        )
+        told = f"differences of {100 * self.difference:.2g} % and more will be told apart in four of five runs"
         if self.difference <= WANTED:
             return told
         wanted = f"{100 * WANTED:g} %"
@@ -111,9 +109,7 @@ class Resolves:
         return f"{told}; {wanted} would take about --budget {math.ceil(self.budget_seconds / 10) * 10}"
 
 
-Pair = tuple[
-    str, str
-]  # ids of a Case and of the one that it is compared with; the same twice where there is none
+Pair = tuple[str, str]  # ids of a Case and of the one that it is compared with; the same twice where there is none
 
 
 @dataclass
@@ -160,10 +156,7 @@ class Seen:
         if n_lives < LIVES_BEFORE_A_LOOK or n_lives % 2:
             return False
         found = [self.over(pair) for pair in pairs]
-        return all(
-            each and each.low and each.high and each.high / each.low <= math.exp(2.0 * NARROW)
-            for each in found
-        )
+        return all(each and each.low and each.high and each.high / each.low <= math.exp(2.0 * NARROW) for each in found)
 
     def resolves(self, pair: Pair, plan: Plan, material: float) -> Resolves:
         """How much two Cases must differ to be told apart by one life's rounds or by the lives when they are over.

@@ -87,11 +87,7 @@ def prepare_request(model: str, checkpoint: str | None, data: str, images: Seque
 
 
 def prepare_files(
-    request: dict[str, Any],
-    log: Path,
-    threads: int,
-    timeout_seconds: float,
-    required: Requirements | None = None,
+    request: dict[str, Any], log: Path, threads: int, timeout_seconds: float, required: Requirements | None = None
 ) -> ModelFiles:
     """Has a worker build the model's files, then another the graphs of lower precision.
 
@@ -173,11 +169,7 @@ def prepare_typed_files(
             except channel.WorkerFailed as failure:
                 status = Status.FAILED if failure.gone else failure.status
                 do = failure.do or (f"The whole log is {log}." if failure.gone else "")
-                typed[wanted.key] = {
-                    "status": status.value,
-                    "reason": failure.reason,
-                    **({"do": do} if do else {}),
-                }
+                typed[wanted.key] = {"status": status.value, "reason": failure.reason, **({"do": do} if do else {})}
     return typed
 
 

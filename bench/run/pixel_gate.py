@@ -68,9 +68,7 @@ def sample(images: Sequence[Image], data: str, preprocess: Mapping[str, Any], se
     return Request("", data, pairs, preprocess)
 
 
-def reference_digests(
-    folder: RunFolder, images: Sequence[Image], request: Request, console: Console
-) -> dict[str, Any]:
+def reference_digests(folder: RunFolder, images: Sequence[Image], request: Request, console: Console) -> dict[str, Any]:
     """What the reference makes of a few of a run's images (see ``pipelines.parity.digests``); empty where none is told.
 
     Asked of a worker too: these are files of the user's, and no decoder is to take the run with it.
@@ -127,9 +125,7 @@ def _say(console: Console, text: str) -> None:
 
 def _to_check(folder: RunFolder, cases: Iterable[Case], found: Mapping[str, Any]) -> dict[str, int]:
     """The pipelines without a verdict, in order, with their threads: of accuracy Cases still to run."""
-    ended = {
-        result.case.case_id for result in folder.case_results() if result.status is not Status.INTERRUPTED
-    }
+    ended = {result.case.case_id for result in folder.case_results() if result.status is not Status.INTERRUPTED}
     settled = (Status.OK.value, Status.INVALID.value)
     return {
         case.pipeline: case.threads

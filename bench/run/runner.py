@@ -148,9 +148,7 @@ class Runner:
         """This process and its workers: what else computes is a disturbance."""
         return [os.getpid(), *(live.worker.pid for live in self.live.values())]
 
-    def execute(
-        self, cases: Sequence[Case], order: Order, objections: Mapping[str, str] | None = None
-    ) -> None:
+    def execute(self, cases: Sequence[Case], order: Order, objections: Mapping[str, str] | None = None) -> None:
         """Runs the Cases that have no final result yet.
 
         Args:
@@ -162,9 +160,7 @@ class Runner:
             KeyboardInterrupt: after every unfinished Case has been recorded as ``interrupted``.
         """
         finished = {
-            result.case.case_id
-            for result in self.run.case_results()
-            if result.status is not Status.INTERRUPTED
+            result.case.case_id for result in self.run.case_results() if result.status is not Status.INTERRUPTED
         }
         todo = [case for case in cases if case.case_id not in finished]
         self.run.drop_parts(case.case_id for case in todo)  # of lives that somebody stopped
@@ -223,9 +219,7 @@ class Runner:
         with ThreadPoolExecutor(max(1, len(starting))) as pool:
             try:
                 answers = [
-                    pool.submit(
-                        self._answer, live, {"do": "start", "case": live.case.to_dict(), "context": context}
-                    )
+                    pool.submit(self._answer, live, {"do": "start", "case": live.case.to_dict(), "context": context})
                     for live in starting
                 ]
                 for live, answer in zip(starting, answers, strict=True):

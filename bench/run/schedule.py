@@ -113,11 +113,7 @@ class Lives:
     def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
         """See ``bench.run.runner.Order``."""
         baselines = verdict.baselines(cases)
-        pending, begun, round_ = (
-            chained(cases, baselines),
-            list[Case](),
-            runner.run.next_round(cases[0].scenario),
-        )
+        pending, begun, round_ = (chained(cases, baselines), list[Case](), runner.run.next_round(cases[0].scenario))
         while pending:
             began = runner.clock()
             wanted = {baselines.get(case.case_id) for case in pending} - runner.ended.keys()
@@ -218,10 +214,7 @@ class _Group:
         ]
         if not pairs or plan.lives < LEAST_LIVES:
             return
-        scenario, material = (
-            next(iter(alive.values())).case.scenario,
-            verdict.materiality(runner.run.read_run_info()),
-        )
+        scenario, material = (next(iter(alive.values())).case.scenario, verdict.materiality(runner.run.read_run_info()))
         found = max((seen.resolves(pair, plan, material) for pair in pairs), key=lambda each: each.difference)
         if not found.over_lives:
             runner.listener.note(f"{scenario}: {found.sentence}")

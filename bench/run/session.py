@@ -30,14 +30,7 @@ from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
 from bench.run import pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
-from bench.run.model_files import (
-    PreparationFailed,
-    Requirements,
-    changed,
-    prepare_files,
-    prepare_request,
-    requirements,
-)
+from bench.run.model_files import PreparationFailed, Requirements, changed, prepare_files, prepare_request, requirements
 from bench.run.progress import make_listener
 from bench.run.runner import Limits, Runner, give_up
 from bench.run.schedule import by_scenario

@@ -199,17 +199,12 @@ class Matrix(_Checked):
     pipeline: Annotated[
         Names, Axis("pipeline", pipelines.names, lambda spec: (pipelines.default_name(spec.devices),))
     ] = ()
-    backends: Annotated[
-        Names, Axis("backend", lambda: REGISTRY, lambda spec: default_names(spec.devices))
-    ] = ()
+    backends: Annotated[Names, Axis("backend", lambda: REGISTRY, lambda spec: default_names(spec.devices))] = ()
 
 
 def _axes(model: type[BaseModel]) -> dict[str, Axis]:
     return {
-        name: mark
-        for name, field in model.model_fields.items()
-        for mark in field.metadata
-        if isinstance(mark, Axis)
+        name: mark for name, field in model.model_fields.items() for mark in field.metadata if isinstance(mark, Axis)
     }
 
 
@@ -238,10 +233,7 @@ class _Rule(_Checked):
         return all(getattr(case, name) in values for name, values in given.items())
 
     def __str__(self) -> str:
-        pairs = (
-            f"{name}: {values[0] if len(values) == 1 else list(values)}"
-            for name, values in self.given.items()
-        )
+        pairs = (f"{name}: {values[0] if len(values) == 1 else list(values)}" for name, values in self.given.items())
         return "{" + ", ".join(pairs) + "}"
 
 
@@ -253,10 +245,7 @@ else:
         "Rule",
         __base__=_Rule,
         **{
-            axis.case: (
-                Annotated[Names if axis.names else Counts, replace(axis, default=lambda spec: ())],
-                (),
-            )
+            axis.case: (Annotated[Names if axis.names else Counts, replace(axis, default=lambda spec: ())], ())
             for axis in AXES.values()
         },
     )
@@ -372,8 +361,7 @@ class RunSpec(Matrix):
     def lists(self) -> dict[str, tuple[Any, ...]]:
         """The values of every dimension by its field, with what suits this machine where none are given."""
         return {
-            name: getattr(self, name) or (axis.default(self) if axis.default else ())
-            for name, axis in AXES.items()
+            name: getattr(self, name) or (axis.default(self) if axis.default else ()) for name, axis in AXES.items()
         }
 
     def absolute(self) -> RunSpec:
@@ -386,9 +374,7 @@ class RunSpec(Matrix):
             files["checkpoint"] = path_from_root(self.checkpoint)
         options = {
             backend: {
-                name: tuple(str(path_from_root(value) or "") for value in values)
-                if name == "recipe"
-                else values
+                name: tuple(str(path_from_root(value) or "") for value in values) if name == "recipe" else values
                 for name, values in given.items()
             }
             for backend, given in self.options.items()
@@ -421,8 +407,7 @@ class RunSpec(Matrix):
         kept = tuple(case for case in cases if not any(rule.matches(case) for rule in self.exclude))
         if cases and not kept:
             raise BenchError(
-                f"the plan's exclude takes out all {len(cases)} Cases",
-                "Make its rules narrower, or remove some.",
+                f"the plan's exclude takes out all {len(cases)} Cases", "Make its rules narrower, or remove some."
             )
         return kept
 
@@ -432,9 +417,7 @@ class RunSpec(Matrix):
         idle = [rule for rule in self.exclude if not any(rule.matches(case) for case in cases)]
         notes = [f"exclude: {rule} matches no Case of this plan" for rule in idle]
         if self.lives == 1:
-            notes.append(
-                "--lives 1: what differs between processes of the same Case is in no interval of this run"
-            )
+            notes.append("--lives 1: what differs between processes of the same Case is in no interval of this run")
         return tuple(notes)
 
     def only_case(self) -> Case:
@@ -484,8 +467,7 @@ class RunSpec(Matrix):
         lists = {name: list(values) for name, values in self.lists.items()}
         lists["pipelines"] = lists.pop("pipeline")
         options = {
-            backend: {name: list(values) for name, values in given.items()}
-            for backend, given in self.options.items()
+            backend: {name: list(values) for name, values in given.items()} for backend, given in self.options.items()
         }
         return {
             "model": self.network.name,
@@ -576,9 +558,7 @@ def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:
     expected, example = _expected(names)
     if path is None:
         value = format(first["input"], "g") if isinstance(first["input"], float) else str(first["input"])
-        return BenchError(
-            f"--{names[0]} {value} is not {expected}", f"Write for example --{names[0]} {example}."
-        )
+        return BenchError(f"--{names[0]} {value} is not {expected}", f"Write for example --{names[0]} {example}.")
     value = "no value" if first["input"] is None else shown(first["input"])
     several = ", or a list of such" if _axis(names) else ""
     return BenchError(f"{path}: {key} is {value}{more}", f"It must be {expected}{several}.")
@@ -587,9 +567,7 @@ def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:
 def _names(error: ErrorDetails) -> tuple[str | int, ...]:
     """The keys and indices that lead to a mistake."""
     return tuple(
-        part.removesuffix("_seconds") if isinstance(part, str) else part
-        for part in error["loc"]
-        if part != "[key]"
+        part.removesuffix("_seconds") if isinstance(part, str) else part for part in error["loc"] if part != "[key]"
     )
 
 

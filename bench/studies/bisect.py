@@ -110,14 +110,10 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
 def _two_graphs(text: str, onnx: Path, against: Path, batches: Sequence[NDArray[np.float32]]) -> Sides:
     first, second = OnnxValues.load(onnx), OnnxValues.load(against)
     paired = pair_graphs(first, second)
-    return Sides(
-        text, first, second, paired, batches, lambda layer: compare_graphs(first, second, layer.reference)
-    )
+    return Sides(text, first, second, paired, batches, lambda layer: compare_graphs(first, second, layer.reference))
 
 
-def _batches(
-    spec: RunSpec, network: ModelSpec, graphs: Sequence[Path], console: Console
-) -> list[NDArray[np.float32]]:
+def _batches(spec: RunSpec, network: ModelSpec, graphs: Sequence[Path], console: Console) -> list[NDArray[np.float32]]:
     """The images as the reference pipeline makes them, in batches that the graphs take."""
     fixed_batch, n_images = _check_files(graphs, network), int(spec.images)
     if fixed_batch and n_images % fixed_batch:
@@ -157,9 +153,7 @@ def _check_files(files: Sequence[Path], spec: ModelSpec) -> int | None:
 def _pixels(spec: ModelSpec, images: Sequence[Image], batch: int) -> list[NDArray[np.float32]]:
     """The images as the reference pipeline makes them."""
     preprocess = Preprocess(spec.resize, spec.crop, spec.interpolation, spec.mean, spec.std)
-    with closing(
-        pipelines.open_pipeline("reference", images, batch, host.allowed_cores(), preprocess)
-    ) as pipeline:
+    with closing(pipelines.open_pipeline("reference", images, batch, host.allowed_cores(), preprocess)) as pipeline:
         return [made.pixels for made in pipeline]
 
 
@@ -200,9 +194,7 @@ class Outcome:
     rows: Sequence[tuple[Layer, Difference]]
 
 
-def bisect(
-    sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, say: Callable[[str], None]
-) -> Outcome:
+def bisect(sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, say: Callable[[str], None]) -> Outcome:
     """Searches for the first layer where the sides part.
 
     Args:
@@ -217,16 +209,9 @@ def bisect(
     tolerance = Tolerance(RTOL if rtol is None else rtol)
     layers = sides.paired.layers
     n_images = sum(map(len, sides.batches))
-    say(
-        f"{sides.text}, {n_images} images; {len(layers)} values exist on both sides "
-        f"(told by {sides.paired.told_by})"
-    )
+    say(f"{sides.text}, {n_images} images; {len(layers)} values exist on both sides (told by {sides.paired.told_by})")
     found = search(
-        sides.compared,
-        tolerance,
-        list(sides.suspects),
-        every_layer,
-        on_step=lambda step: say(_step_text(step)),
+        sides.compared, tolerance, list(sides.suspects), every_layer, on_step=lambda step: say(_step_text(step))
     )
     weights = sides.weights_of(found.first) if found.first is not None else ()
     elsewhere = [

@@ -53,11 +53,7 @@ def _ledgers(made: Comparison) -> pd.DataFrame:
 def _flat(ledger: FlipLedger) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for side, name in (("base", ledger.base), ("other", ledger.other)):
-        row |= {
-            f"{side}_run": name.run,
-            f"{side}_case_id": name.case.case_id,
-            f"{side}_label": name.case.label,
-        }
+        row |= {f"{side}_run": name.run, f"{side}_case_id": name.case.case_id, f"{side}_label": name.case.label}
     row |= {
         "n_images": ledger.n_images,
         "n_flips": ledger.n_flips,

@@ -37,9 +37,7 @@ class Lower:
     def wanted(self) -> Wanted:
         """What the preparing worker is asked for."""
         recipe = self.recipe
-        return Wanted(
-            self.suffix, recipe.precision, recipe.dialect, str(self.file.resolve()) if self.file else ""
-        )
+        return Wanted(self.suffix, recipe.precision, recipe.dialect, str(self.file.resolve()) if self.file else "")
 
     @property
     def suffix(self) -> str:
@@ -70,10 +68,7 @@ def lower(precision: str, dialect: str | None, recipe: Path | None) -> Lower | N
     (precision,) = checked_names("precision", [precision], ("fp32", *PRECISIONS))
     if recipe is not None:
         found = read_recipe(recipe)
-        for name, asked, of in (
-            ("precision", precision, found.precision),
-            ("dialect", dialect, found.dialect),
-        ):
+        for name, asked, of in (("precision", precision, found.precision), ("dialect", dialect, found.dialect)):
             if asked not in (None, "fp32", of):
                 raise BenchError(
                     f"--{name} {asked} was given with the recipe {recipe}, which is of {name} {of or 'none'}",
@@ -81,9 +76,7 @@ def lower(precision: str, dialect: str | None, recipe: Path | None) -> Lower | N
                 )
         return Lower(found, recipe)
     if dialect is not None and precision != "int8":
-        raise BenchError(
-            f"--dialect {dialect} was given with --precision {precision}", "Add --precision int8."
-        )
+        raise BenchError(f"--dialect {dialect} was given with --precision {precision}", "Add --precision int8.")
     if precision == "fp32":
         return None
     if precision == "int8":
@@ -171,14 +164,10 @@ def describe(written: Written) -> str:
     facts = typed["facts"]
     recipe = facts["recipe"]
     name = " ".join(filter(None, (recipe["precision"], recipe["dialect"])))
-    counts = ", ".join(
-        f"{count} {kind}" for kind, count in facts.get("quantised", facts.get("converted")).items()
-    )
+    counts = ", ".join(f"{count} {kind}" for kind, count in facts.get("quantised", facts.get("converted")).items())
     line = f"{head}; {name}: {counts}"
     if facts["left_float"]:
-        line += "; left in float: " + ", ".join(
-            f"{count} {kind}" for kind, count in facts["left_float"].items()
-        )
+        line += "; left in float: " + ", ".join(f"{count} {kind}" for kind, count in facts["left_float"].items())
     if "calibration" in facts:
         line += f"; calibrated on {facts['calibration']['images']} images ({facts['calibration']['source']})"
     return line

@@ -287,9 +287,7 @@ def _ratios(group: Sequence[Series]) -> Table:
     labels = {each.case.case_id: each.case.label for each in group}
     columns: list[Column[Series]] = [
         Column(Head("Case"), lambda each: one_line(each.case.label)),
-        Column(
-            Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id))
-        ),
+        Column(Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id))),
         Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
         Column(Head("Course"), lambda each: sparkline([point.value for point in each.points])),
         Column(Head("First", True), lambda each: _ratio(each.points[0])),

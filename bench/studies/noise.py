@@ -43,9 +43,7 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Document:
         BenchError: the options are at fault, or the Case cannot be measured.
     """
     if spec.lives == 1:
-        raise BenchError(
-            "--lives 1 does not tell what processes differ by", f"Write for example --lives {LIVES}."
-        )
+        raise BenchError("--lives 1 does not tell what processes differ by", f"Write for example --lives {LIVES}.")
     with Session.open(spec.but(lives=spec.lives or LIVES), out, console, "noise") as session:
         files = session.require()
         base = next(case for case in session.spec.cases(files.weights) if case.scenario == "latency")
@@ -96,10 +94,7 @@ def measure(runner: Runner, cases: tuple[Case, Case], host: Mapping[str, Any]) -
         measured_at=utc_now(),
         load_1m=host.get("load_1m"),
         others_cores=others_cores(host),
-        **{
-            name: getattr(cases[0], name)
-            for name in ("model", "backend", "device", "precision", "batch", "threads")
-        },
+        **{name: getattr(cases[0], name) for name in ("model", "backend", "device", "precision", "batch", "threads")},
     )
 
 

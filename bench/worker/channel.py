@@ -61,14 +61,7 @@ class WorkerFailed(Exception):
     """
 
     def __init__(
-        self,
-        status: Status,
-        reason: str,
-        do: str = "",
-        *,
-        stage: str = "",
-        gone: bool = False,
-        cause: str = "",
+        self, status: Status, reason: str, do: str = "", *, stage: str = "", gone: bool = False, cause: str = ""
     ) -> None:
         super().__init__(reason, do)
         self.cause = cause
@@ -304,9 +297,7 @@ class Renewed:
             raise
 
 
-def ask_once(
-    request: Message, log: Path, threads: int, timeout_seconds: float, program: str = PROGRAM
-) -> Message:
+def ask_once(request: Message, log: Path, threads: int, timeout_seconds: float, program: str = PROGRAM) -> Message:
     """The answer of a worker that is started for one request; see ``LocalWorker``.
 
     Raises:
@@ -355,12 +346,7 @@ def reply(answer: Answer, request: Message) -> Message:
             traceback.print_exc()  # into the log
             status, reason = classify(error)
             return {"ok": False, "status": status.value, "reason": reason}
-        told = {
-            "status": Status.FAILED.value,
-            "reason": mistake.what,
-            "do": mistake.do,
-            "stage": mistake.stage,
-        }
+        told = {"status": Status.FAILED.value, "reason": mistake.what, "do": mistake.do, "stage": mistake.stage}
         return {"ok": False, **told, "cause": MACHINE if isinstance(mistake, MachineError) else ""}
 
 

@@ -46,9 +46,7 @@ def first_batch(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixel
     """
     # Decoding the whole set for one batch would be a waste.
     some, threads = images[: case.batch + SPARE_IMAGES], decode_threads(case)
-    with closing(
-        pipelines.open_pipeline(case.pipeline, some, case.batch, threads, files.preprocessing)
-    ) as pipeline:
+    with closing(pipelines.open_pipeline(case.pipeline, some, case.batch, threads, files.preprocessing)) as pipeline:
         batch = next(iter(pipeline), None)
     if batch is None:
         raise BenchError("none of the first images could be read", "Name another folder with --data.")

@@ -82,9 +82,7 @@ class PipelineBatches:
         return (batch.pixels for batch in self._pipeline)
 
 
-def calibration_batches(
-    chosen: CalibrationImages, pipeline: str, threads: int, preprocess: Preprocess
-) -> Batches:
+def calibration_batches(chosen: CalibrationImages, pipeline: str, threads: int, preprocess: Preprocess) -> Batches:
     """Batches of the calibration images, as the pipeline of the Cases makes them.
 
     Raises:
@@ -138,9 +136,7 @@ class TypedWorker:
         asked = json.dumps([message["calibration"], message["pipeline"]], sort_keys=True)
         if self._calibration is None or self._calibration[0] != asked:
             chosen = CalibrationImages.from_dict(message["calibration"])
-            batches = calibration_batches(
-                chosen, message["pipeline"], message["threads"], files.preprocessing
-            )
+            batches = calibration_batches(chosen, message["pipeline"], message["threads"], files.preprocessing)
             self._calibration = asked, CalibrationSet.of(batches)
         return self._calibration[1]
 

@@ -189,8 +189,7 @@ def _first_backend(files: ModelFiles, threads: int) -> tuple[str, Backend]:
         backend = make_backend(name)
         try:
             backend.load(
-                Case(files.model, files.weights, name, batch=batch, threads=threads, scenario="accuracy"),
-                files,
+                Case(files.model, files.weights, name, batch=batch, threads=threads, scenario="accuracy"), files
             )
         except (Unavailable, Unsupported) as reason:
             missing.append(str(reason))
@@ -208,7 +207,5 @@ def _logits(backend: Backend, pixels: NDArray[np.float32], fixed_batch: int | No
     n = len(pixels)
     filling = np.zeros((-n % fixed_batch, *pixels.shape[1:]), dtype=pixels.dtype)
     filled = np.concatenate([pixels, filling])
-    parts = [
-        backend.infer(filled[first : first + fixed_batch]) for first in range(0, len(filled), fixed_batch)
-    ]
+    parts = [backend.infer(filled[first : first + fixed_batch]) for first in range(0, len(filled), fixed_batch)]
     return np.concatenate(parts)[:n]

@@ -174,7 +174,5 @@ def _batches(spec: zoo.ModelSpec, request: Request) -> list[NDArray[np.float32]]
     root = Path(request.data)
     images = [Image(image_id, root / image_id, label) for image_id, label in request.images]
     preprocess = Preprocess(**_preprocess(spec))
-    with closing(
-        pipelines.open_pipeline("reference", images, BATCH, request.threads, preprocess)
-    ) as pipeline:
+    with closing(pipelines.open_pipeline("reference", images, BATCH, request.threads, preprocess)) as pipeline:
         return [batch.pixels for batch in pipeline]

@@ -69,9 +69,7 @@ class Worker:
         if case.scenario == "latency":
             inputs.decode_ahead(case, context)
         self._backend = (
-            make_backend(case.backend)
-            if case.instances == 1
-            else Instances(lambda: make_backend(case.backend))
+            make_backend(case.backend) if case.instances == 1 else Instances(lambda: make_backend(case.backend))
         )
         started = time.perf_counter_ns()
         self._backend.load(case, context.files)

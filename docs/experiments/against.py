@@ -35,9 +35,7 @@ CALL = "        logits: NDArray[np.float32] = self._session.run("
 def git(tree: Path, *words: str) -> str:
     """Runs git as somebody, in the copy."""
     somebody = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(tree), *somebody, *words], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "-C", str(tree), *somebody, *words], capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -77,25 +75,10 @@ def outcomes(tree: Path, name: str, data: str, runs: int, more: list[str]) -> Co
     found: Counter[str] = Counter()
     for number in range(1, runs + 1):
         out = tree.parent / f"{name}-{number}"
-        command = [
-            sys.executable,
-            "-m",
-            "bench.cli",
-            "against",
-            "HEAD~1",
-            "--json",
-            "--data",
-            data,
-            "--out",
-            str(out),
-        ]
+        command = [sys.executable, "-m", "bench.cli", "against", "HEAD~1", "--json", "--data", data, "--out", str(out)]
         started = time.monotonic()
         done = subprocess.run(
-            [*command, "--seed", str(number), *more],
-            cwd=tree,
-            env=environment,
-            capture_output=True,
-            text=True,
+            [*command, "--seed", str(number), *more], cwd=tree, env=environment, capture_output=True, text=True
         )
         if done.returncode not in (0, 1, 3):
             print(f"{name} {number}: exit code {done.returncode}\n{done.stderr}", flush=True)
@@ -104,9 +87,7 @@ def outcomes(tree: Path, name: str, data: str, runs: int, more: list[str]) -> Co
         said = json.loads(done.stdout)
         (case,) = said["cases"]
         ratios = " ".join(f"{ratio:.3f}" for ratio in case["lives"])
-        ends = [
-            f"{end:.4f}" if end is not None else "?" for end in (case["ratio"], case["low"], case["high"])
-        ]
+        ends = [f"{end:.4f}" if end is not None else "?" for end in (case["ratio"], case["low"], case["high"])]
         print(
             f"{name} {number}: {said['outcome']} (exit code {done.returncode}), ratio {ends[0]} ({ends[1]} to "
             f"{ends[2]}), tolerance {said['tolerance']:.3f}, lives {ratios}, {case['n_rounds']} rounds, "

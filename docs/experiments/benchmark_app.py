@@ -51,12 +51,7 @@ class App:
         # It lets threads and streams be set with the hint none only; the plugin's default is then latency.
         settings = [*("-hint", "none"), *("-nstreams", "1"), *("-nthreads", str(case.threads))]
         # An input of three channels it takes for an image, and would feed with bytes and a conversion added.
-        settings += [
-            *("-ip", "f32"),
-            *("-infer_precision", "f32"),
-            *("-api", "sync"),
-            *("-shape", f"[{shape}]"),
-        ]
+        settings += [*("-ip", "f32"), *("-infer_precision", "f32"), *("-api", "sync"), *("-shape", f"[{shape}]")]
         command = [sys.executable, "-u", "-c", APP, "-m", graph, "-d", "CPU", "-i", str(pixels), *settings]
         self._process = subprocess.Popen(
             [*command, "-t", str(round(seconds))], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -59,9 +59,7 @@ class Files:
             image = Image.open(file).convert("RGB")
         short, side = 256, 224
         width, height = image.size
-        size = (
-            (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-        )
+        size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
         image = image.resize(size, Image.Resampling.BILINEAR)
         left, top = round((size[0] - side) / 2.0), round((size[1] - side) / 2.0)
         image = image.crop((left, top, left + side, top + side))
@@ -131,9 +129,7 @@ class Ours:
 
     def __init__(self, case: Case, context: Context) -> None:
         backend: Backend = (
-            make_backend(case.backend)
-            if case.instances == 1
-            else Instances(lambda: make_backend(case.backend))
+            make_backend(case.backend) if case.instances == 1 else Instances(lambda: make_backend(case.backend))
         )
         backend.load(case, context.files)
         self._overlap = Overlap(backend, int(case.option("ahead", str(AHEAD))))
@@ -149,11 +145,7 @@ class Ours:
         return {stage: taken / self._parts.n_images for stage, taken in self._parts.measure().items()}
 
 
-KINDS: dict[str, Callable[[Case, Context], Contestant]] = {
-    "published": Published,
-    "tuned": Tuned,
-    "ours": Ours,
-}
+KINDS: dict[str, Callable[[Case, Context], Contestant]] = {"published": Published, "tuned": Tuned, "ours": Ours}
 
 
 def one_pass(contestant: Contestant, n_images: int) -> tuple[int, NDArray[np.int64]]:

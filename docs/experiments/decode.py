@@ -94,8 +94,7 @@ def steps(images: Sequence[Image], rounds: int) -> None:
     sizes = [plain_size(data) or (0, 0) for data in files]
     needed = [rows_needed(*size, PREPROCESS) for size in sizes]
     cut = [
-        shortened(data, rows) if rows < size[0] else data
-        for data, rows, size in zip(files, needed, sizes, strict=True)
+        shortened(data, rows) if rows < size[0] else data for data, rows, size in zip(files, needed, sizes, strict=True)
     ]
     print(f"\n{len(plain)} plain JPEGs; cut files have {mean_share(cut, sizes):.1%} of the rows")
     decoded = [turbo.decode(data) for data in files]
@@ -126,18 +125,14 @@ def steps(images: Sequence[Image], rounds: int) -> None:
                 run(k)
             taken[name].append((time.thread_time_ns() - used) / len(plain))
     for name, times in taken.items():
-        print(
-            f"{name:36s} {statistics.median(times) / 1e6:6.3f} ms (least {min(times) / 1e6:.3f})", flush=True
-        )
+        print(f"{name:36s} {statistics.median(times) / 1e6:6.3f} ms (least {min(times) / 1e6:.3f})", flush=True)
     for saved, whole, part in (
         ("cutting files", "decode, whole file", "decode, cut below the crop"),
         ("resizing what is needed", "resize the whole, new memory", "resize what is needed, new memory"),
         ("keeping the memory", "resize what is needed, new memory", "resize what is needed"),
     ):
         gained = statistics.median(np.subtract(taken[whole], taken[part])) / 1e6
-        print(
-            f"{saved}: {gained:.3f} ms an image, {words(taken[whole], taken[part])} times as fast", flush=True
-        )
+        print(f"{saved}: {gained:.3f} ms an image, {words(taken[whole], taken[part])} times as fast", flush=True)
 
 
 def mean_share(cut: Sequence[bytes | bytearray], sizes: Sequence[tuple[int, int]]) -> float:

@@ -106,9 +106,7 @@ FAULTS: dict[str, Callable[[Path], NDArray[np.uint8]]] = {
 # --- predictions ------------------------------------------------------------------------------------------
 
 
-def batches(
-    images: list[LabelledImage], read: Callable[[Path], NDArray[np.uint8]]
-) -> Iterator[NDArray[np.float32]]:
+def batches(images: list[LabelledImage], read: Callable[[Path], NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
     """The images, in order, read by ``read`` and normalised."""
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(images), BATCH):
@@ -140,10 +138,7 @@ def top5(predict: Predict, source: Batches) -> NDArray[np.int64]:
 def accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
     """Top-1 and top-5 in percent."""
     hits = predicted == labels[:, None]
-    return {
-        "top1_percent": round(100 * hits[:, 0].mean(), 3),
-        "top5_percent": round(100 * hits.any(1).mean(), 3),
-    }
+    return {"top1_percent": round(100 * hits[:, 0].mean(), 3), "top5_percent": round(100 * hits.any(1).mean(), 3)}
 
 
 def torch_predictor(network: nn.Module) -> Predict:
@@ -217,9 +212,7 @@ def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accurac
         export_onnx(network.eval(), fp32, ExportOptions(), {"model": model, "weights": "demo"})
         ort = onnx_predictor(fp32)
         predictors = (
-            {"onnxruntime": ort}
-            if only_accuracy
-            else {"onnxruntime": ort, "pytorch": torch_predictor(network)}
+            {"onnxruntime": ort} if only_accuracy else {"onnxruntime": ort, "pytorch": torch_predictor(network)}
         )
         rows = {}
         for pipeline in ("reference",) if only_accuracy else ("reference", "dali", "turbo"):
@@ -227,23 +220,14 @@ def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accurac
                 started = time.monotonic()
                 name = f"{backend}, {pipeline}"
                 rows[name] = top5(predict, pipeline_batches(pipeline, images))
-                print(
-                    f"{name}: {accuracy(rows[name], labels)}, {time.monotonic() - started:.0f} s", flush=True
-                )
+                print(f"{name}: {accuracy(rows[name], labels)}, {time.monotonic() - started:.0f} s", flush=True)
         right = rows["onnxruntime, reference"]
         figures: dict[str, Any] = {
             "images": len(images),
             "fingerprint": val.fingerprint,
             "accuracy": {name: accuracy(row, labels) for name, row in rows.items()},
-            "quick_subset": {
-                "images": QUICK_IMAGES,
-                **accuracy(*_first(right, labels, images, QUICK_IMAGES)),
-            },
-            "versions": {
-                "torch": torch.__version__,
-                "onnxruntime": onnxruntime.__version__,
-                "numpy": np.__version__,
-            },
+            "quick_subset": {"images": QUICK_IMAGES, **accuracy(*_first(right, labels, images, QUICK_IMAGES))},
+            "versions": {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
         }
         if only_accuracy:
             return figures
@@ -251,9 +235,7 @@ def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accurac
         figures["images_not_agreed_on"] = int((firsts != firsts[0]).any(axis=0).sum())
         make_demo(data / "calib", CALIBRATION_IMAGES, "calib")
         quantise(fp32, int8, list(find_images(data / "calib").images))
-        figures["int8_default"] = paired(
-            right, top5(onnx_predictor(int8), batches(images, reference)), labels
-        )
+        figures["int8_default"] = paired(right, top5(onnx_predictor(int8), batches(images, reference)), labels)
         print("INT8", figures["int8_default"], flush=True)
         figures["faults"] = {}
         for name, read in FAULTS.items():
@@ -312,18 +294,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/demo-card"))
     parser.add_argument("--weights", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None, help="write JSON here instead of to the card")
-    parser.add_argument(
-        "--only-accuracy", action="store_true", help="ONNX Runtime, reference pipeline; with --out"
-    )
+    parser.add_argument("--only-accuracy", action="store_true", help="ONNX Runtime, reference pipeline; with --out")
     chosen = parser.parse_args()
     if chosen.only_accuracy and not chosen.out:
         parser.error("--only-accuracy needs --out")
     torch.set_num_threads(THREADS)
     content = (chosen.weights or demo.path_of(chosen.model)).read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    state = {
-        key: value.float() if value.is_floating_point() else value for key, value in load(content).items()
-    }
+    state = {key: value.float() if value.is_floating_point() else value for key, value in load(content).items()}
     figures = measure(state, chosen.model, chosen.data, chosen.only_accuracy)
     if chosen.out:
         chosen.out.write_text(json.dumps({"sha256": sha256, **figures}, indent=1) + "\n", encoding="utf-8")

@@ -90,9 +90,7 @@ def ours_of(model: Prepared, text: str) -> Entry:
     """``pipeline backend batch [name=value ...]``; threads, instances and precision are fields of the Case."""
     pipeline, backend, batch, *rest = text.split()
     given = dict(item.split("=", 1) for item in rest)
-    fields: dict[str, Any] = {
-        name: int(given.pop(name)) for name in ("threads", "instances") if name in given
-    }
+    fields: dict[str, Any] = {name: int(given.pop(name)) for name in ("threads", "instances") if name in given}
     if "precision" in given:
         fields["precision"] = given.pop("precision")
     case = model.case(
@@ -120,9 +118,7 @@ def compete(model: Prepared, field: Sequence[Entry], rounds: int, seed: int) -> 
     workers: list[channel.LocalWorker] = []
     try:
         for place, entry in enumerate(field):
-            workers.append(
-                channel.LocalWorker(run.path / "logs" / f"{place}.log", entry.case.threads, program=PROGRAM)
-            )
+            workers.append(channel.LocalWorker(run.path / "logs" / f"{place}.log", entry.case.threads, program=PROGRAM))
             start = {"do": "start", "kind": entry.kind, "case": entry.case.to_dict(), "context": context}
             ask(workers[place], start)
         orders = schedule.rounds(range(len(field)), seed)
@@ -150,18 +146,12 @@ def ratio_words(found: intervals.RatioInterval, digits: int = 2) -> str:
     return f"{found.ratio:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
-def share_of_limit(
-    entry: Entry, n_images: int
-) -> tuple[intervals.RatioInterval, dict[str, float], str] | None:
+def share_of_limit(entry: Entry, n_images: int) -> tuple[intervals.RatioInterval, dict[str, float], str] | None:
     """The limit's time over the pass's, round by round; images/s of the parts; the part that sets the limit."""
     if not all(entry.parts_ns) or not entry.parts_ns:
         return None
     threads = threads_of_parts(
-        CaseResult(
-            entry.case,
-            Status.OK,
-            metrics={"decode_threads": decode_threads(entry.case)},
-        )
+        CaseResult(entry.case, Status.OK, metrics={"decode_threads": decode_threads(entry.case)})
     )
     medians = {stage: statistics.median(parts[stage] for parts in entry.parts_ns) for stage in PARTS}
     limits = [limit_of_parts(parts, threads, host.allowed_cores())[0] for parts in entry.parts_ns]

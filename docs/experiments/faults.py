@@ -93,16 +93,9 @@ FAULTS = [
     ),
     Fault("permuted", "two channels of a weight exchanged", "loader", "weights", "all", own_store=True),
     Fault(
-        "permuted-later",
-        "the same, after the weights' digest was taken",
-        "loader",
-        "weights",
-        "all",
-        own_store=True,
+        "permuted-later", "the same, after the weights' digest was taken", "loader", "weights", "all", own_store=True
     ),
-    Fault(
-        "leak", "logits 3 % closer together: no prediction changes", "ONNX Runtime", "backend", "onnxruntime"
-    ),
+    Fault("leak", "logits 3 % closer together: no prediction changes", "ONNX Runtime", "backend", "onnxruntime"),
     Fault("shuffled", "batches in another order", "accuracy task", "order", "all"),
     Fault("shuffled-pipeline", "batches in another order", "what pipelines share", "order", "all"),
     Fault("folder-rank", "labels by the folder's rank", "finding images", "labels", "all"),

@@ -42,9 +42,7 @@ from bench.studies.check.tolerances import load
 ALPHA, ACCEPTED = 0.05, 0.035
 CHECKS, MOST_ROWS, ROWS = 4000, 12, (1, 4, 12)
 PATHS, LONGEST = 4000, 50_000
-LEADS = (
-    Path(__file__).resolve().parents[2] / "results" / "published" / "int8-2026-11-22" / "predictions.parquet"
-)
+LEADS = Path(__file__).resolve().parents[2] / "results" / "published" / "int8-2026-11-22" / "predictions.parquet"
 LEADS_OF = "7ca6bc40b4"
 CONFIG = load()
 
@@ -72,13 +70,7 @@ def tango(wins: int, losses: int, n: int) -> float:
 
     difference = (wins - losses) / n
     low, high = -1 + 1e-12, difference - 1e-12
-    return (
-        -1.0
-        if beyond(low) < 0
-        else float(optimize.brentq(beyond, low, high))
-        if beyond(high) < 0
-        else difference
-    )
+    return -1.0 if beyond(low) < 0 else float(optimize.brentq(beyond, low, high)) if beyond(high) < 0 else difference
 
 
 def adjusted_wald(wins: int, losses: int, n: int) -> float:
@@ -114,9 +106,7 @@ def errors() -> tuple[str, float]:
         bounds = (lambda wins, losses, n: lower(wins, losses, n, ALPHA), tango, adjusted_wald)
         found = [exact_error(cache(bound), n, win, loss) for bound in bounds]
         largest = max(largest, found[0])
-        rows.append(
-            [f"{n:,}", f"{100 * win:g} %", f"{100 * loss:g} %", *(f"{100 * each:.1f} %" for each in found)]
-        )
+        rows.append([f"{n:,}", f"{100 * win:g} %", f"{100 * loss:g} %", *(f"{100 * each:.1f} %" for each in found)])
     return table(["images", "won", "lost", "gate's bound", "Tango", "adjusted Wald"], rows), largest
 
 
@@ -188,9 +178,7 @@ def checks(cell: Cell, n: int) -> dict[int, Counter[Verdict]]:
         fp32 = Row(case, top1=first[drawn], margin=lead[drawn])
         made = []
         for _ in range(MOST_ROWS):
-            before = (
-                moved(fp32, second[drawn], source.normal(0, cell.int8_noise, n)) if cell.int8_noise else fp32
-            )
+            before = moved(fp32, second[drawn], source.normal(0, cell.int8_noise, n)) if cell.int8_noise else fp32
             other = np.where(before.top1 == fp32.top1, second[drawn], fp32.top1)
             now = moved(before, other, source.normal(0, cell.noise, n) - cell.leak)
             lost = (source.random(n) < cell.lost) & (now.top1 == truth)
@@ -224,16 +212,13 @@ def alarms(out: Path | None) -> tuple[str, float, float]:
         for n in (512, 2000):
             counts = checks(cell, n)
             for count, found in counts.items():
-                raw.append(
-                    [cell.precision, cell.what, n, count, CHECKS, *(found[verdict] for verdict in verdicts)]
-                )
+                raw.append([cell.precision, cell.what, n, count, CHECKS, *(found[verdict] for verdict in verdicts)])
                 if cell.wrong:
                     largest = max(largest, found[cell.wrong] / CHECKS)
                 else:
                     at_margin = max(at_margin, found[Verdict.PASS] / CHECKS, found[Verdict.FAIL] / CHECKS)
             shares = [
-                " / ".join(f"{100 * counts[count][verdict] / CHECKS:.3g}" for verdict in verdicts)
-                for count in ROWS
+                " / ".join(f"{100 * counts[count][verdict] / CHECKS:.3g}" for verdict in verdicts) for count in ROWS
             ]
             rows.append([cell.precision, cell.what, f"{n:,}", *shares])
             print(rows[-1], file=sys.stderr, flush=True)
@@ -243,11 +228,7 @@ def alarms(out: Path | None) -> tuple[str, float, float]:
             writer = csv.writer(stream)
             writer.writerow(["precision", "change", "images", "rows", "checks", "pass", "unresolved", "fail"])
             writer.writerows(raw)
-    return (
-        table(["precision", "change", "images", "1 row", "4 rows", "12 rows"], rows, words=2),
-        largest,
-        at_margin,
-    )
+    return (table(["precision", "change", "images", "1 row", "4 rows", "12 rows"], rows, words=2), largest, at_margin)
 
 
 def optional_stopping() -> str:
@@ -320,11 +301,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the tables into docs/accuracy.md")
     parser.add_argument("--out", type=Path, help="a folder for checks.csv")
     asked = parser.parse_args()
-    (error, largest), (simulated, most, at_margin), (needed, erred) = (
-        errors(),
-        alarms(asked.out),
-        images_needed(),
-    )
+    (error, largest), (simulated, most, at_margin), (needed, erred) = (errors(), alarms(asked.out), images_needed())
     for name, text in (("bounds", error), ("alarms", simulated), ("sequential", needed)):
         print(f"{text}\n")
         if asked.write:

@@ -35,13 +35,9 @@ def main() -> int:
         folder = Path(name)
         for run, seed in (("before", 0), ("now", 1)):
             make_run(folder / run, n, seed)
-        _, seconds, peak = measured(
-            "baseline", "--run", str(folder / "before"), "--out", str(folder / "b.json")
-        )
+        _, seconds, peak = measured("baseline", "--run", str(folder / "before"), "--out", str(folder / "b.json"))
         size = (folder / "b.json").stat().st_size
-        print(
-            f"baseline of 8 Cases, {n:,} images: {seconds:.1f} s, {peak / 1e6:.0f} MB, file {size / 1e6:.2f} MB"
-        )
+        print(f"baseline of 8 Cases, {n:,} images: {seconds:.1f} s, {peak / 1e6:.0f} MB, file {size / 1e6:.2f} MB")
         dear = False
         for mode in ([], ["--sequential"]):
             words = ["check", "--baseline", str(folder / "b.json"), "--current", str(folder / "now")]
@@ -71,12 +67,7 @@ def make_run(path: Path, n: int, seed: int) -> None:
         {
             "plan": {"model": "scarlet_c", "cases": [case.to_dict() for case in cases]},
             "dataset": {"root": str(path), "fingerprint": "f", "n_images": n, "n_images_in_set": n},
-            "model_files": {
-                "model": "scarlet_c",
-                "weights": "official",
-                "weights_sha256": "w",
-                "onnx_sha256": "o",
-            },
+            "model_files": {"model": "scarlet_c", "weights": "official", "weights_sha256": "w", "onnx_sha256": "o"},
         }
     )
     run.write_images(zip(ids, map(int, labels), strict=True))

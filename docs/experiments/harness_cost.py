@@ -55,9 +55,7 @@ def torch_benchmark_timer(backend: Backend, pixels: Pixels) -> Callable[[], list
     from torch.utils.benchmark import Timer
 
     timer = Timer(
-        "infer(pixels)",
-        globals={"infer": backend.infer, "pixels": pixels},
-        num_threads=torch.get_num_threads(),
+        "infer(pixels)", globals={"infer": backend.infer, "pixels": pixels}, num_threads=torch.get_num_threads()
     )
 
     def take() -> list[float]:

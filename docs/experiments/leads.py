@@ -68,11 +68,7 @@ def pairs(rows: list[Scored]) -> Iterator[tuple[str, Scored, Scored]]:
             if (a.backend, a.threads) == (b.backend, b.threads):
                 yield "FP32, another pipeline's pixels", first, second
         else:
-            yield (
-                f"FP32, another {'backend' if a.backend != b.backend else 'number of threads'}",
-                first,
-                second,
-            )
+            yield (f"FP32, another {'backend' if a.backend != b.backend else 'number of threads'}", first, second)
 
 
 def main() -> int:
@@ -101,15 +97,7 @@ def main() -> int:
         ]
         for what, each in sorted(found.items(), key=lambda item: max(one.largest_move for one in item[1]))
     ]
-    titles = [
-        "what differs",
-        "pairs",
-        "images of all",
-        "flips",
-        "median move",
-        "largest",
-        "moved beyond the limit",
-    ]
+    titles = ["what differs", "pairs", "images of all", "flips", "median move", "largest", "moved beyond the limit"]
     text = table(titles, lines, words=1)
     print(text)
     if asked.write:

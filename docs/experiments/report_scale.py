@@ -36,10 +36,7 @@ def make(path: Path, n_cases: int, n_images: int) -> RunFolder:
         Case("scarlet_c", "user", backends[place % 4], batch=32 + place // 4, scenario="accuracy")
         for place in range(half)
     ]
-    timed = [
-        Case("scarlet_c", "user", backends[place % 4], batch=1 + place // 4)
-        for place in range(n_cases - half)
-    ]
+    timed = [Case("scarlet_c", "user", backends[place % 4], batch=1 + place // 4) for place in range(n_cases - half)]
     folder = RunFolder.create(path)
     folder.write_run_info({"plan": {"cases": [case.to_dict() for case in [*scored, *timed]]}})
     ids = [f"val/{place:08}.JPEG" for place in range(n_images)]
@@ -79,9 +76,7 @@ def remake(run: Path) -> tuple[float, dict[str, str]]:
     seconds = time.perf_counter() - started
     raw = {"run.json", "cases.jsonl", "samples.parquet", "predictions.parquet"}
     made = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name not in raw]
-    return seconds, {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in made
-    }
+    return seconds, {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
 
 
 def main() -> int:
@@ -95,9 +90,7 @@ def main() -> int:
         second, again = remake(run)
         sizes = {name: (run / name).stat().st_size for name in digests}
     for name, size in sizes.items():
-        print(
-            f"{name}: {size / 1e6:.2f} MB, {'the same bytes' if digests[name] == again[name] else 'OTHER BYTES'}"
-        )
+        print(f"{name}: {size / 1e6:.2f} MB, {'the same bytes' if digests[name] == again[name] else 'OTHER BYTES'}")
     print(f"{wanted.cases} Cases, {wanted.images:,} images: {first:.2f} s and {second:.2f} s")
     page = sizes.get("report.html", 0)
     return int(digests != again or max(first, second) > LIMIT_SECONDS or page > LIMIT_PAGE_BYTES)

@@ -96,20 +96,14 @@ def simulated(noise: Noise, n_lives: int, seeds: int, comparisons: int = 1) -> l
     """The interval of each seed, at a true ratio of 1."""
     order = starts(n_lives)
     return [
-        over(
-            noise.rounds(order, rounds_of(n_lives), np.random.default_rng(seed)), order.tolist(), comparisons
-        )
+        over(noise.rounds(order, rounds_of(n_lives), np.random.default_rng(seed)), order.tolist(), comparisons)
         for seed in range(seeds)
     ]
 
 
 def held(found: Sequence[OverLives]) -> float:
     """Per cent of intervals that hold 1."""
-    return (
-        100.0
-        * sum(bool(each.low and each.high and each.low <= 1.0 <= each.high) for each in found)
-        / len(found)
-    )
+    return 100.0 * sum(bool(each.low and each.high and each.low <= 1.0 <= each.high) for each in found) / len(found)
 
 
 def half_width(found: Sequence[OverLives]) -> float:
@@ -212,11 +206,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the tables into docs/method.md")
     wanted = parser.parse_args()
     (of_ratios, ratios_kept), (of_medians, medians_kept) = ratios(wanted.seeds), medians(wanted.seeds)
-    for name, text in (
-        ("ratios", of_ratios),
-        ("medians", of_medians),
-        ("throughput", throughputs(wanted.seeds)),
-    ):
+    for name, text in (("ratios", of_ratios), ("medians", of_medians), ("throughput", throughputs(wanted.seeds))):
         print(f"{text}\n")
         if wanted.write:
             text = "\n".join(line for line in text.splitlines() if not re.search(r"\| (4|8|10) x", line))

@@ -73,9 +73,7 @@ def halves(run: RunFolder) -> list[float]:
     for row in rows:
         own = times[row.case.case_id]
         of_life = np.array(lives_of(row, own))
-        logs = [
-            math.log(np.median(np.array(list(own.values()))[of_life == life])) for life in np.unique(of_life)
-        ]
+        logs = [math.log(np.median(np.array(list(own.values()))[of_life == life])) for life in np.unique(of_life)]
         half = len(logs) // 2
         if half > 1:
             error = 2.0 * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
@@ -83,9 +81,7 @@ def halves(run: RunFolder) -> list[float]:
     return found
 
 
-def measured(
-    model: Prepared, name: str, cases: Sequence[Case], budget: float, seed: int
-) -> tuple[RunFolder, Any]:
+def measured(model: Prepared, name: str, cases: Sequence[Case], budget: float, seed: int) -> tuple[RunFolder, Any]:
     """A run of two Cases, and the row of the second; says what it found."""
     run = model.measure(name, cases, budget, seed=seed)
     row = load_frame(run.path).set_index("case_id").loc[cases[1].case_id]
@@ -107,15 +103,11 @@ def equals(model: Prepared, backends: Sequence[str], runs: int, budget: float, o
                 name = f"{backend}-{'busy' if is_busy else 'quiet'}-{number + 1}"
                 with busy(is_busy):
                     run, row = measured(model, name, cases, budget, number)
-                table.append(
-                    {"run": name, "backend": backend, "busy": is_busy, **{key: row[key] for key in COLUMNS}}
-                )
+                table.append({"run": name, "backend": backend, "busy": is_busy, **{key: row[key] for key in COLUMNS}})
                 table[-1]["halves"] = " ".join(f"{z:.3f}" for z in halves(run))
                 lives = {result.case.case_id: result.metrics["lives"] for result in run.case_results()}
                 samples.append(run.samples().assign(run=name))
-                table[-1]["first_rounds"] = " ".join(
-                    str(life["first_round"]) for life in lives[cases[0].case_id]
-                )
+                table[-1]["first_rounds"] = " ".join(str(life["first_round"]) for life in lives[cases[0].case_id])
     frame = pd.DataFrame(table)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -129,16 +121,11 @@ def equals(model: Prepared, backends: Sequence[str], runs: int, budget: float, o
     frame["definite and wrong"] = wrong
     print(frame.groupby(["busy", "backend"])[["excludes 1", "definite and wrong"]].sum().to_string())
     print(
-        frame.groupby(["busy", "backend"])[["half width %", "spread_percent", "n_rounds"]]
-        .median()
-        .round(2)
-        .to_string()
+        frame.groupby(["busy", "backend"])[["half width %", "spread_percent", "n_rounds"]].median().round(2).to_string()
     )
     for is_busy, own in frame.groupby("busy"):
         z = np.array([float(each) for text in own["halves"] for each in text.split()])
-        print(
-            f"{'busy' if is_busy else 'quiet'}: rms z of halves {np.sqrt(np.mean(z**2)):.2f} of {len(z)} rows"
-        )
+        print(f"{'busy' if is_busy else 'quiet'}: rms z of halves {np.sqrt(np.mean(z**2)):.2f} of {len(z)} rows")
     return not wrong.any()
 
 
@@ -157,11 +144,7 @@ def main() -> int:
         for number in range(wanted.runs if wanted.only != "aa" else 0):
             other = [model.case("pytorch"), model.case("onnxruntime")]
             ab[
-                str(
-                    measured(model, f"pytorch-onnxruntime-{number + 1}", other, wanted.budget, number)[1][
-                        "verdict"
-                    ]
-                )
+                str(measured(model, f"pytorch-onnxruntime-{number + 1}", other, wanted.budget, number)[1]["verdict"])
             ] += 1
     print(f"PyTorch against ONNX Runtime: {dict(ab)}")
     return int(not held or len(ab) > 1)

@@ -148,9 +148,7 @@ def _compare(compared: Compared, layers: Sequence[Layer]) -> list[Difference]:
 class _Search:
     """What has been seen so far, and the ways to see more."""
 
-    def __init__(
-        self, compared: Compared, tolerance: Tolerance, on_step: Callable[[Step], None] | None
-    ) -> None:
+    def __init__(self, compared: Compared, tolerance: Tolerance, on_step: Callable[[Step], None] | None) -> None:
         self._compared, self._layers, self._tolerance = compared, compared.layers, tolerance
         self._on_step = on_step
         self._width = outputs_at_once(len(self._layers))

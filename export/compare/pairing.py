@@ -170,9 +170,7 @@ def _by_names(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> di
     return {value: found[value] for value in sorted(found, key=order.__getitem__)}
 
 
-def _behind_batch_norm(
-    call: Call, calls: Sequence[Call], scopes: Sequence[str], modules: dict[str, nn.Module]
-) -> Call:
+def _behind_batch_norm(call: Call, calls: Sequence[Call], scopes: Sequence[str], modules: dict[str, nn.Module]) -> Call:
     """The call of the BatchNorm that was folded into this layer, or the call itself.
 
     PyTorch's legacy exporter keeps the convolution's name on the folded node, the dynamo exporter gives it the

@@ -93,9 +93,7 @@ class TorchValues:
 
         with ExitStack() as hooks:
             for name in {name.partition(":")[0] for name in wanted}:
-                hook = modules[name].register_forward_hook(
-                    lambda _, __, output, name=name: keep(name, output)
-                )
+                hook = modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
                 hooks.enter_context(hook)
             for batch in batches:
                 found.clear()
@@ -254,8 +252,7 @@ class OnnxValues:
         graph = onnx.shape_inference.infer_shapes(self.model).graph
         return {
             value.name: tuple(
-                dim.dim_value if dim.HasField("dim_value") else None
-                for dim in value.type.tensor_type.shape.dim
+                dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
             )
             for value in (*graph.input, *graph.value_info, *graph.output)
             if value.type.tensor_type.elem_type in _FLOATS
@@ -281,11 +278,7 @@ class OnnxValues:
 
 def _outer_names(node: Any) -> set[str]:
     """Names that the node's subgraphs read; some of them from the graph around."""
-    graphs = [
-        graph
-        for item in node.attribute
-        for graph in (*([item.g] if item.HasField("g") else []), *item.graphs)
-    ]
+    graphs = [graph for item in node.attribute for graph in (*([item.g] if item.HasField("g") else []), *item.graphs)]
     inner = [part for graph in graphs for part in graph.node]
     outputs = {value.name for graph in graphs for value in graph.output}
     return outputs | {name for part in inner for name in (*part.input, *_outer_names(part))}
@@ -306,6 +299,5 @@ def _session(model: Any) -> Any:
         raise
     except Exception as error:  # the runtime's own classes derive from Exception alone
         raise BenchError(
-            f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}",
-            "Check the file with another runtime.",
+            f"onnxruntime cannot run the graph: {str(error).splitlines()[0]}", "Check the file with another runtime."
         ) from error

@@ -46,9 +46,7 @@ class WeightDifference:
         """One sentence, such as ``weight conv2.weight differs in 1 of 96 channels (17)``."""
         if not self.differing:
             return f"weight {self.name} is the same"
-        some = ", ".join(map(str, self.differing[:_NAMED])) + (
-            ", ..." if len(self.differing) > _NAMED else ""
-        )
+        some = ", ".join(map(str, self.differing[:_NAMED])) + (", ..." if len(self.differing) > _NAMED else "")
         return f"weight {self.name} differs in {len(self.differing)} of {self.channels} channels ({some})"
 
 
@@ -62,9 +60,7 @@ def expected_weights(layer: nn.Module, norm: nn.Module | None) -> Weights:
     bias: Any = layer.bias
     if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
         fuse: Any = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-        weight, bias = fuse(
-            weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        weight, bias = fuse(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     with torch.no_grad():
         return Weights(weight.detach().numpy(), None if bias is None else bias.detach().numpy())
 
@@ -204,10 +200,7 @@ def _match(
     for index in range(len(nodes)):
         if index not in matched:
             shape = stored[index].weight.shape
-            take(
-                index,
-                [call for call in free if expected_weights(modules[call.name], None).weight.shape == shape],
-            )
+            take(index, [call for call in free if expected_weights(modules[call.name], None).weight.shape == shape])
     if free or len(matched) != len(nodes) or not nodes:
         raise BenchError(
             f"the graph cannot be matched with the model: it has {len(nodes)} layers with weights, the model "
@@ -217,9 +210,7 @@ def _match(
     return [(node, matched[index]) for index, node in enumerate(nodes)]
 
 
-def _same_weights(
-    modules: dict[str, nn.Module], norms: dict[str, nn.Module], call: Call, stored: Weights
-) -> bool:
+def _same_weights(modules: dict[str, nn.Module], norms: dict[str, nn.Module], call: Call, stored: Weights) -> bool:
     """Whether most output channels hold the layer's weights, with or without its BatchNorm folded in."""
     for norm in (None, norms.get(call.key)):
         expected = expected_weights(modules[call.name], norm).weight

@@ -88,8 +88,7 @@ def audit_float(model: Any, element: int) -> dict[str, Any]:
     """
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     kinds = {
-        value.name: value.type.tensor_type.elem_type
-        for value in (*inferred.graph.value_info, *inferred.graph.output)
+        value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.value_info, *inferred.graph.output)
     }
     converted: Counter[str] = Counter()
     left: Counter[str] = Counter()

@@ -89,11 +89,7 @@ class _Once:
 
 
 def tensor_ranges(
-    onnx_path: Path,
-    batches: Batches,
-    method: str,
-    percentile: float = 99.999,
-    fixed_batch: int | None = None,
+    onnx_path: Path, batches: Batches, method: str, percentile: float = 99.999, fixed_batch: int | None = None
 ) -> dict[str, tuple[float, float]]:
     """The lowest and highest value to represent of every float tensor, by ONNX Runtime's calibrators.
 
@@ -116,10 +112,7 @@ def tensor_ranges(
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         augmented = Path(folder) / "augmented.onnx"
         calibrator: Any = create_calibrator(
-            onnx_path,
-            augmented_model_path=str(augmented),
-            calibrate_method=kind,
-            extra_options=options,
+            onnx_path, augmented_model_path=str(augmented), calibrate_method=kind, extra_options=options
         )
         name = calibrator.infer_session.get_inputs()[0].name
         seen = 0
@@ -135,10 +128,7 @@ def tensor_ranges(
             histograms = calibrator.collector.histogram_dict
             histograms.update({tensor: _merged(histogram) for tensor, histogram in histograms.items()})
         found = calibrator.compute_data()
-    return {
-        tensor: (float(np.min(data.lowest)), float(np.max(data.highest)))
-        for tensor, data in sorted(found.items())
-    }
+    return {tensor: (float(np.min(data.lowest)), float(np.max(data.highest))) for tensor, data in sorted(found.items())}
 
 
 def _calibrator_of(method: str, percentile: float) -> tuple[Any, dict[str, Any]]:

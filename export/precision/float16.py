@@ -126,9 +126,7 @@ class _BFloat16:
         if node.domain not in ("", "ai.onnx") or node.op_type in _STAY_FLOAT or node.name in self._exclude:
             return False
         schema = onnx.defs.get_schema(node.op_type, self._opset)
-        allowed = {
-            constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints
-        }
+        allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}
         formal = [*_formal(schema.inputs, node.input), *_formal(schema.outputs, node.output)]
         floats = [kind for kind, name in formal if self._types.get(name) == TensorProto.FLOAT]
         # A kind that is no parameter of the schema ("tensor(float)") is fixed.

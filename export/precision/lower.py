@@ -102,9 +102,7 @@ def make_typed(
         return replace(made, sha256=hashlib.sha256(both.encode()).hexdigest())
     ranges = stored_ranges(onnx_path, onnx_sha256, recipe, store, calibration_set, fixed_batch)
     key_parts["ranges"] = recorded_sha256(ranges)
-    return store.with_facts(
-        key_parts, ".onnx", lambda path: _make_qdq(path, onnx_path, recipe, facts, ranges)
-    )
+    return store.with_facts(key_parts, ".onnx", lambda path: _make_qdq(path, onnx_path, recipe, facts, ranges))
 
 
 def stored_ranges(
@@ -183,9 +181,7 @@ def _make_float(path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, An
     return found
 
 
-def _make_qdq(
-    path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path
-) -> dict[str, Any]:
+def _make_qdq(path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.onnx"
         prepared = int8.prepare_graph(onnx_path, graph)

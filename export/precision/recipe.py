@@ -101,8 +101,7 @@ class Recipe:
             )
         if not 50 < self.percentile <= 100:
             raise BenchError(
-                f"a recipe's percentile is {self.percentile:g}",
-                "Give a number above 50 and up to 100, such as 99.99.",
+                f"a recipe's percentile is {self.percentile:g}", "Give a number above 50 and up to 100, such as 99.99."
             )
         for field in fields(self):
             default = _defaults(self.kind).get(field.name, field.default)
@@ -130,9 +129,7 @@ class Recipe:
         """The fields that this kind of graph reads, as plain JSON types; ``from_dict`` reads it back."""
         values = asdict(self)
         used = [name for name in self._read if name != "percentile" or self.calibration == "percentile"]
-        return {
-            name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in used
-        }
+        return {name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in used}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
@@ -197,9 +194,7 @@ def read_recipe(path: Path) -> Recipe:
     found = content.pop("format", FORMAT)
     content.pop("about", None)
     if found != FORMAT:
-        raise BenchError(
-            f"the recipe {path} has format {found}, this version reads {FORMAT}", "Use a newer version."
-        )
+        raise BenchError(f"the recipe {path} has format {found}, this version reads {FORMAT}", "Use a newer version.")
     return Recipe.from_dict(content)
 
 
@@ -221,6 +216,5 @@ def _check_types(recipe: Recipe) -> None:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) if kind is float else None
         if not (isinstance(value, kind) if fits is None else fits):
             raise BenchError(
-                f"a recipe's {field.name} is {shown(value)}, a {type(value).__name__}",
-                f"Write a {kind.__name__}.",
+                f"a recipe's {field.name} is {shown(value)}, a {type(value).__name__}", f"Write a {kind.__name__}."
             )

@@ -82,9 +82,7 @@ def write_plan(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, A
         reason = _last(log, "it gave no reason")
         if "out of memory" in reason.lower():
             raise MemoryError(f"TensorRT ran out of memory while building: {reason}")
-        raise BenchError(
-            f"TensorRT {trt.__version__} built no plan: {reason}", "Its messages are in the Case's log."
-        )
+        raise BenchError(f"TensorRT {trt.__version__} built no plan: {reason}", "Its messages are in the Case's log.")
     target.write_bytes(plan)
     if timing is not None:
         save_timing_cache(config, timing)
@@ -162,9 +160,7 @@ def add_profile(
             dynamic = True
             profile.set_shape(tensor.name, (1, *rest), (spec.opt_batch, *rest), (spec.max_batch, *rest))
     if dynamic and config.add_optimization_profile(profile) < 0:
-        raise BenchError(
-            f"TensorRT refused batches of 1 to {spec.max_batch}", "Its messages are in the Case's log."
-        )
+        raise BenchError(f"TensorRT refused batches of 1 to {spec.max_batch}", "Its messages are in the Case's log.")
     return dynamic
 
 

@@ -100,8 +100,7 @@ def in_own_process(spec: PlanSpec, target: Path, timing: Path | None) -> dict[st
     )
     if done.returncode:
         raise BenchError(
-            f"the process that builds TensorRT's plan {_ending(done.returncode)}",
-            "Its messages are in the Case's log.",
+            f"the process that builds TensorRT's plan {_ending(done.returncode)}", "Its messages are in the Case's log."
         )
     answer: dict[str, Any] = json.loads(done.stdout)
     if "facts" in answer:

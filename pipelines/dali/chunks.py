@@ -136,11 +136,7 @@ def read_chunks(
 
 
 def _sorted_out(
-    some: Sequence[Image],
-    start: int,
-    found: Sequence[Encoded | None],
-    preprocess: Preprocess,
-    pool: ThreadPoolExecutor,
+    some: Sequence[Image], start: int, found: Sequence[Encoded | None], preprocess: Preprocess, pool: ThreadPoolExecutor
 ) -> Chunk:
     chunk = Chunk(range(start, start + len(some)))
     for index, image, item in zip(chunk.indices, some, found, strict=True):

@@ -61,12 +61,7 @@ class DaliGpuPipeline(Passes):
     name = "dali_gpu"
 
     def __init__(
-        self,
-        images: Sequence[Image],
-        batch: int,
-        threads: int,
-        preprocess: Preprocess,
-        engine_share: float = 0.0,
+        self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess, engine_share: float = 0.0
     ) -> None:
         refuse_unmatched(preprocess)
         import_dali()
@@ -79,9 +74,7 @@ class DaliGpuPipeline(Passes):
         hand_over = _HandOver(filler.stream)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
         chunks = read_chunks(self._images, CHUNK, self._preprocess, pool, READ_AHEAD)
-        decoding = driven(
-            chunks, self._build, hand_over.run, hand_over.take, hand_over.one_by_one(self._build_one)
-        )
+        decoding = driven(chunks, self._build, hand_over.run, hand_over.take, hand_over.one_by_one(self._build_one))
         try:
             for chunk, rows in decoding:
                 for indices, planes in self._in_order(chunk, rows, report):
@@ -97,9 +90,7 @@ class DaliGpuPipeline(Passes):
     def _build_one(self, source: Callable[[], Fed]) -> Any:
         return built(whole_graph(source, 1, 1, self._preprocess, self._place))
 
-    def _in_order(
-        self, chunk: Chunk, rows: _Rows, report: PipelineReport
-    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+    def _in_order(self, chunk: Chunk, rows: _Rows, report: PipelineReport) -> Iterator[tuple[list[int], torch.Tensor]]:
         """The chunk's readable images: those of DALI as they follow each other, the reference's one by one."""
         import torch
 
@@ -117,9 +108,7 @@ class DaliGpuPipeline(Passes):
                     yield [index], torch.from_numpy(normalise(made, self._preprocess))[None]
 
 
-def engine_pipeline(
-    images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess
-) -> DaliGpuPipeline:
+def engine_pipeline(images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> DaliGpuPipeline:
     """As ``dali_gpu``, with DALI's own share of the images on the GPU's JPEG engine, where it has one (A100, Hopper).
 
     A pipeline of its own and no option, because the engine may give other pixels: each is compared with the reference

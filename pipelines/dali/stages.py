@@ -130,9 +130,7 @@ class DaliGpuStages(DaliStages):
         import_dali()
         place = Place(usable_gpu().index, engine_share)
         super().__init__(preprocess, threads, place)
-        self._normaliser = Graph(
-            lambda source: built(normaliser(source, self._chunk, threads, preprocess, place))
-        )
+        self._normaliser = Graph(lambda source: built(normaliser(source, self._chunk, threads, preprocess, place)))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array(self._normaliser.run(Fed([pixels], [])).at(0))

@@ -55,11 +55,7 @@ class How:
 
 
 def make_demo(
-    out: Path,
-    images: int = QUICK_IMAGES,
-    split: str = "val",
-    seed: int = DEFAULT_SEED,
-    how: How | None = None,
+    out: Path, images: int = QUICK_IMAGES, split: str = "val", seed: int = DEFAULT_SEED, how: How | None = None
 ) -> DemoSet:
     """Makes ``out`` hold exactly this set; a complete one is left alone, an unfinished one is finished.
 
@@ -145,9 +141,7 @@ def _complete(out: Path, wanted: DemoSet, how: How) -> DemoSet | None:
     if found is None:
         return None
     verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
-    same = all(
-        getattr(found, name) == getattr(wanted, name) for name in ("revision", "split", "seed", "images")
-    )
+    same = all(getattr(found, name) == getattr(wanted, name) for name in ("revision", "split", "seed", "images"))
     paths = image_paths(wanted.split, wanted.images)
     if not same or (verdict == "differs" and not how.accept_other_bytes):
         return None
@@ -227,9 +221,7 @@ def _draw_chunk(out: Path, wanted: DemoSet, paths: Sequence[str], indices: Seque
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of ``python -m pipelines.demo.make``; returns the exit code (2 for a user's mistake)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.demo.make", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo.make", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=QUICK_IMAGES)
     parser.add_argument("--split", default="val", help="val, train, tune or calib")
@@ -248,10 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(f"error: {error.what}\n{error.do}", file=sys.stderr)
         return 2
-    print(
-        f"{made.images} {made.split} images in {chosen.out}, "
-        f"fingerprint {made.fingerprint[:16]} ({made.verdict})"
-    )
+    print(f"{made.images} {made.split} images in {chosen.out}, fingerprint {made.fingerprint[:16]} ({made.verdict})")
     return 0
 
 

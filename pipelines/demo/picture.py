@@ -34,12 +34,7 @@ TILT_LIMIT = 0.10  # the same for a pattern: 11 degrees
 
 
 def draw(
-    rng: np.random.Generator,
-    label: int,
-    width: int,
-    height: int,
-    hardness: float,
-    grain_scale: float = 1.0,
+    rng: np.random.Generator, label: int, width: int, height: int, hardness: float, grain_scale: float = 1.0
 ) -> NDArray[np.uint8]:
     """A picture of one class.
 
@@ -229,12 +224,7 @@ def _window(x: Plane, y: Plane, centre: tuple[float, float], reach: float) -> tu
 
 
 def _paint_object(
-    rng: np.random.Generator,
-    planes: list[Plane],
-    grid: tuple[Plane, Plane],
-    shape: int,
-    hue: int,
-    hardness: float,
+    rng: np.random.Generator, planes: list[Plane], grid: tuple[Plane, Plane], shape: int, hue: int, hardness: float
 ) -> None:
     x, y = grid
     radius = _between(rng, 0.26, 0.37) - 0.06 * hardness
@@ -246,9 +236,7 @@ def _paint_object(
     u = (dx * cosine - dy * sine) / (radius * stretch)
     v = (dx * sine + dy * cosine) / radius
     softness = _between(rng, 0.03, 0.12)
-    mask = _soft_step(OUTLINES[SHAPES[shape]](u, v), softness) * (
-        1.0 - _between(rng, 0.0, 0.1 + 0.4 * hardness)
-    )
+    mask = _soft_step(OUTLINES[SHAPES[shape]](u, v), softness) * (1.0 - _between(rng, 0.0, 0.1 + 0.4 * hardness))
     jitter = _between(rng, -1.0, 1.0) * (8.0 + 14.0 * hardness)  # degrees; beyond 18 lies the next hue
     colour = _colour(36.0 * hue + jitter, _between(rng, 0.55 - 0.3 * hardness, 1.0), _between(rng, 0.5, 1.0))
     shade = 1.0 + _between(rng, -0.2, 0.2) * u + _between(rng, -0.2, 0.2) * v

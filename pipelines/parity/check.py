@@ -112,9 +112,7 @@ def check(images: Sequence[Image], pipeline: str, preprocess: Preprocess, thread
         probes = write_probes(Path(folder), preprocess)
         on_images, examples = _compared(images, pipeline, preprocess, threads)
         on_probes, more = _compared(probes, pipeline, preprocess, threads)
-    unlike = [
-        stage for stage in (*STAGES, WHOLE) if not (on_images.agrees(stage) and on_probes.agrees(stage))
-    ]
+    unlike = [stage for stage in (*STAGES, WHOLE) if not (on_images.agrees(stage) and on_probes.agrees(stage))]
     blame = unlike[0] if unlike else ""
     proof = [*examples.get(blame, ()), *more.get(blame, ())]
     hint = explain(blame, proof, preprocess) if proof else ""
@@ -123,9 +121,7 @@ def check(images: Sequence[Image], pipeline: str, preprocess: Preprocess, thread
 
 
 def _finding(pipeline: str, blame: str, on_images: Comparison, on_probes: Comparison, hint: str) -> str:
-    telling, which = (
-        (on_probes, "images made for this check") if on_images.agrees(blame) else (on_images, "images")
-    )
+    telling, which = (on_probes, "images made for this check") if on_images.agrees(blame) else (on_images, "images")
     if blame == WHOLE:
         words = telling.problem or telling.whole.words(which)
         return (

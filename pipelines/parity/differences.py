@@ -151,9 +151,7 @@ class Tally:
             self.fails(image_id, mismatch)
             outside = True
         else:
-            expected, got = (
-                seen(self.stage, made, self.preprocess) for made in (example.expected, example.got)
-            )
+            expected, got = (seen(self.stage, made, self.preprocess) for made in (example.expected, example.got))
             levels = level_differences(self.stage, expected, got, self.preprocess)
             self.max_by_image[image_id] = float(levels.max())
             self._means.append(float(levels.mean()))

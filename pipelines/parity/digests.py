@@ -39,10 +39,7 @@ def of_reference(images: Sequence[Image], preprocess: Mapping[str, Any]) -> dict
     numbers = Preprocess.from_dict(preprocess)
     with tempfile.TemporaryDirectory() as folder:
         probes = write_probes(Path(folder), numbers)
-        return {
-            "images": _digests(subset(images, SAMPLE_IMAGES), numbers),
-            "probes": _digests(probes, numbers),
-        }
+        return {"images": _digests(subset(images, SAMPLE_IMAGES), numbers), "probes": _digests(probes, numbers)}
 
 
 def _digests(images: Sequence[Image], preprocess: Any) -> dict[str, str]:

@@ -251,9 +251,7 @@ def _normalise(examples: Sequence[Example], preprocess: Preprocess) -> str:
         [example.expected[::-1] for example in examples],
         [normalise(example.given[:, :, ::-1], preprocess) for example in examples],
     ):
-        if all(
-            np.allclose(made, example.got, atol=1e-4) for made, example in zip(swapped, examples, strict=True)
-        ):
+        if all(np.allclose(made, example.got, atol=1e-4) for made, example in zip(swapped, examples, strict=True)):
             return BGR
     return _other_numbers(examples, preprocess)
 
@@ -262,28 +260,21 @@ def _other_numbers(examples: Sequence[Example], preprocess: Preprocess) -> str:
     """The mean and standard deviation that give the values, by least squares over each channel."""
     mean, std = [], []
     for channel in range(3):
-        levels = np.concatenate([example.given[:, :, channel].ravel() for example in examples]).astype(
-            np.float64
-        )
+        levels = np.concatenate([example.given[:, :, channel].ravel() for example in examples]).astype(np.float64)
         values = np.concatenate([example.got[channel].ravel() for example in examples]).astype(np.float64)
         spread = levels - levels.mean()
         slope = float(spread @ values) / float(spread @ spread) if spread.any() else 0.0
         if slope == 0.0:
             return ""
         start = float(values.mean() - slope * levels.mean())
-        if not np.abs(values - slope * levels - start).max() <= FIT_LEVELS * abs(
-            slope
-        ):  # also where not finite
+        if not np.abs(values - slope * levels - start).max() <= FIT_LEVELS * abs(slope):  # also where not finite
             return ""
         # value = (level / 255 - mean) / std
         std.append(1.0 / (255.0 * slope))
         mean.append(-start / slope / 255.0)
     found = [
         f"the {name} is {_three(given)}, not {_three(right)}"
-        for name, given, right in (
-            ("mean", mean, preprocess.mean),
-            ("standard deviation", std, preprocess.std),
-        )
+        for name, given, right in (("mean", mean, preprocess.mean), ("standard deviation", std, preprocess.std))
         if not np.allclose(given, right, rtol=1e-4, atol=1e-5)
     ]
     return " and ".join(found)

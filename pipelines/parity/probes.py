@@ -93,9 +93,7 @@ def _photograph(height: int, width: int, seed: int) -> NDArray[np.uint8]:
     return np.asarray((shades + edges[:, :, None] + noise).clip(0, 255), np.uint8)
 
 
-def _jpeg(
-    pixels: NDArray[np.uint8], subsampling: str = "4:2:0", exif: PillowImage.Exif | None = None
-) -> bytes:
+def _jpeg(pixels: NDArray[np.uint8], subsampling: str = "4:2:0", exif: PillowImage.Exif | None = None) -> bytes:
     stream = io.BytesIO()
     options = {"exif": exif} if exif is not None else {}
     image = PillowImage.fromarray(pixels)

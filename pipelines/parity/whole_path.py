@@ -84,17 +84,11 @@ def whole_difference(
 
 def _incomparable(passed: Passed, words: str, allowed: Tolerance) -> StageDifference:
     n = len(passed.indices)
-    return StageDifference(
-        WHOLE, n, n, None, None, None, allowed.max_levels, allowed.mean_levels, mismatch=words
-    )
+    return StageDifference(WHOLE, n, n, None, None, None, allowed.max_levels, allowed.mean_levels, mismatch=words)
 
 
 def problem(
-    images: Sequence[Image],
-    expected: Mapping[int, Planes],
-    passed: Passed,
-    preprocess: Preprocess,
-    allowed: Tolerance,
+    images: Sequence[Image], expected: Mapping[int, Planes], passed: Passed, preprocess: Preprocess, allowed: Tolerance
 ) -> str:
     """Where images are lost, repeated or taken for one another: a few words; else empty.
 
@@ -124,11 +118,7 @@ def problem(
 
 
 def _mixed_up(
-    ids: Sequence[str],
-    expected: Mapping[int, Planes],
-    passed: Passed,
-    preprocess: Preprocess,
-    allowed: Tolerance,
+    ids: Sequence[str], expected: Mapping[int, Planes], passed: Passed, preprocess: Preprocess, allowed: Tolerance
 ) -> list[str]:
     """``image (that of another)`` for each that has another's fingerprint and not its own."""
     levels_per_unit = 255.0 * np.asarray(preprocess.std, np.float64).reshape(3, 1, 1)
@@ -141,16 +131,12 @@ def _mixed_up(
     found = []
     for index, own in zip(passed.indices, passed.fingerprints, strict=True):
         if index in expected and not same(own, expected[index]):
-            others = [
-                ids[other] for other, print_ in expected.items() if other != index and same(own, print_)
-            ]
+            others = [ids[other] for other, print_ in expected.items() if other != index and same(own, print_)]
             found += [f"{ids[index]} ({others[0]})"] if others else []
     return found
 
 
-def compare(
-    images: Sequence[Image], names: tuple[str, str], batch: int, threads: int, preprocess: Preprocess
-) -> Tally:
+def compare(images: Sequence[Image], names: tuple[str, str], batch: int, threads: int, preprocess: Preprocess) -> Tally:
     """Runs two pipelines side by side over ``images``; a batch of each is in memory at a time.
 
     Args:
@@ -169,8 +155,7 @@ def compare(
     tally = Tally(WHOLE, preprocess, tolerances_of(names[1])[WHOLE])
     with ExitStack() as opened:
         one, other = (
-            opened.enter_context(closing(open_pipeline(name, images, batch, threads, preprocess)))
-            for name in names
+            opened.enter_context(closing(open_pipeline(name, images, batch, threads, preprocess))) for name in names
         )
         for index, planes, other_planes in _paired(_samples(one), _samples(other)):
             tally.add(images[index].image_id, Example(None, planes, other_planes))

@@ -145,9 +145,7 @@ def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
     return np.array(crop(resized(_open_rgb(data), preprocess, resampling), preprocess.crop))
 
 
-def resized(
-    image: PillowImage.Image, preprocess: Preprocess, resampling: PillowImage.Resampling
-) -> PillowImage.Image:
+def resized(image: PillowImage.Image, preprocess: Preprocess, resampling: PillowImage.Resampling) -> PillowImage.Image:
     """The whole image with its short side ``preprocess.resize`` pixels long.
 
     First along rows, then along columns, in two calls: in one call Pillow 13 takes the columns of tall images first
@@ -252,9 +250,7 @@ class ReferencePipeline(Passes):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _next(
-        self, waiting: deque[tuple[int, Future[NDArray[np.uint8]]]], report: PipelineReport
-    ) -> Iterator[Sample]:
+    def _next(self, waiting: deque[tuple[int, Future[NDArray[np.uint8]]]], report: PipelineReport) -> Iterator[Sample]:
         index, pixels = waiting.popleft()
         try:
             yield index, pixels.result()

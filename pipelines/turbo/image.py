@@ -195,9 +195,7 @@ class TurboImage:
 
     def _decoded(self, data: bytes | bytearray, out: Pixels | None, strict: bool) -> Pixels:
         try:
-            pixels: Pixels = self._decode(
-                data, "RGB", fastdct=False, fastupsample=False, buffer=out, strict=strict
-            )
+            pixels: Pixels = self._decode(data, "RGB", fastdct=False, fastupsample=False, buffer=out, strict=strict)
         except ValueError as error:
             raise UnreadableImage(error_text(error)) from error
         return pixels
@@ -205,12 +203,7 @@ class TurboImage:
     def _resized(self, pixels: Pixels, down: Span, across: Span, scratch: Scratch) -> Pixels:
         out = scratch.pixels("resized", down.written, across.written)
         self._resize(
-            self._tensor(pixels),
-            [down.written, across.written],
-            False,
-            down.scale,
-            across.scale,
-            out=self._tensor(out),
+            self._tensor(pixels), [down.written, across.written], False, down.scale, across.scale, out=self._tensor(out)
         )
         return out
 

@@ -229,9 +229,7 @@ class TurboStages:
         try:
             return self._turbo.decode(data)
         except UnreadableImage as error:  # also what Pillow passes over, and a pass leaves to the reference
-            raise PipelineUnsupported(
-                f"turbo leaves what it cannot decode to the reference: {error}"
-            ) from error
+            raise PipelineUnsupported(f"turbo leaves what it cannot decode to the reference: {error}") from error
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return self._turbo.resize(pixels)

@@ -365,9 +365,7 @@ def normalised(pixels: Tensor, side: int) -> Tensor:
 # scales and cross-layer equalisation are for (Nagel et al., "Data-Free Quantization Through Weight Equalization and
 # Bias Correction", ICCV 2019). Spreading is the reverse of equalisation, by powers of two, which floating point
 # multiplies by without error; so the demo weights can tell a careless quantiser from a careful one.
-LARGEST_EXPONENT = (
-    2  # 1 costs ONNX Runtime's default INT8 nothing that 400 images show, 3 half of its accuracy
-)
+LARGEST_EXPONENT = 2  # 1 costs ONNX Runtime's default INT8 nothing that 400 images show, 3 half of its accuracy
 
 
 def spread_channels(network: Scarlet, seed: int) -> None:
@@ -388,9 +386,7 @@ def spread_channels(network: Scarlet, seed: int) -> None:
                 block.conv1.weight.div_(scales[None, :, None, None])
             if not block.residual:
                 width = block.bn3.num_features
-                exponents = torch.randint(
-                    -LARGEST_EXPONENT, LARGEST_EXPONENT + 1, (width,), generator=generator
-                )
+                exponents = torch.randint(-LARGEST_EXPONENT, LARGEST_EXPONENT + 1, (width,), generator=generator)
                 scales = torch.exp2(exponents.float())
             block.bn3.weight.mul_(scales)
             block.bn3.bias.mul_(scales)

@@ -66,9 +66,7 @@ def load_state(name: str) -> dict[str, torch.Tensor]:
             RETRAIN,
             stage="weights",
         )
-    return {
-        key: value.float() if value.is_floating_point() else value for key, value in load(content).items()
-    }
+    return {key: value.float() if value.is_floating_point() else value for key, value in load(content).items()}
 
 
 def _cards() -> dict[str, Any]:

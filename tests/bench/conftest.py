@@ -32,9 +32,7 @@ def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_cases(
-    tmp_path: Path, image_folder: Path, tiny_graph: Path
-) -> Callable[..., tuple[RunFolder, Recorder]]:
+def run_cases(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[RunFolder, Recorder]]:
     """Runs Cases in real worker processes, on the clock of their turns; gives the folder and the listener."""
 
     def run(

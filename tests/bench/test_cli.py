@@ -28,9 +28,7 @@ class Answer:
 
 
 @pytest.fixture
-def scarlet_bench(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> object:
+def scarlet_bench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> object:
     """Runs the command in this process, in an empty folder, with a store of its own."""
     work = tmp_path / "work"
     work.mkdir()
@@ -158,9 +156,7 @@ OK, GONE = Status.OK, Status.UNAVAILABLE
         ((OK, Status.FAILED), True, 130, 130),
     ],
 )
-def test_the_exit_code_of_a_run(
-    statuses: tuple[Status, ...], interrupted: bool, code: int, strict: int
-) -> None:
+def test_the_exit_code_of_a_run(statuses: tuple[Status, ...], interrupted: bool, code: int, strict: int) -> None:
     ended = Ended(Path("run"), interrupted, statuses)
     assert (ended.exit_code(), ended.exit_code(strict=True)) == (code, strict)
 
@@ -186,18 +182,14 @@ def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(
     assert statuses == {"onnxruntime": "ok", "fake": "ok"}
 
 
-def test_resume_refuses_images_that_have_changed(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_resume_refuses_images_that_have_changed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     assert run_tiny(scarlet_bench, tiny_graph, Path("data"), "--out", "run").code == 0
     next(Path("data").rglob("*.JPEG")).unlink()
     expect_mistake(scarlet_bench("run", "--resume", "--out", "run"), "changed")  # type: ignore[operator]
 
 
-def test_an_output_folder_in_use_is_left_alone(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_an_output_folder_in_use_is_left_alone(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("years of work")
     expect_mistake(run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "mine"), "mine", "--out")
@@ -221,9 +213,7 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
         return appended(self, result)
 
     monkeypatch.setattr(run_folder.RunFolder, "append_case", fills_up)
-    expect_mistake(
-        run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "full"), "disk is full", "--resume"
-    )
+    expect_mistake(run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "full"), "disk is full", "--resume")
     folder = run_folder.RunFolder.open(Path("full"))
     assert [result.status.value for result in folder.case_results()] == ["ok"]
 
@@ -268,17 +258,7 @@ def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
     graph = tmp_path / "fixed.onnx"
     onnx.save(make_graph(3, size=96), graph)
     words = ["run", "--model", f"onnx:{graph}", "--data", str(image_folder), "--pipeline", "reference"]
-    words += [
-        "--backends",
-        "onnxruntime,pytorch",
-        "--batches",
-        "1,3",
-        "--budget",
-        "1",
-        "--lives",
-        "1",
-        "--json",
-    ]
+    words += ["--backends", "onnxruntime,pytorch", "--batches", "1,3", "--budget", "1", "--lives", "1", "--json"]
     cases = json.loads(scarlet_bench(*words).out)["cases"]  # type: ignore[operator]
     rows = {(case["backend"], case["scenario"], case["batch"]): case for case in cases}
     assert rows["onnxruntime", "accuracy", 3]["status"] == "ok"
@@ -298,23 +278,17 @@ def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     words = ["run", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
-    answer = scarlet_bench(
-        *words, "--backends", "onnxruntime", "--devices", "cuda", "--batches", "1", "--json"
-    )  # type: ignore[operator]
+    answer = scarlet_bench(*words, "--backends", "onnxruntime", "--devices", "cuda", "--batches", "1", "--json")  # type: ignore[operator]
     assert answer.code == 1, "no row is ok"
     cases = json.loads(answer.out)["cases"]
     assert {case["status"] for case in cases} == {"unavailable"}
     assert all("make" in case["reason"] for case in cases)
 
 
-def test_unreadable_files_are_counted_and_listed(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_unreadable_files_are_counted_and_listed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     (Path("data/valid") / WNIDS[0] / "broken.JPEG").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
-    answer = run_tiny(
-        scarlet_bench, tiny_graph, Path("data"), "--scenarios", "accuracy", "--json", "--out", "run"
-    )
+    answer = run_tiny(scarlet_bench, tiny_graph, Path("data"), "--scenarios", "accuracy", "--json", "--out", "run")
     (case,) = json.loads(answer.out)["cases"]
     assert (case["status"], case["n_images"], case["n_bad_images"]) == ("ok", 8, 1)
     assert "broken.JPEG" in Path("run/report.md").read_text()
@@ -340,9 +314,7 @@ def test_plan_shows_what_would_run_and_measures_nothing(
     expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")  # type: ignore[operator]
 
 
-def test_a_plan_file_runs_without_what_it_excludes(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_a_plan_file_runs_without_what_it_excludes(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     Path("plan.yaml").write_text("batches: [1, 2]\nscenarios: [latency]\nexclude:\n  - {batch: 1}\n")
     words = [
         "--model",
@@ -364,16 +336,7 @@ def test_a_plan_file_runs_without_what_it_excludes(
 def test_noise_measures_a_case_against_itself_and_later_runs_know(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path
 ) -> None:
-    words = [
-        "--model",
-        f"onnx:{tiny_graph}",
-        "--data",
-        str(image_folder),
-        "--backends",
-        "fake",
-        "--budget",
-        "4",
-    ]
+    words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "4"]
     words += ["--pipeline", "reference", "--option", "fake.noise=0.01"]
     answer = scarlet_bench("noise", *words)  # type: ignore[operator]
     assert answer.code == 0, answer.err
@@ -404,9 +367,7 @@ def test_help_imports_nothing_heavy() -> None:
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     root = Path(cli.__file__).parent.parent
-    printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root
-    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert "--checkpoint" in printed.stdout
     assert "HEAVY []" in printed.stdout
 
@@ -434,23 +395,17 @@ def test_demo_makes_images_that_a_run_finds(scarlet_bench: object) -> None:
     expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")  # type: ignore[operator]
 
 
-def test_a_model_whose_package_is_missing_gives_unavailable_rows(
-    scarlet_bench: object, image_folder: Path
-) -> None:
+def test_a_model_whose_package_is_missing_gives_unavailable_rows(scarlet_bench: object, image_folder: Path) -> None:
     if importlib.util.find_spec("timm") is not None:
         pytest.skip("timm is installed here")
-    answer = scarlet_bench(
-        "run", "--model", "timm/resnet18", "--data", str(image_folder), "--json", "--strict"
-    )  # type: ignore[operator]
+    answer = scarlet_bench("run", "--model", "timm/resnet18", "--data", str(image_folder), "--json", "--strict")  # type: ignore[operator]
     assert answer.code == 1
     cases = json.loads(answer.out)["cases"]
     assert {case["status"] for case in cases} == {"unavailable"}
     assert all("timm" in case["reason"] and "pip install" in case["reason"] for case in cases)
 
 
-def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(
-    scarlet_bench: object, image_folder: Path
-) -> None:
+def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: object, image_folder: Path) -> None:
     Path("weights.pth").write_bytes(b"PK but no zip")
     answer = scarlet_bench("run", "--data", str(image_folder), "--checkpoint", "weights.pth")  # type: ignore[operator]
     expect_mistake(answer, "weights.pth")

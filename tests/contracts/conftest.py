@@ -26,11 +26,7 @@ def sources() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if (
-            "tensorrt" in path.relative_to(ROOT).as_posix()
-            or "import tensorrt" in text
-            or "from tensorrt" in text
-        ):
+        if "tensorrt" in path.relative_to(ROOT).as_posix() or "import tensorrt" in text or "from tensorrt" in text:
             tree = ast.parse(text)
             if "tensorrt" in path.relative_to(ROOT).as_posix() or any(
                 name.partition(".")[0] == "tensorrt" for name in imported(tree)

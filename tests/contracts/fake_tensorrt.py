@@ -218,9 +218,7 @@ class Builder:
     def create_optimization_profile(self) -> IOptimizationProfile:
         return IOptimizationProfile()
 
-    def build_serialized_network(
-        self, network: INetworkDefinition, config: IBuilderConfig
-    ) -> IHostMemory | None:
+    def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
         if "crash" in FAULTS:
             os.kill(os.getpid(), 11)
         for fault, words in (("no_plan", "no kernel fits"), ("oom", "CUDA out of memory")):
@@ -263,10 +261,7 @@ class ICudaEngine:
 
         self._plan, self._logger = plan, logger
         self._session = onnxruntime.InferenceSession(plan["onnx"], providers=["CPUExecutionProvider"])
-        ends = (
-            (self._session.get_inputs(), TensorIOMode.INPUT),
-            (self._session.get_outputs(), TensorIOMode.OUTPUT),
-        )
+        ends = ((self._session.get_inputs(), TensorIOMode.INPUT), (self._session.get_outputs(), TensorIOMode.OUTPUT))
         self._modes = {value.name: mode for values, mode in ends for value in values}
 
     @property

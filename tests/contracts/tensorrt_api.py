@@ -89,9 +89,7 @@ class Api:
 
     def class_in(self, text: str) -> str:
         """The class that a type's text means, or nothing: containers and Python's own types are none."""
-        if re.match(
-            r"\s*(list|dict|tuple|typing\.(List|Dict|Tuple|Callable|Sequence))\b", text, re.IGNORECASE
-        ):
+        if re.match(r"\s*(list|dict|tuple|typing\.(List|Dict|Tuple|Callable|Sequence))\b", text, re.IGNORECASE):
             return ""
         for found in re.findall(r"(?:\w+\.)*\w+", text):
             parts = found.split(".")
@@ -163,10 +161,7 @@ def _environment(major: str) -> dict[str, str] | str:
 def api_of(major: str) -> Api:
     """The API of the real bindings of one major version; skips as ``environment_of`` does."""
     done = subprocess.run(
-        [sys.executable, str(DUMPER), "tensorrt_bindings"],
-        env=environment_of(major),
-        capture_output=True,
-        text=True,
+        [sys.executable, str(DUMPER), "tensorrt_bindings"], env=environment_of(major), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -192,15 +187,7 @@ def _bindings(folder: Path, version: str) -> Path:
     if unpacked.exists():
         return unpacked
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary", ":all:", "--timeout", "5", "--retries", "0", "--dest", work]
         try:
             done = subprocess.run(

@@ -84,9 +84,7 @@ def faults(trees: Mapping[str, ast.Module], apis: Iterable[Api]) -> list[str]:
     apis = tuple(apis)
     results = [check(trees, api) for api in apis]
     wrong = [
-        f"TensorRT {api.version}: {fault}"
-        for api, found in zip(apis, results, strict=True)
-        for fault in found.faults
+        f"TensorRT {api.version}: {fault}" for api, found in zip(apis, results, strict=True) for fault in found.faults
     ]
     for path in sorted(set.union(*(found.guarded for found in results))):
         owner, _, name = path.rpartition(".")
@@ -142,9 +140,7 @@ def annotated(annotation: ast.expr | None, api: Api, found: Found, module: str) 
     if isinstance(annotation, ast.Name):
         return ANY if annotation.id in ("Any", "object") else Type(FOREIGN, annotation.id)
     # A container may hold anything.
-    mentions = any(
-        _root(node) in MODULE_NAMES or getattr(node, "id", "") == "Any" for node in ast.walk(annotation)
-    )
+    mentions = any(_root(node) in MODULE_NAMES or getattr(node, "id", "") == "Any" for node in ast.walk(annotation))
     return ANY if mentions else ELSE
 
 
@@ -245,9 +241,7 @@ class _File:
                 given = values[place] if place < len(values) else None
                 # The parts were looked at with the whole; only their types are wanted here.
                 self.assign(
-                    inner,
-                    self.quiet(given) if given is not None else ANY if value.kind != FOREIGN else ELSE,
-                    given,
+                    inner, self.quiet(given) if given is not None else ANY if value.kind != FOREIGN else ELSE, given
                 )
         elif isinstance(target, ast.Starred):
             self.assign(target.value, ANY if value.kind != FOREIGN else ELSE, None)
@@ -330,9 +324,7 @@ class _File:
                 return Type(MODULE)
             return known.get(node.attr, ANY)
         if owner.kind == UNKNOWN and node.attr in self.api.words:
-            self.fault(
-                node, f"'{ast.unparse(node)}' has a name of TensorRT on a value of unknown type: annotate it"
-            )
+            self.fault(node, f"'{ast.unparse(node)}' has a name of TensorRT on a value of unknown type: annotate it")
         return ELSE if owner.kind == FOREIGN else ANY
 
     def of_tensorrt(self, node: ast.Attribute, owner: str, members: Mapping[str, Any]) -> Type:
@@ -365,9 +357,7 @@ class _File:
         if guarded is not None:
             return guarded
         function = self.type(node.func)
-        arguments = [
-            self.type(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))
-        ]
+        arguments = [self.type(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))]
         if function.kind in (CLASS, METHOD):
             self.found.uses.append(Use(node, ast.unparse(node.func), called=True))
             return self.called(node, function)
@@ -429,13 +419,4 @@ def _mixed(parts: Iterable[Type]) -> Type:
 
 def _plain(node: ast.Call) -> bool:
     """Calls of Python's own that give plain values, whatever goes in."""
-    return getattr(node.func, "id", "") in (
-        "int",
-        "str",
-        "len",
-        "bool",
-        "float",
-        "isinstance",
-        "print",
-        "repr",
-    )
+    return getattr(node.func, "id", "") in ("int", "str", "len", "bool", "float", "isinstance", "print", "repr")

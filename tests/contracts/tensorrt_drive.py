@@ -144,13 +144,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch, backend: ModuleType) -> None:
     monkeypatch.setattr(backend, "gpu_facts", lambda: dict(GPU_FACTS))
 
 
-GPU_FACTS = {
-    "name": "a GPU",
-    "compute_capability": "9.0",
-    "multiprocessors": 132,
-    "driver": "580.1",
-    "cuda": "13.0",
-}
+GPU_FACTS = {"name": "a GPU", "compute_capability": "9.0", "multiprocessors": 132, "driver": "580.1", "cuda": "13.0"}
 
 
 def module_of(code: Any, name: str) -> ModuleType:
@@ -171,9 +165,7 @@ def spec_of(module: Any, graph: Path, **other: Any) -> Any:
     return module.PlanSpec(str(graph), "0" * 64, opt_batch=4, max_batch=4, **other)
 
 
-def refusal(
-    work: Callable[[], Any], kind: type[BaseException] | tuple[type[BaseException], ...], words: str
-) -> None:
+def refusal(work: Callable[[], Any], kind: type[BaseException] | tuple[type[BaseException], ...], words: str) -> None:
     """Makes sure that the work is refused with these words."""
     with pytest.raises(kind, match=words):
         work()
@@ -226,11 +218,7 @@ def walk_export(module: Any, folder: Path) -> None:
     fixed = small_graph(folder / "fixed.onnx", batch=4)
     assert module.write_plan(spec_of(module, fixed), target, None)["profile"] == "static"
     odd = small_graph(folder / "odd.onnx", size="height")
-    refusal(
-        lambda: module.write_plan(spec_of(module, odd), target, None),
-        BenchError,
-        "'input' leaves other sizes",
-    )
+    refusal(lambda: module.write_plan(spec_of(module, odd), target, None), BenchError, "'input' leaves other sizes")
 
 
 def plan_file(folder: Path, batch: str | int = "batch", **other: Any) -> tuple[Path, Path]:

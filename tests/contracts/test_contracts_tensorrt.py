@@ -74,10 +74,7 @@ def test_the_real_bindings_take_our_logger_and_say_that_there_is_no_gpu(major: s
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([environment["PYTHONPATH"], root])
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**environment, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", PROGRAM], env={**environment, "PYTHONPATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"TensorRT {major}.")
@@ -146,10 +143,7 @@ def test_too_many_arguments_are_noticed(sources: Trees, newest: Api) -> None:
             "class A:\n def f(self, e: trt.ICudaEngine):\n  self.e = e\n  self.e.num_bindings",
             "no ICudaEngine.num_bindings",
         ),
-        (
-            "def f(e: trt.ICudaEngine): [e.get_tensor_nam(i) for i in range(2)]",
-            "no ICudaEngine.get_tensor_nam",
-        ),
+        ("def f(e: trt.ICudaEngine): [e.get_tensor_nam(i) for i in range(2)]", "no ICudaEngine.get_tensor_nam"),
         ("def g() -> trt.Runtime: ...\ndef f(): g().deserialise_cuda_engine(b'')", "no Runtime.deserialise"),
     ],
 )
@@ -195,9 +189,7 @@ def test_the_fake_has_nothing_that_tensorrt_has_not(newest: Api, older: Api) -> 
         for path, name, value in fake_members():
             assert name in api.classes[path], f"{api.version} has no {path}.{name}"
             if inspect.isfunction(value):
-                given = [
-                    parameter for parameter in inspect.signature(value).parameters if parameter != "self"
-                ]
+                given = [parameter for parameter in inspect.signature(value).parameters if parameter != "self"]
                 real = signatures(api.classes[path][name]["doc"])
                 fits = [signature for signature in real if takes(signature, given)]
                 assert fits or not real, f"{api.version}: {path}.{name}{given} is really {real}"
@@ -213,13 +205,7 @@ def takes(signature: Signature, names: list[str]) -> bool:
 def test_the_check_sees_all_that_the_fake_was_asked_for(sources: Trees, newest: Api) -> None:
     """What runs is what is checked: a use that the check cannot follow would be a member of the fake it never saw."""
     seen = {use.what for use in check(sources, newest).uses}
-    unused_values = {
-        "LAYER_NAMES_ONLY",
-        "HALF",
-        "ONELINE",
-        "INFO",
-        "OUTPUT",
-    }  # there to be told from the right ones
+    unused_values = {"LAYER_NAMES_ONLY", "HALF", "ONELINE", "INFO", "OUTPUT"}  # there to be told from the right ones
     called_by_tensorrt = {"ILogger.log"}
     for path, name, _ in fake_members():
         if name not in unused_values and f"{path}.{name}" not in called_by_tensorrt:
@@ -260,13 +246,7 @@ def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[st
     ],
 )
 def test_every_call_that_is_left_out_is_noticed(
-    name: str,
-    walk: str,
-    calls: int,
-    sources: Trees,
-    newest: Api,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, walk: str, calls: int, sources: Trees, newest: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drive.stand_in(monkeypatch)
 

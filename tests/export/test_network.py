@@ -144,9 +144,7 @@ def test_architecture_digest_sees_the_source_and_not_its_folder(tmp_path):
     def network(folder, body):
         path = tmp_path / folder / "net.py"
         path.parent.mkdir()
-        path.write_text(
-            f"from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        {body}\n"
-        )
+        path.write_text(f"from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        {body}\n")
         spec = importlib.util.spec_from_file_location(f"net_{folder}", path)
         sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

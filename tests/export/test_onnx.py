@@ -77,14 +77,7 @@ def test_nodes_are_named_after_their_modules(small_graph):
 def test_two_exports_give_the_same_bytes_and_no_path_of_this_machine(small_path, tmp_path):
     content = small_path.read_bytes()
     assert exported(small(), tmp_path).read_bytes() == content
-    for trace in (
-        b".py",
-        b"site-packages",
-        b"/home",
-        b"stack_trace",
-        b"forward",
-        onnx_export.__file__.encode(),
-    ):
+    for trace in (b".py", b"site-packages", b"/home", b"stack_trace", b"forward", onnx_export.__file__.encode()):
         assert trace not in content
 
 
@@ -106,9 +99,7 @@ def test_a_mean_that_drops_its_axes_and_a_view_become_pool_and_flatten(tmp_path)
     module = MeanOverPlane().eval()
     path = exported(module, tmp_path)
     x = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    (logits,) = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
-        None, {"input": x.numpy()}
-    )
+    (logits,) = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"input": x.numpy()})
     with torch.no_grad():
         assert torch.allclose(torch.from_numpy(logits), module(x), atol=1e-5)
 

@@ -24,13 +24,8 @@ def linear_pair(tmp_path, error=0.0):
         helper.make_node("Gemm", ["flat", "w", "b"], ["logits"], transB=1),
     ]
     value = helper.make_tensor_value_info
-    tensors = [
-        numpy_helper.from_array(weight, "w"),
-        numpy_helper.from_array(module[1].bias.detach().numpy(), "b"),
-    ]
-    graph = helper.make_graph(
-        nodes, "g", [value("input", 1, ("n", 3, 2, 2))], [value("logits", 1, ("n", 6))], tensors
-    )
+    tensors = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(module[1].bias.detach().numpy(), "b")]
+    graph = helper.make_graph(nodes, "g", [value("input", 1, ("n", 3, 2, 2))], [value("logits", 1, ("n", 6))], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "net.onnx")
     return module, tmp_path / "net.onnx"
@@ -44,12 +39,7 @@ def batches():
 
 def test_equal_networks_pass(tmp_path):
     parity = logits_parity(*linear_pair(tmp_path), batches())
-    assert (parity.n_images, parity.classes, parity.top1_agreement, parity.top5_ordered_agreement) == (
-        7,
-        6,
-        1.0,
-        1.0,
-    )
+    assert (parity.n_images, parity.classes, parity.top1_agreement, parity.top5_ordered_agreement) == (7, 6, 1.0, 1.0)
     assert 0.1 < parity.logits_spread < 2
     check(parity)
 

@@ -30,10 +30,6 @@ def made_run(
             scored,
             {name: (label, [top1]) for (name, label), top1 in zip(images, top, strict=True) if top1 >= 0},
         )
-        bad = [
-            {"image_id": name, "reason": "torn"}
-            for (name, _), top1 in zip(images, top, strict=True)
-            if top1 < 0
-        ]
+        bad = [{"image_id": name, "reason": "torn"} for (name, _), top1 in zip(images, top, strict=True) if top1 < 0]
         end(folder, scored, bad_images=bad, metrics={"input_sha256": "p"}, **ending)
     return folder

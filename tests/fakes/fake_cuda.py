@@ -90,9 +90,7 @@ class FakeCuda:
                 super().__init__()
                 self._graph = graph
 
-            def __torch_dispatch__(
-                self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-            ) -> Any:
+            def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 results = function(*args, **(kwargs or {}))
                 self._graph.tape.append((function, args, kwargs or {}, results))
                 return results
@@ -103,9 +101,7 @@ class FakeCuda:
             with Tape(captured):
                 yield
 
-        properties = types.SimpleNamespace(
-            multi_processor_count=132, total_memory=143 * 2**30, L2_cache_size=1000
-        )
+        properties = types.SimpleNamespace(multi_processor_count=132, total_memory=143 * 2**30, L2_cache_size=1000)
         calls: dict[str, Any] = {
             "Stream": Stream,
             "Event": Event,
@@ -131,11 +127,7 @@ class FakeCuda:
 def faked(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     """A GPU made of the CPU for a fixture; afterwards the process's settings are as they were."""
     fake = FakeCuda()
-    before = (
-        torch.backends.cudnn.benchmark,
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.cudnn.allow_tf32,
-    )
+    before = (torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
     with monkeypatch.context() as patch:
         fake.install(patch)
         yield fake

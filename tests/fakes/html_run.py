@@ -60,20 +60,12 @@ def make(path: Path, data: Path) -> RunFolder:
     scored = [_case(backend, precision, scenario="accuracy", batch=32) for backend, precision, _, _ in WAYS]
     start = _case("pytorch", "fp32", scenario="accuracy", batch=32, pipeline="reference")
     timed = [_case(backend, precision, batch=batch) for batch in (1, 8) for backend, precision, _, _ in WAYS]
-    through = [
-        _case(backend, "fp32", scenario="throughput", batch=8) for backend in ("pytorch", "onnxruntime")
-    ]
+    through = [_case(backend, "fp32", scenario="throughput", batch=8) for backend in ("pytorch", "onnxruntime")]
     missing = _case("tensorrt", "fp32", device="cuda")
     crashed = _case("openvino", "int8")
     fell_back = _case("onnxruntime", "bf16")
     planned = [start, *scored, *timed, *through, fell_back, crashed, missing]
-    dataset = {
-        "root": str(data),
-        "layout": "folders",
-        "n_images": N_IMAGES,
-        "fingerprint": "feed" * 8,
-        "is_demo": True,
-    }
+    dataset = {"root": str(data), "layout": "folders", "n_images": N_IMAGES, "fingerprint": "feed" * 8, "is_demo": True}
     folder = make_run(path, planned, {**INFO, "dataset": dataset})
     source = np.random.default_rng(8)
     changed = _accuracy(folder, start, scored, source)
@@ -113,14 +105,7 @@ def image_id(place: int) -> str:
 
 def _case(backend: str, precision: str, **more: Any) -> Case:
     return case(
-        **{
-            "weights": "demo",
-            "backend": backend,
-            "precision": precision,
-            "pipeline": "turbo",
-            "threads": 4,
-            **more,
-        }
+        **{"weights": "demo", "backend": backend, "precision": precision, "pipeline": "turbo", "threads": 4, **more}
     )
 
 
@@ -143,11 +128,7 @@ def _accuracy(folder: RunFolder, start: Case, scored: list[Case], source: np.ran
             changed.update(sure.tolist())
         changed.update(close.tolist())
         folder.write_predictions_part(
-            one.case_id,
-            image_id=[image_id(place) for place in range(N_IMAGES)],
-            label=label,
-            top=own,
-            margin=margin,
+            one.case_id, image_id=[image_id(place) for place in range(N_IMAGES)], label=label, top=own, margin=margin
         )
         bad = ({"image_id": "valid/n00000007/torn.JPEG", "reason": "the file ends too early"},)
         metrics = {"peak_rss_bytes": 600 * 2**20, "n_bad_images": 1}
@@ -157,9 +138,7 @@ def _accuracy(folder: RunFolder, start: Case, scored: list[Case], source: np.ran
 
 def _noise(source: np.random.Generator, n: int) -> NDArray[np.float64]:
     """Factors of times: mostly quiet, a tail to the right."""
-    return (
-        1.0 + 0.01 * source.standard_normal(n) + 0.03 * source.exponential(1.0, n) * (source.random(n) < 0.1)
-    )
+    return 1.0 + 0.01 * source.standard_normal(n) + 0.03 * source.exponential(1.0, n) * (source.random(n) < 0.1)
 
 
 def _calls(folder: RunFolder, one: Case, ms: float, source: np.random.Generator) -> None:
@@ -186,19 +165,12 @@ def _passes(folder: RunFolder, one: Case, ms: float, source: np.random.Generator
         stage=stages,
         images=np.full(n, 128),
         warmup=np.zeros(n, dtype=bool),
-        latency_ns=(ms * 1e6 * np.array([parts[stage] for stage in stages]) * _noise(source, n)).astype(
-            np.int64
-        ),
+        latency_ns=(ms * 1e6 * np.array([parts[stage] for stage in stages]) * _noise(source, n)).astype(np.int64),
     )
 
 
 def _end_timed(folder: RunFolder, one: Case) -> None:
-    metrics = {
-        "n_warmup": 0,
-        "stop_reason": "precision",
-        "peak_rss_bytes": 300 * 2**20,
-        "input_sha256": "ab" * 32,
-    }
+    metrics = {"n_warmup": 0, "stop_reason": "precision", "peak_rss_bytes": 300 * 2**20, "input_sha256": "ab" * 32}
     end(folder, one, stage="compute", metrics=metrics, proof=_proof(one))
 
 

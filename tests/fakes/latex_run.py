@@ -61,9 +61,7 @@ def paper_run(path: Path, factors: dict[str, float] | None = None, rounds: int =
         right = np.arange(1000) < 760 - number
         top = np.where(right, labels, labels + 100)
         add_predictions(
-            folder,
-            one,
-            {f"i{place:04d}": (int(labels[place]), [int(top[place]), 7]) for place in range(1000)},
+            folder, one, {f"i{place:04d}": (int(labels[place]), [int(top[place]), 7]) for place in range(1000)}
         )
         end(folder, one)
     for number, one in enumerate(timed):

@@ -9,9 +9,7 @@ from bench.record.machine import NoiseResult, Resolution
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
-def noise_result(
-    days_ago: float = 0.0, interleaved: float = 0.012, others_cores: float | None = None
-) -> NoiseResult:
+def noise_result(days_ago: float = 0.0, interleaved: float = 0.012, others_cores: float | None = None) -> NoiseResult:
     return NoiseResult(
         resolution=Resolution(interleaved, 0.004, 6, 240),
         host_fingerprint="cafe",

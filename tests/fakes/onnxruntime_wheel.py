@@ -110,9 +110,7 @@ def _make_stubs(library: Path, folder: Path) -> None:
             pytest.skip(f"there is no {tool} to make stub libraries with; install gcc and binutils")
     folder.mkdir(parents=True, exist_ok=True)
     wanted: dict[str, list[str]] = {name: [] for name in _needed(library) if _is_cudas(name)}
-    listed = subprocess.run(
-        ["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run(["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         name, _, version = line.split()[-1].partition("@")
         if version in wanted:
@@ -135,23 +133,10 @@ def _is_cudas(name: str) -> bool:
 
 def _compile(folder: Path, name: str, functions: list[str]) -> None:
     special = SPECIAL if name.startswith("libcudart") else ""
-    plain = [
-        function
-        for function in functions
-        if f" {function}(" not in special and f"*{function}(" not in special
-    ]
+    plain = [function for function in functions if f" {function}(" not in special and f"*{function}(" not in special]
     source, versions = folder / f"{name}.c", folder / f"{name}.map"
     source.write_text(special + "".join(f"long {function}(void) {{ return 0; }}\n" for function in plain))
     versions.write_text(f"{name} {{ global: *; }};\n")
-    flags = [
-        "-w",
-        "-shared",
-        "-fPIC",
-        "-fno-builtin",
-        f"-Wl,-soname,{name}",
-        f"-Wl,--version-script,{versions}",
-    ]
-    done = subprocess.run(
-        ["cc", *flags, "-o", str(folder / name), str(source)], capture_output=True, text=True
-    )
+    flags = ["-w", "-shared", "-fPIC", "-fno-builtin", f"-Wl,-soname,{name}", f"-Wl,--version-script,{versions}"]
+    done = subprocess.run(["cc", *flags, "-o", str(folder / name), str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -78,10 +78,7 @@ def _dali_decodes(**other: Any) -> Patch:
         def decoded(encoded: Any, place: Any) -> Any:
             _, fn, types = dali_graph.import_dali()
             how = {"output_type": types.RGB, "adjust_orientation": False}
-            how |= {
-                name: getattr(types, value) if name == "output_type" else value
-                for name, value in other.items()
-            }
+            how |= {name: getattr(types, value) if name == "output_type" else value for name, value in other.items()}
             return fn.decoders.image(encoded, device="cpu", **how)
 
         dali_graph.decoded = decoded
@@ -219,9 +216,7 @@ def _exports_relu6(onnx_export: Any) -> None:
 
         ordinary(graph)
         limits = {"planted_low": 0.0, "planted_high": 6.0}
-        graph.initializer.extend(
-            numpy_helper.from_array(np.float32(value), name) for name, value in limits.items()
-        )
+        graph.initializer.extend(numpy_helper.from_array(np.float32(value), name) for name, value in limits.items())
         swishes = [node for node in graph.node if node.op_type == "HardSwish"]
         assert swishes, "the graph has no HardSwish to be replaced"
         for node in swishes:
@@ -376,9 +371,7 @@ FAULTS: dict[str, dict[str, Patch]] = {
     "turbo-bicubic": {"pipelines.turbo.image": _turbo_resizes_bicubic},
     "turbo-floor-crop": {"pipelines.turbo.image": _floors_crop, "pipelines.turbo.pipeline": _floors_crop},
     "turbo-exif": {"pipelines.turbo.image": _turbo_applies_exif},
-    "turbo-mean": {
-        "pipelines.turbo.pipeline": _takes_other_mean("TurboPipeline", "TurboStages"),
-    },
+    "turbo-mean": {"pipelines.turbo.pipeline": _takes_other_mean("TurboPipeline", "TurboStages")},
     "all-bgr": {"pipelines.reference.pipeline": _reference_opens(_bgr)},
     "all-bicubic": {"pipelines.reference.pipeline": _reference_resizes_bicubic},
     "all-floor-crop": {"pipelines.reference.pipeline": _floors_crop},

@@ -89,9 +89,7 @@ class ShortSide(ReferenceStages):
     def resize(self, pixels):
         other = Preprocess(resize=self._preprocess.resize + 8)
         height, width = resize_size(*pixels.shape[:2], other.resize)
-        return np.array(
-            PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR)
-        )
+        return np.array(PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR))
 
 
 class Square(ReferenceStages):

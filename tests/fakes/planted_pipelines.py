@@ -18,9 +18,7 @@ class BgrStages(ReferenceStages):
 
 class Bgr(ReferencePipeline):
     def __iter__(self):
-        mean, std = (
-            np.array(numbers)[:, None, None] for numbers in (self._preprocess.mean, self._preprocess.std)
-        )
+        mean, std = (np.array(numbers)[:, None, None] for numbers in (self._preprocess.mean, self._preprocess.std))
         for batch in super().__iter__():
             levels = (batch.pixels * std + mean)[:, ::-1]
             yield Batch(batch.indices, ((levels - mean) / std).astype(np.float32))
@@ -53,10 +51,7 @@ def register() -> None:
 
     for name, stages in (
         ("Bgr", "planted_pipelines:BgrStages"),
-        *(
-            (name, "pipelines.reference.pipeline:ReferenceStages")
-            for name in ("Twin", "Crashing", "Absent", "Unfit")
-        ),
+        *((name, "pipelines.reference.pipeline:ReferenceStages") for name in ("Twin", "Crashing", "Absent", "Unfit")),
     ):
         pipelines.REGISTRY[name.lower()] = f"planted_pipelines:{name}"
         pipelines.STAGE_REGISTRY[name.lower()] = stages

@@ -17,13 +17,7 @@ INFO: dict[str, Any] = {
     "host": {"cpu_model": "Test CPU", "logical_cores": 4, "logical_cores_allowed": 2, "nvidia": {"gpus": []}},
     "packages": {"torch": "2.9.0", "onnxruntime": None},
     "git": {"commit": "0123456789abcdef", "dirty": True},
-    "dataset": {
-        "root": "/data",
-        "layout": "folders",
-        "n_images": 4,
-        "fingerprint": "feed" * 8,
-        "is_demo": False,
-    },
+    "dataset": {"root": "/data", "layout": "folders", "n_images": 4, "fingerprint": "feed" * 8, "is_demo": False},
 }
 
 

@@ -18,13 +18,7 @@ def accuracy_case(backend: str = "pytorch", precision: str = "fp32", **more: Any
 
 
 def row(
-    top1: Any,
-    labels: Any,
-    backend: str = "pytorch",
-    precision: str = "fp32",
-    *,
-    pixels: str = "p",
-    **more: Any,
+    top1: Any, labels: Any, backend: str = "pytorch", precision: str = "fp32", *, pixels: str = "p", **more: Any
 ) -> Row:
     """A row that is ok."""
     classes = np.array(top1, dtype=np.int16)

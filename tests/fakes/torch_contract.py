@@ -122,9 +122,7 @@ def _call_fault(name: str, call: ast.Call) -> Iterator[str]:
         parameters = list(inspect.signature(function).parameters.values())
     names = {parameter.name for parameter in parameters}
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        yield from (
-            f"has no keyword {word.arg}" for word in call.keywords if word.arg and word.arg not in names
-        )
+        yield from (f"has no keyword {word.arg}" for word in call.keywords if word.arg and word.arg not in names)
     placed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(call.args) > len(placed) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
         yield f"takes {len(placed)} arguments, not {len(call.args)}"

@@ -99,13 +99,7 @@ class Stage:
         at = self.place(f"{seed}-{zlib.crc32(name.encode()):08x}")
         at.lives = LIVES if zlib.crc32(f"{name} {seed}".encode()) % 4 == 0 else 1
         scene = Scene(
-            at,
-            self.truth,
-            self.finished,
-            self.other,
-            self.seconds,
-            self.calls,
-            random.Random(f"{name} {seed}"),
+            at, self.truth, self.finished, self.other, self.seconds, self.calls, random.Random(f"{name} {seed}")
         )
         try:
             judgement = KINDS[name](scene)
@@ -173,13 +167,7 @@ def strike_all(folder: Path, faults: list[tuple[str, int]], found: Path) -> None
         if judgement.verdict != "survived":
             print(f"{name}, seed {seed}: {judgement.verdict}: {judgement.why}", file=sys.stderr, flush=True)
         seconds = round(time.monotonic() - before, 2)
-        line = {
-            "kind": name,
-            "seed": seed,
-            "verdict": judgement.verdict,
-            "why": judgement.why,
-            "seconds": seconds,
-        }
+        line = {"kind": name, "seed": seed, "verdict": judgement.verdict, "why": judgement.why, "seconds": seconds}
         with found.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -209,9 +197,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     names = [name for name in KINDS if name.startswith(asked.kind)]
-    faults = [
-        (names[place_ % len(names)], asked.seed + place_ // len(names)) for place_ in range(asked.count)
-    ]
+    faults = [(names[place_ % len(names)], asked.seed + place_ // len(names)) for place_ in range(asked.count)]
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="faults-"))
     pids, parent = [], os.getpid()
     for job in range(asked.jobs):

@@ -55,9 +55,7 @@ CHECKPOINTS: dict[str, Callable[[Path], None]] = {
 }
 
 YAML = {
-    "aliases": "\n".join(
-        ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
-    ),
+    "aliases": "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]" for n in range(1, 40))]),
     "depth": "a: " + "[" * 5000,
     "depth of mappings": "{a: " * 5000,
     "digits": "seed: " + "9" * 5000,

@@ -30,10 +30,7 @@ def make_run(path: Path, images: int = 200, samples: int = 300) -> RunFolder:
         for scenario in ("accuracy", "latency")
         for backend in ("pytorch", "onnxruntime")
     ]
-    info = {
-        "plan": {"cases": [case.to_dict() for case in cases]},
-        "dataset": {"is_demo": False, "fingerprint": "feed"},
-    }
+    info = {"plan": {"cases": [case.to_dict() for case in cases]}, "dataset": {"is_demo": False, "fingerprint": "feed"}}
     folder = RunFolder.create(path, info, [(name, place // 5) for place, name in enumerate(names)])
     folder.write_rounds([RoundState("latency", place, 20_000_000 + place) for place in range(30)])
     for case in cases:
@@ -67,12 +64,7 @@ def read(path: Path) -> tuple[bool, list[object]]:
             folder = RunFolder.open(path)
             rows = [result.to_dict() for result in folder.results()]
             tables = [folder.samples(), folder.predictions(), folder.rounds()]
-            content = [
-                rows,
-                folder.planned_cases(),
-                folder.read_images(),
-                *(t.to_dict("list") for t in tables),
-            ]
+            content = [rows, folder.planned_cases(), folder.read_images(), *(t.to_dict("list") for t in tables)]
         except BenchError:
             return True, []
     return bool(told) or any(row["status"] != "ok" for row in rows), content

@@ -156,9 +156,7 @@ class Disk:
         tally: takes the count of calls, for ``nth`` 0.
     """
 
-    def __init__(
-        self, folder: Path, nth: int, number: int = 0, times: int = 1, tally: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, nth: int, number: int = 0, times: int = 1, tally: Path | None = None) -> None:
         self.folder, self.nth, self.number, self.times, self.tally = folder, nth, number, times, tally
         self.calls = 0
 
@@ -268,14 +266,7 @@ def damaged(scene: Scene, damage: Callable[[Path, random.Random], None]) -> Judg
     """Damages one file of a finished run; then the commands that read it."""
     place = scene.place
     shutil.copytree(scene.finished, place.run, symlinks=True)
-    names = [
-        "run.json",
-        "cases.jsonl",
-        "images.json",
-        "samples.parquet",
-        "predictions.parquet",
-        "rounds.parquet",
-    ]
+    names = ["run.json", "cases.jsonl", "images.json", "samples.parquet", "predictions.parquet", "rounds.parquet"]
     there = [place.run / name for name in names if (place.run / name).exists()]
     damage(scene.chance.choice(there), scene.chance)
     said = [place.command("report", str(place.run))]
@@ -424,12 +415,8 @@ def fuzz(path: Path, chance: random.Random) -> None:
 
 def special(path: Path, chance: random.Random) -> None:
     path.unlink()
-    device = chance.choice(
-        ["/dev/zero", "/dev/urandom", "/dev/full", "/proc/kmsg", "/dev/tty", str(path), "/none"]
-    )
-    chance.choice(
-        [lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to(device), lambda: bomb(path)]
-    )()
+    device = chance.choice(["/dev/zero", "/dev/urandom", "/dev/full", "/proc/kmsg", "/dev/tty", str(path), "/none"])
+    chance.choice([lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to(device), lambda: bomb(path)])()
 
 
 def bomb(path: Path) -> None:
@@ -441,9 +428,7 @@ def bomb(path: Path) -> None:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**6))))
 
 
 def renamed(path: Path, chance: random.Random) -> None:
@@ -555,10 +540,7 @@ def _(scene: Scene) -> Judgement:
     time.sleep(scene.chance.uniform(0.1, 0.9) * scene.seconds)
     said = []
     if (place.run / "run.json").exists():
-        said += [
-            place.command("report", str(place.run)),
-            place.command("run", "--resume", "--out", str(place.run)),
-        ]
+        said += [place.command("report", str(place.run)), place.command("run", "--resume", "--out", str(place.run))]
     return judged(scene.truth, place.run, set(), place.wait(pid), *said, complete=True)
 
 

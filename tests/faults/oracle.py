@@ -19,9 +19,7 @@ from tests.faults.place import Said
 VERDICTS = ("survived", "unclear", "traceback", "orphan", "hang", "wrong", "lost")
 
 # Words that tell a reader not to take the figures as they are.
-WARNED = re.compile(
-    r"left out|missing|damaged|digest|changed|does not|do not|cannot|edited|no longer|gone|lost", re.I
-)
+WARNED = re.compile(r"left out|missing|damaged|digest|changed|does not|do not|cannot|edited|no longer|gone|lost", re.I)
 
 
 @dataclass(frozen=True)

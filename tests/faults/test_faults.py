@@ -47,9 +47,7 @@ def run(tmp_path: Path) -> Path:
 
 def truth_of(run: Path) -> Truth:
     rows = rows_of(run)
-    return Truth(
-        rows, frozenset().union(*(set(data.tolist()) for data in rows.data.values() if hasattr(data, "size")))
-    )
+    return Truth(rows, frozenset().union(*(set(data.tolist()) for data in rows.data.values() if hasattr(data, "size"))))
 
 
 def test_an_untouched_run_is_survived(run: Path) -> None:

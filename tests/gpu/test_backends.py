@@ -38,9 +38,7 @@ def loaded(files: ModelFiles, backend: str, device: str = "cuda", **more: Any) -
 
 def logits(backend: Backend, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits of all images, batch by batch."""
-    return np.concatenate(
-        [backend.infer(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)]
-    )
+    return np.concatenate([backend.infer(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)])
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +80,7 @@ def test_pixels_on_the_device_give_the_logits_of_those_on_the_host(name, scarlet
         for n in (BATCH, 3, 1):
             some = pixels[:n]
             there = torch.from_numpy(some).cuda()
-            np.testing.assert_allclose(
-                backend.infer_on_device(there), backend.infer(some), rtol=1e-4, atol=1e-4
-            )
+            np.testing.assert_allclose(backend.infer_on_device(there), backend.infer(some), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

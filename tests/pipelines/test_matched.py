@@ -57,9 +57,7 @@ def test_what_it_would_decode_otherwise_is_left_to_the_reference_and_listed(name
     images = listed(odd_paths)
     pipeline = open_pipeline(name, images, 8, 2, DEFAULT)
     assert sum(len(batch.indices) for batch in pipeline) == len(images)
-    assert pipeline.report.fallbacks == [
-        image_id for image_id in sorted(odd_paths) if left_to_the_reference(image_id)
-    ]
+    assert pipeline.report.fallbacks == [image_id for image_id in sorted(odd_paths) if left_to_the_reference(image_id)]
     assert pipeline.report.bad == []
 
 

@@ -107,9 +107,7 @@ def test_no_images_no_batches(name):
 def test_bad_files_leave_no_gap(name, small_photos, bad_paths, places, fault):
     paths = [bad_paths[fault] if k in places else image.path for k, image in enumerate(small_photos)]
     images = listed(paths)
-    check_pass(
-        open_pipeline(name, images, 4, 1, DEFAULT), images, [k for k in range(12) if k not in places], 4
-    )
+    check_pass(open_pipeline(name, images, 4, 1, DEFAULT), images, [k for k in range(12) if k not in places], 4)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 32])

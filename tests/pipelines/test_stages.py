@@ -58,13 +58,7 @@ def test_steps_give_what_the_pass_gives(name, tmp_path):
     levels = np.abs(singly - full) * 255 * np.asarray(SMALL.std, np.float32).reshape(3, 1, 1)
     assert levels.max() <= 1.01
     assert (levels > 0.5).mean() < 0.01
-    assert [pixels.shape for pixels in decoded] == [
-        (75, 56, 3),
-        (90, 120, 3),
-        (40, 40, 3),
-        (333, 500, 3),
-        (64, 200, 3),
-    ]
+    assert [pixels.shape for pixels in decoded] == [(75, 56, 3), (90, 120, 3), (40, 40, 3), (333, 500, 3), (64, 200, 3)]
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -80,9 +74,7 @@ def test_sizes_of_the_steps(name):
 def test_a_file_on_which_dali_fails_is_the_references_and_the_next_one_is_not(monkeypatch):
     stages = pipelines.open_stages("dali", SMALL)
     expected = stages.decode(FILES[0])
-    monkeypatch.setattr(
-        dali_stages, "plain_size", lambda data: (1, 1)
-    )  # as if the look at the markers had failed
+    monkeypatch.setattr(dali_stages, "plain_size", lambda data: (1, 1))  # as if the look at the markers had failed
     with pytest.raises(PipelineUnsupported):
         stages.decode(b"no image at all")
     np.testing.assert_array_equal(stages.decode(FILES[0]), expected)

@@ -34,9 +34,7 @@ def scarlet_c_state():
     return scarlet("scarlet_c").state_dict()
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: {"model_state": s, "epoch": 3}, lambda s: {"state_dict": s}, lambda s: s]
-)
+@pytest.mark.parametrize("wrap", [lambda s: {"model_state": s, "epoch": 3}, lambda s: {"state_dict": s}, lambda s: s])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_every_layout_loads(tmp_path, wrap, prefix, zipped):

@@ -20,10 +20,7 @@ class Shared(nn.Module):
 
 def test_each_layer_counted_by_hand():
     network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.Flatten(),
-        nn.Linear(64, 10),
+        nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 10)
     )
     cost = measure_cost(network, 8)
     assert cost.layers == {"0": 4 * 4 * 4 * 27, "3": 640}

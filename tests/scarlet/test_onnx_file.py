@@ -90,9 +90,7 @@ def test_output_that_is_no_row_of_logits(tmp_path):
     model = classifier()
     del model.graph.node[2:], model.graph.initializer[:]
     model.graph.node[1].output[0] = "scores"
-    model.graph.output[0].CopyFrom(
-        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("batch", 3, 1, 1))
-    )
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("batch", 3, 1, 1)))
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(BenchError, match="batch x 3 x 1 x 1; expected float32 logits"):
         inspect(tmp_path / "net.onnx")

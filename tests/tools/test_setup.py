@@ -141,9 +141,7 @@ def test_a_gpu_gets_the_default_build_and_never_two_onnxruntimes(set_up: SetUp) 
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU here")
-@pytest.mark.parametrize(
-    ("answer", "extra"), [("echo 'GPU 0: H200'", "gpu"), ("echo 'no driver'; exit 9", "cpu")]
-)
+@pytest.mark.parametrize(("answer", "extra"), [("echo 'GPU 0: H200'", "gpu"), ("echo 'no driver'; exit 9", "cpu")])
 def test_a_gpu_is_one_that_answers(set_up: SetUp, answer: str, extra: str) -> None:
     set_up.tool("nvidia-smi", f"#!/bin/sh\n{answer}\n")
     set_up(EXTRAS="")

@@ -97,9 +97,7 @@ class Flips:
         """The flips as rows, at most so many."""
         columns = {name: getattr(self, name)[:most].tolist() for name in self.__dataclass_fields__}
         columns["kind"] = [KINDS[kind] if kind >= 0 else None for kind in columns["kind"]]
-        return tuple(
-            Flip(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
-        )
+        return tuple(Flip(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +184,7 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
         top1 = paired(base_hits[:, 0], other_hits[:, 0], tied)
         top5 = paired(base_hits.any(axis=1), other_hits.any(axis=1))
         right = [other_hits[:, 0], base_hits[:, 0]]
-        kinds = np.select(right, [KINDS.index(WIN), KINDS.index(LOSS)], KINDS.index(BOTH_WRONG)).astype(
-            np.int8
-        )
+        kinds = np.select(right, [KINDS.index(WIN), KINDS.index(LOSS)], KINDS.index(BOTH_WRONG)).astype(np.int8)
 
     flips = _flips(base, other, (base_rows, other_rows), kinds)
     return FlipLedger(
@@ -208,10 +204,7 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
 
 
 def _flips(
-    base: Predicted,
-    other: Predicted,
-    rows: tuple[NDArray[np.intp], NDArray[np.intp]],
-    kinds: NDArray[np.int8],
+    base: Predicted, other: Predicted, rows: tuple[NDArray[np.intp], NDArray[np.intp]], kinds: NDArray[np.int8]
 ) -> Flips:
     """The flips among the images that both sides have, of these rows: the largest margin of the base first."""
     import numpy as np
@@ -298,11 +291,7 @@ def _check_once(side: Predicted) -> None:
 
 
 def _check_labels(
-    base: Predicted,
-    other: Predicted,
-    base_rows: NDArray[np.intp],
-    labels: NDArray[np.int16],
-    others: NDArray[np.int16],
+    base: Predicted, other: Predicted, base_rows: NDArray[np.intp], labels: NDArray[np.int16], others: NDArray[np.int16]
 ) -> None:
     import numpy as np
 

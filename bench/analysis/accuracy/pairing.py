@@ -17,9 +17,7 @@ from bench.record.case import MEASURED, Case
 from bench.record.run_folder import CaseResult, RunFolder
 from scarlet.errors import BenchError
 
-TIMED_NOTE = (
-    "latencies are compared only inside one run, where Cases take turns: see the report of the run, not this"
-)
+TIMED_NOTE = "latencies are compared only inside one run, where Cases take turns: see the report of the run, not this"
 _HOW = "Name a run's folder, FOLDER:CASE_ID, or the id of a Case of the newest run."
 
 
@@ -151,9 +149,7 @@ def _scores(predicted: Predicted | None, reference: Predicted | None) -> tuple[d
             ledger = compare(reference, predicted)
         except BenchError as mistake:
             return row, [*notes, mistake.what]
-        row |= {
-            name: getattr(ledger, name) for name in ("agreement_percent", "top5_ordered_agreement_percent")
-        }
+        row |= {name: getattr(ledger, name) for name in ("agreement_percent", "top5_ordered_agreement_percent")}
     return row, notes
 
 
@@ -206,9 +202,7 @@ def _two_cases(base: Predicted, other: Predicted, base_run: ScoredRun, other_run
 def _two_runs(base: ScoredRun, other: ScoredRun) -> Comparison:
     """Every accuracy Case that both runs have, with all fields equal, and those that only one has."""
     if base is other:
-        raise BenchError(
-            f"both sides are run {base.name}", "Name it once: its Cases are compared with its reference."
-        )
+        raise BenchError(f"both sides are run {base.name}", "Name it once: its Cases are compared with its reference.")
     shared = [case_id for case_id in base.predicted if case_id in other.predicted]
     left_out = [
         LeftOut(one.name, predicted.case, f"in {two.name} it {two.why_not(predicted.case)}")
@@ -226,9 +220,7 @@ def _two_runs(base: ScoredRun, other: ScoredRun) -> Comparison:
     return _comparison(f"Run {other.name} against run {base.name}", ledgers, left_out, base, other)
 
 
-def _comparison(
-    title: str, ledgers: Sequence[FlipLedger], left_out: Sequence[LeftOut], *runs: ScoredRun
-) -> Comparison:
+def _comparison(title: str, ledgers: Sequence[FlipLedger], left_out: Sequence[LeftOut], *runs: ScoredRun) -> Comparison:
     datasets = [run.info.get("dataset") or {} for run in runs]
     notes = []
     prints = [str(dataset.get("fingerprint") or "unknown")[:12] for dataset in datasets]

@@ -47,14 +47,10 @@ def reference_case(results: Sequence[CaseResult], predicted: Collection[str]) ->
     candidates = [
         result.case
         for result in results
-        if result.case.scenario == "accuracy"
-        and result.status is Status.OK
-        and result.case.case_id in predicted
+        if result.case.scenario == "accuracy" and result.status is Status.OK and result.case.case_id in predicted
     ]
     usual = [
-        case
-        for case in candidates
-        if (case.backend, case.device, case.precision) == (REFERENCE_BACKEND, "cpu", "fp32")
+        case for case in candidates if (case.backend, case.device, case.precision) == (REFERENCE_BACKEND, "cpu", "fp32")
     ]
     return next(iter(usual or candidates), None)
 
@@ -141,19 +137,13 @@ class ScoredRun:
         folder = RunFolder.open(path)
         info = folder.read_run_info()
         results = tuple(result for result in folder.results() if result.reason != NEVER_RAN)
-        scored = [
-            result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK
-        ]
+        scored = [result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK]
         loaded = load(folder, scored, bool((info.get("dataset") or {}).get("is_demo")))
         predicted = {
-            result.case.case_id: loaded[result.case.case_id]
-            for result in scored
-            if result.case.case_id in loaded
+            result.case.case_id: loaded[result.case.case_id] for result in scored if result.case.case_id in loaded
         }
         chosen = reference_case(results, predicted)
-        return cls(
-            folder.path.resolve(), info, results, predicted, predicted[chosen.case_id] if chosen else None
-        )
+        return cls(folder.path.resolve(), info, results, predicted, predicted[chosen.case_id] if chosen else None)
 
     @property
     def name(self) -> str:
@@ -205,7 +195,5 @@ class ScoredRun:
     def _choices(self) -> str:
         if not self.predicted:
             return "No Case of it has predictions: measure again with --scenarios accuracy."
-        known = ", ".join(
-            f"{case_id} ({predicted.case.label})" for case_id, predicted in self.predicted.items()
-        )
+        known = ", ".join(f"{case_id} ({predicted.case.label})" for case_id, predicted in self.predicted.items())
         return f"Choose from: {known}."

@@ -18,9 +18,7 @@ class Predictions:
     """What is kept of each image of a run, whose ids are given. At 50,000 images it takes under 2 MB."""
 
     ids: Sequence[str]
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]] = field(
-        default_factory=list
-    )
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]] = field(default_factory=list)
 
     def add(self, indices: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
         """Keeps what is needed of a batch's logits, float32 ``(n, classes)``, of the images at these places.

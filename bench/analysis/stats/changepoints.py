@@ -90,11 +90,7 @@ def _is_material(first: float, second: float, materiality: float) -> bool:
 
 
 def _segment(
-    values: NDArray[np.float64],
-    offset: int,
-    materiality: float,
-    random: np.random.Generator,
-    found: dict[int, float],
+    values: NDArray[np.float64], offset: int, materiality: float, random: np.random.Generator, found: dict[int, float]
 ) -> None:
     n = len(values)
     if n < 2 * MIN_SEGMENT:

@@ -134,9 +134,7 @@ def sign_test_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Int
     return quantile_interval(values, 0.5, confidence)
 
 
-def ratio_interval(
-    a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, comparisons: int = 1
-) -> RatioInterval:
+def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, comparisons: int = 1) -> RatioInterval:
     """The median of a / b over rounds, with its sign-test interval on the log ratio.
 
     Pairing by round cancels whatever slows both alike. Swapping a and b gives exactly the reciprocals.

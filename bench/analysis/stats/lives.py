@@ -123,9 +123,7 @@ def over_lives(
 BLOCKS, MIN_PASSES = 5, 10
 
 
-def throughput_interval(
-    images: ArrayLike, time_ns: ArrayLike, confidence: float = CONFIDENCE
-) -> Interval | None:
+def throughput_interval(images: ArrayLike, time_ns: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
     """Images per nanosecond over passes of one life, from ``BLOCKS`` stretches of passes that follow each other.
 
     Passes that follow each other are alike: the stretches are taken for independent, and not the passes. Of 50 passes

@@ -173,9 +173,7 @@ def lower(wins: float, losses: float, n: float, alpha: float) -> float:
     return max(-1.0, first - second - math.sqrt(down**2 + up**2 - 2.0 * correlation * down * up))
 
 
-def paired_bound(
-    wins: float, losses: float, n: float, alpha: float = 0.05, alpha_high: float | None = None
-) -> Bound:
+def paired_bound(wins: float, losses: float, n: float, alpha: float = 0.05, alpha_high: float | None = None) -> Bound:
     """One-sided bounds of a difference of two accuracies on the same images.
 
     It combines the exact limits of the two shares (Clopper and Pearson, Biometrika 26 (1934)) by the method of variance

@@ -22,11 +22,7 @@ def efficiency_columns(case: Case, columns: Mapping[str, Any], info: Mapping[str
         return {}
     reached = gflop_per_s(multiply_adds, images_per_s)
     threads = case.threads * case.instances
-    share = (
-        peak_percent(reached, case.precision, threads, info.get("peaks") or ())
-        if case.device == "cpu"
-        else None
-    )
+    share = peak_percent(reached, case.precision, threads, info.get("peaks") or ()) if case.device == "cpu" else None
     return {"gflop_per_s": reached, **({} if share is None else {"peak_percent": share})}
 
 

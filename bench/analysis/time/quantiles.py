@@ -129,9 +129,7 @@ def _besides(result: CaseResult, samples: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _parts(
-    result: CaseResult, samples: pd.DataFrame, reached: float | None, info: Mapping[str, Any]
-) -> dict[str, Any]:
+def _parts(result: CaseResult, samples: pd.DataFrame, reached: float | None, info: Mapping[str, Any]) -> dict[str, Any]:
     """What the parts of a pass reach alone, and how the pass compares with what they allow together."""
     timed = samples[~samples["warmup"]]
     ns_per_image = {}
@@ -173,9 +171,7 @@ def _cores(result: CaseResult, info: Mapping[str, Any]) -> int:
     return int(known or max(1, *threads_of_parts(result).values()))
 
 
-def limit_of_parts(
-    ns_per_image: Mapping[str, float], threads: Mapping[str, int], cores: int
-) -> tuple[float, str]:
+def limit_of_parts(ns_per_image: Mapping[str, float], threads: Mapping[str, int], cores: int) -> tuple[float, str]:
     """The least time that a pass can take whose parts run side by side, and the part that sets it.
 
     Parts that need the same cores take turns on them: together they cannot be faster than all their processor time
@@ -226,9 +222,7 @@ def _quantiles(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -
     return row | dict(zip(ends, median_over_lives(medians.to_numpy(), of_life), strict=True))
 
 
-def median_over_lives(
-    medians: NDArray[np.float64], of_life: Sequence[int]
-) -> tuple[float, float | None, float | None]:
+def median_over_lives(medians: NDArray[np.float64], of_life: Sequence[int]) -> tuple[float, float | None, float | None]:
     """The median time of a call, with its 95 % interval; the ends are None with one life of too few rounds.
 
     Over lives it is the geometric mean of their medians of round medians, with Student's interval; within one life the

@@ -219,9 +219,7 @@ def compare(
             else:
                 comparison |= found._asdict()
                 comparison["verdict"] = decide(found.low, found.high, asked(material, found.n_lives))
-        made[case_id] = Comparison(
-            case_id, baseline_id, len(counted), len(disturbed & set(counted)), **comparison
-        )
+        made[case_id] = Comparison(case_id, baseline_id, len(counted), len(disturbed & set(counted)), **comparison)
     return made
 
 
@@ -266,10 +264,7 @@ def _lives(result: CaseResult) -> list[Mapping[str, int]]:
 
 
 def ratio(
-    result: CaseResult,
-    baseline: CaseResult,
-    times: Mapping[str, Mapping[int, float]],
-    comparisons: int = 1,
+    result: CaseResult, baseline: CaseResult, times: Mapping[str, Mapping[int, float]], comparisons: int = 1
 ) -> lives.OverLives | None:
     """The ratio of two Cases over the rounds that both took, with the interval that a verdict rests on.
 
@@ -289,9 +284,7 @@ def ratio(
     signs = intervals.ratio_interval(mine, its, comparisons=comparisons)
     rounds: dict[tuple[int, int], list[float]] = {}
     for pair, log in zip(
-        zip(lives_of(result, common), lives_of(baseline, common), strict=True),
-        np.log(mine / its).tolist(),
-        strict=True,
+        zip(lives_of(result, common), lives_of(baseline, common), strict=True), np.log(mine / its).tolist(), strict=True
     ):
         rounds.setdefault(pair, []).append(log)
     if len(rounds) == 1 or signs.low is None or signs.high is None:

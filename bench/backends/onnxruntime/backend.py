@@ -139,9 +139,7 @@ class OnnxRuntime(cuda.OnLane):
         return {
             "version": onnxruntime.__version__,
             "providers": self._session.get_providers(),
-            "nodes_per_provider": {
-                name: dict(sorted(counts.items())) for name, counts in sorted(operations.items())
-            },
+            "nodes_per_provider": {name: dict(sorted(counts.items())) for name, counts in sorted(operations.items())},
             **({"nodes_untold": untold} if untold else {}),
             "intra_op_threads": self._threads,
             "inter_op_threads": 1,

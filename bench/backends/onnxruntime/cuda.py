@@ -25,10 +25,7 @@ NO_CPU = {"session.disable_cpu_ep_fallback": "1"}
 # INT32, which only the CPU restores. Without it weights are restored once, when the session is made.
 NO_INTEGERS = {"session.disable_quant_qdq": "1"}
 # What ONNX Runtime says of nodes without a CUDA kernel (inference_session.cc): with NO_CPU, and with CUDA graphs.
-REFUSALS = (
-    "fallback to CPU EP has been explicitly disabled",
-    "cannot use the graph capture feature",
-)
+REFUSALS = ("fallback to CPU EP has been explicitly disabled", "cannot use the graph capture feature")
 
 # Settings of each call. Without the first, a call ends with a synchronisation of its own, inside of what is timed;
 # replays of CUDA graphs heed it since May 2026 (microsoft/onnxruntime#28686), and wait all the same before that.
@@ -82,9 +79,7 @@ class CudaSession:
         import torch
 
         if case.precision == "tf32" and not cuda.supports_tf32():
-            raise Unsupported(
-                f"{torch.cuda.get_device_name()} has no TF32; that needs compute capability 8.0"
-            )
+            raise Unsupported(f"{torch.cuda.get_device_name()} has no TF32; that needs compute capability 8.0")
         self._onnxruntime, self._case, self._classes = onnxruntime, case, classes
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.provider_options = provider_options(case, stream.cuda_stream)
@@ -173,9 +168,7 @@ def options_sentence(asked: Mapping[str, str], told: Mapping[str, str]) -> str:
 def _made(onnxruntime: Any, graph: str, options: Any, settings: dict[str, str]) -> Any:
     """The session, on the GPU alone."""
     try:
-        session = onnxruntime.InferenceSession(
-            graph, options, providers=[(PROVIDER, settings)], enable_fallback=0
-        )
+        session = onnxruntime.InferenceSession(graph, options, providers=[(PROVIDER, settings)], enable_fallback=0)
     except Exception as error:  # its errors have no common base
         if not any(words in str(error) for words in REFUSALS):
             raise

@@ -108,9 +108,7 @@ def nodes_of(
     """
     runs = _runs(events)
     if len(runs) != len(kept):
-        raise BenchError(
-            f"ONNX Runtime's profile holds {len(runs)} of {len(kept)} calls", "Give fewer --repeats."
-        )
+        raise BenchError(f"ONNX Runtime's profile holds {len(runs)} of {len(kept)} calls", "Give fewer --repeats.")
     chosen = [run for run, keep in zip(runs, kept, strict=True) if keep]
     wiring = _wiring(chosen[0], graph)
     samples = [{_key(event): float(event["dur"] * _US) for event in run} for run in chosen]
@@ -160,9 +158,7 @@ def _wiring(
     )
     if not together:
         return {}
-    return {
-        _key(event): (tuple(node.input), tuple(node.output)) for event, node in zip(run, graph, strict=True)
-    }
+    return {_key(event): (tuple(node.input), tuple(node.output)) for event, node in zip(run, graph, strict=True)}
 
 
 def _types(args: Mapping[str, Any]) -> str:

@@ -17,9 +17,7 @@ _INTEGER = (
     *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
     *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
 )
-_FLOAT = (
-    *("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),
-)
+_FLOAT = (*("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),)
 # What rewritings add to the name of the layer that they replace.
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+|_nchwc|_nhwc)$")
 

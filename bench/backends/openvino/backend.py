@@ -246,9 +246,7 @@ class _Model:
             "shapes": f"static, batch {self._case.batch}",
             "other_batches": "none" if self._any is None else "dynamic shapes, compiled at the first of them",
             "layer_counts": layer_counts(layers),
-            "layers": [
-                {name: value for name, value in layer.items() if name != "became"} for layer in layers
-            ],
+            "layers": [{name: value for name, value in layer.items() if name != "became"} for layer in layers],
             **counted,
             "not_as_asked": other,
             "fallback": fallback_sentence(other, n_asked, wanted),
@@ -289,9 +287,7 @@ def refuse_other_settings(told: Mapping[str, Any], compiled: Any) -> None:
     for name, wanted in told.items():
         found = _text(compiled.get_property(name))
         if found != str(wanted):
-            advice = (
-                "; use fewer threads, instances or streams" if name.endswith(("THREADS", "STREAMS")) else ""
-            )
+            advice = "; use fewer threads, instances or streams" if name.endswith(("THREADS", "STREAMS")) else ""
             raise Unsupported(f"OpenVINO was told {name}={wanted} and took {found} on this machine{advice}")
 
 

@@ -96,9 +96,7 @@ def describe(runtime_model: Any) -> list[dict[str, Any]]:
                 "op": facts["layerType"],
                 "kernel": facts["primitiveType"],
                 "originals": [name for name in facts["originalLayersNames"].split(",") if name],
-                "tensors": [
-                    (tensor.get_element_type().bitwidth, list(tensor.get_shape())) for tensor in tensors
-                ],
+                "tensors": [(tensor.get_element_type().bitwidth, list(tensor.get_shape())) for tensor in tensors],
             }
         )
     return described
@@ -118,8 +116,7 @@ def nodes_of(described: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[s
     kept = [
         facts
         for facts in described
-        if facts["name"] in ran
-        or (facts["name"] in counted and facts["originals"] and facts["op"] not in _ENDS)
+        if facts["name"] in ran or (facts["name"] in counted and facts["originals"] and facts["op"] not in _ENDS)
     ]
     nodes = [
         Node(
@@ -134,9 +131,7 @@ def nodes_of(described: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[s
     ]
     unknown = sorted(ran - {node.name for node in nodes})
     nodes += [
-        Node(
-            name, "not in the execution graph", samples_ns=tuple(sample.get(name, 0.0) for sample in samples)
-        )
+        Node(name, "not in the execution graph", samples_ns=tuple(sample.get(name, 0.0) for sample in samples))
         for name in unknown
     ]
     return nodes

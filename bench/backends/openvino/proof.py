@@ -64,9 +64,7 @@ def other_precision(
     for name in asked:
         # The plugin adds to the name of what it rewrites: classifier/Gemm/DequantizationMultiply.
         found = [
-            precision
-            for names, precision in parts
-            if any(own == name or own.startswith(f"{name}/") for own in names)
+            precision for names, precision in parts if any(own == name or own.startswith(f"{name}/") for own in names)
         ]
         missed = [precision for precision in found if precision not in wanted]
         if missed or not found:

@@ -129,9 +129,7 @@ class PyTorch(cuda.OnLane):
         if options.compile:
             self._compile(options.compile)
         elif on_gpu:
-            self.infer(
-                self._blank(case.batch)
-            )  # algorithms are chosen and graphs captured here, not in a sample
+            self.infer(self._blank(case.batch))  # algorithms are chosen and graphs captured here, not in a sample
 
     def _compile(self, mode: str) -> None:
         """Has the compiler do its work, which it does in the first call."""
@@ -232,9 +230,7 @@ class PyTorch(cuda.OnLane):
             return {}
         from torch._dynamo.utils import counters
 
-        return {
-            "graphs_compiled_later": int(counters["stats"]["unique_graphs"]) - self._proof["compiled_graphs"]
-        }
+        return {"graphs_compiled_later": int(counters["stats"]["unique_graphs"]) - self._proof["compiled_graphs"]}
 
     def _not_compiled(self) -> str:
         if self._compiled_batch and not self._proof["compiled_graphs"]:

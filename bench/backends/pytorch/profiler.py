@@ -109,9 +109,7 @@ def _bytes_moved(module: Any, inputs: Any, output: Any) -> int:
         return 0
     weights = [*module.parameters(recurse=False)]
     weights += [buffer for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
-    return sum(
-        tensor.numel() * tensor.element_size() for tensor in (*weights, *_tensors(inputs), *_tensors(output))
-    )
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*weights, *_tensors(inputs), *_tensors(output)))
 
 
 def _tensors(value: Any) -> list[Any]:

@@ -11,12 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # What a layer's result is of in each precision. TF32 is float32 in memory; its switches are proved apart.
-RESULT_TYPES = {
-    "fp32": "float32",
-    "tf32": "float32",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-}
+RESULT_TYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def plain_name(constant: object) -> str:

@@ -96,11 +96,7 @@ class TensorRt(OnLane):
             "gpu": facts,
             "plan_sha256": plan.sha256,
             "plan_bytes": plan.path.stat().st_size,
-            "build": {
-                **plan.facts,
-                "level": int(options.level),
-                "number": options.build or 0,
-            },
+            "build": {**plan.facts, "level": int(options.level), "number": options.build or 0},
             "cuda_graph": graph,
             "l2": l2_note(case),
             **graph_proof(typed),
@@ -135,12 +131,7 @@ def _refuse_missing_units(case: Case) -> None:
 
 
 def _plan(
-    case: Case,
-    options: Options,
-    files: ModelFiles,
-    typed: TypedGraph | None,
-    facts: Mapping[str, Any],
-    version: str,
+    case: Case, options: Options, files: ModelFiles, typed: TypedGraph | None, facts: Mapping[str, Any], version: str
 ) -> Artefact:
     """The Case's plan, from the store or built."""
     spec = PlanSpec(

@@ -54,8 +54,7 @@ class Engine:
         engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if engine is None:
             raise BenchError(
-                f"TensorRT cannot read the plan {plan}: {self._last()}",
-                "Delete that file, so that it is built anew.",
+                f"TensorRT cannot read the plan {plan}: {self._last()}", "Delete that file, so that it is built anew."
             )
         self._engine = engine
         self._input, self._output = self._tensor_names()
@@ -121,9 +120,7 @@ class Engine:
             is_input = self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
             (inputs if is_input else outputs).append(name)
             if self._engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT:
-                raise BenchError(
-                    f"the graph's tensor '{name}' is not float32", "Give a graph whose ends are."
-                )
+                raise BenchError(f"the graph's tensor '{name}' is not float32", "Give a graph whose ends are.")
         if (len(inputs), len(outputs)) != (1, 1):
             raise BenchError(
                 f"the graph has {len(inputs)} inputs and {len(outputs)} outputs",
@@ -173,9 +170,7 @@ class Context:
         self._shape: tuple[int, ...] | None = None
         self._address: int | None = None
         self._check(self.context.set_optimization_profile_async(0, self._handle), "take profile 0")
-        self._check(
-            self.context.set_tensor_address(self._output, output_address), "take the output's address"
-        )
+        self._check(self.context.set_tensor_address(self._output, output_address), "take the output's address")
 
     def bind(self, shape: tuple[int, ...], address: int) -> None:
         """Sets shape and address of the input, where they are not what they were."""

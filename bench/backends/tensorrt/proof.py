@@ -74,9 +74,7 @@ def _layer(layer: Mapping[str, Any] | str) -> EngineLayer:
     name, kind = str(layer.get("Name", "")), str(layer.get("LayerType", UNKNOWN))
     nodes = {*_names(name), *_ONNX_NAMES.findall(str(layer.get("Metadata", "")))}
     heavy = any(_HEAVY.search(str(layer.get(key, ""))) for key in ("LayerType", "ParameterType"))
-    return EngineLayer(
-        name, kind, heavy, _data_type(layer), str(layer.get("TacticName", "")), frozenset(nodes)
-    )
+    return EngineLayer(name, kind, heavy, _data_type(layer), str(layer.get("TacticName", "")), frozenset(nodes))
 
 
 def _names(name: str) -> list[str]:

@@ -140,9 +140,7 @@ def _points_and_front(theme: Theme, drawn: Looks, values: Sequence[Row], batch: 
         rows.transform_filter("datum.front === 'yes'")
         .mark_line(interpolate="step-after", color=AXIS, strokeWidth=theme.px(3))
         .encode(ms, top1, order="ms:Q"),
-        rows.mark_rule(**interval).encode(
-            ms, altair.Y("top1_low:Q", **y), y2="top1_high", color=drawn.colour()
-        ),
+        rows.mark_rule(**interval).encode(ms, altair.Y("top1_low:Q", **y), y2="top1_high", color=drawn.colour()),
         rows.transform_filter("isValid(datum.ms_low)")
         .mark_rule(**interval)
         .encode(altair.X("ms_low:Q", **x), top1, x2="ms_high", color=drawn.colour()),

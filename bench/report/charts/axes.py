@@ -66,11 +66,7 @@ def linear(title: str, ticks: Any = FEW, grid: bool = True, **more: Any) -> dict
     Args:
         ticks: about how many; as a wide chart has room for, where the axis is horizontal.
     """
-    return {
-        "title": title,
-        "scale": altair.Scale(zero=False, **more),
-        "axis": altair.Axis(tickCount=ticks, grid=grid),
-    }
+    return {"title": title, "scale": altair.Scale(zero=False, **more), "axis": altair.Axis(tickCount=ticks, grid=grid)}
 
 
 def logarithmic(low: float, high: float, title: str, grid: bool = True) -> dict[str, Any]:

@@ -63,9 +63,7 @@ class Chart:
     def case_ids(self) -> tuple[str, ...]:
         """Whose rows it draws."""
         fields = ("case_id", "accuracy_case_id")
-        return tuple(
-            dict.fromkeys(row[field] for field in fields for row in self.data["rows"] if field in row)
-        )
+        return tuple(dict.fromkeys(row[field] for field in fields for row in self.data["rows"] if field in row))
 
     def spec(self, theme: Theme = SCREEN, width: int | str = WIDTH) -> dict[str, Any]:
         """The chart in Vega-Lite, data included.

@@ -127,9 +127,7 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         for index, row in enumerate(rows)
     ]
     points = [known(round=round_, percent=value) for round_, value in zip(*common, strict=True)]
-    data = {
-        name: part for name, part in (("rows", values), ("disturbed", spans), ("together", points)) if part
-    }
+    data = {name: part for name, part in (("rows", values), ("disturbed", spans), ("together", points)) if part}
     return Chart(
         f"{scenario}_rounds",
         f"Drift over the run: {scenario}",

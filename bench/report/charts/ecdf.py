@@ -134,9 +134,7 @@ def _chart(
 
 def _curves(theme: Theme, drawn: Looks, x: dict[str, Any]) -> list[altair.Chart]:
     axis = altair.Axis(values=[0, 25, 50, 75, 90, 100])
-    told = tooltips(
-        ("percent:Q", "share of calls, %"), ("ms:Q", "no longer than, ms"), ("n:Q", "samples", ",")
-    )
+    told = tooltips(("percent:Q", "share of calls, %"), ("ms:Q", "no longer than, ms"), ("n:Q", "samples", ","))
     curves = (
         altair.Chart(ROWS)
         .transform_flatten(["ms", "percent"])

@@ -138,8 +138,7 @@ def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
         whose.setdefault(text, set()).add(tuple(row[name] for name in ("backend", "precision", *varying)))
     # Names that were cut may have become the same.
     return tuple(
-        f"{text} ({row['case_id']})" if len(whose[text]) > 1 else text
-        for text, row in zip(texts, rows, strict=True)
+        f"{text} ({row['case_id']})" if len(whose[text]) > 1 else text for text, row in zip(texts, rows, strict=True)
     )
 
 

@@ -79,9 +79,7 @@ def _chart(source: Source, scenario: str) -> Chart | None:
 
 def _baseline(timed: Sequence[Row], rows: Sequence[Row]) -> str:
     ids = {row["baseline_case_id"] for row in rows}
-    names = {
-        f"{backend_name(row)} {clean(row['precision']).upper()}" for row in timed if row["case_id"] in ids
-    }
+    names = {f"{backend_name(row)} {clean(row['precision']).upper()}" for row in timed if row["case_id"] in ids}
     return names.pop() if len(names) == 1 else "the baseline"
 
 

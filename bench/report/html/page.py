@@ -64,9 +64,7 @@ def page(run: Loaded) -> str:
         "waterfall": _waterfall(scored),
         "flips": flip_section(scored),
         "warnings": _warnings(info),
-        "bad_images": [
-            {name: one_line(text) for name, text in image.items()} for image in bad[:BAD_IMAGES_SHOWN]
-        ],
+        "bad_images": [{name: one_line(text) for name, text in image.items()} for image in bad[:BAD_IMAGES_SHOWN]],
         "proofs": _proofs(rows, scored, info),
     }
     made: str = (
@@ -133,9 +131,7 @@ def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str
     results = {result.case.case_id: result for result in run.results}
     host = host_line(info)
     labels = row_names(rows, ALWAYS, VARYING)
-    return [
-        _proof(row, label, results.get(row["case_id"]), host) for row, label in zip(rows, labels, strict=True)
-    ]
+    return [_proof(row, label, results.get(row["case_id"]), host) for row, label in zip(rows, labels, strict=True)]
 
 
 def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: str) -> View:
@@ -154,11 +150,7 @@ def _proof(row: Mapping[str, Any], label: str, result: CaseResult | None, host: 
         "Host": host,
     }
     known = {name: value for name, value in row.items() if value not in (None, "")}
-    documents = {
-        "proof": result.proof if result else {},
-        "metrics": result.metrics if result else {},
-        "figures": known,
-    }
+    documents = {"proof": result.proof if result else {}, "metrics": result.metrics if result else {}, "figures": known}
     return {
         "case_id": case_id,
         "label": label,

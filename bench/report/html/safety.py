@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 # Signs that turn the direction of what follows: a file's name could look like another.
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_VISIBLE = {
-    **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " "),
-    **{code: f"[U+{code:04X}]" for code in _BIDI},
-}
+_VISIBLE = {**dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " "), **{code: f"[U+{code:04X}]" for code in _BIDI}}
 del _VISIBLE[ord("\n")], _VISIBLE[ord("\t")]
 
 # Inside a script element these end it, or begin a comment, whatever they mean in the script.

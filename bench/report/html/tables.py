@@ -34,12 +34,7 @@ def plain_table(key: str, table: Table, whose: Sequence[tuple[str, str]]) -> Vie
         whose: of each row the Case that it is about, and the words for where its numbers come from.
     """
     rows = [
-        _row(
-            case_id,
-            "",
-            "",
-            [_cell(cell, head, title) for cell, head in zip(cells, table.columns, strict=True)],
-        )
+        _row(case_id, "", "", [_cell(cell, head, title) for cell, head in zip(cells, table.columns, strict=True)])
         for cells, (case_id, title) in zip(table.cells, whose, strict=True)
     ]
     return _view(key, table, [_head(head) for head in table.columns], rows)

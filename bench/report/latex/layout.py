@@ -23,12 +23,7 @@ MOST_ROWS = 40
 COLUMN_PT, PAGE_PT = 230.0, 483.0
 # Sizes of type, the largest first, with about what a sign and the gap between two columns of the table take in each, in
 # points (widths of Computer Modern's digits and letters).
-SIZES = (
-    (r"\small", 4.5, 8.0),
-    (r"\footnotesize", 4.13, 6.0),
-    (r"\scriptsize", 3.88, 5.0),
-    (r"\scriptsize", 3.88, 3.0),
-)
+SIZES = ((r"\small", 4.5, 8.0), (r"\footnotesize", 4.13, 6.0), (r"\scriptsize", 3.88, 5.0), (r"\scriptsize", 3.88, 3.0))
 
 _LABEL = re.compile(r"[A-Za-z0-9:._/+-]+")
 

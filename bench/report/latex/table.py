@@ -145,10 +145,7 @@ SPECS: dict[str, Spec] = {
     "backend": Spec("backend", default="always"),
     **{name: Spec(name, default="varies") for name in ("device", "precision")},
     "options": Spec("options", default="known"),
-    **{
-        name: Spec(name, default="varies")
-        for name in ("weights", "pipeline", "threads", "instances", "batch")
-    },
+    **{name: Spec(name, default="varies") for name in ("weights", "pipeline", "threads", "instances", "batch")},
     "stage": Spec("stage"),
     "status": Spec("status"),
     "top1": Spec("top1_percent", "accuracy", "known"),
@@ -206,10 +203,7 @@ def table(run: Loaded, options: Options) -> TexTable:
     groups = [(line.first["model"], line.first["device"], SPECS["batch"].text(line)) for line in lines]
     return TexTable(
         columns=[
-            Column(
-                spec.header(_baseline(lines)),
-                "r" if spec.is_interval or REGISTRY[spec.column].is_numeric else "l",
-            )
+            Column(spec.header(_baseline(lines)), "r" if spec.is_interval or REGISTRY[spec.column].is_numeric else "l")
             for spec in map(SPECS.__getitem__, names)
         ],
         rows=[_cells(names, line, best) for line in lines],

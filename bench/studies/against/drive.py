@@ -148,9 +148,7 @@ def _carry_out(session: Session, this: Side, other: Side, tolerance: float | Non
 
     def make_worker(case: Case) -> WorkerHandle:
         side = names[case.option(against.REVISION)]
-        return RevisionWorker(
-            side.revision, folder.log_path(case.case_id), case.threads * case.instances, side
-        )
+        return RevisionWorker(side.revision, folder.log_path(case.case_id), case.threads * case.instances, side)
 
     stopped = False
     with make_listener(session.console, len(cases)) as listener:
@@ -167,11 +165,7 @@ def _carry_out(session: Session, this: Side, other: Side, tolerance: float | Non
     session.write(
         warnings=[*info.get("warnings", ()), *summary(runner.rounds)],
         resolves=runner.resolves,
-        against={
-            **described,
-            "outcome": ended.outcome.value,
-            "cases": [each.to_dict() for each in found],
-        },
+        against={**described, "outcome": ended.outcome.value, "cases": [each.to_dict() for each in found]},
         finished_at=None if ended.interrupted else utc_now(),
         exit_code=130 if ended.interrupted else 0,
     )

@@ -145,15 +145,11 @@ class RevisionWorker:
         for name in introduction.PACKAGES:
             folders = [Path(folder).resolve() for folder in said["packages"].get(name, ())]
             # An older revision has "models", this one "scarlet"; what is there must be the revision's own.
-            absent = (
-                name in ("models", "scarlet") and not (self._revision.home / name / "__init__.py").exists()
-            )
+            absent = name in ("models", "scarlet") and not (self._revision.home / name / "__init__.py").exists()
             if folders != ([] if absent else [(self._revision.home / name).resolve()]):
                 raise self._stranger(f"there is no package '{name}' in it")
         if said["protocol"] != channel.PROTOCOL:
-            raise self._stranger(
-                f"it speaks protocol {said['protocol']}, and this tree speaks {channel.PROTOCOL}"
-            )
+            raise self._stranger(f"it speaks protocol {said['protocol']}, and this tree speaks {channel.PROTOCOL}")
         if self._side is not None and said["sources_sha256"] != self._side.sources_sha256:
             raise BenchError(
                 f"the code of {self._revision.name} changed while it was measured",

@@ -80,9 +80,7 @@ def worktree(home: Path, ref: str) -> Iterator[Revision]:
     tree = parent / "tree"
     try:
         # Hooks are for people's own checkouts.
-        made = _git(
-            home, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", str(tree), commit
-        )
+        made = _git(home, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", str(tree), commit)
         if made.returncode:
             raise BenchError(
                 f"git cannot make a worktree of '{ref}': {error_text(made.stderr)}",
@@ -106,9 +104,7 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
             env={**environment, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"},
         )
     except FileNotFoundError:
-        raise BenchError(
-            "git is not installed", "Install git: it makes the other revision's files."
-        ) from None
+        raise BenchError("git is not installed", "Install git: it makes the other revision's files.") from None
 
 
 @contextmanager

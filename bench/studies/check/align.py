@@ -46,8 +46,7 @@ def baseline_ids(current: Snapshot, baseline: Snapshot) -> list[str] | None:
     """The ids of the baseline's images in order, proven by their digest; None where they cannot be found."""
     if current.n_images > baseline.n_images:
         known = [
-            Image(image_id, Path(), int(label))
-            for image_id, label in zip(current.ids, current.labels, strict=True)
+            Image(image_id, Path(), int(label)) for image_id, label in zip(current.ids, current.labels, strict=True)
         ]
     else:
         try:
@@ -77,14 +76,8 @@ def chosen_by_other_labels(current: Snapshot, baseline: Snapshot) -> str:
     if ids_digest([image.image_id for image in subset(by_folder, baseline.n_images)]) != baseline.ids_sha256:
         return ""
     right = {image.image_id: image.label for image in by_folder}
-    known = [
-        (right[id_], int(label))
-        for id_, label in zip(current.ids, current.labels, strict=True)
-        if id_ in right
-    ]
-    before, after = (
-        (np.array(labels, dtype=np.int16) for labels in zip(*known, strict=True)) if known else ((), ())
-    )
+    known = [(right[id_], int(label)) for id_, label in zip(current.ids, current.labels, strict=True) if id_ in right]
+    before, after = (np.array(labels, dtype=np.int16) for labels in zip(*known, strict=True)) if known else ((), ())
     differing = int(np.count_nonzero(np.not_equal(before, after)))
     if not differing:
         return ""

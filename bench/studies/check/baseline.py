@@ -64,9 +64,7 @@ def write(snapshot: Snapshot, path: Path) -> tuple[Row | Timed, ...]:
     kept = [row for row in snapshot.rows if row.top1 is not None]
     if not kept:
         reasons = "; ".join(f"{row.case.label}: {row.status.value}, {row.reason}" for row in snapshot.rows)
-        what = (
-            f"{snapshot.name} has no accuracy row to make a baseline of{f' ({reasons})' if reasons else ''}"
-        )
+        what = f"{snapshot.name} has no accuracy row to make a baseline of{f' ({reasons})' if reasons else ''}"
         raise BenchError(what, "Run with --scenarios accuracy, and see that its rows are ok.")
     timed = [row for row in snapshot.timed if row.ratio is not None and row.reference is not None]
     left_out = [row for row in snapshot.rows if row.top1 is None]
@@ -178,9 +176,7 @@ def read(path: Path) -> Snapshot:
         raise BenchError(f"{path} is no baseline: {error_text(error)}", f"{make}.") from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
-        raise BenchError(
-            f"{path} was written by a newer scarlet-bench", f"Update it, or make a new one ({make[14:]})."
-        )
+        raise BenchError(f"{path} was written by a newer scarlet-bench", f"Update it, or make a new one ({make[14:]}).")
     try:
         return _snapshot(content, path)
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:

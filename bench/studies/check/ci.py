@@ -54,9 +54,7 @@ def append_summary(report: Report, path: Path) -> None:
 
 def summary(report: Report) -> str:
     """The check as Markdown: the outcome, what is at fault, a table of rows."""
-    found = [
-        f"- **{escaped(each.stage or 'stage unknown')}**: {escaped(each.text)}" for each in report.findings
-    ]
+    found = [f"- **{escaped(each.stage or 'stage unknown')}**: {escaped(each.text)}" for each in report.findings]
     found += [f"- {escaped(note)}" for note in report.notes]
     why = Column[Judged](Head("Why"), lambda row: row.reason)
     table = table_lines(table_of("", [*COLUMNS, why], report.rows))
@@ -114,9 +112,7 @@ def write_junit(report: Report, path: Path) -> None:
 def _case(row: Judged) -> TestCase:
     from junitparser import Error, Failure, Skipped, TestCase
 
-    case = TestCase(
-        _text(f"{row.name} [{row.case.case_id}]"), classname=_text(f"{row.case.model}.{row.case.scenario}")
-    )
+    case = TestCase(_text(f"{row.name} [{row.case.case_id}]"), classname=_text(f"{row.case.model}.{row.case.scenario}"))
     kind = row.stage or row.case.scenario
     if row.verdict.value == "fail":
         made = Failure if row.status == "ok" else Error

@@ -17,18 +17,7 @@ from bench.backends import REGISTRY, facts, runs_module
 from bench.studies.check.snapshot import Labels, Row, Snapshot
 from pipelines.parity.digests import first_change
 
-STAGES = (
-    "data",
-    "labels",
-    "weights",
-    "decode",
-    "resize",
-    "crop",
-    "normalise",
-    "export",
-    "order",
-    "backend",
-)
+STAGES = ("data", "labels", "weights", "decode", "resize", "crop", "normalise", "export", "order", "backend")
 
 # Images that would have to agree with a relation by chance.
 MIN_EVIDENCE = 8
@@ -57,16 +46,11 @@ def of_labels(baseline: Labels, current: Labels) -> str:
     if np.array_equal(current, folder_rank(baseline, baseline)):
         n = len(np.unique(baseline))
         return (
-            f"every label is the rank of its folder among the {n} that are there, "
-            "not its place among all 1000 classes"
+            f"every label is the rank of its folder among the {n} that are there, not its place among all 1000 classes"
         )
     pairs = np.unique(np.stack([baseline, current]), axis=1)
     # The rank among folders of which these images show only some.
-    if (
-        (np.diff(pairs) > 0).all()
-        and (pairs[1] <= pairs[0]).all()
-        and len(np.unique(pairs[1] - pairs[0])) > 1
-    ):
+    if (np.diff(pairs) > 0).all() and (pairs[1] <= pairs[0]).all() and len(np.unique(pairs[1] - pairs[0])) > 1:
         return "the labels are in the order of the classes but closer together, as ranks among the folders would be"
     return _renaming(baseline, current, "label")
 
@@ -115,9 +99,7 @@ def of_row(baseline: Labels, current: Labels, labels: Labels, batch: int = 0) ->
     ranks = folder_rank(before, labels)
     ranked = (ranks >= 0) & (ranks != before)
     if np.count_nonzero(ranked) >= MIN_EVIDENCE and _share_equal(after[ranked], ranks[ranked]) >= ALIKE:
-        text = (
-            "the predicted classes are ranks of the folders that are there, not places among all 1000 classes"
-        )
+        text = "the predicted classes are ranks of the folders that are there, not places among all 1000 classes"
         return Finding("labels", text)
     if text := _renaming(before, after, "predicted class"):
         return Finding("labels", text)
@@ -253,9 +235,7 @@ def _other_pixels(pairs: Sequence[Pair], shared: str, blame: Mapping[str, str]) 
     return [Finding(stage, text + why, _ids(members)) for (stage, why), members in by_stage.items()]
 
 
-def _common(
-    failing: Sequence[Pair], passing: Sequence[Pair], baseline: Snapshot, current: Snapshot
-) -> Finding | None:
+def _common(failing: Sequence[Pair], passing: Sequence[Pair], baseline: Snapshot, current: Snapshot) -> Finding | None:
     """What rows of one precision that changed have in common, where the same pixels went in."""
     backends = {pair.current.case.backend for pair in failing}
     whole = {pair.current.case.backend for pair in passing} - backends
@@ -265,9 +245,7 @@ def _common(
     if len(backends) > 1 and not _alike(failing):
         return None
     if backends - graph and graph and pixels:
-        text = (
-            f"{pixels}and {_names(backends)} changed alike: the network itself, its weights or its definition"
-        )
+        text = f"{pixels}and {_names(backends)} changed alike: the network itself, its weights or its definition"
         return Finding("weights", text, _ids(failing))
     if whole and all(map(runs_module, whole)) and graph and (graph_changed or len(graph) > 1):
         how = "changed alike" if len(graph) > 1 else "changed"

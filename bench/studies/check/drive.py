@@ -141,12 +141,7 @@ def _run(spec: RunSpec, console: Console) -> RunFolder:
 
 
 def _in_blocks(
-    baseline: Snapshot,
-    current: Snapshot,
-    first: RunFolder,
-    images: Sequence[Image],
-    config: Config,
-    console: Console,
+    baseline: Snapshot, current: Snapshot, first: RunFolder, images: Sequence[Image], config: Config, console: Console
 ) -> Scored:
     """Goes on with new images only, for the rows that are not decided yet.
 
@@ -175,9 +170,7 @@ def _run_block(
     info = first.read_run_info()
     folder = RunFolder.create(path)
     plan = {"model": (info.get("plan") or {}).get("model"), "cases": [case.to_dict() for case in cases]}
-    folder.write_run_info(
-        {**{name: info.get(name) for name in ("dataset", "model_files", "packages")}, "plan": plan}
-    )
+    folder.write_run_info({**{name: info.get(name) for name in ("dataset", "model_files", "packages")}, "plan": plan})
     folder.write_images((image.image_id, image.label) for image in images)
     files, data = ModelFiles.from_dict(info["model_files"]), str(info["dataset"]["root"])
     limits = Limits(float(info["settings"]["timeout_seconds"]))
@@ -209,9 +202,7 @@ def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Ord
 def _merged(current: Snapshot, block: Snapshot) -> Snapshot:
     """The rows with a further block's predictions; a row that ended otherwise in the block is no longer ok."""
     new = {row.case: row for row in block.rows}
-    return replace(
-        current, rows=tuple(_with(row, new[row.case]) if row.case in new else row for row in current.rows)
-    )
+    return replace(current, rows=tuple(_with(row, new[row.case]) if row.case in new else row for row in current.rows))
 
 
 def _with(row: Row, new: Row) -> Row:

@@ -122,8 +122,7 @@ class Report:
             "n_images": self.n_images,
             "rows": [row.to_dict() for row in self.rows],
             "findings": [
-                {"stage": item.stage, "text": item.text, "case_ids": list(item.case_ids)}
-                for item in self.findings
+                {"stage": item.stage, "text": item.text, "case_ids": list(item.case_ids)} for item in self.findings
             ],
             "notes": list(self.notes),
         }
@@ -138,20 +137,14 @@ def document(report: Report, run: str | None = None) -> Document:
     lines = [*findings, *report.notes, report.headline, *([f"run: {run}"] if run else [])]
     reasons = [f"{row.name}: {row.reason}" for row in report.rows]
     table = table_of("", COLUMNS, report.rows, reasons)
-    return Document(
-        f"scarlet-bench check: {report.headline}", [table, *notes(lines)], {**report.to_dict(), "run": run}
-    )
+    return Document(f"scarlet-bench check: {report.headline}", [table, *notes(lines)], {**report.to_dict(), "run": run})
 
 
 def figures(row: Judged) -> list[str]:
     """Top-1 before and now, difference with its bounds, and predictions changed; empty where there is none."""
     compared, decision = row.comparison, row.decision
     if compared is None or decision is None or decision.bound is None:
-        ratio = (
-            ""
-            if row.ratio is None or row.baseline_ratio is None
-            else f"{row.baseline_ratio:.3g} → {row.ratio:.3g}"
-        )
+        ratio = "" if row.ratio is None or row.baseline_ratio is None else f"{row.baseline_ratio:.3g} → {row.ratio:.3g}"
         return ["", f"ratio {ratio}" if ratio else "", ""]
     bound = decision.bound
     before, now = (100.0 * right / compared.n for right in (compared.baseline_right, compared.right))

@@ -37,12 +37,7 @@ class Order:
 
 
 def judge(
-    baseline: Snapshot,
-    current: Snapshot,
-    config: Config,
-    *,
-    latency: bool = False,
-    order: Order | None = None,
+    baseline: Snapshot, current: Snapshot, config: Config, *, latency: bool = False, order: Order | None = None
 ) -> Report:
     """Compares a run with a baseline.
 
@@ -64,8 +59,7 @@ def judge(
         if current.dataset.get("fingerprint") != baseline.dataset.get("fingerprint"):
             ground = (
                 "data",
-                f"the run's {current.n_images:,} images are of another set than the baseline's "
-                f"{baseline.n_images:,}",
+                f"the run's {current.n_images:,} images are of another set than the baseline's {baseline.n_images:,}",
             )
         else:
             current = aligned(current, baseline)
@@ -224,9 +218,7 @@ def fp32_row(row: Row, current: Snapshot) -> Row | None:
 
 def n_comparisons(rows: Iterable[Row], config: Config, current: Snapshot) -> int:
     """How many comparisons these rows are judged by together: with the baseline, and some with FP32 besides."""
-    return sum(
-        2 if config.of(row.case.precision)[1].against_fp32 and fp32_row(row, current) else 1 for row in rows
-    )
+    return sum(2 if config.of(row.case.precision)[1].against_fp32 and fp32_row(row, current) else 1 for row in rows)
 
 
 def _diagnosed(
@@ -264,9 +256,7 @@ def _diagnosed(
     everyone = f"all {len(failing)} rows: " if len(failing) == len(judged) > 1 else ""
     told = tuple(
         Finding(
-            stage,
-            f"{everyone if len(set(cases)) == len(judged) else ''}{text}",
-            tuple(case.case_id for case in cases),
+            stage, f"{everyone if len(set(cases)) == len(judged) else ''}{text}", tuple(case.case_id for case in cases)
         )
         for (stage, text), cases in findings.items()
     )
@@ -306,6 +296,4 @@ def _judged_ratio(before: Timed, now: Timed | None, config: Config) -> Judged:
     if now is None or now.status is not Status.OK:
         return _without_figures(before.case, now)
     decision = rules.decide_ratio(before, now, config)
-    return Judged(
-        before.case, decision.verdict, decision.reason, baseline_ratio=before.ratio, ratio=now.ratio
-    )
+    return Judged(before.case, decision.verdict, decision.reason, baseline_ratio=before.ratio, ratio=now.ratio)

@@ -162,9 +162,7 @@ def looks(
     taken = scored & ~((now == UNREADABLE) & (before == UNREADABLE))
     was, is_ = before == truth, now == truth
     tied, move, limit = np.zeros(len(order), dtype=bool), np.zeros(len(order)), 0.0
-    leads = [
-        None if row.margin is None else row.margin[order].astype(np.float64) for row in (baseline, current)
-    ]
+    leads = [None if row.margin is None else row.margin[order].astype(np.float64) for row in (baseline, current)]
     for classes, lead in zip((before, now), leads, strict=True):
         tied |= False if lead is None else (lead == 0) & (classes >= 0)
     counted = {
@@ -190,16 +188,9 @@ def looks(
         return None
     classes, firsts = np.unique(truth[scored], return_index=True)
     complete = len(classes) == len(np.unique(labels))
-    full = (
-        int(np.searchsorted(places[seen], np.flatnonzero(scored)[firsts.max()]))
-        if complete
-        else int(seen.sum())
-    )
+    full = int(np.searchsorted(places[seen], np.flatnonzero(scored)[firsts.max()])) if complete else int(seen.sum())
     return Looks(
-        {name: values[seen] for name, values in sums.items()},
-        np.maximum.accumulate(move)[places][seen],
-        limit,
-        full,
+        {name: values[seen] for name, values in sums.items()}, np.maximum.accumulate(move)[places][seen], limit, full
     )
 
 
@@ -328,15 +319,11 @@ def decide_ratio(baseline: Timed, current: Timed, config: Config) -> Decision:
         reason = f"compared with {current.reference.label}, in the baseline with {baseline.reference.label}"
         return Decision(Verdict.UNRESOLVED, reason)
     who = f"time over that of {current.reference.backend} {current.reference.precision}"
-    ends = [
-        None if None in (each.low, each.ratio, each.high) else _logs(each) for each in (baseline, current)
-    ]
+    ends = [None if None in (each.low, each.ratio, each.high) else _logs(each) for each in (baseline, current)]
     before, now = ends
     if before is None or now is None:
         where = "" if now is None else " in the baseline"
-        return Decision(
-            Verdict.UNRESOLVED, f"{who} is {current.ratio:.3g}, with too few rounds for an interval{where}"
-        )
+        return Decision(Verdict.UNRESOLVED, f"{who} is {current.ratio:.3g}, with too few rounds for an interval{where}")
     growth = now[1] - before[1]
     low = math.exp(growth - math.hypot(now[1] - now[0], before[2] - before[1]))
     high = math.exp(growth + math.hypot(now[2] - now[1], before[1] - before[0]))
@@ -368,16 +355,7 @@ def _loose(case: Case) -> tuple[object, ...]:
     # The path of an ONNX file is another on every machine; its digest is what tells it.
     model = "onnx" if case.model.startswith("onnx:") else case.model
     timed = (case.batch, case.instances) if case.scenario != "accuracy" else ()
-    return (
-        model,
-        case.backend,
-        case.device,
-        case.precision,
-        case.pipeline,
-        case.scenario,
-        case.options,
-        timed,
-    )
+    return (model, case.backend, case.device, case.precision, case.pipeline, case.scenario, case.options, timed)
 
 
 def match(wanted: list[Case], found: list[Case]) -> dict[Case, Case]:
@@ -407,15 +385,9 @@ def changed_ground(baseline: Snapshot, current: Snapshot) -> tuple[str, str] | N
     labels = array_digest(baseline.labels) != array_digest(current.labels)
     if labels:
         differing = int(np.count_nonzero(baseline.labels != current.labels))
-        return (
-            "labels",
-            f"{differing:,} of {current.n_images:,} images have another label than in the baseline",
-        )
+        return ("labels", f"{differing:,} of {current.n_images:,} images have another label than in the baseline")
     if baseline.dataset.get("fingerprint") != current.dataset.get("fingerprint"):
-        return (
-            "data",
-            "the images' files are not those of the baseline: other sizes, or other files in the set",
-        )
+        return ("data", "the images' files are not those of the baseline: other sizes, or other files in the set")
     if baseline.weights["sha256"] != current.weights["sha256"]:
         return "weights", (
             f"the weights are not the baseline's: {current.weights['sha256'][:12] or 'unknown'} "

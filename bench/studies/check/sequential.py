@@ -74,9 +74,7 @@ def _log_capital(*outcomes: tuple[NDArray[np.float64], float]) -> NDArray[np.flo
     return mixed
 
 
-def first_crossing(
-    found: Evidence, alpha: float, alpha_fail: float, first_look: int = 0
-) -> tuple[int, Verdict]:
+def first_crossing(found: Evidence, alpha: float, alpha_fail: float, first_look: int = 0) -> tuple[int, Verdict]:
     """The first look that decides, and what; the last look and ``unresolved`` where none does.
 
     Args:
@@ -87,10 +85,7 @@ def first_crossing(
     """
     last = len(found.for_pass)
     first = {}
-    for verdict, capital, error in (
-        (Verdict.FAIL, found.for_fail, alpha_fail),
-        (Verdict.PASS, found.for_pass, alpha),
-    ):
+    for verdict, capital, error in ((Verdict.FAIL, found.for_fail, alpha_fail), (Verdict.PASS, found.for_pass, alpha)):
         reached = np.flatnonzero(capital[first_look:] >= -math.log(error))
         first[verdict] = first_look + int(reached[0]) if len(reached) else last
     verdict = min(first, key=first.__getitem__)
@@ -124,9 +119,7 @@ def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> tuple[Deci
 
     by_leads, wanted = last.moved is not None, tolerance.agreement_percent
     if by_leads or wanted is not None:
-        allowed = (
-            tolerance.lead_images if by_leads else math.floor(n_total * (1 - (wanted or 0) / 100) + 1e-9)
-        )
+        allowed = tolerance.lead_images if by_leads else math.floor(n_total * (1 - (wanted or 0) / 100) + 1e-9)
         broken = np.flatnonzero(seen.counts["moved" if by_leads else "changed"] > allowed)
         if len(broken) and (verdict is Verdict.UNRESOLVED or broken[0] <= place):
             look = seen.at(int(broken[0]))

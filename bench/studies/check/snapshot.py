@@ -150,15 +150,10 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
     """
     info = folder.read_run_info()
     images = folder.read_images()
-    ids, labels = (
-        tuple(image_id for image_id, _ in images),
-        np.array([label for _, label in images], dtype=np.int16),
-    )
+    ids, labels = (tuple(image_id for image_id, _ in images), np.array([label for _, label in images], dtype=np.int16))
     results = folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
-    scored = [
-        result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK
-    ]
+    scored = [result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK]
     predicted = predictions.load(folder, scored, is_demo)
     reader = _Reader(ids, labels, info.get("preprocessing") or {})
     rows = tuple(
@@ -283,8 +278,7 @@ def _timed(folder: RunFolder) -> tuple[Timed, ...]:
             found.append(Timed(case, status=Status(row["status"]), reason=str(row["reason"])))
         elif row["baseline_case_id"] != row["case_id"]:
             ratio, low, high = (
-                None if pd.isna(row[name]) else float(row[name])
-                for name in ("ratio", "ratio_low", "ratio_high")
+                None if pd.isna(row[name]) else float(row[name]) for name in ("ratio", "ratio_low", "ratio_high")
             )
             reference = cases.get(str(row["baseline_case_id"]))
             found.append(Timed(case, reference, ratio, low, high, reason=str(row["note"])))

@@ -78,10 +78,7 @@ def write_all(rows: Sequence[FieldRow], out: Path, caption: str = "", label: str
     """Writes ``table.md``, ``table.csv`` and ``table.tex`` into a folder; gives the files."""
     path = out / "table.tex"
     write_text(path, latex(rows, caption, label))
-    return [
-        *(file for name in ("table.md", "table.csv") for file in write_document(document(rows), out / name)),
-        path,
-    ]
+    return [*(file for name in ("table.md", "table.csv") for file in write_document(document(rows), out / name)), path]
 
 
 def table(rows: Sequence[FieldRow]) -> Table:
@@ -199,9 +196,7 @@ def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layo
         cells.append(layout.Cell(text, bool(text), note=AS_PUBLISHED if is_published else ""))
     source = f"published: {row.published.source}" if row.published else ""
     cells.append(layout.Cell(published_top1(row), bool(source), note=source))
-    cells.append(
-        layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else "")
-    )
+    cells.append(layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else ""))
     for times in map(row.latencies.get, columns):
         median = written("latency_ns_p50", times) if times else ""
         note = ended(times) if times and times["status"] != "ok" else ""

@@ -45,9 +45,7 @@ def requested_models(texts: Sequence[str]) -> tuple[Requested, ...]:
     requested: list[Requested] = []
     for text in texts:
         # A path to a graph may hold a sign of equality; such a file brings its own weights.
-        model, equals, checkpoint = (
-            (text, "", "") if text.lower().startswith("onnx:") else text.partition("=")
-        )
+        model, equals, checkpoint = (text, "", "") if text.lower().startswith("onnx:") else text.partition("=")
         if equals and not checkpoint:
             raise BenchError(f"'{text}' names no weights", f"Write {model}=FILE, or {model} alone.")
         one = Requested(zoo.resolve(model).name, model, checkpoint or None)

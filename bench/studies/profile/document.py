@@ -135,10 +135,7 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
     groups: dict[str, list[tuple[Joined, str]]] = {}
     for row, block in zip(joined, blocks, strict=True):
         groups.setdefault(block if by == "block" else row.layer, []).append((row, block))
-    medians = {
-        name: max(0.0, float(np.median(_samples([row for row, _ in group]))))
-        for name, group in groups.items()
-    }
+    medians = {name: max(0.0, float(np.median(_samples([row for row, _ in group])))) for name, group in groups.items()}
     total = sum(medians.values())
     rows = []
     for name, group in groups.items():
@@ -237,9 +234,7 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, without the samples."""
-        ridge = (
-            None if self.ridge is None else {**asdict(self.ridge), "flop_per_byte": self.ridge.flop_per_byte}
-        )
+        ridge = None if self.ridge is None else {**asdict(self.ridge), "flop_per_byte": self.ridge.flop_per_byte}
         totals = {**asdict(self.totals), "unjoined_percent": self.totals.unjoined_percent}
         rows = [row.to_dict() for row in self.rows]
         found: dict[str, Any] = plain(
@@ -281,13 +276,9 @@ def columns(by: str) -> list[Column[Row]]:
         Column(Head("us", True), lambda row: number_cell(row.median_ns / 1e3)),
         Column(Head("%", True), lambda row: Cell(f"{row.share_percent:.1f}", value=row.share_percent)),
         Column(
-            Head("M mult-adds", True),
-            lambda row: number_cell(row.multiply_adds / 1e6 if row.multiply_adds else None),
+            Head("M mult-adds", True), lambda row: number_cell(row.multiply_adds / 1e6 if row.multiply_adds else None)
         ),
-        Column(
-            Head("kB", True),
-            lambda row: number_cell(None if row.bytes_moved is None else row.bytes_moved / 1e3),
-        ),
+        Column(Head("kB", True), lambda row: number_cell(None if row.bytes_moved is None else row.bytes_moved / 1e3)),
         Column(Head("GFLOP/s", True), lambda row: number_cell(row.gflop_per_s)),
         Column(Head("FLOP/byte", True), lambda row: number_cell(row.flop_per_byte)),
         # Known only with a measured peak.

@@ -42,8 +42,7 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
     (by,) = checked_names("grouping", [by], BY)
     if not CALLS_PER_TURN <= repeats <= MOST_REPEATS:
         raise BenchError(
-            f"--repeats {repeats} is not from {CALLS_PER_TURN} to {MOST_REPEATS}",
-            "Write for example --repeats 50.",
+            f"--repeats {repeats} is not from {CALLS_PER_TURN} to {MOST_REPEATS}", "Write for example --repeats 50."
         )
     checked_names("backend to profile", spec.backends, [name for name in REGISTRY if facts(name).profiler])
     spec.only_case()  # several values are told before anything slow begins
@@ -78,10 +77,7 @@ def record(session: Session, case: Case, files: ModelFiles, repeats: int) -> Rec
             message, session.folder.log_path("profile"), case.threads, session.spec.timeout_seconds, PROGRAM
         )
     except channel.WorkerFailed as failure:
-        do = (
-            failure.do
-            or "Try a smaller --batch or another backend, change the options or install what is missing."
-        )
+        do = failure.do or "Try a smaller --batch or another backend, change the options or install what is missing."
         raise BenchError(f"{case.backend} cannot be profiled: {failure.reason}", do) from None
     return TypeAdapter(Recording).validate_python(answer["recording"])
 

@@ -163,12 +163,7 @@ class _Joint:
             if number in self.claims or node.op in CONVERSIONS:
                 continue
             above = self._known_above(number, writer)
-            missing = {
-                reader
-                for place in above
-                for reader in self.readers.get(place, ())
-                if reader not in self.owner
-            }
+            missing = {reader for place in above for reader in self.readers.get(place, ()) if reader not in self.owner}
             if len(missing) == 1:
                 unknown.setdefault(missing.pop(), []).append(number)
         for place, numbers in unknown.items():
@@ -241,9 +236,7 @@ class _Joint:
                 rows.setdefault(_own(node.op), Joined(_own(node.op), [])).nodes.append(node)
                 continue
             leading = next((p for p in places if self._arithmetic(self.model[p].op)), places[0])
-            row = rows.setdefault(
-                self.model[leading].layer, Joined(self.model[leading].layer, [], [], leading)
-            )
+            row = rows.setdefault(self.model[leading].layer, Joined(self.model[leading].layer, [], [], leading))
             row.nodes.append(node)
             row.members += [self.model[p] for p in places if self.model[p] not in row.members]
         return _ordered(rows.values())

@@ -20,10 +20,7 @@ _ORT = (
     replace(_BEST_GUESS, per_channel=False),
 )
 # These read every activation of every calibration image once more, which takes minutes.
-_SLOW = (
-    replace(_BEST_GUESS, percentile=99.9),
-    replace(_BEST_GUESS, calibration="entropy", percentile=99.999),
-)
+_SLOW = (replace(_BEST_GUESS, percentile=99.9), replace(_BEST_GUESS, calibration="entropy", percentile=99.999))
 # Besides what a dialect's own quantiser does when it is not told anything.
 _FURTHER = {"nncf": (Recipe("int8", "nncf", preset="mixed"),)}
 

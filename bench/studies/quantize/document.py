@@ -99,9 +99,7 @@ def speed_sentence(outcome: Outcome) -> str:
         return f"nothing was timed: whether INT8 gains speed on {backend} is open"
     held = [row for row in timed if row.holds]
     if any(row.speed.verdict == "faster" for row in held):
-        best = min(
-            (row for row in held if row.speed.verdict == "faster"), key=lambda row: row.speed.ratio or 0.0
-        )
+        best = min((row for row in held if row.speed.verdict == "faster"), key=lambda row: row.speed.ratio or 0.0)
         return f"INT8 within {margin} is faster than FP32 on {backend}: {ratio(best.speed)}"
     which = held or timed
     best = min(which, key=lambda row: row.speed.ratio or 0.0)

@@ -114,9 +114,7 @@ class _Doctor:
         files = self._session.require(Requirements())
         case = replace(self._case, weights=files.weights)
         if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
-            raise BenchError(
-                f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint."
-            )
+            raise BenchError(f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint.")
         return files
 
     def _look(self, evaluator: Evaluator) -> None:
@@ -129,9 +127,7 @@ class _Doctor:
             return seconds - (time.monotonic() - started)
 
         def evaluate(label: str, recipe: Recipe) -> Measured | None:
-            return evaluator.measure(
-                label, recipe, limit_seconds=max(0.0, remaining_seconds()) + GRACE_SECONDS
-            )
+            return evaluator.measure(label, recipe, limit_seconds=max(0.0, remaining_seconds()) + GRACE_SECONDS)
 
         looking = Search(nodes, evaluate, self._asked.margin_percent, remaining_seconds, seconds, self._say)
         self._found = looking.found
@@ -151,13 +147,9 @@ class _Doctor:
         )
         self._say(f"timing FP32 and {len(finalists)} recipes in turns")
         budget_seconds = self._session.spec.budget_seconds * LATENCY_SHARE
-        speeds = timing.time_recipes(
-            self._session, files, base, self._sets.calibration, paths, budget_seconds
-        )
+        speeds = timing.time_recipes(self._session, files, base, self._sets.calibration, paths, budget_seconds)
         margin = self._asked.margin_percent
-        self._rows = [
-            Row(one, speed, one.holds(margin)) for one, speed in zip(finalists, speeds, strict=True)
-        ]
+        self._rows = [Row(one, speed, one.holds(margin)) for one, speed in zip(finalists, speeds, strict=True)]
 
     def _confirm(self, evaluator: Evaluator) -> None:
         margin = self._asked.margin_percent

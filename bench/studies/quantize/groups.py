@@ -43,9 +43,7 @@ def nodes_of(model: object) -> tuple[Node, ...]:
         groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)  # type: ignore[attr-defined]
         return groups > 1 and widths.get(node.input[1]) == groups  # type: ignore[attr-defined]
 
-    return tuple(
-        Node(node.name, node.op_type, node.op_type == "Conv" and depthwise(node)) for node in graph.node
-    )
+    return tuple(Node(node.name, node.op_type, node.op_type == "Conv" and depthwise(node)) for node in graph.node)
 
 
 def blocks(nodes: Sequence[Node]) -> tuple[Group, ...]:
@@ -90,10 +88,7 @@ def parts(block: Group, nodes: Sequence[Node]) -> tuple[Group, ...]:
 
 def across(nodes: Sequence[Node]) -> tuple[Group, ...]:
     """All squeeze-and-excite parts together, and all depthwise convolutions together, where the graph has them."""
-    kinds = {
-        kind: tuple(node.name for node in nodes if _part(node) == kind)
-        for kind in (SQUEEZE_EXCITE, DEPTHWISE)
-    }
+    kinds = {kind: tuple(node.name for node in nodes if _part(node) == kind) for kind in (SQUEEZE_EXCITE, DEPTHWISE)}
     return tuple(Group(f"all {kind}", names) for kind, names in kinds.items() if names)
 
 

@@ -32,17 +32,13 @@ class Asked:
         BenchError: a number is wrong.
     """
 
-    spec: RunSpec = field(
-        default_factory=lambda: RunSpec(backends=backends()[0], scenarios="latency", batches=1)
-    )
+    spec: RunSpec = field(default_factory=lambda: RunSpec(backends=backends()[0], scenarios="latency", batches=1))
     margin_percent: float = 1.0
     images: int = 512
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise BenchError(
-                f"--images {self.images} is not a number above 0", "Write for example --images 8."
-            )
+            raise BenchError(f"--images {self.images} is not a number above 0", "Write for example --images 8.")
         if not 0 < self.margin_percent < 100:
             raise BenchError(
                 f"--margin {self.margin_percent:g} is not a share of the accuracy in per cent",
@@ -127,11 +123,7 @@ def decided(
     """The recipe to use, whether it is within the margin on both sets, and what that rests on."""
     for one in confirmed:
         if holds := one.holds(margin_percent):
-            return (
-                one,
-                True,
-                f"it keeps within the margin by its {holds} on images that nothing was chosen on",
-            )
+            return (one, True, f"it keeps within the margin by its {holds} on images that nothing was chosen on")
     if not found.tried:
         return None, False, "no recipe could be made and run"
     closest = max(found.tried, key=lambda one: one.order)

@@ -143,9 +143,7 @@ class Search:
                 for part in parts(block, self._nodes):
                     self._alone(part, base)
                     if self._harm(part.name)[0] >= PART_SHARE * self._harm(block.name)[0]:
-                        chosen = max(
-                            chosen, part, key=lambda group: (group is not block, self._harm(group.name))
-                        )
+                        chosen = max(chosen, part, key=lambda group: (group is not block, self._harm(group.name)))
             ranked += [chosen] if chosen is block else [chosen, block]
         named = ", ".join(f"{group.name} {self._harm(group.name)[0]:.0f}" for group in ranked[:8])
         self._say(f"predictions changed by quantising alone, the most first: {named}")
@@ -159,9 +157,7 @@ class Search:
         one = self._evaluate(f"{group.name} alone", recipe)
         if one is not None:
             self.found.alone[group.name] = one
-            self._say(
-                f"{one.label}: {one.changed} predictions changed, margins moved by {one.margin_shift:.2g}"
-            )
+            self._say(f"{one.label}: {one.changed} predictions changed, margins moved by {one.margin_shift:.2g}")
 
     def _harm(self, name: str) -> tuple[float, float]:
         one = self.found.alone.get(name)

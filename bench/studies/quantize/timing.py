@@ -71,9 +71,7 @@ def time_recipes(
     files = replace(files, typed=prepare_typed_files(files, required, log, cores, limits.timeout_seconds))
     session.write_plan(files, [base, *cases])
     with make_listener(session.console, len(cases) + 1) as listener:
-        Runner(folder, session.context(files), listener, limits).execute(
-            [base, *cases], by_scenario([base, *cases])
-        )
+        Runner(folder, session.context(files), listener, limits).execute([base, *cases], by_scenario([base, *cases]))
     folder.merge_parts()
     return speeds(folder, base, cases, verdict.materiality(folder.read_run_info()))
 
@@ -140,11 +138,7 @@ def best_of(candidates: Sequence[tuple[Measured, Speed]], margin_percent: float)
     while timed:
         fastest = min((speed for _, speed in timed), key=lambda speed: speed.ratio or 0.0)
         reach = fastest.high if fastest.high is not None else fastest.ratio or 0.0
-        equal = [
-            one
-            for one, speed in timed
-            if (speed.low if speed.low is not None else speed.ratio or 0.0) <= reach
-        ]
+        equal = [one for one, speed in timed if (speed.low if speed.low is not None else speed.ratio or 0.0) <= reach]
         ordered += sorted(equal, key=closeness, reverse=True)
         timed = [(one, speed) for one, speed in timed if one not in equal]
     others = [one for one, speed in within if speed.ratio is None]

@@ -44,11 +44,7 @@ class CandidateStore(Store):
     """Keeps ranges where runs keep them, and graphs in a folder that is soon gone: a search makes dozens."""
 
     def get_or_make(
-        self,
-        key_parts: Mapping[str, str],
-        suffix: str,
-        make: Callable[[Path], None],
-        companions: Sequence[str] = (),
+        self, key_parts: Mapping[str, str], suffix: str, make: Callable[[Path], None], companions: Sequence[str] = ()
     ) -> Path:
         """As ``Store`` does."""
         if key_parts["artefact"] == "ranges":
@@ -91,9 +87,7 @@ class Pixels:
     def batch(self, start: int, size: int) -> NDArray[np.float32]:
         """``size`` images from ``start`` on as a network takes them; where they end, the last one is repeated."""
         places = np.minimum(np.arange(start, start + size), len(self) - 1)
-        return np.stack(
-            [normalise(self._levels[place].transpose(1, 2, 0), self._preprocess) for place in places]
-        )
+        return np.stack([normalise(self._levels[place].transpose(1, 2, 0), self._preprocess) for place in places])
 
     def ids_of(self, start: int, size: int) -> list[str]:
         """The ids of the images of ``batch``."""
@@ -124,18 +118,12 @@ class QuantizeWorker:
         preprocess, pipeline = files.preprocessing, message["pipeline"]
         self._sets = {
             name: Pixels(
-                Path(given["pixels"]),
-                CalibrationImages.from_dict(given["images"]),
-                pipeline,
-                self._threads,
-                preprocess,
+                Path(given["pixels"]), CalibrationImages.from_dict(given["images"]), pipeline, self._threads, preprocess
             )
             for name, given in message["sets"].items()
         }
         chosen = CalibrationImages.from_dict(message["calibration"])
-        self._calibration = CalibrationSet.of(
-            calibration_batches(chosen, pipeline, self._threads, preprocess)
-        )
+        self._calibration = CalibrationSet.of(calibration_batches(chosen, pipeline, self._threads, preprocess))
         case = self._case("fp32")
         self._fp32 = {name: self._predict(case, files, name)[0] for name in self._sets}
         model = onnx.load(files.onnx)
@@ -200,9 +188,7 @@ class QuantizeWorker:
         backend.load(case, files)
         with closing(backend):
             found = [
-                top_and_margin(
-                    backend.infer(pixels.batch(start, case.batch)), pixels.ids_of(start, case.batch)
-                )
+                top_and_margin(backend.infer(pixels.batch(start, case.batch)), pixels.ids_of(start, case.batch))
                 for start in range(0, len(pixels), case.batch)
             ]
             proof = backend.proof()

@@ -6,17 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.report.document import (
-    Cell,
-    Column,
-    Document,
-    Head,
-    Table,
-    count_cell,
-    notes,
-    number_cell,
-    table_of,
-)
+from bench.report.document import Cell, Column, Document, Head, Table, count_cell, notes, number_cell, table_of
 from bench.report.text import number, one_line, options_text
 from bench.studies.tune.search import command
 

@@ -46,9 +46,7 @@ def ways(base: Case, cores: int) -> list[Case]:
     - The same copies with half as many threads that decode.
     - Cores of their own: half of them, or an eighth, decode; each of the others has a copy.
     """
-    all_cores = [
-        (copies, cores // copies) for copies in sorted({1, min(2, cores), cores}) if not cores % copies
-    ]
+    all_cores = [(copies, cores // copies) for copies in sorted({1, min(2, cores), cores}) if not cores % copies]
     made = [_way(base, copies, threads, cores) for copies, threads in all_cores]
     made += [_way(base, copies, threads, max(1, cores // 2)) for copies, threads in all_cores if copies > 1]
     if cores > 1:
@@ -71,11 +69,7 @@ def _way(base: Case, copies: int, threads: int, decoders: int) -> Case:
     if decoders != threads:
         options["decode_threads"] = str(decoders)
     return replace(
-        base,
-        scenario="throughput",
-        instances=copies,
-        threads=threads,
-        options=tuple(sorted(options.items())),
+        base, scenario="throughput", instances=copies, threads=threads, options=tuple(sorted(options.items()))
     )
 
 
@@ -192,9 +186,7 @@ def ranking(alive: Sequence[Case], times: Times) -> list[Case]:
         return []
     common = set.intersection(*(set(times[case.case_id]) for case in alive))
     score: dict[Case, float] = {}
-    means = {
-        round_: statistics.geometric_mean(times[case.case_id][round_] for case in alive) for round_ in common
-    }
+    means = {round_: statistics.geometric_mean(times[case.case_id][round_] for case in alive) for round_ in common}
     for case in alive:
         relative = [times[case.case_id][round_] / means[round_] for round_ in sorted(common)]
         score[case] = statistics.median(relative) if relative else math.inf
@@ -224,9 +216,7 @@ def _standing(case: Case, best: Case, times: Times) -> Standing:
     rates = [1e9 / time for time in own.values()]
     interval = intervals.sign_test_interval(rates)
     common = sorted(own.keys() & other.keys())
-    against = intervals.ratio_interval(
-        [other[round_] for round_ in common], [own[round_] for round_ in common]
-    )
+    against = intervals.ratio_interval([other[round_] for round_ in common], [own[round_] for round_ in common])
     return Standing(
         case,
         statistics.median(rates),
@@ -256,11 +246,7 @@ def unsettled(found: Sequence[Standing]) -> str:
 
 def command(case: Case) -> str:
     """The command that measures a Case, to copy."""
-    words = [
-        "scarlet-bench run --scenarios throughput",
-        f"--model {case.model}",
-        f"--backends {case.backend}",
-    ]
+    words = ["scarlet-bench run --scenarios throughput", f"--model {case.model}", f"--backends {case.backend}"]
     words += [f"--precisions {case.precision}"] if case.precision != "fp32" else []
     words += [f"--pipeline {case.pipeline}", f"--batches {case.batch}", f"--threads {case.threads}"]
     words += [f"--instances {case.instances}"] if case.instances > 1 else []

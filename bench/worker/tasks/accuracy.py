@@ -89,9 +89,7 @@ class AccuracyTask:
             "n_pipeline_fallbacks": len(self._pipeline.report.fallbacks),
             "input_sha256": self._digest.hexdigest(),
         }
-        return Outcome(
-            "end_to_end", metrics, bad, fallback_sentence(self._case, self._pipeline, len(self._images))
-        )
+        return Outcome("end_to_end", metrics, bad, fallback_sentence(self._case, self._pipeline, len(self._images)))
 
     def close(self) -> None:
         self._pipeline.close()

@@ -25,10 +25,7 @@ def test_rows_that_did_not_take_turns_are_not_compared(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", timed)
     for number, one in enumerate(timed):
         add_samples(folder, one, [20_000_000 // (1 + number)] * 40)
-        hour = {
-            "started_at": f"2026-01-01T0{number}:00:00+00:00",
-            "ended_at": f"2026-01-01T0{number}:10:00+00:00",
-        }
+        hour = {"started_at": f"2026-01-01T0{number}:00:00+00:00", "ended_at": f"2026-01-01T0{number}:10:00+00:00"}
         end(folder, one, stage="compute", **hour)
     assert not fastest(folder, [one.case_id for one in timed], 0.03).case_ids
 

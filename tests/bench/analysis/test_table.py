@@ -25,12 +25,7 @@ REQUIRED = """
 """
 
 # label, top-5: top-1 right on a and b, top-5 right on c too, wrong on d
-GOOD = {
-    "a": (1, [1, 2, 3, 4, 5]),
-    "b": (2, [2, 1, 3, 4, 5]),
-    "c": (3, [9, 8, 7, 6, 3]),
-    "d": (4, [9, 8, 7, 6, 5]),
-}
+GOOD = {"a": (1, [1, 2, 3, 4, 5]), "b": (2, [2, 1, 3, 4, 5]), "c": (3, [9, 8, 7, 6, 3]), "d": (4, [9, 8, 7, 6, 5])}
 # differs from GOOD in the top-1 of d, and in the order of c's tail
 OTHER = {**GOOD, "c": (3, [9, 8, 7, 3, 6]), "d": (4, [4, 8, 7, 6, 5])}
 
@@ -76,25 +71,13 @@ def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
     folder = make_run(tmp_path / "run", [timed])
     latency_ns = np.random.default_rng(0).lognormal(16, 0.2, 400).astype(np.int64)
     add_samples(folder, timed, [10**9] * 40 + latency_ns.tolist(), n_warmup=40)
-    end(
-        folder,
-        timed,
-        stage="compute",
-        metrics={"peak_rss_bytes": 123, "stop_reason": "precision", "n_warmup": 40},
-    )
+    end(folder, timed, stage="compute", metrics={"peak_rss_bytes": 123, "stop_reason": "precision", "n_warmup": 40})
     row = rows(folder)[timed.case_id]
-    assert (row["n_samples"], row["n_warmup"], row["stop_reason"], row["peak_rss_bytes"]) == (
-        400,
-        40,
-        "precision",
-        123,
-    )
+    assert (row["n_samples"], row["n_warmup"], row["stop_reason"], row["peak_rss_bytes"]) == (400, 40, "precision", 123)
     assert row["latency_ns_p50"] == np.median(latency_ns)
     assert row["latency_ns_p90"] == np.quantile(latency_ns, 0.9)
     assert row["latency_ns_p99"] == np.quantile(latency_ns, 0.99)
-    assert (row["latency_ns_p50_low"], row["latency_ns_p50_high"]) == intervals.quantile_interval(
-        latency_ns, 0.5
-    )
+    assert (row["latency_ns_p50_low"], row["latency_ns_p50_high"]) == intervals.quantile_interval(latency_ns, 0.5)
     assert row["throughput_images_per_s"] == pytest.approx(400 * 8 / (latency_ns.sum() / 1e9))
     assert row["n_outliers"] == intervals.modified_z_outliers(latency_ns)
     assert row["options"] == '{"form": "plain"}'
@@ -433,9 +416,7 @@ def test_a_case_that_is_not_ok_has_no_figures(tmp_path):
     add_predictions(folder, ORT, OTHER)
     end(folder, ORT)
     end(folder, timed, Status.TIMEOUT, reason="too slow", stage="compute")
-    end(
-        folder, ACCURACY, Status.INVALID, reason="no proof", bad_images=({"image_id": "x", "reason": "torn"},)
-    )
+    end(folder, ACCURACY, Status.INVALID, reason="no proof", bad_images=({"image_id": "x", "reason": "torn"},))
     found = rows(folder)
     assert pd.isna(found[timed.case_id]["latency_ns_p50"])
     assert pd.isna(found[timed.case_id]["throughput_images_per_s"])
@@ -481,9 +462,7 @@ def test_many_cases_are_joined_by_image_not_by_place(tmp_path):
     given = {}
     for scored_case in scored_cases:
         names = source.permutation([f"image{place}" for place in range(60)])[: source.integers(20, 60)]
-        given[scored_case] = {
-            str(name): (int(name[5:]) % 4, source.permutation(6)[:5].tolist()) for name in names
-        }
+        given[scored_case] = {str(name): (int(name[5:]) % 4, source.permutation(6)[:5].tolist()) for name in names}
         add_predictions(folder, scored_case, given[scored_case])
         end(folder, scored_case)
     folder.merge_parts()

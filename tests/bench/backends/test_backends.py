@@ -74,11 +74,7 @@ def test_prepared_files_say_what_they_are(files: ModelFiles) -> None:
 
 
 def test_the_second_time_no_framework_is_imported(
-    files: ModelFiles,
-    request_: Request,
-    shared_store: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    files: ModelFiles, request_: Request, shared_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
     with channel.LocalWorker(tmp_path / "prepare.log", 1, program=SAYS_MODULES) as worker:
@@ -191,10 +187,7 @@ def test_openvino_proves_the_precision_of_every_layer(files: ModelFiles, pixels:
         (case_of("pytorch", options=(("form", "fast"),)), "pytorch.form"),
         (case_of("pytorch", precision="fp16"), "fp16"),
         (case_of("onnxruntime", precision="bf16"), "runs no bf16 graph"),
-        (
-            case_of("onnxruntime", options=(("optimisation", "none"),)),
-            r"did you mean onnxruntime\.optimization",
-        ),
+        (case_of("onnxruntime", options=(("optimisation", "none"),)), r"did you mean onnxruntime\.optimization"),
     ],
 )
 def test_what_a_backend_cannot_do_is_unsupported(files: ModelFiles, case: Case, expected: str) -> None:

@@ -149,9 +149,7 @@ def test_facts_of_the_gpu(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> Non
     assert facts["l2_bytes"] == 1000
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(92000, "9.20.0"), (91301, "9.13.1"), (8902, "8.9.2"), (None, None)]
-)
+@pytest.mark.parametrize(("number", "name"), [(92000, "9.20.0"), (91301, "9.13.1"), (8902, "8.9.2"), (None, None)])
 def test_cudnn_versions_are_written_as_people_do(number: int | None, name: str | None) -> None:
     assert cuda._cudnn_version(number) == name
 

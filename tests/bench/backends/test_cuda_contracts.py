@@ -32,9 +32,7 @@ SOURCES = sources()
 
 
 def test_the_backends_are_among_the_sources() -> None:
-    names = {
-        path.relative_to(ROOT / "bench").as_posix() for path in SOURCES if path.is_relative_to(ROOT / "bench")
-    }
+    names = {path.relative_to(ROOT / "bench").as_posix() for path in SOURCES if path.is_relative_to(ROOT / "bench")}
     runtimes = {"pytorch/backend.py", "pytorch/cuda.py", "onnxruntime/cuda.py"}
     assert {f"backends/{name}" for name in ("cuda.py", *runtimes)} <= names
 
@@ -79,11 +77,7 @@ def test_every_provider_option_that_we_set_is_known() -> None:
 
 
 def test_every_setting_of_a_session_and_of_a_call_is_known() -> None:
-    keys = {
-        *cuda.NO_CPU,
-        *cuda.NO_INTEGERS,
-        "session.record_ep_graph_assignment_info",
-    }
+    keys = {*cuda.NO_CPU, *cuda.NO_INTEGERS, "session.record_ep_graph_assignment_info"}
     assert keys | {"session.force_spinning_stop"} <= set(KNOWN["session_config"])
     assert set(cuda.run_config(1, True)) <= set(KNOWN["run_config"])
 

@@ -11,15 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from bench.backends import REGISTRY, colour, display_name, facts, make_backend, runs_module, runs_nowhere
-from bench.backends.base import (
-    Facts,
-    ModelFiles,
-    Unavailable,
-    Unsupported,
-    choices_of,
-    read_options,
-    refuse_case,
-)
+from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, choices_of, read_options, refuse_case
 from bench.record.case import DEVICES, PRECISIONS, REFERENCE_BACKEND, Case
 from scarlet.errors import BenchError
 
@@ -58,9 +50,7 @@ def test_the_facts_of_a_backend_are_its_own(name: str) -> None:
     assert set(stated.devices) <= set(DEVICES)
     assert all(stated.packages.values())
     assert set(stated.dialects) <= set(PRECISIONS)
-    assert [runs_nowhere(name, device) for device in DEVICES] == [
-        device not in stated.devices for device in DEVICES
-    ]
+    assert [runs_nowhere(name, device) for device in DEVICES] == [device not in stated.devices for device in DEVICES]
     assert stated.options() == read_options(stated.options, Case("m", "user", name))
 
 
@@ -74,12 +64,7 @@ def test_reports_tell_backends_apart() -> None:
 
 
 def test_options_are_read_as_what_they_are() -> None:
-    assert choices_of(Options) == {
-        "form": ("plain", "tuned"),
-        "compile": ("yes",),
-        "copies": "count",
-        "recipe": "text",
-    }
+    assert choices_of(Options) == {"form": ("plain", "tuned"), "compile": ("yes",), "copies": "count", "recipe": "text"}
     assert read_options(Options, case_of(pin="no", aa="b")) == Options()
     assert read_options(Options, case_of(copies="3", form="plain")) == Options("plain", copies=3)
 

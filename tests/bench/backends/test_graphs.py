@@ -64,9 +64,7 @@ def test_a_matrix_needs_each_graph_once() -> None:
     ]
     cases.append(case("tensorrt", "int8", dialect="ort"))  # refused when it is run
     assert [wanted.key for wanted in needed(cases)] == ["fp16", "int8/nncf", "int8/ort", "int8/symmetric"]
-    assert needed([case("onnxruntime", "int8", recipe="r.yaml")]) == (
-        Wanted("int8@r.yaml", "int8", "", "r.yaml"),
-    )
+    assert needed([case("onnxruntime", "int8", recipe="r.yaml")]) == (Wanted("int8@r.yaml", "int8", "", "r.yaml"),)
 
 
 def test_a_case_gets_its_graph() -> None:

@@ -35,9 +35,7 @@ def test_every_backend_takes_them_and_none_means_something_else_by_their_names(n
 
 def test_the_pipeline_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(
-        pipelines, "open_pipeline", lambda name, images, batch, threads, how: asked.append(threads)
-    )
+    monkeypatch.setattr(pipelines, "open_pipeline", lambda name, images, batch, threads, how: asked.append(threads))
     context = Context(run="", data="", files=tiny_files())
     for options in ({}, {"decode_threads": "3"}):
         context.open_pipeline(fake_case("throughput", **options), [])

@@ -32,8 +32,7 @@ def test_a_layer_left_in_float_is_no_fallback_and_one_that_stayed_there_is() -> 
     assert proof["layer_counts"] == {"Conv float32": 2, "QLinearConv int8": 1}
     assert proof["not_as_asked"] == {"c": "float32", "d": "float32"}, "d became something under another name"
     assert proof["fallback"] == (
-        "2 of 3 layers of convolutions and matrix products ran in another precision than int8: "
-        "c (float32), d (float32)"
+        "2 of 3 layers of convolutions and matrix products ran in another precision than int8: c (float32), d (float32)"
     )
     assert precision_proof({"b": "float32"}, ran)["fallback"] == ""
 
@@ -78,9 +77,7 @@ def proof_of(tmp_path: Path) -> Any:
 
     def proved(recipe: Recipe, **options: str) -> tuple[dict[str, Any], NDArray[np.float32]]:
         path = saved(tmp_path, small())
-        made = make_typed(
-            path, file_sha256(path), recipe, Store(tmp_path / "store"), CalibrationSet.of([images()])
-        )
+        made = make_typed(path, file_sha256(path), recipe, Store(tmp_path / "store"), CalibrationSet.of([images()]))
         entry = {"path": str(made.path), "sha256": made.sha256, "facts": made.facts}
         files = ModelFiles(
             *("onnx:small.onnx", "user", "0" * 64, str(path), "0" * 64),
@@ -88,9 +85,7 @@ def proof_of(tmp_path: Path) -> Any:
             typed={f"{recipe.precision}@r" if recipe.dialect else recipe.precision: entry},
         )
         given = {**options, **({"recipe": "r"} if recipe.dialect else {})}
-        case = Case(
-            "m", "user", "onnxruntime", precision=recipe.precision, options=tuple(sorted(given.items()))
-        )
+        case = Case("m", "user", "onnxruntime", precision=recipe.precision, options=tuple(sorted(given.items())))
         backend = make_backend("onnxruntime")
         backend.load(case, files)
         return backend.proof(), backend.infer(images(1))
@@ -120,9 +115,7 @@ def test_a_graph_run_node_by_node_computes_in_float_and_says_so(proof_of: Any) -
 def test_fp16_on_the_cpu_is_computed_in_float32(proof_of: Any) -> None:
     proof, logits = proof_of(default_recipe("fp16"))
     assert proof["asked_counts"] == {"float16": 3}
-    assert proof["fallback"].startswith("3 of 3 layers"), (
-        "ONNX Runtime's CPU provider has no FP16 convolution"
-    )
+    assert proof["fallback"].startswith("3 of 3 layers"), "ONNX Runtime's CPU provider has no FP16 convolution"
     assert "than float16" in proof["fallback"]
     assert logits.dtype == np.float32
 

@@ -47,9 +47,7 @@ def run_of(*durations: int) -> list[dict[str, Any]]:
 
 
 GRAPH = [
-    SimpleNamespace(
-        name="classifier/Gemm", op_type="Gemm", input=["flat", "weight", "bias"], output=["scores"]
-    ),
+    SimpleNamespace(name="classifier/Gemm", op_type="Gemm", input=["flat", "weight", "bias"], output=["scores"]),
     SimpleNamespace(name="", op_type="Mul", input=["scores"], output=["logits"]),
 ]
 EVENTS = [{"cat": "Session", "name": "session_initialization", "dur": 5, "ts": 0, "args": {}}]
@@ -107,9 +105,7 @@ def test_openvinos_counters_meet_the_execution_graph() -> None:
     nothing = dict.fromkeys(("input", "a/Pool", "a/Pool_abcd_acdb_b"), 0.0)
     samples = [{"a/Conv/WithoutBiases": 5.0, "stranger": 1.0, **nothing}, {"a/Conv/WithoutBiases": 6.0}]
     conv, pool, stranger = openvino_nodes(described, samples)
-    assert (pool.name, pool.samples_ns) == ("a/Pool", (0.0, 0.0)), (
-        "too fast for the clock, yet not fused away"
-    )
+    assert (pool.name, pool.samples_ns) == ("a/Pool", (0.0, 0.0)), "too fast for the clock, yet not fused away"
     assert (conv.samples_ns, conv.originals) == ((5.0, 6.0), ("a/Conv",))
     assert conv.bytes_moved == 48 + 48 + 64 + 256
     assert (stranger.name, stranger.samples_ns) == ("stranger", (1.0, 0.0)), "its time is shown all the same"
@@ -219,9 +215,7 @@ def test_a_graph_whose_nodes_have_no_names_gets_some(tiny_graph: Path, images: l
     files = ModelFiles(
         f"onnx:{tiny_graph}", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224)
     )
-    case = Case(
-        files.model, "user", "onnxruntime", pipeline="reference", batch=9
-    )  # more than there are images
+    case = Case(files.model, "user", "onnxruntime", pipeline="reference", batch=9)  # more than there are images
     recording = worker.record(case, files, images, 5)
     rows = join(recording.nodes, model.nodes_of(files))
     assert [short_name(row) for row in rows] == ["pooled", "flat", "logits"]
@@ -326,14 +320,7 @@ def test_pytorch_from_its_backend_to_rows(
     monkeypatch.setattr(zoo, "untrained", lambda spec: Small())
     threads = torch.get_num_threads()
     files = ModelFiles(
-        "small",
-        "user",
-        "",
-        "",
-        "",
-        state=str(tmp_path / "state.safetensors"),
-        input_size=64,
-        preprocess=preprocess(64),
+        "small", "user", "", "", "", state=str(tmp_path / "state.safetensors"), input_size=64, preprocess=preprocess(64)
     )
     case = Case("small", "user", "pytorch", pipeline="reference")
     try:
@@ -351,9 +338,7 @@ def test_pytorch_from_its_backend_to_rows(
 
 def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "no.JPEG").write_bytes(b"no picture")
-    files = ModelFiles(
-        "onnx:tiny.onnx", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224)
-    )
+    files = ModelFiles("onnx:tiny.onnx", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224))
     case = Case("onnx:tiny.onnx", "user", "onnxruntime", pipeline="reference")
     message = {
         "case": case.to_dict(),

@@ -61,14 +61,11 @@ def test_a_command_works_on_where_its_output_goes_away(tmp_path: Path, how: str)
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"),
-    [("OSError(28, 'no space', '/tmp/x')", 2), ("OSError(24, 'files')", 2), ("KeyError(1)", 1)],
+    ("raised", "code"), [("OSError(28, 'no space', '/tmp/x')", 2), ("OSError(24, 'files')", 2), ("KeyError(1)", 1)]
 )
 def test_what_the_system_refuses_is_two_lines(raised: str, code: int) -> None:
     script = f"from bench import cli\ndef work(): raise {raised}\ncli.main(work)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert ("Traceback" in done.stderr) == (code == 1), "a bug of ours keeps its traceback"
     assert len(done.stderr.splitlines()) == 2 or code == 1
@@ -125,9 +122,7 @@ def test_verify_says_what_nothing_vouches_for(folder: RunFolder) -> None:
     (folder.path / "run.json").write_text(json.dumps(info))
     code, rows = verify(folder)
     assert code == 0
-    assert [state for what, state in rows if what.endswith((".json", ".parquet"))] == [
-        "written before digests"
-    ] * 3
+    assert [state for what, state in rows if what.endswith((".json", ".parquet"))] == ["written before digests"] * 3
 
 
 def test_a_report_shows_its_tables_where_the_folder_cannot_be_written(

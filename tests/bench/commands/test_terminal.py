@@ -37,9 +37,7 @@ def test_what_is_plain_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_the_console_shows_names_and_obeys_none(on_terminal: bool) -> None:
-    console = Terminal(
-        file=io.StringIO(), force_terminal=on_terminal, width=300, markup=False, color_system=None
-    )
+    console = Terminal(file=io.StringIO(), force_terminal=on_terminal, width=300, markup=False, color_system=None)
     table = Table(HOSTILE)
     table.add_row(Text(HOSTILE))
     console.print(HOSTILE, highlight=False, soft_wrap=True)

@@ -212,9 +212,7 @@ def test_others_on_a_large_machine_need_a_twentieth_of_it() -> None:
 
 def test_a_worker_that_came_or_went_within_the_round_is_ours() -> None:
     before = Counters(0, cpus=2, idle_ns=0, stolen_ns=0, own_ns={1: 5 * counters.NS, 2: counters.NS})
-    after = Counters(
-        counters.NS, cpus=2, idle_ns=0, stolen_ns=0, own_ns={2: 2 * counters.NS, 3: counters.NS // 2}
-    )
+    after = Counters(counters.NS, cpus=2, idle_ns=0, stolen_ns=0, own_ns={2: 2 * counters.NS, 3: counters.NS // 2})
     assert counters.between(before, after).cpu_by_others_cores == pytest.approx(0.5)
 
 
@@ -371,12 +369,7 @@ def test_a_round_on_a_quiet_gpu(system: System, nvml: Nvml) -> None:
         ({"nvmlDeviceGetCurrentClocksEventReasons": 0x88}, WarningKind.GPU_THROTTLING),
         ({"nvmlDeviceGetCurrentClocksEventReasons": 0x5}, WarningKind.GPU_POWER_CAP),
         (
-            {
-                "nvmlDeviceGetComputeRunningProcesses": [
-                    types.SimpleNamespace(pid=OWN),
-                    types.SimpleNamespace(pid=7),
-                ]
-            },
+            {"nvmlDeviceGetComputeRunningProcesses": [types.SimpleNamespace(pid=OWN), types.SimpleNamespace(pid=7)]},
             WarningKind.GPU_PROCESSES,
         ),
     ],
@@ -392,9 +385,7 @@ def test_a_gpu_disturbs(system: System, nvml: Nvml, change: dict[str, object], r
     assert "nvidia-smi" in warning.advice
 
 
-@pytest.mark.parametrize(
-    ("policy", "reason"), enumerate([WarningKind.GPU_POWER_CAP, WarningKind.GPU_THROTTLING])
-)
+@pytest.mark.parametrize(("policy", "reason"), enumerate([WarningKind.GPU_POWER_CAP, WarningKind.GPU_THROTTLING]))
 def test_time_held_down_within_a_round_counts_though_it_is_over(
     system: System, nvml: Nvml, policy: int, reason: WarningKind
 ) -> None:
@@ -432,12 +423,8 @@ def test_no_library_no_driver_no_such_gpu(monkeypatch: pytest.MonkeyPatch, nvml:
     assert disturbance.open_gpu(["cuda"]) is None
 
 
-@pytest.mark.parametrize(
-    ("visible", "used"), [(None, 0), ("", 0), ("2,3", 2), ("GPU-8a7b,GPU-1", "GPU-8a7b")]
-)
-def test_the_gpu_that_cuda_uses(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, used: int | str
-) -> None:
+@pytest.mark.parametrize(("visible", "used"), [(None, 0), ("", 0), ("2,3", 2), ("GPU-8a7b,GPU-1", "GPU-8a7b")])
+def test_the_gpu_that_cuda_uses(monkeypatch: pytest.MonkeyPatch, visible: str | None, used: int | str) -> None:
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:

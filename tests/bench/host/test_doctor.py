@@ -47,12 +47,7 @@ def test_what_the_set_up_installs_fits() -> None:
             | {"tensorrt-cu13": None, "tensorrt-cu13-libs": None, "nvidia-dali-cuda120": "1.5"},
             *("driver and CUDA", "CUDA 12 needs driver 525", "for an older CUDA"),
         ),
-        (
-            {"torch": "2.13.0+cpu", "torch_cuda": None},
-            "PyTorch on the GPU",
-            "is a CPU build",
-            "make clean setup",
-        ),
+        ({"torch": "2.13.0+cpu", "torch_cuda": None}, "PyTorch on the GPU", "is a CPU build", "make clean setup"),
         (
             {"onnxruntime": "1.31.1"},
             *("ONNX Runtime on the GPU", "overwrite", "pip uninstall -y onnxruntime onnxruntime-gpu"),
@@ -65,31 +60,15 @@ def test_what_the_set_up_installs_fits() -> None:
             {"onnxruntime-gpu": None, "onnxruntime_cuda": None},
             *("ONNX Runtime on the GPU", "not installed", "pip install onnxruntime-gpu"),
         ),
-        (
-            {"onnxruntime_cuda": "12.8"},
-            *("ONNX Runtime on the GPU", "for CUDA 12.8, and PyTorch", "make clean setup"),
-        ),
+        ({"onnxruntime_cuda": "12.8"}, *("ONNX Runtime on the GPU", "for CUDA 12.8, and PyTorch", "make clean setup")),
         ({"nvidia-cudnn-cu13": "8.9.7.29"}, "cuDNN", "needs cuDNN 9", "newer PyTorch"),
         (
             {"tensorrt-cu13": None, "tensorrt-cu13-libs": None, "tensorrt-cu12": "10.16.1"},
             *("TensorRT", "for CUDA 12, and PyTorch", "pip install tensorrt-cu13"),
         ),
-        (
-            {"nvidia-dali-cuda120": "2.4.0"},
-            *("DALI on the GPU", "overwrite", "pip install nvidia-dali-cuda130"),
-        ),
-        (
-            {"nvidia-dali-cuda130": None},
-            "DALI on the GPU",
-            "not installed",
-            "pip install nvidia-dali-cuda130",
-        ),
-        (
-            {"compute_capability": "7.0"},
-            "GPU and CUDA",
-            "capability 7.0",
-            "PyTorch and ONNX Runtime for CUDA 12",
-        ),
+        ({"nvidia-dali-cuda120": "2.4.0"}, *("DALI on the GPU", "overwrite", "pip install nvidia-dali-cuda130")),
+        ({"nvidia-dali-cuda130": None}, "DALI on the GPU", "not installed", "pip install nvidia-dali-cuda130"),
+        ({"compute_capability": "7.0"}, "GPU and CUDA", "capability 7.0", "PyTorch and ONNX Runtime for CUDA 12"),
     ],
 )
 def test_each_mismatch_has_one_line_that_mends_it(
@@ -107,9 +86,7 @@ def test_tensorrt_11_is_no_fault_but_onnxruntimes_provider_is_told_of() -> None:
     assert "tensorrt<11" in fit.text
     assert fit.advice == ""
     (absent,) = [
-        fit
-        for fit in fitting({**GOOD, "tensorrt-cu13": None, "tensorrt-cu13-libs": None})
-        if fit.check == "TensorRT"
+        fit for fit in fitting({**GOOD, "tensorrt-cu13": None, "tensorrt-cu13-libs": None}) if fit.check == "TensorRT"
     ]
     assert "unavailable" in absent.text
 
@@ -128,9 +105,7 @@ def test_versions_are_read_without_importing_what_they_belong_to(
     torch = tmp_path / "madeuptorch"
     (torch / "capi").mkdir(parents=True)
     (torch / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    (torch / "version.py").write_text(
-        "from typing import Optional\ncuda: Optional[str] = '13.0'\nhip = None\n"
-    )
+    (torch / "version.py").write_text("from typing import Optional\ncuda: Optional[str] = '13.0'\nhip = None\n")
     (torch / "capi" / "info.py").write_text("package_name = 'x'\ncuda_version = \"12.8\"\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert _written("madeuptorch", "version.py", "cuda") == "13.0"

@@ -92,22 +92,17 @@ def test_a_system_without_proc_and_sys_leaves_unknowns(tmp_path):
 
 def test_unreadable_contents_are_unknown(tmp_path):
     root = tree(
-        tmp_path,
-        {"proc/loadavg": "", "proc/meminfo": "MemTotal\nMemAvailable: many kB\n", "proc/cpuinfo": "x"},
+        tmp_path, {"proc/loadavg": "", "proc/meminfo": "MemTotal\nMemAvailable: many kB\n", "proc/cpuinfo": "x"}
     )
     (root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").mkdir(parents=True)
     (root / "etc").mkdir()
     (root / "etc/os-release").write_bytes(b"\xff\xfe")
     described = host.describe_host(root)
-    assert [described[name] for name in ("load_1m", "memory_total_bytes", "governor", "cpu_flags")] == [
-        None
-    ] * 4
+    assert [described[name] for name in ("load_1m", "memory_total_bytes", "governor", "cpu_flags")] == [None] * 4
 
 
 def test_arm_features(tmp_path):
-    described = host.describe_host(
-        tree(tmp_path, {"proc/cpuinfo": "Features : fp asimd asimddp sve\nModel : A Pi\n"})
-    )
+    described = host.describe_host(tree(tmp_path, {"proc/cpuinfo": "Features : fp asimd asimddp sve\nModel : A Pi\n"}))
     assert described["cpu_model"] == "A Pi"
     assert described["cpu_flags"] == ["asimd", "asimddp", "sve"]
 
@@ -303,13 +298,7 @@ def gpu(**changes):
 
 
 def test_a_quiet_machine_has_no_warnings():
-    known = {
-        "throttled_ns": 0,
-        "throttled_periods": 0,
-        "periods": 9,
-        "steal_share": 0.001,
-        "thermal_events": 0,
-    }
+    known = {"throttled_ns": 0, "throttled_periods": 0, "periods": 9, "steal_share": 0.001, "thermal_events": 0}
     watched = {"activity": seen(), "since_boot": {**known, "uptime_s": 60.0}, "turbo": False}
     assert host.warnings({**QUIET, **watched}, {"onnxruntime": "1.0"}) == []
     assert host.warnings({**QUIET, **watched, **gpu()}, {}, devices=("cuda",)) == []
@@ -371,18 +360,8 @@ def test_a_gpu_that_says_nothing_is_known_by_nothing():
         (gpu(clock_reasons=[CLOCK_REASONS[0x20]]), WarningKind.GPU_THROTTLING, "GPU 0: thermal", "cool"),
         (gpu(process_ids=[1, 2]), WarningKind.GPU_PROCESSES, "2 processes", "CUDA_VISIBLE_DEVICES"),
         (gpu(power_limit_w=500.0), WarningKind.GPU_POWER_CAP, "of 500 W, by default 700 W", "--power-limit"),
-        (
-            gpu(clock_reasons=[CLOCK_REASONS[0x4]]),
-            WarningKind.GPU_POWER_CAP,
-            "450 W of 700 W",
-            "--power-limit",
-        ),
-        (
-            gpu(sm_clock_set_mhz=1200),
-            WarningKind.GPU_CLOCKS,
-            "set to 1200 MHz",
-            "--reset-applications-clocks",
-        ),
+        (gpu(clock_reasons=[CLOCK_REASONS[0x4]]), WarningKind.GPU_POWER_CAP, "450 W of 700 W", "--power-limit"),
+        (gpu(sm_clock_set_mhz=1200), WarningKind.GPU_CLOCKS, "set to 1200 MHz", "--reset-applications-clocks"),
     ],
 )
 def test_each_warning_says_what_it_found_and_what_to_do(change, kind, said, advised):
@@ -416,8 +395,7 @@ def test_every_kind_has_a_judgement_and_unknown_facts_never_warn():
 
 def test_doctor_tells_all(tmp_path):
     checks = {
-        check.check: check
-        for check in host.doctor(tree(tmp_path, LAPTOP), {"onnxruntime": "1.2", "torch": None}, 0)
+        check.check: check for check in host.doctor(tree(tmp_path, LAPTOP), {"onnxruntime": "1.2", "torch": None}, 0)
     }
     assert checks["PyTorch"].state == "bad"
     assert checks["ONNX Runtime"].text == "onnxruntime 1.2"
@@ -487,10 +465,7 @@ def test_a_gpu_is_described(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("fail_at", "reason"),
-    [
-        ("nvmlInit", "no NVIDIA driver: Driver Not Loaded"),
-        ("nvmlDeviceGetCount", "does not answer: Driver Not Loaded"),
-    ],
+    [("nvmlInit", "no NVIDIA driver: Driver Not Loaded"), ("nvmlDeviceGetCount", "does not answer: Driver Not Loaded")],
 )
 def test_a_driver_that_fails_gives_the_reason(monkeypatch, fail_at, reason):
     fake_nvml(monkeypatch, fail_at)

@@ -26,9 +26,7 @@ def test_the_shortest_call_counts_and_there_are_three_at_least() -> None:
         now[0] += next(took)
 
     assert roofline.shortest_ns(call, 0.0, lambda: now[0]) == 10
-    assert roofline.shortest_ns(lambda: None, 0.0, lambda: 0) == 1, (
-        "a clock that stands still divides nothing by zero"
-    )
+    assert roofline.shortest_ns(lambda: None, 0.0, lambda: 0) == 1, "a clock that stands still divides nothing by zero"
 
 
 def test_a_peak_is_operations_over_time() -> None:

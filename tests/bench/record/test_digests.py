@@ -149,12 +149,7 @@ def test_a_folder_written_before_digests_reads_as_it_did(folder: RunFolder) -> N
     before = len(folder.samples()), len(folder.predictions()), len(folder.rounds()), folder.read_images()
     without_digests(folder)
     assert statuses(folder) == {}
-    assert before == (
-        len(folder.samples()),
-        len(folder.predictions()),
-        len(folder.rounds()),
-        folder.read_images(),
-    )
+    assert before == (len(folder.samples()), len(folder.predictions()), len(folder.rounds()), folder.read_images())
     folder.write_rounds([RoundState("latency", 30, 1)])
     folder.write_run_info(folder.read_run_info())
     assert statuses(folder) == {}, "and goes on as it began"

@@ -130,10 +130,7 @@ def test_the_last_line_of_a_case_counts(folder):
     folder.append_case(result(status=Status.INTERRUPTED, reason="stopped"))
     folder.append_case(result(SECOND))
     folder.append_case(result())
-    assert [(found.case, found.status) for found in folder.case_results()] == [
-        (FIRST, Status.OK),
-        (SECOND, Status.OK),
-    ]
+    assert [(found.case, found.status) for found in folder.case_results()] == [(FIRST, Status.OK), (SECOND, Status.OK)]
 
 
 def test_a_torn_line_is_left_out_and_swallows_nothing(folder):
@@ -311,9 +308,7 @@ def test_damaged_tables_are_left_out_with_a_warning(folder):
 def test_fewer_than_five_classes_leave_minus_one(folder):
     add_predictions(folder, FIRST, {"a": (0, [2, 0, 1])})
     end(folder, FIRST)
-    assert folder.predictions()[[f"top{place}" for place in range(1, 6)]].to_numpy().tolist() == [
-        [2, 0, 1, -1, -1]
-    ]
+    assert folder.predictions()[[f"top{place}" for place in range(1, 6)]].to_numpy().tolist() == [[2, 0, 1, -1, -1]]
 
 
 def test_names_that_are_no_utf8_are_escaped(folder):
@@ -346,9 +341,7 @@ def test_five_thousand_images_and_six_cases_stay_under_five_megabytes(folder):
             scored.case_id,
             image_id=image_id,
             label=np.arange(5000) // 5,
-            top=source.integers(
-                0, 1000, (5000, 5)
-            ),  # no backend agrees with another: the worst for compression
+            top=source.integers(0, 1000, (5000, 5)),  # no backend agrees with another: the worst for compression
             margin=source.random(5000, dtype=np.float32),
         )
         end(folder, scored)
@@ -361,10 +354,7 @@ def test_five_thousand_images_and_six_cases_stay_under_five_megabytes(folder):
 
 
 def test_run_paths_sort_by_time_and_are_safe(tmp_path):
-    first, second = (
-        new_run_path(tmp_path, "scarlet_c"),
-        new_run_path(tmp_path, "onnx:/tmp/my net;rm -rf.onnx"),
-    )
+    first, second = (new_run_path(tmp_path, "scarlet_c"), new_run_path(tmp_path, "onnx:/tmp/my net;rm -rf.onnx"))
     assert first.parent == tmp_path / "runs"
     assert first.name.split("-")[1] == "scarlet_c"
     assert second.name.split("-", 1)[1].startswith("my_net_rm_-rf.onnx-")
@@ -388,13 +378,7 @@ def test_latest_never_removes_what_is_no_link(tmp_path):
 
 
 def test_plain_unpacks_what_json_does_not_know():
-    given = {
-        "s": Status.OK,
-        "set": {2, 1},
-        "n": np.int64(3),
-        "a": np.array([1.0, np.inf]),
-        5: (Path("p"), True),
-    }
+    given = {"s": Status.OK, "set": {2, 1}, "n": np.int64(3), "a": np.array([1.0, np.inf]), 5: (Path("p"), True)}
     assert plain({**given, "case": FIRST})["case"]["model"] == "scarlet_c"
     assert plain(given) == {"s": "ok", "set": [1, 2], "n": 3, "a": [1.0, None], "5": ["p", True]}
 
@@ -423,9 +407,7 @@ def test_import_is_light():
     """The command line imports these at start: no table library may come along."""
     code = "import sys, bench.record.run_folder, bench.host, bench.report; print(*sys.modules)"
     home = ROOT
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=home
-    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=home)
     assert not {"pandas", "pyarrow", "scipy", "torch", "numpy", "onnxruntime"} & set(loaded.stdout.split())
 
 

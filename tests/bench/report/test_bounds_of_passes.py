@@ -95,11 +95,7 @@ def test_the_table_shows_the_parts_and_says_what_bounds_each_row(tmp_path: Path)
     (table,) = fmt.tables(frame)
     first, second = (dict(zip(table.header, row, strict=True)) for row in table.rows)
     # 1e9 / 2 ns images a second, with three digits.
-    assert (first["Decode/s"], first["Preprocess/s"], first["Compute/s"]) == (
-        "500000000",
-        "1000000000",
-        "167000000",
-    )
+    assert (first["Decode/s"], first["Preprocess/s"], first["Compute/s"]) == ("500000000", "1000000000", "167000000")
     assert (first["of sum of parts"], second["of sum of parts"]) == ("100 %", "50 %")
     assert first["Bound by"] == "compute"
     notes = " ".join(table.notes)

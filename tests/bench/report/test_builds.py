@@ -40,9 +40,7 @@ def predicted(case: Case, top1: list[int], ids: Any) -> Predicted:
     n = len(top1)
     top = np.full((n, 5), -1, np.int16)
     top[:, 0] = top1
-    return Predicted(
-        "run", case, "", ids, np.arange(n), np.zeros(n, np.int16), top, np.full(n, 0.5, np.float32)
-    )
+    return Predicted("run", case, "", ids, np.arange(n), np.zeros(n, np.int16), top, np.full(n, 0.5, np.float32))
 
 
 def test_the_spread_of_latency_and_of_flips_is_told() -> None:

@@ -66,9 +66,7 @@ def test_markdown_and_csv_show_hostile_names_as_they_are(run: Path, tmp_path: Pa
 
 def test_parquet_and_json_hold_every_flip(run: Path, tmp_path: Path) -> None:
     for suffix in (".parquet", ".json"):
-        CliRunner().invoke(
-            app, ["compare", str(run), "--flips", "0", "--out", str(tmp_path / f"flips{suffix}")]
-        )
+        CliRunner().invoke(app, ["compare", str(run), "--flips", "0", "--out", str(tmp_path / f"flips{suffix}")])
     images = pd.read_parquet(tmp_path / "flips-images.parquet")
     assert sorted(images["image_id"]) == sorted([HOSTILE, "b<i>.jpg"])
     assert set(images["other_case_id"]) == {OTHER.case_id}
@@ -115,10 +113,7 @@ def test_a_table_has_the_columns_that_are_worth_their_room() -> None:
 
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_any_document_is_written_in_every_form(tmp_path: Path, suffix: str) -> None:
-    for name, document in (
-        ("table", Document("Title", [TABLE])),
-        ("lines", Document("Title", [Note("a line")])),
-    ):
+    for name, document in (("table", Document("Title", [TABLE])), ("lines", Document("Title", [Note("a line")]))):
         (path,) = write_document(document, tmp_path / f"{name}{suffix}")
         assert path.stat().st_size > 0
     if suffix == ".csv":

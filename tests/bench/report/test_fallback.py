@@ -15,9 +15,7 @@ from bench.report.tables import tables
 FAST, SLOW = {"latency_ns": "1000000"}, {"latency_ns": "2000000"}
 
 
-def test_figures_of_a_fallback_are_kept_beside_its_reason(
-    run_cases: Callable[..., tuple[RunFolder, Recorder]],
-) -> None:
+def test_figures_of_a_fallback_are_kept_beside_its_reason(run_cases: Callable[..., tuple[RunFolder, Recorder]]) -> None:
     fallback = {"fault": "fallback"}
     cases = [
         fake_case("accuracy", 4, **fallback),

@@ -33,9 +33,7 @@ HOSTILE = "=cmd|'/C calc'!A0 `x` | <img src=x onerror=alert(1)>\n# [link](javasc
 @pytest.fixture
 def folder(tmp_path):
     """Two accuracy, two latency, one throughput Case that are ok, and one that failed in an ugly way."""
-    scored = [
-        case(scenario="accuracy", backend=backend, weights="demo") for backend in ("pytorch", "onnxruntime")
-    ]
+    scored = [case(scenario="accuracy", backend=backend, weights="demo") for backend in ("pytorch", "onnxruntime")]
     timed = [case(backend=backend, weights="demo") for backend in ("pytorch", "onnxruntime")]
     through = case(scenario="throughput", weights="demo")
     failed = case(backend="openvino", weights="demo", batch=8)
@@ -83,9 +81,7 @@ def test_reports_that_cannot_be_written_are_the_users_to_mend(folder):
 
 
 def test_a_run_with_nothing_in_it_still_reports(tmp_path):
-    folder = make_run(
-        tmp_path / "run", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []}
-    )
+    folder = make_run(tmp_path / "run", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []})
     text = write_all(folder.path)["markdown"].read_text()
     assert "No Case was planned." in text
     assert "- Host: unknown" in text
@@ -99,10 +95,7 @@ def test_csv_has_every_case_and_column(folder):
     with write_all(folder.path)["csv"].open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert list(table[0]) == list(REGISTRY)
-    assert [row["scenario"] for row in table] == ["accuracy"] * 2 + ["latency"] * 2 + [
-        "throughput",
-        "latency",
-    ]
+    assert [row["scenario"] for row in table] == ["accuracy"] * 2 + ["latency"] * 2 + ["throughput", "latency"]
     assert float(table[2]["latency_ns_p50"]) == pytest.approx(20e6, rel=0.02)
     assert table[2]["latency_ns_p99"] == ""
     assert json.loads(table[2]["left_empty"]).keys() == {"latency_ns_p99"}
@@ -162,10 +155,7 @@ def test_markdown_has_all_sections(folder):
         ),
     ]
     assert f"> **{DEMO_NOTE}**" in text
-    assert (
-        "6 Cases of scarlet_c (demo weights): 5 ok, 1 failed; lowest median latency at batch 1: onnxruntime"
-        in text
-    )
+    assert "6 Cases of scarlet_c (demo weights): 5 ok, 1 failed; lowest median latency at batch 1: onnxruntime" in text
     assert "- Host: Test CPU, 2 of 4 logical cores, torch 2.9.0, revision 0123456789ab with changes" in text
     assert "scarlet-bench run --model scarlet_c" in text
     assert "/opt/venv" not in text
@@ -213,9 +203,7 @@ def test_columns_that_do_not_apply_are_left_out(folder):
     assert "Top-1 %" not in tables["Latency"].header
     assert "p99 ms" not in tables["Latency"].header  # too few samples in every row
     assert not {"Threads", "Instances", "Options", "Pipeline"} & set(tables["Latency"].header)
-    assert (
-        tables["Latency"].notes[2] == "pytorch cpu, batch 1: p99 needs 299 effective samples, had 150 of 150"
-    )
+    assert tables["Latency"].notes[2] == "pytorch cpu, batch 1: p99 needs 299 effective samples, had 150 of 150"
     assert "vs PyTorch" in tables["Latency"].header
     assert "vs baseline" not in tables["Throughput"].header  # a Case alone
     assert len(tables["Accuracy"].rows) == len(tables["Latency"].rows) == 2
@@ -297,9 +285,7 @@ def test_digits_follow_the_rows_interval(folder):
 # --- ratios and verdicts ------------------------------------------------------------------------------------
 
 
-def ratio_run(
-    path, factors, n_rounds=40, info=None, backends=("pytorch", "onnxruntime", "openvino"), **fields
-):
+def ratio_run(path, factors, n_rounds=40, info=None, backends=("pytorch", "onnxruntime", "openvino"), **fields):
     """Cases that take these times as long as the first, in rounds that scatter by 1 %."""
     timed = [case(backend=name, **fields) for name in backends[: len(factors)]]
     folder = make_run(path, timed, info)
@@ -337,10 +323,7 @@ def test_a_verdict_is_shown_with_the_digits_of_its_interval(tmp_path, factor, te
 def test_too_few_rounds_are_unresolved_and_say_so(tmp_path):
     cells, notes = versus(ratio_run(tmp_path / "run", (1.0, 5.0), n_rounds=5))
     assert cells == ["baseline", "unresolved (5 rounds)"]
-    assert (
-        notes[1]
-        == "unresolved: this run does not settle it; the interval is of the time over that of PyTorch"
-    )
+    assert notes[1] == "unresolved: this run does not settle it; the interval is of the time over that of PyTorch"
 
 
 def test_the_baseline_is_named(tmp_path):
@@ -360,10 +343,7 @@ def test_the_lines_below_say_how_to_read_it_and_what_the_machine_resolves(tmp_pa
         "vs PyTorch: within one life of the processes, median ratio of times over rounds, 95 % sign-test interval; "
         "up to 6 % counts as the same"
     )
-    assert (
-        notes[1]
-        == "no A/A run of this machine is known: scarlet-bench noise tells what difference it can resolve"
-    )
+    assert notes[1] == "no A/A run of this machine is known: scarlet-bench noise tells what difference it can resolve"
     info = {"noise": {"resolution": 0.0521}, "resolves": {"latency": {"difference": 0.08}}}
     known = ratio_run(tmp_path / "two", (1.0, 2.0, 3.0), info=info)
     _, notes = versus(known)
@@ -375,15 +355,12 @@ def test_the_lines_below_say_how_to_read_it_and_what_the_machine_resolves(tmp_pa
 def test_the_end_that_left_it_unresolved_is_not_rounded_back():
     row = {"case_id": "a", "baseline_case_id": "b", "verdict": "unresolved", "n_rounds": 30}
     cells = [
-        str(fmt._versus({**row, "ratio": 1.0, "ratio_low": low, "ratio_high": low + 0.021}))
-        for low in (0.9692, 1.01)
+        str(fmt._versus({**row, "ratio": 1.0, "ratio_low": low, "ratio_high": low + 0.021})) for low in (0.9692, 1.01)
     ]
     assert cells == ["unresolved (0.969 to 0.990)", "unresolved (1.010 to 1.031)"]
     cell = str(fmt._versus({**row, "ratio": 1.0, "ratio_low": 0.97, "ratio_high": 1.09}))
     assert cell == "unresolved (0.97 to 1.09)"
-    cell = fmt._versus(
-        {**row, "verdict": "faster", "ratio": 1 / 4.1, "ratio_low": 1 / 4.3, "ratio_high": 1 / 3.9}
-    )
+    cell = fmt._versus({**row, "verdict": "faster", "ratio": 1 / 4.1, "ratio_low": 1 / 4.3, "ratio_high": 1 / 3.9})
     assert str(cell) == "4.1x faster (3.9 to 4.3)"
 
 
@@ -434,10 +411,7 @@ def test_few_images_and_much_disagreement(tmp_path):
     ]
     points = f"{100 * paired.min_detectable_difference(900, 0.2):.2g}"
     (line,) = sentences.accuracy_lines(rows)
-    assert (
-        f"900 images resolve top-1 differences of {points} points or more where two rows differ on 20 %"
-        in line
-    )
+    assert f"900 images resolve top-1 differences of {points} points or more where two rows differ on 20 %" in line
     (line,) = sentences.accuracy_lines([{**rows[0], "n_images": 5}])
     assert line == "5 images are too few to tell two top-1 accuracies apart"
     assert sentences.accuracy_lines(rows[2:]) == ()

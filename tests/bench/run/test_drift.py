@@ -182,18 +182,14 @@ def test_one_after_the_other_two_equal_cases_are_not(disturbance: Disturbance) -
 
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES.values(), ids=list(DISTURBANCES))
-@pytest.mark.parametrize(
-    ("relative", "expected"), [(1.05, verdict.Verdict.SLOWER), (1 / 1.05, verdict.Verdict.FASTER)]
-)
+@pytest.mark.parametrize(("relative", "expected"), [(1.05, verdict.Verdict.SLOWER), (1 / 1.05, verdict.Verdict.FASTER)])
 def test_a_difference_of_five_per_cent_is_found(
     relative: float, expected: verdict.Verdict, disturbance: Disturbance
 ) -> None:
     found = [interleaved(seed, (1.0, relative), disturbance)[0] for seed in range(SEEDS)]
     verdicts = Counter(each.verdict for each in found)
     assert verdicts[expected] >= ENOUGH
-    assert verdicts[expected] + verdicts[verdict.Verdict.UNRESOLVED] == SEEDS, (
-        "never the opposite, never same"
-    )
+    assert verdicts[expected] + verdicts[verdict.Verdict.UNRESOLVED] == SEEDS, "never the opposite, never same"
 
 
 def test_five_cases_are_told_apart_together() -> None:

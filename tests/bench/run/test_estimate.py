@@ -31,25 +31,19 @@ def test_without_earlier_runs_assumptions_are_stated() -> None:
 def test_timed_cases_share_the_budget_but_a_slow_one_takes_its_round() -> None:
     quick, slow = replace(LATENCY, batch=1), replace(LATENCY, batch=256)
     once, several = (
-        estimate.estimate([quick, slow], n_images=0, budget_seconds=20.0, lives=lives).cases
-        for lives in (1, 4)
+        estimate.estimate([quick, slow], n_images=0, budget_seconds=20.0, lives=lives).cases for lives in (1, 4)
     )
     rounds = estimate.LEAST_ROUNDS * 6 * estimate.ASSUMED_LATENCY_S
     start = estimate.START_SECONDS / 2 + 3.0
     assert [part.seconds for part in once] == pytest.approx([10.0, start + 256 * rounds])
-    assert [part.seconds for part in several] == pytest.approx(
-        [4 * (start + rounds), 4 * (start + 256 * rounds)]
-    )
+    assert [part.seconds for part in several] == pytest.approx([4 * (start + rounds), 4 * (start + 256 * rounds)])
     assert "10 s of the budget with its start," in once[0].basis
 
 
 def stored_run(results: Path, name: str, fingerprint: str, seconds: int, latency_ns: int) -> None:
     folder = RunFolder.create(results / "runs" / name)
     folder.write_run_info({"host": {"fingerprint": fingerprint}, "dataset": {"n_images": 100}})
-    times = {
-        "started_at": "2026-01-01T00:00:00+00:00",
-        "ended_at": f"2026-01-01T00:00:{seconds:02}.000+00:00",
-    }
+    times = {"started_at": "2026-01-01T00:00:00+00:00", "ended_at": f"2026-01-01T00:00:{seconds:02}.000+00:00"}
     n = 5
     folder.write_samples_part(
         LATENCY.case_id,

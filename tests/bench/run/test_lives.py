@@ -36,9 +36,7 @@ def rows(folder: RunFolder) -> dict[Case, CaseResult]:
 # --- how many, and in what order --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("members", "n_lives"), [("AB", 2), ("ABC", 6), ("ABCD", 4), ("ABCDE", 10), ("ABCDEF", 6)]
-)
+@pytest.mark.parametrize(("members", "n_lives"), [("AB", 2), ("ABC", 6), ("ABCD", 4), ("ABCDE", 10), ("ABCDEF", 6)])
 def test_every_member_starts_in_every_place_equally_often_and_before_each_other_in_half(
     members: str, n_lives: int
 ) -> None:
@@ -125,9 +123,7 @@ def test_a_budget_that_starts_use_up_leaves_each_life_a_pair_of_rounds(run_cases
 
 def test_a_budget_that_four_starts_do_not_fit_in_gets_one_life_and_says_so(run_cases: RunCases) -> None:
     workers = Workers(lambda case: HereWorker())
-    folder, recorder = run_cases(
-        ONE, OTHER, lives=None, budget_seconds=40.0, clock=Clock(9.0), workers=workers
-    )
+    folder, recorder = run_cases(ONE, OTHER, lives=None, budget_seconds=40.0, clock=Clock(9.0), workers=workers)
     assert len(rows(folder)[ONE].metrics["lives"]) == 1
     assert any("four starts" in note for note in recorder.notes)
 
@@ -143,9 +139,7 @@ def test_a_lone_case_ends_where_its_time_is_known_over_lives() -> None:
     quiet, loud = ({"a": [{0: 1e6 * (1 + spread * life)} for life in range(6)]} for spread in (1e-4, 1e-2))
     assert Seen(1, quiet, {"a": [0] * 6}).is_enough([("a", "a")])
     assert not Seen(1, loud, {"a": [0] * 6}).is_enough([("a", "a")])
-    assert not Seen(1, {"a": quiet["a"][:5]}, {"a": [0] * 5}).is_enough([("a", "a")]), (
-        "it is too early to look"
-    )
+    assert not Seen(1, {"a": quiet["a"][:5]}, {"a": [0] * 5}).is_enough([("a", "a")]), "it is too early to look"
 
 
 @pytest.mark.parametrize("spread", [0.008, 0.012])
@@ -192,9 +186,7 @@ def test_figures_of_all_lives_become_one_row(run_cases: RunCases) -> None:
     assert (row.proof["life"], row.proof["fallback"]) == (0, "it fell back")
 
 
-def test_a_case_that_fails_in_a_later_life_ends_there_and_what_it_measured_is_not_kept(
-    run_cases: RunCases,
-) -> None:
+def test_a_case_that_fails_in_a_later_life_ends_there_and_what_it_measured_is_not_kept(run_cases: RunCases) -> None:
     made: list[Case] = []
 
     def make(case: Case) -> HereWorker:
@@ -357,9 +349,7 @@ def test_a_budget_is_told_that_would_resolve_five_per_cent() -> None:
 def test_once_lives_are_over_their_spread_counts() -> None:
     seen = drawn(np.random.default_rng(2), 1.0, 0.01, 6, 20)
     for life, rounds in enumerate(seen.times["a"]):
-        rounds.update(
-            {number: time * math.exp(0.05 * (-1) ** (life // 2)) for number, time in rounds.items()}
-        )
+        rounds.update({number: time * math.exp(0.05 * (-1) ** (life // 2)) for number, time in rounds.items()})
     plan = Plan(6, 4.0, 6.0)
     said = seen.resolves(("a", "b"), plan, 0.03)
     assert said.over_lives

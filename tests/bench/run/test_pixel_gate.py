@@ -100,9 +100,7 @@ def run_gate(folder: RunFolder, cases: list[Case], n_images: int = 100, seed: in
     return pixel_gate.gate(folder, cases, pixel_gate.sample(images, "/data", {"crop": 32}, seed), console)
 
 
-def test_only_pipelines_of_accuracy_cases_are_checked_and_each_once(
-    tmp_path: Path, asked: list[Request]
-) -> None:
+def test_only_pipelines_of_accuracy_cases_are_checked_and_each_once(tmp_path: Path, asked: list[Request]) -> None:
     folder = RunFolder.create(tmp_path / "run")
     cases = [
         *(accuracy("reference"), accuracy("dali", threads=2), accuracy("dali", "pytorch")),
@@ -111,12 +109,7 @@ def test_only_pipelines_of_accuracy_cases_are_checked_and_each_once(
     ]
     assert run_gate(folder, cases) == {"dali": OK}
     (request,) = asked
-    assert (request.pipeline, request.data, request.preprocess, request.files) == (
-        "dali",
-        "/data",
-        {"crop": 32},
-        None,
-    )
+    assert (request.pipeline, request.data, request.preprocess, request.files) == ("dali", "/data", {"crop": 32}, None)
     labels = [label for _, label in request.images]
     assert len(labels) == len({image_id for image_id, _ in request.images}) == pixel_gate.GATE_IMAGES
     assert {labels.count(label) for label in range(10)} == {3, 4}, "evenly over the classes"
@@ -155,9 +148,7 @@ def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(
     assert "the pipeline bad crops otherwise. Accuracy rows of bad will be invalid." in said
     assert "the pipeline dead could not be compared with the reference: the check's worker was killed" in said
     assert "not installed" not in said
-    assert pixel_gate.objections(cases, found) == {
-        cases[1].case_id: "the pipeline bad crops otherwise",
-    }
+    assert pixel_gate.objections(cases, found) == {cases[1].case_id: "the pipeline bad crops otherwise"}
     latency = Case("m", "demo", "fake", pipeline="bad")
     assert pixel_gate.objections([latency], found) == {}, "no pixel's value is in a latency"
 

@@ -55,9 +55,7 @@ def test_a_case_that_takes_too_long_ends_alone(run_cases: RunCases) -> None:
     folder, _ = run_cases(hanging, good, timeout_seconds=6.0, workers=workers)
     results = by_case(folder)
     assert results[hanging].status is Status.TIMEOUT
-    assert "longer than 6 s; give a larger --timeout" in results[hanging].reason, (
-        "the limit, not what was left of it"
-    )
+    assert "longer than 6 s; give a larger --timeout" in results[hanging].reason, "the limit, not what was left of it"
     assert results[good].status is Status.OK
 
 
@@ -145,13 +143,9 @@ def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunC
     assert images.to_dict() == {latency.case_id: {12}, throughput.case_id: {8}}
 
 
-def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compared_with(
-    run_cases: RunCases,
-) -> None:
+def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compared_with(run_cases: RunCases) -> None:
     cases = [fake_case(latency_ns=str(1_000_000 + 100_000 * number), seed=str(number)) for number in range(4)]
-    folder, recorder = run_cases(
-        *cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids, more: False)
-    )
+    folder, recorder = run_cases(*cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids, more: False))
     assert {result.status for result in folder.case_results()} == {Status.OK}
     samples = folder.samples()
     rounds = samples[~samples["warmup"]].groupby("case_id", observed=True)["round"].agg(set)
@@ -159,12 +153,8 @@ def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compar
     assert first == set.union(*others), "the first takes part in all groups"
     for number, own in enumerate(others):
         assert own
-        assert all(own.isdisjoint(other) for other in others[number + 1 :]), (
-            "no two of the others lived at once"
-        )
-    assert [result.case for result in recorder.ended[:2]] == cases[1:3], (
-        "each is let go when its group is done"
-    )
+        assert all(own.isdisjoint(other) for other in others[number + 1 :]), "no two of the others lived at once"
+    assert [result.case for result in recorder.ended[:2]] == cases[1:3], "each is let go when its group is done"
 
 
 def test_rounds_are_watched_and_have_slices_of_one_length(run_cases: RunCases) -> None:
@@ -190,9 +180,7 @@ def test_rounds_of_a_resumed_run_go_on_counting(run_cases: RunCases) -> None:
     assert later["round"].min() == taken
 
 
-def test_an_interrupted_run_keeps_what_finished_and_resume_does_the_rest(
-    run_cases: RunCases, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_keeps_what_finished_and_resume_does_the_rest(run_cases: RunCases, tmp_path: Path) -> None:
     first, second, third = (fake_case("accuracy", batch=size) for size in (2, 3, 4))
     stopping = fake_case("accuracy", batch=5, fault="interrupt")
     with pytest.raises(KeyboardInterrupt):

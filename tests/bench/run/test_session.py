@@ -43,9 +43,7 @@ def test_a_new_folder_knows_the_spec_and_the_images(spec: RunSpec, image_folder:
     assert "-tune-net.onnx-" in opened.folder.path.name
     assert RunSpec.from_dict(info["settings"]) == opened.spec
     assert (info["dataset"]["n_images"], info["dataset"]["n_images_in_set"]) == (3, 8)
-    assert [image_id for image_id, _ in opened.folder.read_images()] == [
-        image.image_id for image in opened.images
-    ]
+    assert [image_id for image_id, _ in opened.folder.read_images()] == [image.image_id for image in opened.images]
     context = opened.context(ModelFiles("m", "user", "", "", ""), throughput_images=8)
     assert (context.run, context.data) == (str(opened.folder.path), str(image_folder.resolve()))
 

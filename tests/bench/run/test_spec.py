@@ -98,10 +98,7 @@ def test_the_settings_of_a_run_that_an_earlier_version_wrote_are_read() -> None:
     assert spec.pipeline == ("turbo", "dali")
     assert spec.options == {"pytorch": {"form": ("plain", "tuned")}}
     since = {"lives": None, "rotate_cores": False, "options": None}
-    assert {**spec.to_dict(), **since} == {
-        **{name: stored[name] for name in stored if name != "stop"},
-        **since,
-    }
+    assert {**spec.to_dict(), **since} == {**{name: stored[name] for name in stored if name != "stop"}, **since}
 
 
 def test_keys_that_are_not_given_keep_their_defaults(tmp_path: Path) -> None:
@@ -149,29 +146,19 @@ def test_every_list_is_expanded_and_accuracy_uses_its_own_batch() -> None:
     assert {case.batch for case in accuracy} == {32}
     assert len(latency) == 8
     assert {(case.batch, case.threads, case.backend) for case in latency} == {
-        (batch, threads, backend)
-        for batch in (1, 8)
-        for threads in (1, 2)
-        for backend in ("pytorch", "onnxruntime")
+        (batch, threads, backend) for batch in (1, 8) for threads in (1, 2) for backend in ("pytorch", "onnxruntime")
     }
     assert {case.batch for case in spec.cases("demo", 4) if case.scenario == "accuracy"} == {4}
 
 
 def test_instances_are_a_list_too_but_not_for_accuracy() -> None:
     cases = RunSpec(backends="fake", batches=1, instances="1,4").cases()
-    assert [(case.scenario, case.instances) for case in cases] == [
-        ("accuracy", 1),
-        ("latency", 1),
-        ("latency", 4),
-    ]
+    assert [(case.scenario, case.instances) for case in cases] == [("accuracy", 1), ("latency", 1), ("latency", 4)]
 
 
 def test_several_pipelines_are_a_list_but_latency_uses_the_first() -> None:
     spec = RunSpec(
-        backends="pytorch,fake",
-        pipeline="reference,dali",
-        batches=1,
-        scenarios="accuracy,latency,throughput",
+        backends="pytorch,fake", pipeline="reference,dali", batches=1, scenarios="accuracy,latency,throughput"
     )
     backends = ("pytorch", "fake")
     assert [(case.scenario, case.pipeline, case.backend) for case in spec.cases()] == [
@@ -249,10 +236,7 @@ def test_an_empty_value_measures_without_the_option_too() -> None:
 
 def test_options_reach_only_their_backend() -> None:
     spec = RunSpec(backends="pytorch,fake", options=["pytorch.form=plain"], scenarios="latency", batches=1)
-    assert {case.backend: case.options for case in spec.cases()} == {
-        "pytorch": (("form", "plain"),),
-        "fake": (),
-    }
+    assert {case.backend: case.options for case in spec.cases()} == {"pytorch": (("form", "plain"),), "fake": ()}
 
 
 def test_every_value_is_checked() -> None:
@@ -277,8 +261,7 @@ def test_one_configuration_where_only_one_is_measured() -> None:
 
 def test_a_plan_file_takes_lists(tmp_path: Path) -> None:
     given = planned(
-        tmp_path,
-        "options: {pytorch: {form: [plain, tuned]}, onnxruntime: {ahead: 3}}\npipeline: [reference, dali]",
+        tmp_path, "options: {pytorch: {form: [plain, tuned]}, onnxruntime: {ahead: 3}}\npipeline: [reference, dali]"
     )
     assert given == {
         "options": {"pytorch": {"form": ("plain", "tuned")}, "onnxruntime": {"ahead": ("3",)}},
@@ -389,9 +372,7 @@ def test_a_rule_that_matches_nothing_is_said_and_one_that_leaves_nothing_is_refu
         ("- 1", "holds no mapping", "backends"),
     ],
 )
-def test_a_mistake_is_one_clear_line_that_names_the_key(
-    tmp_path: Path, text: str, what: str, advice: str
-) -> None:
+def test_a_mistake_is_one_clear_line_that_names_the_key(tmp_path: Path, text: str, what: str, advice: str) -> None:
     with pytest.raises(BenchError) as caught:
         planned(tmp_path, text)
     assert caught.value.what.startswith(str(tmp_path / "plan.yaml"))

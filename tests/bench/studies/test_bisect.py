@@ -74,17 +74,7 @@ def test_two_graphs_that_part_with_a_table(bisect: Command, tiny_graph: Path, tm
 
 def test_json_for_machines(bisect: Command, tiny_graph: Path, tmp_path: Path) -> None:
     other = changed(tiny_graph, tmp_path / "other.onnx", "weight", 7)
-    words = [
-        "--model",
-        f"onnx:{tiny_graph}",
-        "--against",
-        str(other),
-        "--images",
-        "2",
-        "--table",
-        "3",
-        "--json",
-    ]
+    words = ["--model", f"onnx:{tiny_graph}", "--against", str(other), "--images", "2", "--table", "3", "--json"]
     code, out, err = bisect(*words, "--every-layer")
     assert code == 1
     answer = json.loads(out)
@@ -134,9 +124,7 @@ def small_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         return zoo.Built(spec, module, "user", "0" * 64)
 
     monkeypatch.setattr(zoo, "build", build)
-    monkeypatch.setattr(
-        bisection, "export_model", lambda spec, built, store, check: SimpleNamespace(onnx_path=path)
-    )
+    monkeypatch.setattr(bisection, "export_model", lambda spec, built, store, check: SimpleNamespace(onnx_path=path))
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # of the whole test process
     return path
 
@@ -148,9 +136,7 @@ def test_pytorch_against_its_export(bisect: Command, small_export: Path) -> None
         assert "scarlet_c (user weights) in PyTorch against its export, 4 images" in out
 
 
-def test_pytorch_against_a_users_graph_with_a_fault(
-    bisect: Command, small_export: Path, tmp_path: Path
-) -> None:
+def test_pytorch_against_a_users_graph_with_a_fault(bisect: Command, small_export: Path, tmp_path: Path) -> None:
     model = onnx.load(small_export)
     node = next(node for node in model.graph.node if node.op_type == "HardSwish")
     node.op_type = "Relu"
@@ -223,9 +209,7 @@ def test_mistakes_are_two_lines_and_exit_code_2(bisect: Command, tiny_graph: Pat
 
 def test_a_graph_of_a_fixed_batch_gets_its_batches(bisect: Command, tiny_graph: Path, tmp_path: Path) -> None:
     onnx.save(make_graph(2), tmp_path / "fixed.onnx")
-    code, out, _ = bisect(
-        "--onnx", str(tiny_graph), "--against", str(tmp_path / "fixed.onnx"), "--images", "4"
-    )
+    code, out, _ = bisect("--onnx", str(tiny_graph), "--against", str(tmp_path / "fixed.onnx"), "--images", "4")
     assert code == 0, out
 
 

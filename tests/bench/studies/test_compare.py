@@ -81,9 +81,7 @@ def test_a_run_is_shown_against_its_reference(command, tmp_path):
     assert (code, err) == (0, "")
     assert f"Run run against its reference {REFERENCE.label}" in out
     table = [line.split() for line in out.splitlines() if line.startswith("onnxruntime cpu")]
-    ledger = compare(
-        *[ScoredRun.open(tmp_path / "run").predicted[each] for each in ids(tmp_path / "run")[::2]]
-    )
+    ledger = compare(*[ScoredRun.open(tmp_path / "run").predicted[each] for each in ids(tmp_path / "run")[::2]])
     wins, losses = ledger.top1.wins, ledger.top1.losses
     assert table[0][:6] == ["onnxruntime", "cpu", "fp32", "500", "0", "0"]
     assert table[1][:7] == ["onnxruntime", "cpu", "int8", "500", "41", str(wins), str(losses)]
@@ -122,13 +120,9 @@ def test_two_runs_and_what_only_one_has(command, tmp_path):
     code, out, _ = command("one", "two")
     assert code == 0
     assert "Run two against run one" in out
-    assert "onnxruntime cpu int8: 7 images are only in the other side: n0000/val_[00493].JPEG" in " ".join(
-        out.split()
-    )
+    assert "onnxruntime cpu int8: 7 images are only in the other side: n0000/val_[00493].JPEG" in " ".join(out.split())
     assert "val_[00497].JPEG, ..." in " ".join(out.split())
-    assert f"not compared: {extra.label} ({extra.case_id}) of two: in one it is not there" in " ".join(
-        out.split()
-    )
+    assert f"not compared: {extra.label} ({extra.case_id}) of two: in one it is not there" in " ".join(out.split())
     assert "latencies are compared only inside one run" in " ".join(out.split())
 
 
@@ -204,26 +198,21 @@ def test_other_labels_are_a_mistake(command, tmp_path):
 
 def section(folder):
     text = write_all(folder.path)["markdown"].read_text()
-    return (
-        text[text.index("\n## Flips\n") : text.index("\n## How this was made")] if "## Flips" in text else ""
-    )
+    return text[text.index("\n## Flips\n") : text.index("\n## How this was made")] if "## Flips" in text else ""
 
 
 def test_the_report_lists_five_flips_of_each_case(tmp_path):
     text = section(make(tmp_path / "run", changed=41, missing=2))
     assert "Images whose top-1 class differs from that of pytorch cpu fp32, the base." in text
     header, rule, quiet, loud = [line for line in text.splitlines() if line.startswith("|")][:4]
-    assert header == (
-        "| Case | Images | Flips | Wins | Losses | p | Top-1 points | Resolves | Top-5 points |"
-    )
+    assert header == ("| Case | Images | Flips | Wins | Losses | p | Top-1 points | Resolves | Top-5 points |")
     assert header.count("|") == rule.count("|") == quiet.count("|") == loud.count("|")
     assert quiet.startswith("| onnxruntime cpu fp32 | 500 | 0 | 0 | 0 | 1 | 0.0 (-0.7 to +0.7) |")
     assert loud.startswith("| onnxruntime cpu int8 | 498 | 41 |")
     assert "| &lt;0.0001 |" in loud
     assert "- onnxruntime cpu int8: all 41 flips have a margin under 0.02" in text
-    assert (
-        r"- onnxruntime cpu int8: 2 images are only in the base: n0000/val\_\[00498\].JPEG"
-        in text.replace("val_", r"val\_")
+    assert r"- onnxruntime cpu int8: 2 images are only in the base: n0000/val\_\[00498\].JPEG" in text.replace(
+        "val_", r"val\_"
     )
     assert "### onnxruntime cpu int8: 5 of 41 flips" in text
     assert text.count("| loss |") + text.count("| win |") + text.count("| both wrong |") == 5
@@ -306,9 +295,7 @@ def test_names_tell_what_varies():
 
 
 def test_few_images_resolve_nothing_and_that_is_said(tmp_path):
-    folder = make_run(
-        tmp_path / "run", scored := [case(scenario="accuracy", batch=batch) for batch in (1, 2)]
-    )
+    folder = make_run(tmp_path / "run", scored := [case(scenario="accuracy", batch=batch) for batch in (1, 2)])
     for place, one in enumerate(scored):
         folder.write_predictions_part(
             one.case_id,

@@ -28,11 +28,7 @@ def run(folder: Path, day: int, fast_ms: float, right: int = 4, **info: Any) -> 
     made = make_run(
         path,
         [BASE, FAST, SCORED],
-        {
-            "created_at": f"2026-01-{day:02}T00:00:00+00:00",
-            "git": {"commit": f"{day:02}" * 20, "dirty": False},
-            **info,
-        },
+        {"created_at": f"2026-01-{day:02}T00:00:00+00:00", "git": {"commit": f"{day:02}" * 20, "dirty": False}, **info},
     )
     for each, ms in ((BASE, 10.0), (FAST, fast_ms)):
         times = [int(ms * 1e6) + 1000 * place for place in range(24)]
@@ -163,20 +159,12 @@ def test_two_runs_are_too_few_to_tell(tmp_path: Path) -> None:
 def test_one_run_is_no_history(tmp_path: Path) -> None:
     run(tmp_path, 1, 5.0)
     table = history.load_history(tmp_path)
-    assert history.document(table, history.series(table), "").lines == [
-        "no Case was measured in two runs or more"
-    ]
+    assert history.document(table, history.series(table), "").lines == ["no Case was measured in two runs or more"]
 
 
 @pytest.mark.parametrize(
     ("values", "drawn"),
-    [
-        ([1.0], "▄"),
-        ([1.0, 1.01], "▄▄"),
-        ([1.0, 2.0], "▁█"),
-        ([1.0, 1.5, 2.0], "▁▅█"),
-        ([1.0, 2.0] * 20, "▁█" * 12),
-    ],
+    [([1.0], "▄"), ([1.0, 1.01], "▄▄"), ([1.0, 2.0], "▁█"), ([1.0, 1.5, 2.0], "▁▅█"), ([1.0, 2.0] * 20, "▁█" * 12)],
 )
 def test_a_course_in_one_line(values: list[float], drawn: str) -> None:
     assert history.sparkline(values) == drawn

@@ -71,19 +71,13 @@ def test_a_new_pair_of_processes_stays_under_the_bound_as_often_as_promised() ->
 
 
 @pytest.fixture
-def measure(
-    tmp_path: Path, image_folder: Path, tiny_graph: Path
-) -> Callable[..., tuple[NoiseResult, RunFolder]]:
-    def run(
-        base: Case, seed: int = 0, make_worker: Any = lambda case: HereWorker()
-    ) -> tuple[NoiseResult, RunFolder]:
+def measure(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[NoiseResult, RunFolder]]:
+    def run(base: Case, seed: int = 0, make_worker: Any = lambda case: HereWorker()) -> tuple[NoiseResult, RunFolder]:
         cases, clock = noise.noise_cases(base), Clock()
         folder = run_on(tmp_path / f"run-{seed}", image_folder, cases)
         context = Context(run=str(folder.path), data=str(image_folder), files=tiny_files(tiny_graph))
         workers = Workers(lambda case: clock.of(make_worker(case)), clock=clock)
-        runner = Runner(
-            folder, context, Recorder(), Limits(600.0, 12.0, seed, lives=6), workers, watch=seed == 0
-        )
+        runner = Runner(folder, context, Recorder(), Limits(600.0, 12.0, seed, lives=6), workers, watch=seed == 0)
         activity = {"cpu_by_others_cores": 0.25}
         result = noise.measure(runner, cases, {"load_1m": 0.5, "fingerprint": "cafe", "activity": activity})
         return result, folder

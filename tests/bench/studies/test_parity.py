@@ -54,9 +54,7 @@ def found(images: Comparison, probes: Comparison | None = None, reason: str = ""
 
 
 def test_the_table_has_a_row_a_stage() -> None:
-    part = with_resize(
-        compared(), max_level_diff=1.0, mean_level_diff=0.00051, share_of_pixels_differing=0.00134
-    )
+    part = with_resize(compared(), max_level_diff=1.0, mean_level_diff=0.00051, share_of_pixels_differing=0.00134)
     table = stage_table("dali", found(replace(part, n_fallbacks=3)))
     assert table.title == "dali against reference, 200 images"
     assert table.rows == (
@@ -67,9 +65,7 @@ def test_the_table_has_a_row_a_stage() -> None:
         ("whole path", "0", "0", "0", "", "within"),
     )
     notes = " | ".join(table.notes)
-    assert (
-        "flips: changed top-1 predictions of 200 images, with this one stage swapped (onnxruntime)" in notes
-    )
+    assert "flips: changed top-1 predictions of 200 images, with this one stage swapped (onnxruntime)" in notes
     assert "3 of the images: left to the reference" in notes
     assert "unreadable" not in notes
 
@@ -149,15 +145,7 @@ def test_the_command_prints_and_tells_by_its_exit_code(
 
     monkeypatch.setattr(parity, "compare", answered)
     monkeypatch.setattr("pipelines.fast_names", lambda: ("turbo", "dali"))  # as without a GPU
-    words = [
-        "scarlet-bench",
-        "parity",
-        "--images",
-        "all",
-        "--data",
-        "/data",
-        *(["--json"] if as_json else []),
-    ]
+    words = ["scarlet-bench", "parity", "--images", "all", "--data", "/data", *(["--json"] if as_json else [])]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -120,11 +120,7 @@ def test_a_worker_that_died_is_noticed_when_it_is_asked(tmp_path: Path) -> None:
     ("ended", "status", "line"),
     [
         (channel.dead(-9, ""), Status.CRASHED, "the worker was killed by SIGKILL"),
-        (
-            channel.dead(3, "a | b"),
-            Status.CRASHED,
-            "the worker ended with exit code 3; its last words: a | b",
-        ),
+        (channel.dead(3, "a | b"), Status.CRASHED, "the worker ended with exit code 3; its last words: a | b"),
         (channel.dead(-200, ""), Status.CRASHED, "the worker was killed by signal 200"),
         (channel.dead(-9, "", out_of_memory=True), Status.OOM, "memory ran out; use a smaller batch"),
         (channel.dead(7, "", out_of_memory=True), Status.CRASHED, "the worker ended with exit code 7"),
@@ -141,13 +137,7 @@ def test_every_end_of_a_worker_has_a_status_and_one_sentence(
 def test_a_refusal_says_what_the_worker_said() -> None:
     answer = {"ok": True, "figures": 1}
     assert channel.checked(answer) is answer
-    refusal = {
-        "ok": False,
-        "status": "failed",
-        "reason": "this is wrong",
-        "do": "Do that.",
-        "stage": "export",
-    }
+    refusal = {"ok": False, "status": "failed", "reason": "this is wrong", "do": "Do that.", "stage": "export"}
     with pytest.raises(channel.WorkerFailed) as refused:
         channel.checked(refusal)
     assert (refused.value.is_mistake, refused.value.stage, refused.value.gone) == (True, "export", False)

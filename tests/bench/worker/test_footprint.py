@@ -84,12 +84,7 @@ def files(tmp_path: Path, **more: object) -> ModelFiles:
 
 @pytest.mark.parametrize(
     ("backend", "precision", "size"),
-    [
-        ("pytorch", "fp32", 70),
-        ("onnxruntime", "fp32", 100),
-        ("openvino", "int8", 30),
-        ("openvino", "fp32", 100),
-    ],
+    [("pytorch", "fp32", 70), ("onnxruntime", "fp32", 100), ("openvino", "int8", 30), ("openvino", "fp32", 100)],
 )
 def test_the_file_that_the_backend_loads(tmp_path: Path, backend: str, precision: str, size: int) -> None:
     assert model_file_bytes(case(backend=backend, precision=precision), files(tmp_path)) == size

@@ -55,12 +55,7 @@ def chosen(image_folder: Path) -> CalibrationImages:
 
 
 def message(files: ModelFiles, chosen: CalibrationImages, wanted: Wanted) -> dict[str, Any]:
-    common = {
-        "files": files.to_dict(),
-        "calibration": chosen.to_dict(),
-        "pipeline": "reference",
-        "threads": 1,
-    }
+    common = {"files": files.to_dict(), "calibration": chosen.to_dict(), "pipeline": "reference", "threads": 1}
     return json.loads(json.dumps({**common, "wanted": asdict(wanted)}))  # type: ignore[no-any-return]
 
 
@@ -85,9 +80,7 @@ def test_calibration_images_are_read_once_for_all_graphs(
 ) -> None:
     passes = []
     original = lower_precision.CalibrationSet.of
-    monkeypatch.setattr(
-        lower_precision.CalibrationSet, "of", lambda batches: passes.append(1) or original(batches)
-    )
+    monkeypatch.setattr(lower_precision.CalibrationSet, "of", lambda batches: passes.append(1) or original(batches))
     worker = TypedWorker()
     for dialect in ("ort", "symmetric"):
         assert answer_of(worker, message(files, chosen, Wanted("", "int8", dialect)))["ok"]
@@ -108,16 +101,10 @@ def copying(monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
-    files: ModelFiles,
-    chosen: CalibrationImages,
-    copying: Case,
-    image_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    files: ModelFiles, chosen: CalibrationImages, copying: Case, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = find_images(image_folder).images
-    required = requirements(
-        [copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console()
-    )
+    required = requirements([copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console())
     (wanted,) = required.wanted
     assert required.check is not None
     assert required.calibration is None

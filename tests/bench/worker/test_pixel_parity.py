@@ -43,9 +43,7 @@ class FlippedPath:
     def __iter__(self):
         for first in range(0, len(self.images), self.batch):
             files = [image.path.read_bytes() for image in self.images[first : first + self.batch]]
-            made = [
-                self.own.normalise(self.own.crop(self.own.resize(self.own.decode(data)))) for data in files
-            ]
+            made = [self.own.normalise(self.own.crop(self.own.resize(self.own.decode(data)))) for data in files]
             yield Batch(np.arange(first, first + len(made)), np.stack(made))
 
     def close(self) -> None:
@@ -84,15 +82,9 @@ class RedOrBlue:
         self.batches: list[int] = []
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        assert (pixels.dtype, pixels.shape[1:], pixels.flags["C_CONTIGUOUS"]) == (
-            np.float32,
-            (3, 32, 32),
-            True,
-        )
+        assert (pixels.dtype, pixels.shape[1:], pixels.flags["C_CONTIGUOUS"]) == (np.float32, (3, 32, 32), True)
         self.batches.append(len(pixels))
-        means = (pixels * np.array(SMALL.std)[:, None, None] + np.array(SMALL.mean)[:, None, None]).mean(
-            (2, 3)
-        )
+        means = (pixels * np.array(SMALL.std)[:, None, None] + np.array(SMALL.mean)[:, None, None]).mean((2, 3))
         return np.stack([means[:, 0], means[:, 2]], axis=1).astype(np.float32)
 
 

@@ -99,9 +99,7 @@ def test_a_changed_weight_tensor_is_named_with_its_layer_and_channel(subject, na
     assert found.difference.worst_channel == 2
     differing = [
         (item.name, item.differing)
-        for item in compare_with_module(
-            subject.module, subject.calls, found.first.reference, graph, found.first.other
-        )
+        for item in compare_with_module(subject.module, subject.calls, found.first.reference, graph, found.first.other)
         if item.differing
     ]
     assert differing == [(name, (2,))]
@@ -161,9 +159,7 @@ def test_the_legacy_exporters_names_are_understood_and_a_folded_batchnorm_is_not
     assert any(node.name == "/stem/stem.0/Conv" for node in model.graph.node)
     found, paired, _ = subject.search(model, every_layer=True)
     assert (found.first, paired.told_by) == (None, BY_NAMES)
-    named = {
-        layer.name for layer in pair_module(subject.module, OnnxValues(subject.graph()), subject.calls).layers
-    }
+    named = {layer.name for layer in pair_module(subject.module, OnnxValues(subject.graph()), subject.calls).layers}
     assert named <= {layer.name for layer in paired.layers}
 
 
@@ -171,17 +167,13 @@ def test_without_names_layers_are_told_by_their_weights(subject, tmp_path):
     model = legacy(subject, tmp_path)
     for place, node in enumerate(model.graph.node):
         node.name = f"node_{place}"
-    conv = next(
-        node for node in model.graph.node if node.op_type == "Conv" and node.input[1] == "onnx::Conv_120"
-    )
+    conv = next(node for node in model.graph.node if node.op_type == "Conv" and node.input[1] == "onnx::Conv_120")
     change_channel(model, conv.input[1], 1)
     found, paired, graph = subject.search(model)
     assert paired.told_by == BY_WEIGHTS
     assert len(paired.layers) == len([node for node in model.graph.node if node.op_type in ("Conv", "Gemm")])
     assert found.first.other == conv.output[0]
-    weight = compare_with_module(
-        subject.module, subject.calls, found.first.reference, graph, found.first.other
-    )[0]
+    weight = compare_with_module(subject.module, subject.calls, found.first.reference, graph, found.first.other)[0]
     assert weight.differing == (1,)
     assert "differs in 1 of" in weight.text()
     # All channels changed: values tell nothing, the order among equal shapes does.
@@ -245,9 +237,7 @@ def twice_graph(module):
         "last.weight": module.last.weight,
         "last.bias": module.last.bias,
     }
-    constants = [
-        numpy_helper.from_array(value.detach().numpy().copy(), name) for name, value in arrays.items()
-    ]
+    constants = [numpy_helper.from_array(value.detach().numpy().copy(), name) for name, value in arrays.items()]
     nodes = [
         helper.make_node("Flatten", ["input"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w1"], ["product"]),
@@ -369,9 +359,7 @@ def test_weights_of_two_graphs_are_compared(subject):
 def test_graphs_without_common_names_and_files_that_are_no_graphs_are_clear_errors(subject, tmp_path):
     model = subject.graph()
     for node in model.graph.node:
-        node.input[:] = [
-            name if name == "input" or tensor_named(model, name) else f"my_{name}" for name in node.input
-        ]
+        node.input[:] = [name if name == "input" or tensor_named(model, name) else f"my_{name}" for name in node.input]
         node.output[:] = [f"my_{name}" for name in node.output]
     model.graph.output[0].name = "my_logits"
     del model.graph.value_info[:]
@@ -399,9 +387,7 @@ def test_only_what_the_asked_values_need_is_run_with_few_outputs_at_a_time(subje
     change_channel(model, "mb_module.2.conv2.weight", 0)
     parts = []
     monkeypatch.setattr(
-        OnnxValues,
-        "part",
-        lambda self, names, cut=OnnxValues.part: parts.append(cut(self, names)) or parts[-1],
+        OnnxValues, "part", lambda self, names, cut=OnnxValues.part: parts.append(cut(self, names)) or parts[-1]
     )
     found, paired, graph = subject.search(model)
     assert len(parts) == len(found.steps) > 1

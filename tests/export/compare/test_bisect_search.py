@@ -39,15 +39,7 @@ class Made:
 def chain(count, feeds=None):
     """Layers that each read the one before, or those given."""
     return [
-        Layer(
-            f"l{place}",
-            "Made",
-            f"v{place}",
-            f"v{place}",
-            f"n{place}",
-            "Op",
-            (feeds or {}).get(place, (place - 1,)),
-        )
+        Layer(f"l{place}", "Made", f"v{place}", f"v{place}", f"n{place}", "Op", (feeds or {}).get(place, (place - 1,)))
         for place in range(count)
     ]
 
@@ -117,10 +109,7 @@ def test_a_suspect_is_looked_at_though_the_output_hides_it():
     assert "agrees again after l31" in found.scanned
     assert any(step.why == SUSPECTED for step in found.steps)
     # One before a fault that the output shows is looked at, too; one without effect changes nothing.
-    assert (
-        bisect(Compared(Made(), Made([31, *range(70, 100)]), layers, [BATCH]), suspects=[31]).first.name
-        == "l31"
-    )
+    assert bisect(Compared(Made(), Made([31, *range(70, 100)]), layers, [BATCH]), suspects=[31]).first.name == "l31"
     assert bisect(Compared(Made(), Made(), layers, [BATCH]), suspects=[31]).first is None
 
 

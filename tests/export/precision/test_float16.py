@@ -28,12 +28,7 @@ def types_of(model):
 def test_fp16_runs_and_is_close(tmp_path):
     model = to_float16(small())
     onnx.checker.check_model(model, full_check=True)
-    assert audit_float(model, FP16) == {
-        "converted": KINDS,
-        "left_float": {},
-        "casts": 2,
-        "heavy_converted": 3,
-    }
+    assert audit_float(model, FP16) == {"converted": KINDS, "left_float": {}, "casts": 2, "heavy_converted": 3}
     path = saved(tmp_path, model)
     check_runs(path)
     expected = run(saved(tmp_path, small(), "fp32.onnx"), images())
@@ -78,12 +73,7 @@ def test_a_graph_that_does_not_load_is_told(tmp_path):
 def test_bf16_is_valid_typed_and_evaluates_close_to_fp32():
     model = to_bfloat16(small())
     onnx.checker.check_model(model, full_check=True)
-    assert audit_float(model, BF16) == {
-        "converted": KINDS,
-        "left_float": {},
-        "casts": 2,
-        "heavy_converted": 3,
-    }
+    assert audit_float(model, BF16) == {"converted": KINDS, "left_float": {}, "casts": 2, "heavy_converted": 3}
     assert model.opset_import[0].version == 22
     types = types_of(model)
     assert types["input"] == types["logits"] == TensorProto.FLOAT

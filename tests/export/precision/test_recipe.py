@@ -8,9 +8,7 @@ import pytest
 from export.precision.recipe import Recipe, default_recipe, read_recipe, write_recipe
 from scarlet.errors import BenchError
 
-SEARCHED = Recipe(
-    "int8", "ort", True, "percentile", 99.9, "uint8", "int8", True, ("Conv", "Gemm"), ("a.*", "b/Conv")
-)
+SEARCHED = Recipe("int8", "ort", True, "percentile", 99.9, "uint8", "int8", True, ("Conv", "Gemm"), ("a.*", "b/Conv"))
 EVERY = [
     default_recipe("fp16"),
     default_recipe("bf16"),
@@ -41,9 +39,7 @@ def test_keys_tell_recipes_apart_and_leave_out_what_has_no_effect():
 
 def test_tensorrt_gets_a_scale_for_each_channel_by_default():
     assert default_recipe("int8", "symmetric").per_channel
-    assert not Recipe.from_dict(
-        {"precision": "int8", "dialect": "symmetric", "per_channel": False}
-    ).per_channel
+    assert not Recipe.from_dict({"precision": "int8", "dialect": "symmetric", "per_channel": False}).per_channel
     assert not default_recipe("int8", "ort").per_channel
 
 
@@ -56,10 +52,7 @@ def test_tensorrt_gets_a_scale_for_each_channel_by_default():
         ({"precision": "int8", "dialect": "trt"}, "'trt'"),
         ({"precision": "fp16", "dialect": "ort"}, "names the dialect 'ort'"),
         ({"precision": "fp16", "per_channel": True}, "per_channel, which has no effect"),
-        (
-            {"precision": "int8", "dialect": "nncf", "calibration": "entropy"},
-            "calibration, which has no effect",
-        ),
+        ({"precision": "int8", "dialect": "nncf", "calibration": "entropy"}, "calibration, which has no effect"),
         ({"precision": "int8", "dialect": "symmetric", "activation_type": "uint8"}, "activation_type, which"),
         ({"precision": "int8", "dialect": "ort", "calibration": "kl"}, "'kl'"),
         ({"precision": "int8", "dialect": "ort", "percentile": 0}, "percentile is 0"),
@@ -67,10 +60,7 @@ def test_tensorrt_gets_a_scale_for_each_channel_by_default():
         ({"precision": "int8", "dialect": "ort", "percentile": True}, "percentile is True, a bool"),
         ({"precision": "int8", "dialect": "ort", "exclude": "a"}, "exclude is 'a'"),
         ({"precision": "int8", "dialect": "ort", "exclude": [1]}, r"exclude is \[1\]"),
-        (
-            {"precision": "int8", "dialect": "ort", "weight_type": "uint8"},
-            "int8 activations with uint8 weights",
-        ),
+        ({"precision": "int8", "dialect": "ort", "weight_type": "uint8"}, "int8 activations with uint8 weights"),
         ({"precision": "int8", "dialect": "ort", "exlude": []}, "field of a recipe 'exlude'"),
     ],
 )

@@ -39,9 +39,7 @@ def in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake runtime for processes that are started."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    (folder / "tensorrt.py").write_text(
-        "from fake_tensorrt import *\nfrom fake_tensorrt import __version__\n"
-    )
+    (folder / "tensorrt.py").write_text("from fake_tensorrt import *\nfrom fake_tensorrt import __version__\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(CONTRACTS)]))
 
 
@@ -61,10 +59,7 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (
-            "raise OSError('libnvinfer.so.11: cannot open shared object file')",
-            "do not load: libnvinfer.so.11",
-        ),
+        ("raise OSError('libnvinfer.so.11: cannot open shared object file')", "do not load: libnvinfer.so.11"),
         ("raise ImportError('undefined symbol: x')", "of one version"),
         ("import tensorrt_part_that_is_not_there", "not whole: No module named 'tensorrt_part"),
         ("__version__ = '8.6.1'", "8.6.1 is too old"),
@@ -86,14 +81,7 @@ def test_a_package_that_does_not_work_says_why(
 
 @pytest.mark.parametrize(
     "other",
-    [
-        {"onnx_sha256": "1" * 64},
-        {"opt_batch": 4},
-        {"max_batch": 16},
-        {"tf32": True},
-        {"level": 5},
-        {"build": 1},
-    ],
+    [{"onnx_sha256": "1" * 64}, {"opt_batch": 4}, {"max_batch": 16}, {"tf32": True}, {"level": 5}, {"build": 1}],
 )
 def test_a_plan_of_something_else_has_another_key(other: dict[str, Any]) -> None:
     assert key_parts(replace(SPEC, **other), GPU, "11.4") != key_parts(SPEC, GPU, "11.4")
@@ -173,9 +161,7 @@ def test_how_a_process_ended_is_said_in_words() -> None:
     assert _ending(-250) == "was killed by signal 250"
 
 
-def test_warnings_and_errors_are_printed_and_errors_kept(
-    drive: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_and_errors_are_printed_and_errors_kept(drive: Any, capsys: pytest.CaptureFixture[str]) -> None:
     log = package.make_log(drive.fake)
     levels = drive.fake.ILogger.Severity
     for level, words in ((levels.INFO, "one"), (levels.WARNING, "two"), (levels.ERROR, "three\nlines")):

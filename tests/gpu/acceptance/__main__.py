@@ -37,8 +37,7 @@ DO = "Run it on a machine with an NVIDIA GPU and a CUDA build of PyTorch; docs/g
 
 def gpu_check(
     out: Annotated[
-        Path,
-        typer.Option(help="Folder that takes a new folder <gpu>-<date>, or goes on with the one of today."),
+        Path, typer.Option(help="Folder that takes a new folder <gpu>-<date>, or goes on with the one of today.")
     ] = Path("results/published"),
     minutes: Annotated[float, typer.Option(help="How long all of it may take.")] = MINUTES,
     quick: Annotated[
@@ -53,9 +52,7 @@ def gpu_check(
     from tests.gpu.acceptance import summary
 
     if not minutes > 0:
-        raise BenchError(
-            f"--minutes {minutes:g} is no time", "Give a number above 0, for example --minutes 8."
-        )
+        raise BenchError(f"--minutes {minutes:g} is no time", "Give a number above 0, for example --minutes 8.")
     console = console_for(as_json)
     machine = find_gpu()
     folder = (out / folder_name(machine["name"], datetime.now(timezone.utc).date())).resolve()

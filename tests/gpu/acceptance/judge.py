@@ -163,8 +163,7 @@ def failed_tests(folder: Path, target: Target) -> Iterator[Reading]:
     except (FileNotFoundError, ElementTree.ParseError):
         return
     n_tests, failures, errors, skipped = (
-        sum(int(suite.get(name, 0)) for suite in suites)
-        for name in ("tests", "failures", "errors", "skipped")
+        sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
     )
     failed = failures + errors
     passed = n_tests - failed - skipped
@@ -222,9 +221,7 @@ def decoded_images_per_s(folder: Path, target: Target) -> Iterator[Reading]:
     on_cpu = sorted((name for name in ON_CPU if name in rates), key=lambda name: -rates[name])
     for name in (row["pipeline"] for row in target.rows):
         if name in rates:
-            others = (
-                f"{other} {rates[other]:,.0f} ({rates[name] / rates[other]:.2f} times)" for other in on_cpu
-            )
+            others = (f"{other} {rates[other]:,.0f} ({rates[name] / rates[other]:.2f} times)" for other in on_cpu)
             why = "" if on_cpu else "there is no pipeline of the CPU to compare with"
             yield Reading(name, rates[name], ", ".join([f"{rates[name]:,.0f} images/s", *others]), why)
         else:
@@ -273,9 +270,7 @@ def graph_time_ratio(folder: Path, target: Target) -> Iterator[Reading]:
     run = _run_of(folder, target)
     results = run.case_results() if run else []
     times = (
-        verdict.round_times([result for result in results if result.status is Status.OK], run.samples())
-        if run
-        else {}
+        verdict.round_times([result for result in results if result.status is Status.OK], run.samples()) if run else {}
     )
     pairs = [(result, twin) for result in results if (twin := _with_graphs(result, results)) is not None]
     for pair in pairs:
@@ -310,11 +305,5 @@ def _with_graphs(result: CaseResult, results: Sequence[CaseResult]) -> CaseResul
 
 READERS: Mapping[str, Callable[[Path, Target], Iterator[Reading]]] = {
     reader.__name__: reader
-    for reader in (
-        failed_tests,
-        other_top1_percent,
-        decoded_images_per_s,
-        percent_of_slower_side,
-        graph_time_ratio,
-    )
+    for reader in (failed_tests, other_top1_percent, decoded_images_per_s, percent_of_slower_side, graph_time_ratio)
 }

@@ -68,9 +68,7 @@ def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -
 
 def _summary(machine: Mapping[str, str], figures: Sequence[Figure], records: Sequence[Record]) -> Document:
     about = "Compute capability {capability}, PyTorch {torch} for CUDA {cuda}".format_map(machine)
-    files = (
-        f"All rows: {TABLE}, {TABLE_CSV}. What executed in each: {PROOF}. A run's own report: STEP/report.md."
-    )
+    files = f"All rows: {TABLE}, {TABLE_CSV}. What executed in each: {PROOF}. A run's own report: STEP/report.md."
     return Document(
         f"GPU check: {machine['name']}",
         (
@@ -92,9 +90,7 @@ def _write_table(folder: Path, runs: Mapping[str, Path]) -> None:
     whole = pd.concat([frame.assign(run=name) for name, frame in frames.items()], ignore_index=True)
     write_csv(whole, folder / TABLE_CSV)
     shown = [
-        replace(table, title=f"{name}: {table.title}")
-        for name, frame in frames.items()
-        for table in tables(frame)
+        replace(table, title=f"{name}: {table.title}") for name, frame in frames.items() for table in tables(frame)
     ]
     write_document(Document("GPU check: all rows", shown), folder / TABLE)
 

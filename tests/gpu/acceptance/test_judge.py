@@ -196,16 +196,11 @@ def test_passes_and_decoding_alone_are_read_of_the_same_rows(tmp_path):
         ),
         "from files to top-5, decoded on the GPU: dali_gpu_engine, pytorch": ("not run", ""),
     }  # fmt: skip
-    assert {figure.why for figure in figures.values() if figure.verdict == "not run"} == {
-        "unavailable: no engine"
-    }
+    assert {figure.why for figure in figures.values() if figure.verdict == "not run"} == {"unavailable: no engine"}
 
 
 def test_the_folder_holds_all_of_it(accuracy):
-    records = [
-        Record("doctor", "ok", seconds=1.0),
-        Record("accuracy", "timeout", "it was ended | after 9 s", 9.0),
-    ]
+    records = [Record("doctor", "ok", seconds=1.0), Record("accuracy", "timeout", "it was ended | after 9 s", 9.0)]
     figures = summary.write(accuracy, H200, records)
     text = (accuracy / "summary.md").read_text()
     assert "# GPU check: NVIDIA H200" in text

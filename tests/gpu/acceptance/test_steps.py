@@ -47,28 +47,20 @@ def test_plans_vary_one_thing_at_a_time(tmp_path, quick):
 
     assert {step.plan["images"] for step in loaded.values() if step.plan} == {64 if quick else 512}
     first = plans["accuracy"][0]
-    assert (first.device, first.backend) == ("cpu", "pytorch"), (
-        "the first ok row is what reports compare with"
-    )
-    assert of("accuracy", "backend", "precision", "pipeline", device="cpu") == [
-        ("pytorch", "fp32", "reference")
-    ]
+    assert (first.device, first.backend) == ("cpu", "pytorch"), "the first ok row is what reports compare with"
+    assert of("accuracy", "backend", "precision", "pipeline", device="cpu") == [("pytorch", "fp32", "reference")]
     on_gpu = of("accuracy", "backend", "precision", device="cuda", pipeline="reference")
     assert on_gpu == sorted(everything)
     assert len(plans["accuracy"]) == 1 + len(everything) + 2
     for pipeline in ("dali_gpu", "dali_gpu_engine"):
-        assert of("accuracy", "device", "backend", "precision", pipeline=pipeline) == [
-            ("cuda", "pytorch", "fp32")
-        ]
+        assert of("accuracy", "device", "backend", "precision", pipeline=pipeline) == [("cuda", "pytorch", "fp32")]
 
     latencies = {name for name in plans if name.startswith("latency")}
     assert latencies == {f"latency-{batch}" for batch in ((1, 64) if quick else (1, 64, 256, 8))}
     for name in latencies:
         assert of(name, "backend", "precision") == sorted(everything)
         batch = int(name.removeprefix("latency-"))
-        assert {(case.scenario, case.device, case.batch) for case in plans[name]} == {
-            ("latency", "cuda", batch)
-        }
+        assert {(case.scenario, case.device, case.batch) for case in plans[name]} == {("latency", "cuda", batch)}
     assert {(case.scenario, case.device, case.batch) for case in plans["graphs"]} == {("latency", "cuda", 1)}
     assert sorted((case.backend, case.precision, case.option("graph")) for case in plans["graphs"]) == sorted(
         (backend, precision, graph) for backend in BACKENDS for precision in QUICK for graph in ("no", "yes")

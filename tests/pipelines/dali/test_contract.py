@@ -68,11 +68,7 @@ def test_dali_takes_the_graphs_whole_with_our_settings():
             ):  # fmt: skip
                 assert setting in stored
     whole = defined()["whole"]
-    assert (whole.exec_dynamic, whole.device_id, whole.prefetch_queue_depth) == (
-        True,
-        0,
-        dali_graph.QUEUE_DEPTH,
-    )
+    assert (whole.exec_dynamic, whole.device_id, whole.prefetch_queue_depth) == (True, 0, dali_graph.QUEUE_DEPTH)
 
 
 @pytest.mark.parametrize("what", ["whole", "decoder", "resizer", "normaliser"])
@@ -102,16 +98,7 @@ def test_the_hand_over_uses_what_dali_has():
 # --- every keyword of every operator, misspelt ------------------------------------------------------------------
 
 SOURCE = Path(dali_graph.__file__)
-CALLS = [
-    "Pipeline",
-    "_pipeline",
-    "partial",
-    "decode",
-    "resize",
-    "cast",
-    "crop_mirror_normalize",
-    "external_source",
-]
+CALLS = ["Pipeline", "_pipeline", "partial", "decode", "resize", "cast", "crop_mirror_normalize", "external_source"]
 
 
 def keywords() -> list[str]:
@@ -148,9 +135,7 @@ MISSPELT = keywords()
 
 
 def test_the_walk_finds_our_keywords():
-    assert {"jpeg_fancy_upsampling", "hw_decoder_load", "exec_dynamic", "roi_start", "output_layout"} <= {
-        *MISSPELT
-    }
+    assert {"jpeg_fancy_upsampling", "hw_decoder_load", "exec_dynamic", "roi_start", "output_layout"} <= {*MISSPELT}
 
 
 def test_unchanged_source_is_taken():

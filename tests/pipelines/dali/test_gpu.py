@@ -118,9 +118,7 @@ def graph_that_fails(monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], list
 
 
 @pytest.mark.parametrize("places", [(0,), (11,), (3, 4), tuple(range(12))])
-def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(
-    places, on_cpu, small_photos, graph_that_fails
-):
+def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(places, on_cpu, small_photos, graph_that_fails):
     faulty, chunks = graph_that_fails
     faulty += [small_photos[place].path.read_bytes() for place in places]
     images = small_photos * 6
@@ -249,8 +247,7 @@ def test_what_the_gpu_may_differ_by():
 
 
 @pytest.mark.parametrize(
-    ("init", "status", "count", "expected"),
-    [(0, 0, 1, True), (0, 0, 0, False), (100, 0, 1, False), (0, 3, 1, False)],
+    ("init", "status", "count", "expected"), [(0, 0, 1, True), (0, 0, 0, False), (100, 0, 1, False), (0, 3, 1, False)]
 )
 def test_the_driver_is_asked_for_a_device(init, status, count, expected, monkeypatch):
     class Library:

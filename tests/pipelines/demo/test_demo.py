@@ -72,11 +72,7 @@ def test_bytes_do_not_depend_on_the_processor(tmp_path: Path) -> None:
     }
     outputs = [
         subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, **extra},
-            capture_output=True,
-            check=True,
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **extra}, capture_output=True, check=True
         ).stdout
         for extra in ({}, plain)
     ]
@@ -156,9 +152,7 @@ def test_hue_is_the_colour_of_the_middle() -> None:
 
 def test_hard_pictures_have_more_grain() -> None:
     def roughness(hardness: float) -> float:
-        pictures = [
-            demo_images.draw(np.random.default_rng(i), 70, 90, 90, hardness).astype(float) for i in range(8)
-        ]
+        pictures = [demo_images.draw(np.random.default_rng(i), 70, 90, 90, hardness).astype(float) for i in range(8)]
         return float(np.mean([np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]))
 
     assert roughness(1.0) > 1.5 * roughness(0.0)
@@ -279,11 +273,7 @@ def test_fingerprint_depends_on_place_and_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
-    [
-        ({"images": 0}, "0 images"),
-        ({"split": "vall"}, "unknown split 'vall'"),
-        ({"seed": -1}, "seed is -1"),
-    ],
+    [({"images": 0}, "0 images"), ({"split": "vall"}, "unknown split 'vall'"), ({"seed": -1}, "seed is -1")],
 )
 def test_wrong_arguments(tmp_path: Path, arguments: dict[str, object], what: str) -> None:
     with pytest.raises(BenchError, match=what):

@@ -243,8 +243,7 @@ def test_images_beside_class_folders_are_not_dropped_in_silence(tmp_path):
     put(tmp_path / TENCH / "a.JPEG")
     put(tmp_path / "b.JPEG")
     assert (
-        error_of(tmp_path).what
-        == f"1 images lie beside the class folders of {tmp_path}, and so have no class: b.JPEG"
+        error_of(tmp_path).what == f"1 images lie beside the class folders of {tmp_path}, and so have no class: b.JPEG"
     )
 
 

@@ -46,9 +46,5 @@ def test_fill_bytes_are_skipped_and_damaged_headers_are_not_plain():
     assert plain_size(data[: frame.start] + b"junk" + data[frame.start :]) is None
     assert plain_size(data[: frame.start] + data[frame] + data[frame.start :]) is None  # two frames
     assert plain_size(data[: frame.start] + data[frame.stop :]) is None  # none
-    assert (
-        plain_size(data[: frame.start] + b"\xff\xd0\x00\x02" + data[frame.start :]) is None
-    )  # stray restart
-    assert (
-        plain_size(data[: frame.start] + b"\xff\xfe\x00\x01" + data[frame.start :]) is None
-    )  # impossible length
+    assert plain_size(data[: frame.start] + b"\xff\xd0\x00\x02" + data[frame.start :]) is None  # stray restart
+    assert plain_size(data[: frame.start] + b"\xff\xfe\x00\x01" + data[frame.start :]) is None  # impossible length

@@ -56,19 +56,11 @@ FAULTS = [
     ("ShortSide", "resize", "the short side becomes 56 pixels, not 48"),
     ("Square", "resize", "both sides become 48 pixels"),
     ("CutOff", "resize", ""),
-    (
-        "FlooredCrop",
-        "crop",
-        "the crop's offset is rounded down, where the reference's goes to the even number",
-    ),
+    ("FlooredCrop", "crop", "the crop's offset is rounded down, where the reference's goes to the even number"),
     ("CeiledCrop", "crop", "the crop's offset is rounded up, where the reference's goes to the even number"),
     ("MovedCrop", "crop", "the crop is moved by (1, 1) pixels (down, right)"),
     ("SmallCrop", "crop", ""),
-    (
-        "WrongMean",
-        "normalise",
-        "the mean is (0.5, 0.5, 0.5), not (0.485, 0.456, 0.406) and the standard deviation",
-    ),
+    ("WrongMean", "normalise", "the mean is (0.5, 0.5, 0.5), not (0.485, 0.456, 0.406) and the standard deviation"),
     ("MeanOnly", "normalise", "the mean is (0.45, 0.45, 0.45), not (0.485, 0.456, 0.406)"),
     ("BgrPlanes", "normalise", "the channels are in BGR order"),
     ("BgrNumbers", "normalise", "the channels are in BGR order"),
@@ -184,9 +176,7 @@ def test_an_unknown_pipeline_is_a_users_mistake(images) -> None:
         check(images, "dally", SMALL)
 
 
-@pytest.mark.parametrize(
-    "preprocess", [Preprocess(), SMALL, Preprocess(resize=235), Preprocess(resize=240, crop=240)]
-)
+@pytest.mark.parametrize("preprocess", [Preprocess(), SMALL, Preprocess(resize=235), Preprocess(resize=240, crop=240)])
 def test_probes_hold_a_crop_that_rounds_up_and_one_that_rounds_down(tmp_path: Path, preprocess) -> None:
     from pipelines.reference.pipeline import decode, resize_size
 
@@ -224,9 +214,7 @@ def test_a_stage_of_the_ablation_is_followed_by_the_references(monkeypatch, imag
     np.testing.assert_array_equal(item.by_stage["decode"], expected)
 
 
-def test_what_does_not_fit_the_network_is_none_and_what_is_handed_over_is_unchanged(
-    monkeypatch, tmp_path
-) -> None:
+def test_what_does_not_fit_the_network_is_none_and_what_is_handed_over_is_unchanged(monkeypatch, tmp_path) -> None:
     path = tmp_path / "gray.JPEG"
     path.write_bytes(odd_images.jpeg(odd_images.photo(96, 72)[:, :, 0]))
     gray = [Image("gray", path, 0)]

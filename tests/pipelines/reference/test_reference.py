@@ -91,9 +91,7 @@ def test_profiles_are_ignored(odd_paths):
     assert np.array_equal(
         decode(odd_paths["adobe rgb profile"].read_bytes()), decode(odd_paths["size 500x375"].read_bytes())
     )
-    assert np.array_equal(
-        decode(odd_paths["gray with profile"].read_bytes()), decode(odd_paths["gray"].read_bytes())
-    )
+    assert np.array_equal(decode(odd_paths["gray with profile"].read_bytes()), decode(odd_paths["gray"].read_bytes()))
 
 
 def test_gray_becomes_three_equal_channels_and_alpha_is_dropped(odd_paths):

@@ -45,21 +45,13 @@ def centre(resized: np.ndarray, side: int) -> np.ndarray:
     return resized[top : top + side, left : left + side]
 
 
-@pytest.mark.parametrize(
-    "preprocess", SHAPES, ids=lambda preprocess: f"{preprocess.resize}-{preprocess.crop}"
-)
+@pytest.mark.parametrize("preprocess", SHAPES, ids=lambda preprocess: f"{preprocess.resize}-{preprocess.crop}")
 def test_resizing_only_what_the_crop_needs_changes_no_pixel(preprocess):
     """Noise, of many sizes; small differences of the sides are where a part could be taken for the whole."""
     rng = np.random.default_rng(preprocess.resize)
     near = preprocess.resize + rng.integers(-8, 30, (40, 2))
     any_size = rng.integers(preprocess.resize // 4, 3 * preprocess.resize, (20, 2))
-    fixed = [
-        (preprocess.resize, preprocess.resize),
-        (preprocess.crop, preprocess.crop),
-        (1, 30),
-        (30, 1),
-        (1, 1),
-    ]
+    fixed = [(preprocess.resize, preprocess.resize), (preprocess.crop, preprocess.crop), (1, 30), (30, 1), (1, 1)]
     # The part that is read, or written, is as long as the whole.
     fixed += [(260, 253), (111, 424), (59, 69), (57, 36), (68, 36), (36, 68)]
     turbo_one, scratch = TurboImage(preprocess), Scratch()
@@ -72,9 +64,7 @@ def test_resizing_only_what_the_crop_needs_changes_no_pixel(preprocess):
         np.testing.assert_array_equal(turbo_one.resize(pixels), whole)
 
 
-@pytest.mark.parametrize(
-    "size", [(375, 500), (500, 375), (400, 267), (272, 269), (100, 80), (512, 512), (1000, 700)]
-)
+@pytest.mark.parametrize("size", [(375, 500), (500, 375), (400, 267), (272, 269), (100, 80), (512, 512), (1000, 700)])
 def test_noise_is_within_two_levels_of_pillow_and_seldom_differs(size):
     """Noise meets every weight; weights of 16 bits make 2 levels in single pixels where a pass hardly shrinks."""
     pixels = noise(*size)
@@ -101,9 +91,7 @@ def test_decoded_pixels_are_pillows_to_the_bit(odd_paths):
     for path in odd_paths.values():
         data = path.read_bytes()
         if plain_size(data):
-            np.testing.assert_array_equal(
-                turbo_one.decode(data), decode(path.read_bytes()), err_msg=path.name
-            )
+            np.testing.assert_array_equal(turbo_one.decode(data), decode(path.read_bytes()), err_msg=path.name)
             checked += 1
     assert checked > 30
 
@@ -133,9 +121,7 @@ def test_only_files_of_one_scan_are_cut():
     assert plain_size(bytes(shortened(plain, 60))) == (60, 40)
     assert plain_size(bytes(shortened(filled, 60))) == (60, 40)
     scan = plain.index(b"\xff\xda")
-    several = (
-        plain[: scan + 4] + b"\x01" + plain[scan + 5 :]
-    )  # says that this scan holds one component of three
+    several = plain[: scan + 4] + b"\x01" + plain[scan + 5 :]  # says that this scan holds one component of three
     assert shortened(several, 60) is several
 
 
@@ -192,9 +178,7 @@ def test_another_error_ends_the_pass_and_its_threads(small_photos, monkeypatch):
     assert not any(thread.name.startswith("turbo") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize(
-    "bad", [(), (0,), (5,), (0, 1, 2, 3, 4), (3, 4, 9), (2, 7, 8, 15, 16, 22), tuple(range(23))]
-)
+@pytest.mark.parametrize("bad", [(), (0,), (5,), (0, 1, 2, 3, 4), (3, 4, 9), (2, 7, 8, 15, 16, 22), tuple(range(23))])
 @pytest.mark.parametrize("ahead", [1, 3, 9])
 @pytest.mark.parametrize("batch", [1, 4, 23, 50])
 def test_places_make_the_batches_of_collate_whatever_is_bad(batch, ahead, bad):
@@ -247,17 +231,7 @@ def test_memory_is_reused_save_for_huge_pictures(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_the_resize_starts_no_threads_of_pytorchs_own():
     """PyTorch's OpenMP threads come with the first parallel loop of a thread, and stay."""
-    sizes = [
-        (375, 500),
-        (1600, 2400),
-        (256, 256),
-        (256, 400),
-        (400, 256),
-        (260, 253),
-        (1, 300),
-        (300, 1),
-        (2, 900),
-    ]
+    sizes = [(375, 500), (1600, 2400), (256, 256), (256, 400), (400, 256), (260, 253), (1, 300), (300, 1), (2, 900)]
     turbo_one, counts = TurboImage(DEFAULT), []
     before = torch.get_num_threads()
 
@@ -316,9 +290,7 @@ def test_what_is_missing_is_named_with_how_to_get_it(monkeypatch, missing):
         return load(name)
 
     monkeypatch.setattr(turbo_image.importlib, "import_module", without)
-    with pytest.raises(
-        PipelineUnavailable, match=rf"No module named '{missing}'.*pip install simplejpeg torch"
-    ):
+    with pytest.raises(PipelineUnavailable, match=rf"No module named '{missing}'.*pip install simplejpeg torch"):
         TurboImage(DEFAULT)
 
 

@@ -17,14 +17,7 @@ from torch import nn
 
 from scarlet.demo import train
 from scarlet.demo import weights as demo
-from scarlet.demo.train import (
-    Pictures,
-    factors_of,
-    normalised,
-    read_pictures,
-    spread_channels,
-    training_batch,
-)
+from scarlet.demo.train import Pictures, factors_of, normalised, read_pictures, spread_channels, training_batch
 from scarlet.errors import BenchError
 from scarlet.networks import scarlet
 
@@ -54,9 +47,7 @@ def test_card_describes_the_file(name: str) -> None:
     card = demo.card(name)
     assert card["sha256"] == hashlib.sha256(content).hexdigest()
     assert card["bytes"] == len(content) <= LARGEST_BYTES
-    assert all(
-        value.dtype in (torch.float16, torch.int64) for value in load_file(demo.path_of(name)).values()
-    )
+    assert all(value.dtype in (torch.float16, torch.int64) for value in load_file(demo.path_of(name)).values())
     page = (demo.FOLDER / "MODEL_CARD.md").read_text()
     assert card["sha256"] in page
     for row in card["measured"]["accuracy"].values():

@@ -13,12 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from bench.analysis.accuracy.flips import KINDS, compare, margin_sentence
 from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE, Predicted
-from bench.analysis.stats.paired import (
-    min_detectable_difference,
-    paired,
-    paired_bound,
-    resolvable,
-)
+from bench.analysis.stats.paired import min_detectable_difference, paired, paired_bound, resolvable
 from scarlet.errors import BenchError
 
 BASE = case(scenario="accuracy")
@@ -64,12 +59,7 @@ SECOND = {
 
 def test_a_ledger_by_hand():
     ledger = compare(predicted(FIRST), predicted(SECOND, ORT, "later"))
-    assert (ledger.base.run, ledger.base.case, ledger.other.run, ledger.other.case) == (
-        "run",
-        BASE,
-        "later",
-        ORT,
-    )
+    assert (ledger.base.run, ledger.base.case, ledger.other.run, ledger.other.case) == ("run", BASE, "later", ORT)
     assert ledger.n_images == 6
     assert (ledger.only_base.count, ledger.only_base.first_ids) == (1, ("only here",))
     assert (ledger.only_other.count, ledger.only_other.first_ids) == (2, ("z1", "z2"))
@@ -79,18 +69,10 @@ def test_a_ledger_by_hand():
     assert ledger.top1.base_percent == ledger.top1.other_percent == pytest.approx(100 * 2 / 6)
     assert (ledger.top5.wins, ledger.top5.losses) == (1, 2)
     assert ledger.top5.difference_points == pytest.approx(-100 / 6)
-    rows = [
-        (flip.image_id, flip.label, flip.base_top1, flip.other_top1, flip.kind)
-        for flip in ledger.flips.first()
-    ]
+    rows = [(flip.image_id, flip.label, flip.base_top1, flip.other_top1, flip.kind) for flip in ledger.flips.first()]
     assert rows == [("b", 2, 2, 8, "loss"), ("d", 4, 8, 7, "both wrong"), ("c", 3, 8, 3, "win")]
-    assert [(flip.base_margin, flip.other_margin) for flip in ledger.flips.first(1)] == [
-        (pytest.approx(0.3), 0.25)
-    ]
-    assert (
-        ledger.margins
-        == "all 3 flips have a margin under 0.31 (half of them under 0.03), as have 4 of all 6 images"
-    )
+    assert [(flip.base_margin, flip.other_margin) for flip in ledger.flips.first(1)] == [(pytest.approx(0.3), 0.25)]
+    assert ledger.margins == "all 3 flips have a margin under 0.31 (half of them under 0.03), as have 4 of all 6 images"
     assert ledger.no_accuracy == ""
 
 
@@ -113,10 +95,7 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
 
     def side(scored, share):
         chosen = source.permutation(ids)[: int(share * len(ids))].tolist()
-        return {
-            name: (labels[name], source.permutation(7)[:5].tolist(), float(source.random()))
-            for name in chosen
-        }
+        return {name: (labels[name], source.permutation(7)[:5].tolist(), float(source.random())) for name in chosen}
 
     first, second = side(BASE, 0.9), side(ORT, 0.7)
     shared = pd.Index(ids, dtype="str") if seed % 2 else None
@@ -138,9 +117,7 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
         interval = paired_bound(pair.wins, pair.losses, len(common), 0.025)
         ends = pytest.approx(100 * interval.low), pytest.approx(100 * interval.high)
         assert (pair.low_points, pair.high_points) == ends
-    flipped = sorted(
-        (-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0]
-    )
+    flipped = sorted((-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0])
     listed = ledger.flips.first()
     assert [flip.image_id for flip in listed] == [name for _, name in flipped]
     assert ledger.agreement_percent == pytest.approx(100 * (1 - len(flipped) / len(common)))
@@ -181,21 +158,14 @@ def test_nothing_flipped():
 def test_equal_margins_are_ordered_by_image():
     rows = {name: (1, [1, *TAIL], 0.5) for name in "dbca"}
     other = {name: (1, [2, *TAIL], 0.5) for name in "cabd"}
-    assert [flip.image_id for flip in compare(predicted(rows), predicted(other)).flips.first()] == list(
-        "abcd"
-    )
+    assert [flip.image_id for flip in compare(predicted(rows), predicted(other)).flips.first()] == list("abcd")
 
 
 def test_json_is_plain_and_whole():
     ledger = compare(predicted(FIRST), predicted(SECOND, ORT))
     made = ledger.to_dict()
     assert json.loads(json.dumps(made, allow_nan=False)) == made
-    assert made["base"] == {
-        "run": "run",
-        "case_id": BASE.case_id,
-        "label": BASE.label,
-        "case": BASE.to_dict(),
-    }
+    assert made["base"] == {"run": "run", "case_id": BASE.case_id, "label": BASE.label, "case": BASE.to_dict()}
     assert made["n_flips"] == len(made["flips"]) == 3
     assert made["flips"][0]["kind"] == "loss"
     assert made["top1"]["wins"] == 1
@@ -231,9 +201,7 @@ def test_an_image_counted_twice_is_an_error(which):
     sides = [predicted(FIRST), predicted(SECOND, ORT)]
     twice = sides[which]
     twice.image[1] = twice.image[0]
-    with pytest.raises(
-        BenchError, match=f"has 1 images more than once, '{twice.image_ids[twice.image[0]]}' first"
-    ):
+    with pytest.raises(BenchError, match=f"has 1 images more than once, '{twice.image_ids[twice.image[0]]}' first"):
         compare(*sides)
 
 
@@ -274,11 +242,7 @@ def test_four_images_resolve_something_and_two_nothing():
             [0.015, 0.9],
             "all 3 flips have a margin under 0.02 (half of them under 0.002), as have 4 of all 5 images",
         ),
-        (
-            [0.31, 0.304, 0.302],
-            [],
-            "all 3 flips have a margin under 0.32 (half of them under 0.31), as have 3 of",
-        ),
+        ([0.31, 0.304, 0.302], [], "all 3 flips have a margin under 0.32 (half of them under 0.31), as have 3 of"),
         ([0.29], [], "the only flip has a margin under 0.29, as has 1 of"),  # as a float32 it is less
         ([0.0], [0.005, 0.01], "the only flip has a margin under 0.01, as have 3 of all 3 images"),
         ([1.0, 0.5, 0.5], [], "all 3 flips have a margin of up to 1"),

@@ -11,13 +11,7 @@ import pytest
 from report_run import add_predictions, case, end, make_run
 
 from bench.analysis.accuracy.pairing import TIMED_NOTE, against_reference, compare_named
-from bench.analysis.accuracy.predictions import (
-    FOREIGN_NOTE,
-    RANDOM_NOTE,
-    ScoredRun,
-    no_accuracy,
-    reference_case,
-)
+from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE, ScoredRun, no_accuracy, reference_case
 from bench.analysis.table import load_frame
 from bench.record.case import Status
 from bench.record.run_folder import CaseResult
@@ -62,8 +56,7 @@ def named(base, other=None):
 
 def pairs(comparison):
     return [
-        (each.base.run, each.base.case, each.other.run, each.other.case, each.n_flips)
-        for each in comparison.ledgers
+        (each.base.run, each.base.case, each.other.run, each.other.case, each.n_flips) for each in comparison.ledgers
     ]
 
 
@@ -123,9 +116,7 @@ def test_two_runs_are_compared_case_by_case_and_the_rest_is_listed(runs):
     assert (run, left, reason) == ("one", INT8, "in two it is failed: because of it")
     written = made.to_dict(0)
     assert json.loads(json.dumps(written, allow_nan=False)) == written
-    assert written["left_out"] == [
-        {"run": "one", "case_id": INT8.case_id, "label": INT8.label, "reason": reason}
-    ]
+    assert written["left_out"] == [{"run": "one", "case_id": INT8.case_id, "label": INT8.label, "reason": reason}]
     assert [ledger["n_flips"] for ledger in written["ledgers"]] == [0, 1]
     assert written["ledgers"][1]["flips"] == []
 
@@ -156,16 +147,12 @@ def test_other_images_are_noted_and_demo_is_marked(tmp_path):
     for name, dataset in zip(("one", "two"), datasets, strict=True):
         make(tmp_path / name, {TORCH: RIGHT}, {"dataset": dataset})
     made = named(str(tmp_path / "one"), str(tmp_path / "two"))
-    assert made.notes == (
-        "the image sets differ (fingerprints abababababab, cdcdcdcdcdcd): images are paired by id",
-    )
+    assert made.notes == ("the image sets differ (fingerprints abababababab, cdcdcdcdcdcd): images are paired by id",)
     assert made.is_demo
 
 
 def test_demo_weights_are_marked_and_scored_on_demo_images_only(tmp_path):
-    scored = {
-        case(scenario="accuracy", weights="demo", backend=name): RIGHT for name in ("pytorch", "onnxruntime")
-    }
+    scored = {case(scenario="accuracy", weights="demo", backend=name): RIGHT for name in ("pytorch", "onnxruntime")}
     for is_demo in (True, False):
         folder = make(tmp_path / f"run{is_demo}", scored, {"dataset": {"is_demo": is_demo}})
         made = named(str(folder.path))

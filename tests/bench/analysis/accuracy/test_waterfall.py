@@ -36,11 +36,7 @@ def run_with(path: Path, wrong: dict[Case, int], planned: tuple[Case, ...] = CAS
         top = np.tile(np.arange(5, dtype=np.int16), (N, 1))
         top[: wrong.get(each, 0), 0] = 7
         folder.write_predictions_part(
-            each.case_id,
-            image_id=ids,
-            label=np.zeros(N, np.int16),
-            top=top,
-            margin=np.full(N, 0.5, np.float32),
+            each.case_id, image_id=ids, label=np.zeros(N, np.int16), top=top, margin=np.full(N, 0.5, np.float32)
         )
         end(folder, each)
     return ScoredRun.open(folder.path)
@@ -66,12 +62,7 @@ def run_with(path: Path, wrong: dict[Case, int], planned: tuple[Case, ...] = CAS
         ((DALI, replace(DALI, device="cuda")), replace(DALI, device="cuda"), DALI, "CUDA"),
         ((ORT, replace(ORT, device="cuda")), replace(ORT, device="cuda"), ORT, "CUDA"),
         ((DALI, replace(DALI, precision="bf16")), replace(DALI, precision="bf16"), DALI, "BF16"),
-        (
-            (START, replace(DALI, batch=7, threads=3)),
-            replace(DALI, batch=7, threads=3),
-            START,
-            "pixels by dali",
-        ),
+        ((START, replace(DALI, batch=7, threads=3)), replace(DALI, batch=7, threads=3), START, "pixels by dali"),
     ],
 )
 def test_a_case_comes_from_the_one_it_differs_from_in_one_thing(
@@ -87,9 +78,7 @@ def test_each_step_has_its_own_loss_and_the_sum(tmp_path: Path) -> None:
     assert [step.depth for step in found] == [0, 1, 2, 3, 4, 3]
     by_case = {step.case: step for step in found}
     assert by_case[START].ledger is None
-    losses = {
-        step.case: step.ledger.top1.difference_points for step in found if step.ledger and step.ledger.top1
-    }
+    losses = {step.case: step.ledger.top1.difference_points for step in found if step.ledger and step.ledger.top1}
     assert losses == pytest.approx({DALI: -1.0, GRAPH: 0.0, ORT: 0.0, INT8: -9.0, OPENVINO: 0.0})
     total = by_case[INT8].total
     assert total is not None
@@ -98,9 +87,7 @@ def test_each_step_has_its_own_loss_and_the_sum(tmp_path: Path) -> None:
 
 
 def test_the_table_tells_each_step(tmp_path: Path) -> None:
-    table = flips.waterfall_table(
-        steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2}))
-    )
+    table = flips.waterfall_table(steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})))
     assert table is not None
     rows = {row[0]: row[1:] for row in table.rows}
     assert len(rows) == 6

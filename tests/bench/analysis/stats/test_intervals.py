@@ -19,14 +19,7 @@ positive = st.floats(min_value=1e-3, max_value=1e9)
 
 @pytest.mark.parametrize(
     ("q", "confidence", "expected"),
-    [
-        (0.99, 0.95, 299),
-        (0.999, 0.95, 2995),
-        (0.9, 0.95, 29),
-        (0.5, 0.95, 5),
-        (0.01, 0.95, 299),
-        (0.99, 0.99, 459),
-    ],
+    [(0.99, 0.95, 299), (0.999, 0.95, 2995), (0.9, 0.95, 29), (0.5, 0.95, 5), (0.01, 0.95, 299), (0.99, 0.99, 459)],
 )
 def test_min_samples_is_the_first_count_whose_maximum_bounds_the_quantile(q, confidence, expected):
     assert intervals.min_samples_for_quantile(q, confidence) == expected
@@ -70,10 +63,7 @@ def test_interval_holds_the_median_and_consists_of_samples(samples, confidence):
 
 @given(st.lists(finite, min_size=6, max_size=60))
 def test_more_confidence_never_narrows(samples):
-    wide, narrow = (
-        intervals.quantile_interval(samples, 0.5, 0.96),
-        intervals.quantile_interval(samples, 0.5, 0.8),
-    )
+    wide, narrow = (intervals.quantile_interval(samples, 0.5, 0.96), intervals.quantile_interval(samples, 0.5, 0.8))
     assert wide is not None
     assert narrow is not None
     assert wide.low <= narrow.low <= narrow.high <= wide.high
@@ -85,9 +75,7 @@ def test_samples_that_are_no_numbers_are_refused(bad):
         intervals.quantile_interval(bad * 10, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("q", "confidence"), [(0.0, 0.95), (1.0, 0.95), (0.5, 0.0), (0.5, 1.0), (math.nan, 0.95)]
-)
+@pytest.mark.parametrize(("q", "confidence"), [(0.0, 0.95), (1.0, 0.95), (0.5, 0.0), (0.5, 1.0), (math.nan, 0.95)])
 def test_shares_outside_zero_to_one_are_refused(q, confidence):
     with pytest.raises(ValueError, match="between 0 and 1"):
         intervals.quantile_interval(range(20), q, confidence)

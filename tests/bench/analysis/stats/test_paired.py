@@ -38,9 +38,7 @@ FREQUENT = [(0.0, 0.3), (0.01, 0.02), (0.1, 0.4), (0.3, 0.3), (0.4, 0.1)]
 
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 8])
 @pytest.mark.parametrize(("n", "shares"), [(5000, RARE), (60, FREQUENT)])
-def test_the_bound_errs_no_more_often_than_it_says(
-    n: int, shares: list[tuple[float, float]], alpha: float
-) -> None:
+def test_the_bound_errs_no_more_often_than_it_says(n: int, shares: list[tuple[float, float]], alpha: float) -> None:
     errors = {share: exact_error(n, *share, alpha, 45 if n > 100 else n + 1) for share in shares}
     assert max(errors.values()) <= alpha, errors
     # Not by being useless: somewhere most of it is spent.
@@ -128,10 +126,7 @@ def test_a_report_shows_the_gates_bound():
     """Of 2,000 images without a discordant one the exact limit is 0.184 points: 1 - 0.025 ** (1 / 2000)."""
     right = np.arange(2000) % 2 == 0
     pair = paired.paired(right, right)
-    assert (pair.low_points, pair.high_points) == (
-        pytest.approx(-0.184, abs=0.001),
-        pytest.approx(0.184, abs=0.001),
-    )
+    assert (pair.low_points, pair.high_points) == (pytest.approx(-0.184, abs=0.001), pytest.approx(0.184, abs=0.001))
     assert -pair.low_points == pytest.approx(100 * (1 - 0.025 ** (1 / 2000)))
     other = np.where(np.arange(2000) < 30, ~right, right)
     bound, pair = paired_bound(15, 15, 2000, 0.025), paired.paired(right, other)
@@ -167,10 +162,7 @@ def test_min_detectable_difference_has_its_power_in_a_simulation():
 @settings(max_examples=60)
 @given(st.integers(50, 50_000), st.floats(0.01, 0.5))
 def test_more_images_resolve_smaller_differences(n, share):
-    few, many = (
-        paired.min_detectable_difference(n, share),
-        paired.min_detectable_difference(4 * n, share),
-    )
+    few, many = (paired.min_detectable_difference(n, share), paired.min_detectable_difference(4 * n, share))
     if few is not None:
         assert many is not None
         assert many < few <= share
@@ -210,10 +202,7 @@ def test_mcnemar_agrees_with_statsmodels_on_random_tables(seed):
     source = np.random.default_rng(100 + seed)
     for wins, losses, n in _random_tables(seed):
         expected = mcnemar(_two_by_two(source, wins, losses, n), exact=True).pvalue
-        assert paired.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9, abs=1e-300), (
-            wins,
-            losses,
-        )
+        assert paired.exact_mcnemar(wins, losses) == pytest.approx(expected, rel=1e-9, abs=1e-300), (wins, losses)
 
 
 @pytest.mark.parametrize(("confidence", "power"), [(0.95, 0.8), (0.99, 0.9), (0.8, 0.5)])

@@ -23,12 +23,7 @@ import simulated_lives as experiment
 SEEDS, LIVES = 200, 6
 SLACK = 4.6  # per cent: three standard errors at 95 % of 200 seeds
 
-MACHINES = {
-    "alike": QUIET,
-    "differ": DIFFERING,
-    "differ, t(3)": replace(DIFFERING, freedom=3),
-    "states": TWO_STATES,
-}
+MACHINES = {"alike": QUIET, "differ": DIFFERING, "differ, t(3)": replace(DIFFERING, freedom=3), "states": TWO_STATES}
 
 
 @pytest.mark.parametrize("noise", MACHINES.values(), ids=list(MACHINES))

@@ -169,13 +169,9 @@ def test_every_comparison_shown_widens_every_interval():
     alone = verdict.compare([ended(PYTORCH), ended(others[0])], samples(times))[others[0].case_id]
     together = verdict.compare([ended(case) for case in times], samples(times))[others[0].case_id]
     assert together.low < alone.low < alone.ratio == together.ratio < alone.high < together.high
-    rounds = [
-        [verdict.round_times([ended(each)], samples(times))[each.case_id]] for each in (others[0], PYTORCH)
-    ]
+    rounds = [[verdict.round_times([ended(each)], samples(times))[each.case_id]] for each in (others[0], PYTORCH)]
     first, second = (list(each[0].values()) for each in rounds)
-    assert (together.ratio, together.low, together.high) == intervals.ratio_interval(
-        first, second, comparisons=6
-    )
+    assert (together.ratio, together.low, together.high) == intervals.ratio_interval(first, second, comparisons=6)
 
 
 # --- lives --------------------------------------------------------------------------------------------------
@@ -183,9 +179,7 @@ def test_every_comparison_shown_widens_every_interval():
 
 def lived(case, n_lives=6, first=True, rounds=8):
     """Its row, of lives of so many rounds; in every second life the other Case is started first."""
-    known = [
-        {"first_round": rounds * life, "start_index": int(first == bool(life % 2))} for life in range(n_lives)
-    ]
+    known = [{"first_round": rounds * life, "start_index": int(first == bool(life % 2))} for life in range(n_lives)]
     return ended(case, metrics={"lives": known})
 
 
@@ -234,12 +228,8 @@ def test_within_one_life_a_definite_verdict_asks_for_twice_the_materiality():
 def test_a_baseline_that_lived_on_is_paired_by_the_rounds_of_both():
     """Memory held two Cases at a time: the baseline had all twelve lives, the other one the last six."""
     times = of_lives([1.0] * 6 + [1.2] * 6)
-    own = ended(
-        ORT, metrics={"lives": [{"first_round": 8 * life, "start_index": 1} for life in range(6, 12)]}
-    )
-    base = ended(
-        PYTORCH, metrics={"lives": [{"first_round": 8 * life, "start_index": 0} for life in range(12)]}
-    )
+    own = ended(ORT, metrics={"lives": [{"first_round": 8 * life, "start_index": 1} for life in range(6, 12)]})
+    base = ended(PYTORCH, metrics={"lives": [{"first_round": 8 * life, "start_index": 0} for life in range(12)]})
     taken = samples(times)
     taken = taken[(taken["case_id"] != ORT.case_id) | (taken["round"] >= 48)]
     found = verdict.compare([base, own], taken)[ORT.case_id]
@@ -284,8 +274,7 @@ def test_only_samples_of_the_own_stage_count():
 
 
 @pytest.mark.parametrize(
-    ("started", "refused"),
-    [("2026-01-01T10:05:00.000+00:00", True), ("2026-01-01T09:59:00.000+00:00", False)],
+    ("started", "refused"), [("2026-01-01T10:05:00.000+00:00", True), ("2026-01-01T09:59:00.000+00:00", False)]
 )
 def test_cases_of_two_sessions_are_not_compared(started, refused):
     baseline = ended(PYTORCH, started_at="2026-01-01T09:58:00+00:00", ended_at="2026-01-01T10:00:00+00:00")

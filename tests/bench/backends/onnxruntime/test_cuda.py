@@ -39,9 +39,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 
 def case_of(precision: str = "fp32", batch: int = 2, **options: str) -> Case:
     given = tuple(sorted(options.items()))
-    return Case(
-        "onnx:tiny", "user", "onnxruntime", device="cuda", precision=precision, batch=batch, options=given
-    )
+    return Case("onnx:tiny", "user", "onnxruntime", device="cuda", precision=precision, batch=batch, options=given)
 
 
 def files_of(graph: Path, **more: Any) -> ModelFiles:
@@ -165,9 +163,7 @@ def test_a_provider_that_does_not_come_up_is_unavailable(refuses: bool) -> None:
 
 def test_another_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime(cuda.PROVIDER, refuses=True)
-    monkeypatch.setattr(
-        runtime, "InferenceSession", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory"))
-    )
+    monkeypatch.setattr(runtime, "InferenceSession", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no memory")))
     with pytest.raises(RuntimeError, match="no memory"):
         cuda._made(runtime, "graph", None, {})
 
@@ -194,11 +190,7 @@ def test_int8_that_computes_in_float_is_a_fallback(
         return [Layer("conv", "Conv", "float32")]
 
     monkeypatch.setattr(backend_module, "final_layers", final)
-    typed = {
-        "path": str(tiny_graph),
-        "sha256": "0",
-        "facts": {"recipe": {"precision": "int8", "dialect": "ort"}},
-    }
+    typed = {"path": str(tiny_graph), "sha256": "0", "facts": {"recipe": {"precision": "int8", "dialect": "ort"}}}
     backend = OnnxRuntime()
     backend.load(case_of("int8"), files_of(tiny_graph, typed={"int8/ort": typed}))
     assert "1 of 1 layers" in backend.proof()["fallback"]
@@ -236,9 +228,7 @@ def test_a_graph_whose_ends_are_not_float32_is_unsupported(gpu: FakeCuda, tmp_pa
     import onnx
     from onnx import TensorProto, helper
 
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", 3, 224, 224]) for name in ("x", "y")
-    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["n", 3, 224, 224]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "half", ends[:1], ends[1:])
     opset = [helper.make_opsetid("", 18)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "half.onnx")

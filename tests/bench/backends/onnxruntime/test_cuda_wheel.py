@@ -81,9 +81,7 @@ def test_every_option_that_we_set_is_taken_as_it_was_said(tiny: str) -> None:
     assert KNOWN["version"] == VERSION
 
 
-@pytest.mark.parametrize(
-    "more", [{"use_tf33": "0"}, {"use_tf32": "maybe"}, {"cudnn_conv_algo_search": "FASTEST"}]
-)
+@pytest.mark.parametrize("more", [{"use_tf33": "0"}, {"use_tf32": "maybe"}, {"cudnn_conv_algo_search": "FASTEST"}])
 def test_a_misspelt_option_or_value_is_refused(tiny: str, more: dict[str, str]) -> None:
     (found,) = ask([{"graph": tiny, "more": more}])
     assert "provider_options_utils.h" in found["error"]
@@ -91,14 +89,10 @@ def test_a_misspelt_option_or_value_is_refused(tiny: str, more: dict[str, str]) 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("name", ["fp32", "fp16", "ort", "symmetric"])
-def test_every_node_of_the_exported_network_has_a_cuda_kernel(
-    graphs: dict[str, str], name: str, layout: str
-) -> None:
+def test_every_node_of_the_exported_network_has_a_cuda_kernel(graphs: dict[str, str], name: str, layout: str) -> None:
     precision = {"fp32": "fp32", "fp16": "fp16"}.get(name, "int8")
     question = {"graph": graphs[name], "precision": precision}
-    plain, graphed = ask(
-        [{**question, "options": {"layout": layout, "graph": graph}} for graph in ("no", "yes")]
-    )
+    plain, graphed = ask([{**question, "options": {"layout": layout, "graph": graph}} for graph in ("no", "yes")])
     for found in (plain, graphed):
         assert list(found["nodes"]) == [PROVIDER], found
         assert found["nodes"][PROVIDER]["Conv"] == 78
@@ -123,8 +117,6 @@ def test_a_node_without_a_cuda_kernel_is_refused_by_name(tmp_path: Path) -> None
     graph = helper.make_graph([helper.make_node("Det", ["x"], ["y"], "the_node")], "det", ends[:1], ends[1:])
     opset = [helper.make_opsetid("", 18)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "det.onnx")
-    for found in ask(
-        [{"graph": str(tmp_path / "det.onnx"), "options": {"graph": use}} for use in ("no", "yes")]
-    ):
+    for found in ask([{"graph": str(tmp_path / "det.onnx"), "options": {"graph": use}} for use in ("no", "yes")]):
         assert found["refused"] == "Unsupported", found
         assert "no CUDA kernel for the_node (Det on CPUExecutionProvider)" in found["reason"]

@@ -150,9 +150,7 @@ def test_settings_are_for_all_instances_together() -> None:
 
 
 @two_cores
-def test_streams_work_on_as_many_batches_at_the_same_time(
-    files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_streams_work_on_as_many_batches_at_the_same_time(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
     backend = loaded(case_of(threads=2, options={"hint": "throughput", "streams": "2"}), files)
     assert isinstance(backend, Concurrent)
     assert backend.slots == 2
@@ -166,9 +164,7 @@ def test_streams_work_on_as_many_batches_at_the_same_time(
 
 
 @two_cores
-def test_instances_share_one_model_with_a_stream_for_each(
-    files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_instances_share_one_model_with_a_stream_for_each(files: ModelFiles, pixels: NDArray[np.float32]) -> None:
     made: list[openvino.OpenVino] = []
 
     def make() -> openvino.OpenVino:
@@ -237,9 +233,7 @@ def node(name: str, kind: str, precision: str, became: str = "") -> Any:
 
 def test_layers_in_another_precision_are_named() -> None:
     nodes = [node("w", "Const", "f32"), node("in", "Input", "f32"), node("stem", "Convolution", "bf16")]
-    nodes += [node(f"block{n}", "Convolution", "f32") for n in range(6)] + [
-        node("fc", "FullyConnected", "f32")
-    ]
+    nodes += [node(f"block{n}", "Convolution", "f32") for n in range(6)] + [node("fc", "FullyConnected", "f32")]
     layers = execution_layers(SimpleNamespace(get_ordered_ops=lambda: nodes))
     assert layer_counts(layers)["Convolution jit_f32 f32"] == 6
     other = other_precision(layers, ("bf16",))
@@ -260,17 +254,13 @@ def test_only_layers_that_the_graph_quantises_must_run_in_integers() -> None:
     layers = execution_layers(SimpleNamespace(get_ordered_ops=lambda: nodes))
     wanted = ("i8", "u8")
     assert other_precision(layers, wanted, ["a/Conv", "d/Gemm"]) == {}, "b was to stay in float"
-    assert other_precision(layers, wanted, ["a/Conv", "c/Conv/WithoutBiases"]) == {
-        "c/Conv/WithoutBiases": "f32"
-    }
+    assert other_precision(layers, wanted, ["a/Conv", "c/Conv/WithoutBiases"]) == {"c/Conv/WithoutBiases": "f32"}
     assert other_precision(layers, wanted, ["gone"]) == {"gone": "not among the layers"}
 
 
 def test_a_precision_that_the_plugin_changed_is_refused() -> None:
     compiled = SimpleNamespace(get_property=lambda _: SimpleNamespace(to_string=lambda: "bf16"))
-    with pytest.raises(
-        Unsupported, match=r"told INFERENCE_PRECISION_HINT=f16 and took bf16 on this machine$"
-    ):
+    with pytest.raises(Unsupported, match=r"told INFERENCE_PRECISION_HINT=f16 and took bf16 on this machine$"):
         openvino.refuse_other_settings({"INFERENCE_PRECISION_HINT": "f16"}, compiled)
 
 
@@ -332,8 +322,6 @@ def test_a_run_has_rows_of_openvino_and_one_for_a_misspelt_option(
     folder, _ = run_cases(timed, scored, misspelt, budget_seconds=0.5)
     results = {result.case.case_id: result for result in folder.case_results()}
     assert results[timed.case_id].status == results[scored.case_id].status == Status.OK
-    assert "dynamic" in results[scored.case_id].proof["other_batches"], (
-        "eight images are not whole batches of 3"
-    )
+    assert "dynamic" in results[scored.case_id].proof["other_batches"], "eight images are not whole batches of 3"
     assert results[misspelt.case_id].status == Status.UNSUPPORTED
     assert "streams" in results[misspelt.case_id].reason

@@ -28,9 +28,7 @@ FILES = ModelFiles("scarlet_c", "random", "0", "", "0", state="none", input_size
 def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     """Every backend of this file loads this network."""
     torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10)
-    )
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10))
     module[1].running_mean = torch.rand(8)
     module.eval()
     monkeypatch.setattr(ModelFiles, "network", lambda files: module)
@@ -43,9 +41,7 @@ def pixels() -> NDArray[np.float32]:
 
 
 def case_of(precision: str = "fp32", **options: str) -> Case:
-    return Case(
-        "scarlet_c", "random", "pytorch", precision=precision, batch=4, options=tuple(options.items())
-    )
+    return Case("scarlet_c", "random", "pytorch", precision=precision, batch=4, options=tuple(options.items()))
 
 
 def loaded(case: Case) -> pytorch.PyTorch:
@@ -138,9 +134,7 @@ def test_compiled_logits_are_those_of_eager_and_the_time_to_compile_is_told_apar
     torch._dynamo.reset()
 
 
-def test_compiling_begins_with_an_empty_cache_and_leaves_the_users_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_compiling_begins_with_an_empty_cache_and_leaves_the_users_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "TORCHINDUCTOR_CACHE_DIR"
     for before in ("/nowhere/as/before", None):
         monkeypatch.setenv(name, before) if before else monkeypatch.delenv(name, raising=False)

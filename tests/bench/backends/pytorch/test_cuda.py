@@ -29,9 +29,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10)
-    )
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 10))
     module.eval()
     monkeypatch.setattr(ModelFiles, "network", lambda files: module)
     return module
@@ -45,29 +43,17 @@ def loaded(precision: str = "fp32", batch: int = 4, **options: str) -> pytorch.P
     backend = pytorch.PyTorch()
     given = tuple(sorted(options.items()))
     backend.load(
-        Case(
-            "scarlet_c", "random", "pytorch", device="cuda", precision=precision, batch=batch, options=given
-        ),
-        FILES,
+        Case("scarlet_c", "random", "pytorch", device="cuda", precision=precision, batch=batch, options=given), FILES
     )
     return backend
 
 
 @pytest.mark.parametrize(
     ("precision", "dtype", "tolerance"),
-    [
-        ("fp32", "float32", 1e-5),
-        ("tf32", "float32", 1e-5),
-        ("fp16", "float16", 1e-2),
-        ("bf16", "bfloat16", 1e-1),
-    ],
+    [("fp32", "float32", 1e-5), ("tf32", "float32", 1e-5), ("fp16", "float16", 1e-2), ("bf16", "bfloat16", 1e-1)],
 )
 def test_each_precision_runs_in_its_type_and_proves_it(
-    gpu: FakeCuda,
-    network: nn.Module,
-    precision: str,
-    dtype: str,
-    tolerance: float,
+    gpu: FakeCuda, network: nn.Module, precision: str, dtype: str, tolerance: float
 ) -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels_of(4))).numpy().copy()
@@ -118,10 +104,7 @@ def test_switches_that_somebody_turned_make_a_fallback(gpu: FakeCuda) -> None:
     cuda.set_tf32(True)
     assert "TF32 is on by matmul_allow_tf32 and cudnn_allow_tf32" in backend.proof()["fallback"]
     state: dict[str, bool | str] = {"matmul_allow_tf32": False, "cudnn_allow_tf32": True}
-    assert (
-        pytorch_cuda.tf32_sentence("tf32", state)
-        == "TF32 is off by matmul_allow_tf32, and tf32 was asked for"
-    )
+    assert pytorch_cuda.tf32_sentence("tf32", state) == "TF32 is off by matmul_allow_tf32, and tf32 was asked for"
     assert pytorch_cuda.tf32_sentence("fp16", state) == ""
 
 
@@ -143,8 +126,7 @@ def test_what_the_gpu_or_the_device_cannot_do_is_unsupported(gpu: FakeCuda) -> N
 
 
 def test_compiling_is_for_the_batch_and_smaller_ones_are_filled_up(
-    gpu: FakeCuda,
-    monkeypatch: pytest.MonkeyPatch,
+    gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
 

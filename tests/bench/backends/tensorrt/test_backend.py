@@ -48,13 +48,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Any:
 def files(drive: Any, tmp_path: Path) -> ModelFiles:
     graph = drive.small_graph(tmp_path / "graph.onnx")
     return ModelFiles(
-        "onnx:graph",
-        "user",
-        "0" * 64,
-        str(graph),
-        file_sha256(graph),
-        input_size=drive.SIZE,
-        classes=drive.CLASSES,
+        "onnx:graph", "user", "0" * 64, str(graph), file_sha256(graph), input_size=drive.SIZE, classes=drive.CLASSES
     )
 
 
@@ -100,9 +94,7 @@ def test_batches_up_to_the_cases_are_inferred(graph: str, drive: Any, files: Mod
 
 
 @pytest.mark.parametrize("graph", ["no", "yes"])
-def test_stages_and_pixels_on_the_device_give_the_same_logits(
-    graph: str, drive: Any, files: ModelFiles
-) -> None:
+def test_stages_and_pixels_on_the_device_give_the_same_logits(graph: str, drive: Any, files: ModelFiles) -> None:
     backend = loaded(a_case(graph=graph), files)
     assert isinstance(backend, TimesStages)
     assert isinstance(backend, OnDevice)
@@ -144,23 +136,17 @@ def test_shape_and_address_are_set_once_for_batches_alike(drive: Any, files: Mod
 def test_a_graph_of_several_outputs_is_refused(drive: Any, files: ModelFiles, tmp_path: Path) -> None:
     graph = drive.small_graph(tmp_path / "two.onnx", outputs=2)
     with pytest.raises(Exception, match="1 inputs and 2 outputs"):
-        loaded(
-            a_case(), ModelFiles("onnx:two", "user", "0" * 64, str(graph), "0" * 64, input_size=8, classes=10)
-        )
+        loaded(a_case(), ModelFiles("onnx:two", "user", "0" * 64, str(graph), "0" * 64, input_size=8, classes=10))
 
 
 # --- What it is told ------------------------------------------------------------------------------------------
 
 
-def test_the_case_decides_what_is_built(
-    drive: Any, files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_case_decides_what_is_built(drive: Any, files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     build = backend_module.plan_for
     monkeypatch.setattr(
-        backend_module,
-        "plan_for",
-        lambda spec, gpu, *rest: asked.append((spec, gpu)) or build(spec, gpu, *rest),
+        backend_module, "plan_for", lambda spec, gpu, *rest: asked.append((spec, gpu)) or build(spec, gpu, *rest)
     )
     loaded(a_case(), files)
     loaded(a_case(batch=2, precision="tf32", level="5", build="3"), files)
@@ -168,12 +154,7 @@ def test_the_case_decides_what_is_built(
     assert (first.opt_batch, first.max_batch, first.tf32, first.level, first.build) == (4, 4, False, 3, 0)
     assert (second.opt_batch, second.max_batch, second.tf32, second.level, second.build) == (2, 2, True, 5, 3)
     assert (first.onnx, first.onnx_sha256) == (files.onnx, files.onnx_sha256)
-    assert (gpu.name, gpu.compute_capability, gpu.multiprocessors, gpu.driver) == (
-        "a GPU",
-        "9.0",
-        132,
-        "580.1",
-    )
+    assert (gpu.name, gpu.compute_capability, gpu.multiprocessors, gpu.driver) == ("a GPU", "9.0", 132, "580.1")
 
 
 def test_a_typed_graph_is_built_where_the_case_is_of_lower_precision(drive: Any, tmp_path: Path) -> None:
@@ -262,13 +243,7 @@ def test_the_proof_of_a_tf32_case(files: ModelFiles) -> None:
 
 
 def layer(name: str, type_: str, kind: str = "CaskConvolution", **more: Any) -> dict[str, Any]:
-    return {
-        "Name": name,
-        "LayerType": kind,
-        "Inputs": [{"Name": "x", "Format/Datatype": type_}],
-        "Outputs": [],
-        **more,
-    }
+    return {"Name": name, "LayerType": kind, "Inputs": [{"Name": "x", "Format/Datatype": type_}], "Outputs": [], **more}
 
 
 def of_layers(*layers: Any, tensors: str = "Bindings") -> str:
@@ -279,10 +254,7 @@ def of_layers(*layers: Any, tensors: str = "Bindings") -> str:
 def test_layers_of_both_versions_are_read(tensors: str) -> None:
     first = layer("conv1 + relu1", "Channel major FP16 format where channel % 8 == 0", TacticName="sm80_f16")
     second = layer(
-        "__myl_Conv",
-        "BFloat16",
-        "kgen",
-        Metadata="[ONNX Layer: a/b]\x1f[ONNX Layer: c[0]]\x1e[ONNX Layer: d]",
+        "__myl_Conv", "BFloat16", "kgen", Metadata="[ONNX Layer: a/b]\x1f[ONNX Layer: c[0]]\x1e[ONNX Layer: d]"
     )
     found = engine_layers(of_layers(first, second, "by name only + other", tensors=tensors))
     assert [one.type for one in found] == ["float16", "bfloat16", "unknown"]

@@ -11,17 +11,7 @@ import altair
 import numpy as np
 import pytest
 from altair.utils.schemapi import SchemaValidationError
-from charts_run import (
-    N_ROUNDS,
-    PER_ROUND,
-    add_times,
-    add_wrong,
-    drawn,
-    fixed_run,
-    flattened,
-    latency_run,
-    scored,
-)
+from charts_run import N_ROUNDS, PER_ROUND, add_times, add_wrong, drawn, fixed_run, flattened, latency_run, scored
 from report_run import case, end, make_run
 
 from bench.analysis.accuracy.predictions import ScoredRun
@@ -103,16 +93,12 @@ def test_every_mark_is_placed_by_fields_that_its_data_have(
             for each in entry if channel == "tooltip" else [entry]:
                 if rows and each.get("title") not in ("from", "to"):  # an interval may be unknown
                     assert each.get("field") in {None, *fields}, (channel, each)
-    legend = {
-        row[field] for row in chart.data["rows"] for field in ("legend", "verdict", "effect") if field in row
-    }
+    legend = {row[field] for row in chart.data["rows"] for field in ("legend", "verdict", "effect") if field in row}
     assert set(chart.legend) == legend == set(scale_of(spec, "color"))
 
 
 def test_a_chart_that_breaks_the_schema_is_not_drawn(found: dict[str, Chart]) -> None:
-    broken = replace(
-        found["waterfall"], layers=lambda _: [altair.Chart().mark_point().encode(x=altair.X(sort=5))]
-    )
+    broken = replace(found["waterfall"], layers=lambda _: [altair.Chart().mark_point().encode(x=altair.X(sort=5))])
     with pytest.raises(SchemaValidationError):
         broken.spec()
 
@@ -135,9 +121,7 @@ def test_every_figure_can_be_traced(
     for chart in found.values():
         rows = chart.data["rows"]
         assert {row["case_id"] for row in rows} <= set(chart.case_ids) <= ids
-        (tooltip,) = [
-            entry for entry in encodings(specs[chart.name], "tooltip") if entry[0]["field"] != "reason"
-        ]
+        (tooltip,) = [entry for entry in encodings(specs[chart.name], "tooltip") if entry[0]["field"] != "reason"]
         fields = [entry["field"] for entry in tooltip]
         assert (fields[0], *fields[-2:]) == ("name", "case_id", "file")
         for file in {file for row in rows for file in row["file"].split(", ")}:
@@ -226,9 +210,7 @@ def test_what_ran_elsewhere_than_asked_is_not_drawn(tmp_path: Path) -> None:
 def test_a_clock_that_stood_still_breaks_no_chart(tmp_path: Path) -> None:
     one, other = case(), case(batch=4)
     folder = latency_run(
-        tmp_path / "run",
-        [one, other],
-        {one.case_id: np.zeros(50, np.int64), other.case_id: np.arange(50)},
+        tmp_path / "run", [one, other], {one.case_id: np.zeros(50, np.int64), other.case_id: np.arange(50)}
     )
     for chart in drawn(folder).values():
         json.dumps(chart.spec(), allow_nan=False)
@@ -254,10 +236,7 @@ def test_distributions_that_are_not_drawn_are_named(tmp_path: Path) -> None:
     ns = {one.case_id: np.arange(1_000_000, 1_000_100) * one.batch for one in planned}
     found = drawn(latency_run(tmp_path / "run", planned, ns))
     curves = [chart for name, chart in found.items() if "ecdf" in name]
-    assert [chart.name for chart in curves] == [
-        "latency_ecdf",
-        *(f"latency_ecdf_batch_{n}" for n in range(2, 7)),
-    ]
+    assert [chart.name for chart in curves] == ["latency_ecdf", *(f"latency_ecdf_batch_{n}" for n in range(2, 7))]
     assert "not drawn: the distributions at batch 7, 8, 9" in curves[-1].notes
     assert len(found["latency_rounds"].case_ids) == 9
 
@@ -394,9 +373,7 @@ def test_rounds_are_relative_to_the_cases_own_median(folder: RunFolder, found: d
 # --- themes and widths --------------------------------------------------------------------------------------
 
 
-def test_a_row_looks_the_same_in_every_chart_in_the_colour_of_its_backend(
-    specs: dict[str, dict[str, Any]],
-) -> None:
+def test_a_row_looks_the_same_in_every_chart_in_the_colour_of_its_backend(specs: dict[str, dict[str, Any]]) -> None:
     colours = {
         "PyTorch FP32": colour("pytorch"),
         "ONNX Runtime FP32": colour("onnxruntime"),
@@ -446,9 +423,7 @@ def contrast(first: str, second: str) -> float:
 
 def luminance(colour: str) -> float:
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 

@@ -43,9 +43,6 @@ def test_disturbed_rounds_join_up_to_the_last_one_drawn() -> None:
         columns=["scenario", "round", "disturbed", "reason"],
     )
     spans, n = disturbed(table, "latency", 8)
-    assert spans == [
-        {"from": 0.5, "to": 2.5, "reason": "load, steal"},
-        {"from": 3.5, "to": 4.5, "reason": "steal"},
-    ]
+    assert spans == [{"from": 0.5, "to": 2.5, "reason": "load, steal"}, {"from": 3.5, "to": 4.5, "reason": "steal"}]
     assert n == 3
     assert disturbed(table.iloc[:0], "latency", 8) == ([], 0)

@@ -29,14 +29,9 @@ def test_every_chart_in_every_width_and_format(charts: list[Chart], tmp_path: Pa
     chosen = [chart for chart in charts if chart.name in ("latency_ecdf", "waterfall")]
     paths = write_figures(chosen, tmp_path / "figures")
     assert [path.name for path in paths] == [
-        f"{name}-{width}.{kind}"
-        for name in ("latency_ecdf", "waterfall")
-        for width in WIDTHS_INCH
-        for kind in FORMATS
+        f"{name}-{width}.{kind}" for name in ("latency_ecdf", "waterfall") for width in WIDTHS_INCH for kind in FORMATS
     ]
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
-        path.name for path in paths
-    )
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
         wide = WIDTHS_INCH["single" if "-single" in path.name else "double"]
         if path.suffix == ".png":
@@ -56,9 +51,7 @@ def test_every_chart_in_every_width_and_format(charts: list[Chart], tmp_path: Pa
 def test_the_same_charts_give_the_same_bytes(charts: list[Chart], tmp_path: Path) -> None:
     """In PDFs fonts and opacities decide: these two charts have the most kinds of marks."""
     chosen = [chart for chart in charts if chart.name in ("latency_rounds", "waterfall")]
-    first, *others = (
-        [path.read_bytes() for path in write_figures(chosen, tmp_path / f"{n}")] for n in range(3)
-    )
+    first, *others = ([path.read_bytes() for path in write_figures(chosen, tmp_path / f"{n}")] for n in range(3))
     assert all(other == first for other in others)
     assert all(b"Date" not in data for data in first)
 

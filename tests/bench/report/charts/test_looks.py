@@ -71,9 +71,7 @@ def test_no_two_rows_look_the_same(fields: list[tuple[str, str, int]]) -> None:
 
 
 def test_too_many_rows_are_told_apart_by_backend() -> None:
-    rows = [
-        row(backend=backend, threads=threads) for backend in ("pytorch", "a", "b") for threads in range(9)
-    ]
+    rows = [row(backend=backend, threads=threads) for backend in ("pytorch", "a", "b") for threads in range(9)]
     found = looks(rows)
     assert found.by_backend
     assert found.entries == ("PyTorch", "a", "b")

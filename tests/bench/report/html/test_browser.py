@@ -14,13 +14,10 @@ from bench.record.case import Status
 from bench.report.html import page
 
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
-    None,
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
 
-HOSTILE = (
-    "<script>window.hit=1</script>\"'><img src=x onerror='window.hit=1'></script>\u202egpj.exe\n{{ 7*7 }}"
-)
+HOSTILE = "<script>window.hit=1</script>\"'><img src=x onerror='window.hit=1'></script>\u202egpj.exe\n{{ 7*7 }}"
 
 LOAD_AND_SORT_MS = 3000
 
@@ -66,9 +63,7 @@ CONTRAST = """() => {
 
 @pytest.fixture(scope="module")
 def chromium():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("there is no chromium or google-chrome on PATH")
     with sync_api.sync_playwright() as playwright:
@@ -87,8 +82,7 @@ def visit(chromium):
         contexts.append(context)
         tab = context.new_page()
         tab.on(
-            "console",
-            lambda message: complaints.append(message.text) if message.type in ("error", "warning") else 0,
+            "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else 0
         )
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda request: asked(request.url))
@@ -323,9 +317,7 @@ def test_a_screen_reader_finds_language_headings_captions_and_scopes(visit, repo
     assert tab.locator("img:not([alt])").count() == 0
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((item) => item.id)")
     assert len(ids) == len(set(ids))
-    levels = tab.evaluate(
-        "[...document.querySelectorAll('h1,h2,h3,h4')].map((head) => Number(head.tagName[1]))"
-    )
+    levels = tab.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map((head) => Number(head.tagName[1]))")
     assert all(after <= before + 2 for before, after in itertools.pairwise(levels))
 
 

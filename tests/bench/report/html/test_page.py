@@ -271,9 +271,7 @@ def test_flips_show_picture_file_label_and_both_predictions(run):
     assert f"{FLIPS_OF_PAIR} of 42 flips" in flips
     for card in cards:
         words = Page(card).text
-        assert re.search(
-            r"valid/n\d+/image_\d+\.JPEG label \d+ \(n\d+\) base \d+ \(n\d+\) margin [\d.e-]+ here", words
-        )
+        assert re.search(r"valid/n\d+/image_\d+\.JPEG label \d+ \(n\d+\) base \d+ \(n\d+\) margin [\d.e-]+ here", words)
         assert re.search(r"(▲ win|▼ loss|◆ both wrong)$", words)
     images = Page(flips).all("img")
     assert len(images) == len(cards)
@@ -337,9 +335,7 @@ def test_a_case_that_cannot_be_paired_says_why(tmp_path):
     for name, one in zip("ab", scored, strict=True):
         add_predictions(folder, one, {name: (1, [1, 2, 3, 4, 5])})
         end(folder, one)
-    assert re.search(
-        r"onnxruntime cpu fp32 batch 1 is not compared: .* no image in common", Page(written(folder)).text
-    )
+    assert re.search(r"onnxruntime cpu fp32 batch 1 is not compared: .* no image in common", Page(written(folder)).text)
 
 
 # --- charts and their data ------------------------------------------------------------------------------------

@@ -30,9 +30,7 @@ def printed(pdf: Path) -> str:
     """The text of the pages, where a reader of PDF is installed."""
     if shutil.which("pdftotext") is None:
         return ""
-    return subprocess.run(
-        ["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_golden_tables_compile_within_the_page(tmp_path: Path) -> None:
@@ -50,9 +48,7 @@ def test_hostile_text_an_empty_run_and_a_chosen_few_columns_compile(tmp_path: Pa
     add_samples(hostile, odd, [1_234_567] * 30)
     end(hostile, odd, stage=HOSTILE)
     end(hostile, nasty, Status.FAILED, reason=HOSTILE + "/very/long/path" * 9 + "f" * 90)
-    empty = make_run(
-        tmp_path / "empty", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []}
-    )
+    empty = make_run(tmp_path / "empty", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []})
     few = paper_run(tmp_path / "few", {"pytorch": 1.0, "onnxruntime": 0.5})
     log, pdf = compiled(
         tmp_path / "tex",

@@ -143,10 +143,7 @@ def test_a_gpus_copies_have_columns_of_their_own(tmp_path: Path) -> None:
     end(folder, one, stage="compute")
     end(folder, other, stage="end_to_end")
     text = made(folder, columns="backend,latency,h2d,d2h,call")
-    assert body(text) == [
-        ["PyTorch", "1.000", "0.2000", "0.03000", "1.400"],
-        ["ONNX Runtime", "2.000", *["{--}"] * 3],
-    ]
+    assert body(text) == [["PyTorch", "1.000", "0.2000", "0.03000", "1.400"], ["ONNX Runtime", "2.000", *["{--}"] * 3]]
     said = text.replace(r"\allowbreak{}", "")
     assert r"stage compute (the work of the GPU alone" in said
     assert r"stage end\_to\_end (the call as its caller sees it" in said
@@ -230,10 +227,7 @@ def test_throughput_and_latency_of_one_setting_are_one_row(tmp_path: Path) -> No
         end(folder, one, stage=stage)
     rows = body(made(folder))
     assert header(made(folder)) == ["Backend", "Pipeline", "Latency (ms)", r"95\,\% interval", "Images/s"]
-    assert rows == [
-        ["PyTorch", "turbo", "2.000", "2.000--2.000", "500.0"],
-        ["PyTorch", "dali", "{--}", "", "500.0"],
-    ]
+    assert rows == [["PyTorch", "turbo", "2.000", "2.000--2.000", "500.0"], ["PyTorch", "dali", "{--}", "", "500.0"]]
     assert "Images/s: over n = 30 passes a row; stage end" in made(folder)
 
 
@@ -261,9 +255,7 @@ def test_a_path_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 def test_a_run_with_nothing_in_it_is_still_a_table(tmp_path: Path) -> None:
-    folder = make_run(
-        tmp_path / "run", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []}
-    )
+    folder = make_run(tmp_path / "run", [], {"host": {}, "dataset": {}, "packages": {}, "git": None, "command": []})
     text = made(folder)
     assert "no Case was planned" in text
     assert r"\label{tab:no-case}" in text
@@ -318,9 +310,7 @@ def test_escaping(text: str, expected: str) -> None:
 
 
 def test_running_text_may_be_broken() -> None:
-    assert (
-        escaped("a_long/path.c", breakable=True) == r"a\_\allowbreak{}long/\allowbreak{}path.\allowbreak{}c"
-    )
+    assert escaped("a_long/path.c", breakable=True) == r"a\_\allowbreak{}long/\allowbreak{}path.\allowbreak{}c"
     assert escaped("a/b.c 1,000,000,000.5", breakable=True) == "a/b.c 1,000,000,000.5"
     assert escaped("x" * 30, breakable=True).count(r"\allowbreak{}") == 2
     assert r"\allowbreak" not in escaped("x" * 30)
@@ -368,26 +358,15 @@ def tex(columns: list[Column], rows: list[list[Cell]], **more: Any) -> str:
 
 def test_numbers_are_aligned_and_texts_among_them_braced() -> None:
     cells = [Cell("12.5", True, True), Cell("1.25", True, note="n"), Cell("failed"), Cell()]
-    text = tex(
-        [Column("who"), Column("n")],
-        [[Cell(letter), cell] for letter, cell in zip("abcd", cells, strict=True)],
-    )
+    text = tex([Column("who"), Column("n")], [[Cell(letter), cell] for letter, cell in zip("abcd", cells, strict=True)])
     assert r"\begin{tabular}{@{}l S[table-format=2.2{\textsuperscript{a}}]@{}}" in text
-    assert [row[1] for row in body(text)] == [
-        r"\bfseries 12.5",
-        r"1.25{\textsuperscript{a}}",
-        "{failed}",
-        "{--}",
-    ]
+    assert [row[1] for row in body(text)] == [r"\bfseries 12.5", r"1.25{\textsuperscript{a}}", "{failed}", "{--}"]
 
 
 def test_a_note_has_one_mark_in_the_order_of_reading() -> None:
     rows = [[Cell("1", note="x"), Cell("2", note="y")], [Cell("3", note="x"), Cell("4")]]
     text = tex([Column("p"), Column("q")], rows, watermarks=["w"], notes=["n"])
-    assert body(text) == [
-        [r"1\textsuperscript{a}", r"2\textsuperscript{b}"],
-        [r"3\textsuperscript{a}", "4"],
-    ]
+    assert body(text) == [[r"1\textsuperscript{a}", r"2\textsuperscript{b}"], [r"3\textsuperscript{a}", "4"]]
     items = [line for line in text.splitlines() if line.startswith(r"\item")]
     assert items == [r"\item \textbf{w}", r"\item n", r"\item[a] x", r"\item[b] y"]
 
@@ -427,9 +406,7 @@ def test_the_command_makes_one_format(
             cli.main()
         return int(ended.value.code or 0)
 
-    assert (
-        call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C") == 0
-    )
+    assert call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C") == 0
     assert capsys.readouterr().out.strip() == str(folder.path / "table.tex")
     text = (folder.path / "table.tex").read_text()
     assert header(text) == ["Backend", "Latency (ms)"]

@@ -186,9 +186,7 @@ class SlowedWorker(HereWorker):
 
 
 @pytest.fixture
-def run_folder(
-    tmp_path: Path, image_folder: Path, tiny_graph: Path
-) -> Callable[[str], tuple[RunFolder, Context]]:
+def run_folder(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[[str], tuple[RunFolder, Context]]:
     def make(name: str) -> tuple[RunFolder, Context]:
         folder = run_on(tmp_path / name, image_folder)
         return folder, Context(run=str(folder.path), data=str(image_folder), files=tiny_files(tiny_graph))
@@ -330,20 +328,14 @@ def test_a_worker_says_whose_code_it_runs(stranger: Any, tmp_path: Path) -> None
     home = tmp_path / "strange"
     assert code["own"] == 1
     assert code["code"]["packages"] == {name: [str(home / name)] for name in introduction.PACKAGES}
-    assert (code["code"]["revision"], code["code"]["commit"], code["code"]["protocol"]) == (
-        "old",
-        "f" * 40,
-        1,
-    )
+    assert (code["code"]["revision"], code["code"]["commit"], code["code"]["protocol"]) == ("old", "f" * 40, 1)
     folders = [str(home / name) for name in introduction.PACKAGES]
     assert code["code"]["sources_sha256"] == introduction.sources_sha256(folders)
     (home / "scarlet" / "__init__.py").write_text("changed = True\n")
     assert code["code"]["sources_sha256"] != introduction.sources_sha256(folders)
 
 
-def test_what_another_tree_on_the_path_has_is_not_the_revisions(
-    stranger: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_another_tree_on_the_path_has_is_not_the_revisions(stranger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(channel.own_home()))
     worker = stranger(without="scarlet")
     worker.stop()
@@ -363,9 +355,7 @@ HANGS = "import time\ndef main():\n    time.sleep(60)\n"
         ({"wire_text": "PROTOCOL = 999\n"}, "it speaks protocol 999, and this tree speaks 1"),
     ],
 )
-def test_a_worker_that_cannot_be_talked_to_is_one_clear_error(
-    stranger: Any, how: dict[str, Any], said: str
-) -> None:
+def test_a_worker_that_cannot_be_talked_to_is_one_clear_error(stranger: Any, how: dict[str, Any], said: str) -> None:
     with pytest.raises(BenchError, match=said) as broken:
         stranger(**how)
     assert "\n" not in broken.value.what
@@ -391,9 +381,7 @@ def test_a_worker_that_never_answers_is_not_waited_for(
         ([], "no message"),
     ],
 )
-def test_an_answer_the_runner_would_stumble_over_is_a_clear_error(
-    stranger: Any, answer: Any, said: str
-) -> None:
+def test_an_answer_the_runner_would_stumble_over_is_a_clear_error(stranger: Any, answer: Any, said: str) -> None:
     worker = stranger(answers={"turn": answer})
     try:
         with pytest.raises(BenchError, match=said):
@@ -439,10 +427,7 @@ def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (
-            {"ok": False, "status": "failed", "reason": "bad file", "do": "Mend it."},
-            "prepare the model: bad file",
-        ),
+        ({"ok": False, "status": "failed", "reason": "bad file", "do": "Mend it."}, "prepare the model: bad file"),
         ({"ok": False, "status": "failed", "reason": "TypeError: x"}, "prepare the model: TypeError: x"),
     ],
 )
@@ -458,10 +443,7 @@ def test_a_revision_that_cannot_prepare_says_why(
 
 @pytest.mark.parametrize(
     ("main", "seconds", "said"),
-    [
-        ("os._exit(9)", 20.0, "ended with exit code 9"),
-        ("import time; time.sleep(60)", 0.5, "took longer than 0.5 s"),
-    ],
+    [("os._exit(9)", 20.0, "ended with exit code 9"), ("import time; time.sleep(60)", 0.5, "took longer than 0.5 s")],
 )
 def test_a_revision_that_dies_or_hangs_while_it_prepares(
     stranger: Any, tmp_path: Path, main: str, seconds: float, said: str
@@ -478,9 +460,7 @@ def test_a_revision_that_dies_or_hangs_while_it_prepares(
 
 def git(tree: Path, *words: str) -> str:
     somebody = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
-    done = subprocess.run(
-        ["git", "-C", str(tree), *somebody, *words], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "-C", str(tree), *somebody, *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -546,10 +526,7 @@ def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Pa
     assert not Path(other).exists()
     kept = folder.read_run_info()["against"]
     assert (kept["outcome"], kept["revisions"][THIS]["name"]) == ("pass", "this tree")
-    assert (
-        kept["revisions"][before[:12]] | {"name": "HEAD~1", "commit": before}
-        == kept["revisions"][before[:12]]
-    )
+    assert kept["revisions"][before[:12]] | {"name": "HEAD~1", "commit": before} == kept["revisions"][before[:12]]
 
 
 def test_a_slow_down_in_the_tree_as_it_is_fails(
@@ -566,18 +543,7 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     monkeypatch.setattr(channel, "own_home", lambda: project)
     monkeypatch.chdir(project.parent.parent)
     words = ["HEAD", "--model", f"onnx:{os.path.relpath(tiny_graph)}", "--data", str(image_folder)]
-    words += [
-        "--pipeline",
-        "reference",
-        "--backends",
-        "fake",
-        "--threads",
-        "1",
-        "--budget",
-        "1",
-        "--lives",
-        "4",
-    ]
+    words += ["--pipeline", "reference", "--backends", "fake", "--threads", "1", "--budget", "1", "--lives", "4"]
     words += ["--option", "fake.latency_ns=20000000", "--tolerance", "5", "--json", "--out", "run"]
     monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", *words])
     with pytest.raises(SystemExit) as ended:
@@ -595,9 +561,7 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     assert len(worktrees(project)) == 1
 
 
-def test_ctrl_c_leaves_no_worktree_and_a_readable_run(
-    project: Path, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_ctrl_c_leaves_no_worktree_and_a_readable_run(project: Path, image_folder: Path, tiny_graph: Path) -> None:
     settings = settings_for(image_folder, tiny_graph, "fake.fault=interrupt")
     out = project.parent.parent / "run"
     ended = drive.run("HEAD~1", settings, out, Console(record=True), home=project)
@@ -650,16 +614,11 @@ def test_a_worktree_goes_whatever_happens_in_it(project: Path, error: BaseExcept
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_worktree_that_cannot_be_made_is_a_clear_error(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worktree_that_cannot_be_made_is_a_clear_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project.parent.parent / "temporary"
     (folder / "tree" / "full").mkdir(parents=True)
     monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(folder))
-    with (
-        pytest.raises(BenchError, match=r"cannot make a worktree of 'HEAD~1': .*exists"),
-        worktree(project, "HEAD~1"),
-    ):
+    with pytest.raises(BenchError, match=r"cannot make a worktree of 'HEAD~1': .*exists"), worktree(project, "HEAD~1"):
         pass
     assert not folder.exists()
 
@@ -673,11 +632,7 @@ def test_what_is_no_checkout_has_no_other_revision(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        (["--lives", "3"], "--lives 3"),
-        (["--lives", "1"], "--lives 1"),
-        (["--tolerance", "0"], "--tolerance 0"),
-    ],
+    [(["--lives", "3"], "--lives 3"), (["--lives", "1"], "--lives 1"), (["--tolerance", "0"], "--tolerance 0")],
 )
 def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], said: str

@@ -48,11 +48,7 @@ def test_rows_that_are_not_ok_keep_reason_and_stage(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_that_mixes_up_its_images_is_orders_fault(tmp_path: Path) -> None:
-    problem = {
-        "blame": "whole path",
-        "images": {"problem": ""},
-        "probes": {"problem": "1 image did not come out"},
-    }
+    problem = {"blame": "whole path", "images": {"problem": ""}, "probes": {"problem": "1 image did not come out"}}
     joined = {"blame": "whole path", "images": {"problem": ""}, "probes": {"problem": ""}}
     for number, (report, stage) in enumerate(((problem, "order"), (joined, ""))):
         info = {"preprocessing": {"dali": {"status": "invalid", "report": report}}}
@@ -85,9 +81,7 @@ def test_a_baseline_keeps_what_the_references_stages_made(tmp_path: Path) -> Non
         ("lost", "", "predictions are missing"),
     ],
 )
-def test_predictions_that_are_not_one_an_image_are_invalid(
-    tmp_path: Path, spoil: str, stage: str, said: str
-) -> None:
+def test_predictions_that_are_not_one_an_image_are_invalid(tmp_path: Path, spoil: str, stage: str, said: str) -> None:
     folder = make_run(tmp_path / "run", [PYTORCH])
     folder.write_images(IMAGES)
     rows = [(name, label, label) for name, label in IMAGES]
@@ -174,9 +168,7 @@ def test_a_change_of_one_prediction_changes_a_few_lines(tmp_path: Path) -> None:
     changed[300] = 7
     info = {"settings": {}, "git": {}, "host": {}, "created_at": "x"}
     one = written(tmp_path / "a", snapshot(labels, [first], info=info)).read_text().splitlines()
-    two = (
-        written(tmp_path / "b", snapshot(labels, [row(changed, labels)], info=info)).read_text().splitlines()
-    )
+    two = written(tmp_path / "b", snapshot(labels, [row(changed, labels)], info=info)).read_text().splitlines()
     assert len(one) == len(two)
     differing = [(a, b) for a, b in zip(one, two, strict=True) if a != b]
     # The row's digests and count, the key of its predictions, and one line of them.
@@ -307,9 +299,7 @@ def of_images(root: Path, n: int) -> Snapshot:
     labels = [image.label for image in images]
     tops = [places[image.image_id] for image in images]
     dataset = {"fingerprint": whole.fingerprint, "root": str(root), "n_images": n}
-    return snapshot(
-        labels, [row(tops, labels)], ids=tuple(image.image_id for image in images), dataset=dataset
-    )
+    return snapshot(labels, [row(tops, labels)], ids=tuple(image.image_id for image in images), dataset=dataset)
 
 
 @pytest.mark.parametrize(("current", "known"), [(12, 20), (30, 12), (20, 30), (12, 12)])

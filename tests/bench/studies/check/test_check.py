@@ -66,8 +66,7 @@ def test_a_lost_row_a_failed_row_and_a_new_row() -> None:
     assert report.verdict is Verdict.FAIL
     broken = Row(accuracy_case("openvino"), Status.FAILED, "it broke")
     assert (
-        "failed: it broke"
-        in judge(known(row(TOP1, LABELS)), known(row(TOP1, LABELS), broken), CONFIG).rows[1].reason
+        "failed: it broke" in judge(known(row(TOP1, LABELS)), known(row(TOP1, LABELS), broken), CONFIG).rows[1].reason
     )
 
 
@@ -252,14 +251,9 @@ def test_sequentially_a_plain_fault_is_found_after_some_of_the_images() -> None:
 
 def test_latency_is_judged_only_when_asked_and_by_its_ratio() -> None:
     slow, fast = case(batch=8), case(backend="onnxruntime", batch=8)
-    before = known(
-        timed=(Timed(fast, slow, 0.5, 0.49, 0.51), Timed(case(backend="openvino"), slow, 0.3, 0.2, 0.4))
-    )
+    before = known(timed=(Timed(fast, slow, 0.5, 0.49, 0.51), Timed(case(backend="openvino"), slow, 0.3, 0.2, 0.4)))
     now = known(
-        timed=(
-            Timed(fast, slow, 0.7, 0.69, 0.71),
-            Timed(case(backend="openvino"), status=Status.OOM, reason="memory"),
-        )
+        timed=(Timed(fast, slow, 0.7, 0.69, 0.71), Timed(case(backend="openvino"), status=Status.OOM, reason="memory"))
     )
     assert judge(before, now, CONFIG).verdict is Verdict.PASS
     report = judge(before, now, CONFIG, latency=True)
@@ -386,15 +380,7 @@ def test_a_baseline_is_made_checked_and_broken(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     code, out, err = command(
-        "check",
-        "--baseline",
-        "b.json",
-        "--sequential",
-        "--config",
-        "tight.yaml",
-        "--json",
-        "--junit",
-        "j.xml",
+        "check", "--baseline", "b.json", "--sequential", "--config", "tight.yaml", "--json", "--junit", "j.xml"
     )
     assert code == 0, err
     answer = json.loads(out)
@@ -449,22 +435,13 @@ def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(
 @pytest.mark.parametrize(
     ("broken", "code", "said"),
     [
-        (
-            BenchError("the ONNX graph differs from PyTorch: by up to 3", "Look.", stage="export"),
-            1,
-            "at fault: export",
-        ),
+        (BenchError("the ONNX graph differs from PyTorch: by up to 3", "Look.", stage="export"), 1, "at fault: export"),
         (PreparationFailed("preparing the model failed: oops", "See log."), 1, "oops. See log."),
         (BenchError("there is no folder data", "Give one."), 2, "error: there is no folder data"),
     ],
 )
 def test_a_model_that_the_change_broke_fails_the_check(
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    broken: BenchError,
-    code: int,
-    said: str,
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: BenchError, code: int, said: str
 ) -> None:
     from baseline_run import ORT, PYTORCH, made_run
 

@@ -38,9 +38,7 @@ def test_a_shift_with_a_few_other_changes_is_still_one() -> None:
     assert found(after).stage == "order"
 
 
-@pytest.mark.parametrize(
-    ("places", "what"), [(1, "an image was counted twice"), (2, "2 images were counted twice")]
-)
+@pytest.mark.parametrize(("places", "what"), [(1, "an image was counted twice"), (2, "2 images were counted twice")])
 def test_an_image_counted_twice_puts_the_rest_off(places: int, what: str) -> None:
     after = np.insert(BEFORE, 50, BEFORE[50 - places : 50])[:N]
     finding = found(after)
@@ -83,10 +81,7 @@ def test_ranks_in_place_of_classes_are_a_fault_of_labels() -> None:
 
 def test_a_constant_offset_of_classes_is_a_fault_of_labels() -> None:
     finding = found((BEFORE + 1).astype(np.int16))
-    assert (finding.stage, finding.text) == (
-        "labels",
-        "every predicted class is 1 higher than in the baseline",
-    )
+    assert (finding.stage, finding.text) == ("labels", "every predicted class is 1 higher than in the baseline")
 
 
 def test_classes_renamed_one_to_one_are_a_fault_of_labels() -> None:
@@ -131,14 +126,10 @@ CHANGED = np.where(np.arange(N) % 3 == 0, 999, BEFORE).astype(np.int16)
 
 
 def pair(backend: str, after: Any = CHANGED, precision: str = "fp32", pixels: str = "p") -> Pair:
-    return Pair(
-        row(BEFORE, LABELS, backend, precision), row(after, LABELS, backend, precision, pixels=pixels)
-    )
+    return Pair(row(BEFORE, LABELS, backend, precision), row(after, LABELS, backend, precision, pixels=pixels))
 
 
-def common(
-    failing: list[Pair], passing: list[Pair], graph: str = "o" * 64, **more: Any
-) -> list[tuple[str, str]]:
+def common(failing: list[Pair], passing: list[Pair], graph: str = "o" * 64, **more: Any) -> list[tuple[str, str]]:
     weights = {"label": "official", "sha256": "w" * 64, "onnx_sha256": graph}
     before, now = snapshot(LABELS, []), snapshot(LABELS, [], weights=weights, **more.pop("snapshot", {}))
     return [(finding.stage, finding.text) for finding in of_rows(failing, passing, before, now, **more)]

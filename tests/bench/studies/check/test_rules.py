@@ -12,16 +12,7 @@ from snapshots import accuracy_case, row, snapshot
 
 from bench.analysis.stats.paired import lower
 from bench.studies.check import rules
-from bench.studies.check.rules import (
-    Comparison,
-    Terms,
-    Verdict,
-    changed_ground,
-    compare,
-    decide,
-    decide_ratio,
-    match,
-)
+from bench.studies.check.rules import Comparison, Terms, Verdict, changed_ground, compare, decide, decide_ratio, match
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Row, Timed
 from bench.studies.check.tolerances import Latency, load
 
@@ -29,9 +20,7 @@ CONFIG = load()
 IDENTITY, NEAR = CONFIG.of("fp32")[1], CONFIG.of("fp16")[1]
 
 
-def compared(
-    n: int, wins: int = 0, losses: int = 0, right: int = 0, changed: int | None = None
-) -> Comparison:
+def compared(n: int, wins: int = 0, losses: int = 0, right: int = 0, changed: int | None = None) -> Comparison:
     return Comparison(n, wins + losses if changed is None else changed, wins, losses, right or n - losses)
 
 
@@ -57,9 +46,7 @@ def test_images_are_compared_one_by_one() -> None:
 
 def test_nothing_to_compare_is_none() -> None:
     labels = np.zeros(2, dtype=np.int16)
-    assert (
-        compare(row([0, UNREADABLE], labels), row([NOT_SCORED, UNREADABLE], labels), labels, IDENTITY) is None
-    )
+    assert compare(row([0, UNREADABLE], labels), row([NOT_SCORED, UNREADABLE], labels), labels, IDENTITY) is None
 
 
 def test_ties_of_either_side_are_counted() -> None:
@@ -270,9 +257,7 @@ def test_a_true_loss_beyond_the_margin_fails(precision: str, won: float, lost: f
 
 
 @pytest.mark.parametrize(("precision", "won", "lost"), [("fp16", 0.001, 0.002), ("int8", 0.01, 0.0176)])
-def test_at_the_margin_neither_verdict_comes_more_often_than_it_may(
-    precision: str, won: float, lost: float
-) -> None:
+def test_at_the_margin_neither_verdict_comes_more_often_than_it_may(precision: str, won: float, lost: float) -> None:
     """A loss of exactly the margin (int8: 1 % of 75 to 76 %): at most 5 % pass and 5 % fail, and some slack for 200."""
     verdicts = [verdict(precision, comparison)[0] for comparison in resampled(won, lost, 50_000)]
     assert verdicts.count(Verdict.PASS) <= 16

@@ -21,9 +21,7 @@ PATHS, LENGTH = 4000, 4000
 MOST = int(0.035 * PATHS)
 
 
-def drawn(
-    win: float, loss: float, n_paths: int, seed: int = 0
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def drawn(win: float, loss: float, n_paths: int, seed: int = 0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which images are won and which are lost, ``(n_paths, LENGTH)``."""
     values = np.random.default_rng(seed).random((n_paths, LENGTH), dtype=np.float32)
     return values < win, values > 1 - loss
@@ -49,9 +47,7 @@ def errors(won: NDArray[np.bool_], lost: NDArray[np.bool_], margin: float) -> tu
 @pytest.mark.parametrize(
     ("win", "loss"), [(0.0, 0.004), (0.002, 0.006), (0.02, 0.024), (0.1, 0.104)], ids=lambda share: f"{share}"
 )
-def test_at_the_boundary_it_errs_in_five_of_a_hundred_at_most_however_often_it_looks(
-    win: float, loss: float
-) -> None:
+def test_at_the_boundary_it_errs_in_five_of_a_hundred_at_most_however_often_it_looks(win: float, loss: float) -> None:
     """The truth is exactly the margin, so that both verdicts are wrong; it may stop after any image."""
     counts = [errors(*drawn(win, loss, 500, seed), 0.004) for seed in range(PATHS // 500)]
     assert sum(passed for passed, _ in counts) <= MOST
@@ -72,10 +68,7 @@ def test_a_fixed_bound_looked_at_all_the_time_would_err_more_often() -> None:
     from bench.analysis.stats.paired import lower
 
     passed = sum(
-        any(
-            lower(int(won[:n].sum()), int(lost[:n].sum()), n, 0.05) > -0.004
-            for n in range(100, LENGTH + 1, 100)
-        )
+        any(lower(int(won[:n].sum()), int(lost[:n].sum()), n, 0.05) > -0.004 for n in range(100, LENGTH + 1, 100))
         for won, lost in zip(*drawn(0.02, 0.024, 100), strict=True)
     )
     assert passed > 10
@@ -101,9 +94,7 @@ def test_no_verdict_comes_before_every_class_was_seen() -> None:
     assert seen.full == 99 * 200
     assert decided_of(seen, "int8", len(labels))[2] > 99 * 200
     some = np.arange(len(labels)) < 5000
-    partly = looks(
-        labels, np.where(some, labels, NOT_SCORED).astype(np.int16), labels, np.arange(len(labels))
-    )
+    partly = looks(labels, np.where(some, labels, NOT_SCORED).astype(np.int16), labels, np.arange(len(labels)))
     assert partly is not None
     assert decided_of(partly, "int8", len(labels), whole=False)[0] is Verdict.UNRESOLVED
 
@@ -118,9 +109,7 @@ def test_unchanged_predictions_pass_after_about_four_over_the_margin() -> None:
 
 def test_a_loss_beyond_the_margin_fails_early() -> None:
     ended = [
-        first_crossing(
-            evidence(np.cumsum(won), np.cumsum(lost), np.arange(1, LENGTH + 1), 0.0075), 0.05, 0.05
-        )
+        first_crossing(evidence(np.cumsum(won), np.cumsum(lost), np.arange(1, LENGTH + 1), 0.0075), 0.05, 0.05)
         for won, lost in zip(*drawn(0.002, 0.03, 50), strict=True)
     ]
     assert all(verdict is Verdict.FAIL for _, verdict in ended)

@@ -64,12 +64,7 @@ def field(tmp_path: Path) -> list[rows.FieldRow]:
     """Official weights that are better than a demo's and a user's; one that is unavailable; one that never ran."""
     counted = {"parameters": 6_073_684, "multiply_adds": 280_082_912}
     model_run(tmp_path / "01-c", "scarlet_c", "official", 760, files=counted)
-    model_run(
-        tmp_path / "02-a",
-        "scarlet_a",
-        "random",
-        files={"parameters": 6_707_720, "multiply_adds": 365_000_000},
-    )
+    model_run(tmp_path / "02-a", "scarlet_a", "random", files={"parameters": 6_707_720, "multiply_adds": 365_000_000})
     model_run(tmp_path / "03-x", "onnx:/home/me/secret/x_1.onnx", "user", 700, 30_000_000)
     common = {"model": "timm/mobilenetv3_large_100", "weights": "random", "threads": 2, "pipeline": "turbo"}
     missing = [case(**common, backend=name) for name in ("pytorch", "onnxruntime")]
@@ -161,19 +156,13 @@ def test_rows_of_other_images_are_told(tmp_path: Path) -> None:
 def test_setups_are_named_by_what_tells_them_apart() -> None:
     one = rows.Setup("pytorch", "cpu", "fp32", 1, 2, 1)
     others = [rows.Setup("onnxruntime", "cpu", "int8", 1, 2, 1), rows.Setup("own", "cpu", "fp32", 8, 2, 1)]
-    assert text.setup_names([one, *others]) == [
-        "PyTorch fp32 batch 1",
-        "ONNX Runtime int8 batch 1",
-        "own fp32 batch 8",
-    ]
+    assert text.setup_names([one, *others]) == ["PyTorch fp32 batch 1", "ONNX Runtime int8 batch 1", "own fp32 batch 8"]
     assert text.setup_names([one]) == ["PyTorch"]
     assert text.shared_setup([one, *others]) == "cpu, 2 threads"
     assert text.shared_setup([]) == ""
 
 
-def test_csv_has_a_line_for_each_latency_and_runs_no_formula(
-    field: list[rows.FieldRow], tmp_path: Path
-) -> None:
+def test_csv_has_a_line_for_each_latency_and_runs_no_formula(field: list[rows.FieldRow], tmp_path: Path) -> None:
     evil = rows.failed_row("=cmd()", Status.FAILED, "@SUM(1)")
     lines = list(csv.DictReader(io.StringIO(written([*field, evil], tmp_path / "table.csv"))))
     assert [line["backend"] for line in lines] == [*("pytorch", "onnxruntime") * 4, "", ""]
@@ -353,9 +342,7 @@ def test_ctrl_c_leaves_the_other_models_as_rows(
 
     monkeypatch.setattr(session, "run", stop)
     wanted = drive.requested_models(["scarlet_a", "scarlet_b", "scarlet_c"])
-    found = drive.measure(
-        wanted, RunSpec(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO())
-    )
+    found = drive.measure(wanted, RunSpec(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO()))
     assert found.interrupted
     assert [row.status for row in found.rows] == ["ok", "interrupted", "interrupted"]
     assert found.rows[2].reason == drive.NOT_REACHED

@@ -26,9 +26,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def profile(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], image_folder: Path
-) -> Command:
+def profile(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], image_folder: Path) -> Command:
     """Runs the command in this process on the small image folder; gives exit code, output and errors."""
 
     def call(*words: str) -> tuple[int, str, str]:
@@ -103,9 +101,7 @@ def test_a_profile_for_people(
         (["--option", "pytorch.form=round"], "pytorch.form is 'round'", "tuned"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(
-    profile: Command, words: list[str], what: str, do: str
-) -> None:
+def test_what_makes_no_sense_is_refused_in_one_line(profile: Command, words: list[str], what: str, do: str) -> None:
     code, said, err = profile(*words)
     assert code == 2
     assert what in err
@@ -125,10 +121,7 @@ def test_a_file_in_the_place_of_the_folder(profile: Command, tmp_path: Path) -> 
     [
         (channel.too_slow(3), "longer than 3 s"),
         (channel.dead(-9, "out of luck"), "killed by SIGKILL; its last words: out of luck"),
-        (
-            channel.WorkerFailed(Status.UNAVAILABLE, "openvino is missing"),
-            "cannot be profiled: openvino is missing",
-        ),
+        (channel.WorkerFailed(Status.UNAVAILABLE, "openvino is missing"), "cannot be profiled: openvino is missing"),
     ],
 )
 def test_a_worker_that_fails_is_told_in_one_line(

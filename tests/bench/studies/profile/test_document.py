@@ -49,9 +49,7 @@ def test_a_block_is_the_median_of_sums_and_not_the_sum_of_medians() -> None:
     assert block.name == "m.0"
     assert block.median_ns == 3010.0  # of 1010, 3010 and 3010; the medians add up to 2010
     assert block.nodes == 2
-    assert block.bytes_moved is None, (
-        "the activation's are not known, and a sum without them would be too small"
-    )
+    assert block.bytes_moved is None, "the activation's are not known, and a sum without them would be too small"
     assert block.side == ""
     assert own.median_ns == 500.0
 

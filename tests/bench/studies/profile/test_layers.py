@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.backends.profiler import Node
-from bench.studies.profile.layers import (
-    NETWORK,
-    Joined,
-    ModelNode,
-    block_names,
-    join,
-    join_modules,
-    short_name,
-)
+from bench.studies.profile.layers import NETWORK, Joined, ModelNode, block_names, join, join_modules, short_name
 
 
 def chain(*nodes: tuple[str, str, str, int]) -> list[ModelNode]:
@@ -25,9 +17,7 @@ def chain(*nodes: tuple[str, str, str, int]) -> list[ModelNode]:
     return made
 
 
-def ort(
-    name: str, op: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (), ns: float = 1.0
-) -> Node:
+def ort(name: str, op: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (), ns: float = 1.0) -> Node:
     return Node(name, op, "float", (name,), inputs, outputs, 8, (ns,))
 
 
@@ -75,12 +65,7 @@ def test_openvino_tells_what_it_fused_and_calls_the_last_node_by_its_value() -> 
             Node(
                 "m.1.bn1/Conv/WithoutBiases",
                 "Convolution",
-                originals=(
-                    "m.1.bn1/Conv/WithoutBiases",
-                    "Multiply_18",
-                    "m.1.bn1/Conv",
-                    "m.1/Add/fq_output_0",
-                ),
+                originals=("m.1.bn1/Conv/WithoutBiases", "Multiply_18", "m.1.bn1/Conv", "m.1/Add/fq_output_0"),
             ),
             # Named after its neighbours, and none of the model's.
             Node("m.1/Add_acdb_abcd_classifier/Gemm", "Reorder"),
@@ -179,15 +164,10 @@ def joined(layer: str) -> Joined:
         ),
         (["features.0", "features.1", "fc"], ["features", "features", "fc"]),
         (["/layer1/layer1.0/conv1/Conv", "/fc/Gemm"], ["layer1.0", "head"]),
-        (
-            ["conv1", "layer1.0.conv1", "between", "layer2.0.conv1"],
-            ["stem", "layer1.0", "between", "layer2.0"],
-        ),
+        (["conv1", "layer1.0.conv1", "between", "layer2.0.conv1"], ["stem", "layer1.0", "between", "layer2.0"]),
     ],
 )
-def test_blocks_are_the_numbered_parts_and_what_stands_before_and_behind(
-    layers: list[str], blocks: list[str]
-) -> None:
+def test_blocks_are_the_numbered_parts_and_what_stands_before_and_behind(layers: list[str], blocks: list[str]) -> None:
     assert block_names([joined(layer) for layer in layers]) == blocks
 
 

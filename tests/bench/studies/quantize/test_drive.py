@@ -319,10 +319,7 @@ def ended(rows: list[tuple[Measured, Speed]], **changes: Any) -> Outcome:
 @pytest.mark.parametrize(
     ("speeds", "expected"),
     [
-        (
-            [Speed(0.8, 0.78, 0.82, "faster", 8.0, 10.0)],
-            "is faster than FP32 on onnxruntime: 0.800 (0.780 to 0.820)",
-        ),
+        ([Speed(0.8, 0.78, 0.82, "faster", 8.0, 10.0)], "is faster than FP32 on onnxruntime: 0.800 (0.780 to 0.820)"),
         ([Speed(1.2, 1.1, 1.3, "slower")], "gains no speed on onnxruntime: at best 1.200"),
         ([Speed(0.99, 0.9, 1.1, "unresolved")], "is unresolved: at best 0.990"),
         ([Speed(reason="crashed")], "nothing was timed"),
@@ -346,14 +343,7 @@ def test_the_frontier_is_printed_with_what_stayed_in_float() -> None:
     rows = [(one("good", 2), Speed(0.8, 0.78, 0.82, "faster", 8.0, 10.0)), (floats, Speed(reason="x"))]
     terminal.show(document.document(ended(rows)), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    for words in (
-        "2/4",
-        "-0.20 (",
-        "0.800 (0.780 to 0.820) faster",
-        "a note",
-        "1 of 3 layers",
-        "recipe: good",
-    ):
+    for words in ("2/4", "-0.20 (", "0.800 (0.780 to 0.820) faster", "a note", "1 of 3 layers", "recipe: good"):
         assert words in printed, printed
     beyond = document.lines(ended(rows, within=False, why="too far"))
     assert beyond[-1] == "no recipe within 1 % of FP32's top-1: too far; the closest: good"
@@ -381,12 +371,7 @@ def arguments(data: Path, graph: Path, *more: str) -> list[str]:
         "threads": "1",
         "pipeline": "reference",
     }
-    return [
-        "quantize",
-        "--search",
-        *more,
-        *(part for key, value in given.items() for part in (f"--{key}", value)),
-    ]
+    return ["quantize", "--search", *more, *(part for key, value in given.items() for part in (f"--{key}", value))]
 
 
 @pytest.mark.usefixtures("two_settings")

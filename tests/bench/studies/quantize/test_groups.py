@@ -29,9 +29,7 @@ NODES = tuple(
 
 def test_numbered_modules_are_blocks_and_lists_of_layers_are_one() -> None:
     found = {group.name: group.nodes for group in blocks(NODES)}
-    assert list(found) == ["stem", "block.0", "block.1", "block.10", "classifier"], (
-        "pool computes nothing heavy"
-    )
+    assert list(found) == ["stem", "block.0", "block.1", "block.10", "classifier"], "pool computes nothing heavy"
     assert found["stem"] == ("stem.1/Conv", "stem.2/Clip")
     assert found["block.1"] == ("block.1.bn1/Conv", "block.1/Add")
 
@@ -72,16 +70,8 @@ def test_depthwise_convolutions_are_told_from_grouped_ones() -> None:
         return helper.make_node("Conv", ["x", f"w{name}"], [name], name=name, group=groups)
 
     shapes = {"full": (8, 4, 1, 1), "depthwise": (4, 1, 3, 3), "grouped": (8, 2, 1, 1)}
-    weights = [
-        numpy_helper.from_array(helper.np.zeros(shape, "float32"), f"w{name}")
-        for name, shape in shapes.items()
-    ]
-    nodes = [
-        conv("full", 1),
-        conv("depthwise", 4),
-        conv("grouped", 2),
-        helper.make_node("Relu", ["full"], ["r"]),
-    ]
+    weights = [numpy_helper.from_array(helper.np.zeros(shape, "float32"), f"w{name}") for name, shape in shapes.items()]
+    nodes = [conv("full", 1), conv("depthwise", 4), conv("grouped", 2), helper.make_node("Relu", ["full"], ["r"])]
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])
     model = helper.make_model(helper.make_graph(nodes, "g", [value], [], weights))
     assert [node.depthwise for node in nodes_of(model)] == [False, True, False, False]

@@ -50,9 +50,7 @@ class Network:
         return Measured(label, recipe, N, 900, 0, lost, lost, lost / N, len(asked), len(HARM), in_float)
 
 
-def searched(
-    network: Network, margin: float = 1.0, budget: float = 1e9, cost: float = 0.0
-) -> tuple[Found, list[str]]:
+def searched(network: Network, margin: float = 1.0, budget: float = 1e9, cost: float = 0.0) -> tuple[Found, list[str]]:
     said: list[str] = []
     search = Search(NODES, network, margin, lambda: budget - cost * len(network.asked), budget, said.append)
     return search.run([BAD, GOOD]), said
@@ -69,9 +67,7 @@ def test_the_best_settings_lead_and_the_worst_part_of_the_worst_block_stays_in_f
     assert greedy[0].label.endswith("in float: block.0, depthwise convolutions")
     assert greedy[0].recipe.exclude == ("block.0.bn2/Conv",)
     assert greedy[0].holds(1.5) == ""
-    assert greedy[1].holds(1.5), (
-        "14 images may be lost, and 12 are with the block's second convolution out too"
-    )
+    assert greedy[1].holds(1.5), "14 images may be lost, and 12 are with the block's second convolution out too"
     assert greedy[1].recipe.exclude == ("block.0[./]*",)
     assert greedy[1].label.endswith("in float: block.0"), "a whole block takes the place of its part"
     assert any("block.0 32" in line for line in said)

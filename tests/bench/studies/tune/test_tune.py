@@ -190,9 +190,7 @@ def test_the_command_names_what_the_case_has() -> None:
 
 
 @pytest.fixture
-def driven(
-    tmp_path: Path, image_folder: Path, tiny_graph: Path
-) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
+def driven(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
     def drive(cases: Sequence[Case], workers: Workers | None = None) -> tuple[tuning_run.Tuned, RunFolder]:
         folder = run_on(tmp_path / "run", image_folder, cases)
         context = Context(
@@ -231,16 +229,11 @@ def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_ru
     assert "told to raise" in table.rows[2][8] + table.rows[3][8]
 
 
-def test_where_memory_is_full_the_rest_is_not_tried(
-    driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]],
-) -> None:
+def test_where_memory_is_full_the_rest_is_not_tried(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
     cases = [fake_case("throughput", batch=batch) for batch in (1, 2, 4, 8)]
     found, folder = driven(cases, Workers(has_room=lambda pids, more: len(pids) + more <= 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
-    assert found.notes == (
-        "memory had no room for 2 of 4 candidates; give fewer --batches",
-        *found.notes[1:],
-    )
+    assert found.notes == ("memory had no room for 2 of 4 candidates; give fewer --batches", *found.notes[1:])
     assert [result.status for result in folder.case_results()].count(Status.UNAVAILABLE) == 2
 
 

@@ -74,12 +74,7 @@ def test_the_rows_stage_is_compute_and_the_others_are_kept_beside(tmp_path: Path
     assert set(samples["stage"]) == {"compute", "h2d", "d2h", "end_to_end"}
     by_stage = {str(stage): part for stage, part in samples.groupby("stage", observed=True)}
     assert len({len(part) for part in by_stage.values()}) == 1, "one of each for every call"
-    for stage, taken in {
-        "h2d": 200_000,
-        "compute": 2_000_000,
-        "d2h": 100_000,
-        "end_to_end": 2_800_000,
-    }.items():
+    for stage, taken in {"h2d": 200_000, "compute": 2_000_000, "d2h": 100_000, "end_to_end": 2_800_000}.items():
         assert set(by_stage[stage]["latency_ns"]) == {taken}
         assert by_stage[stage]["round"].tolist() == by_stage["compute"]["round"].tolist()
         assert by_stage[stage]["warmup"].sum() == result.metrics["n_warmup"]
@@ -101,9 +96,7 @@ def test_verdicts_rest_on_compute_alone(tmp_path: Path, image_folder: Path) -> N
     assert found.ratio == pytest.approx(1.5)
 
 
-def test_a_backend_without_events_is_timed_end_to_end_and_not_compared(
-    tmp_path: Path, image_folder: Path
-) -> None:
+def test_a_backend_without_events_is_timed_end_to_end_and_not_compared(tmp_path: Path, image_folder: Path) -> None:
     plain = dataclasses.replace(CASE, backend="pytorch")
     folder, context = run_of(tmp_path, image_folder, CASE, plain)
     with_events = measured(CASE, context, Staged())
@@ -131,9 +124,7 @@ def test_on_the_cpu_a_call_is_one_stage(tmp_path: Path, image_folder: Path) -> N
     assert pd.isna(load_frame(folder.path).loc[0, "end_to_end_ns_p50"])
 
 
-def test_a_cold_l2_is_made_before_each_call_and_not_timed(
-    gpu: FakeCuda, tmp_path: Path, image_folder: Path
-) -> None:
+def test_a_cold_l2_is_made_before_each_call_and_not_timed(gpu: FakeCuda, tmp_path: Path, image_folder: Path) -> None:
     case = dataclasses.replace(CASE, options=(("l2", "cold"),))
     folder, context = run_of(tmp_path, image_folder, case)
     result = measured(case, context, Staged(), rounds=2)

@@ -168,13 +168,7 @@ def context_of(folder: Path, n: int, **more: Any) -> Context:
 
 def cuda_case(**fields: Any) -> Case:
     return Case(
-        **{
-            **fake_case("throughput", batch=4).to_dict(),
-            "pipeline": "made",
-            "device": "cuda",
-            **fields,
-            "options": (),
-        }
+        **{**fake_case("throughput", batch=4).to_dict(), "pipeline": "made", "device": "cuda", **fields, "options": ()}
     )
 
 

@@ -57,9 +57,7 @@ class TwoSlots(Gated):
         return self.threads.submit(self.infer, pixels)
 
 
-def batches(
-    n: int, taken: list[int], gate: threading.Event | None = None, open_at: int = 0
-) -> Iterator[Pixels]:
+def batches(n: int, taken: list[int], gate: threading.Event | None = None, open_at: int = 0) -> Iterator[Pixels]:
     """Batches numbered from 0; opens the gate when number ``open_at`` is asked for."""
     for number in range(n):
         if gate is not None and number == open_at:
