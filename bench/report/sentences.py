@@ -95,7 +95,8 @@ def comparison_lines(
     )
     told = (info.get("resolves") or {}).get(compared[0]["scenario"], {}).get("difference")
     if told is not None:
-        lines.append(f"a run of this budget tells differences of {100 * told:.2g} % or more in four of five cases")
+        least = float(f"{100 * told:.2g}")  # 100, and not 1e+02
+        lines.append(f"a run of this budget tells differences of {least:g} % or more in four of five cases")
     return tuple(lines)
 
 

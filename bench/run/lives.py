@@ -100,7 +100,8 @@ class Resolves:
     @property
     def sentence(self) -> str:
         """For people, before the rest is measured."""
-        told = f"differences of {100 * self.difference:.2g} % and more will be told apart in four of five runs"
+        least = float(f"{100 * self.difference:.2g}")  # 100, and not 1e+02
+        told = f"differences of {least:g} % and more will be told apart in four of five runs"
         if self.difference <= WANTED:
             return told
         wanted = f"{100 * WANTED:g} %"
