@@ -264,7 +264,7 @@ def test_available_memory_is_the_kernels_within_the_groups_limit(tmp_path: Path)
     proc.mkdir()
     cgroup.mkdir()
     assert memory.available_bytes(proc, cgroup) is None
-    assert memory.has_room([], proc, cgroup), "a system that does not say is not held back"
+    assert memory.has_room([], 1, proc, cgroup), "a system that does not say is not held back"
     (proc / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 4000000 kB\n")
     (cgroup / "memory.max").write_text("max\n")
     (cgroup / "memory.current").write_text("5\n")
@@ -272,13 +272,14 @@ def test_available_memory_is_the_kernels_within_the_groups_limit(tmp_path: Path)
     (cgroup / "memory.max").write_text("3000000000\n")
     (cgroup / "memory.current").write_text("1000000000\n")
     assert memory.available_bytes(proc, cgroup) == 2_000_000_000
-    assert memory.has_room([], proc, cgroup)
+    assert memory.has_room([], 1, proc, cgroup)
     (proc / "7").mkdir()
     (proc / "7" / "status").write_text("VmHWM: 1500000 kB\n")
-    assert memory.has_room([7], proc, cgroup)
+    assert memory.has_room([7], 1, proc, cgroup)
+    assert not memory.has_room([7], 2, proc, cgroup), "two of 1.5 GB do not fit in 2.0"
     (proc / "8").mkdir()
     (proc / "8" / "status").write_text("VmHWM: 1700000 kB\n")
-    assert not memory.has_room([7, 8], proc, cgroup), "1.7 GB and a quarter more do not fit in 2.0"
+    assert not memory.has_room([7, 8], 1, proc, cgroup), "1.7 GB and a quarter more do not fit in 2.0"
 
 
 def test_plain_progress_is_one_line_at_each_end() -> None:
