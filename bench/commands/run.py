@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show, show_run
 from scarlet.errors import BenchError
+
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up.")
+]
+Retry = Annotated[
+    bool, typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long.")
+]
+Baseline = Annotated[
+    str,
+    typer.Option(help="File to keep its predictions in for later checks, or default: results/baselines/<model>.json."),
+]
 
 
 def run(
@@ -36,18 +48,9 @@ def run(
     builds: options.Builds = 1,
     plan_file: options.PlanFile = None,
     out: options.RunFolder = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up.")
-    ] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="With --resume: measure again what failed, crashed or took too long.")
-    ] = False,
-    baseline: Annotated[
-        str,
-        typer.Option(
-            help="File to keep its predictions in for later checks, or default: results/baselines/<model>.json."
-        ),
-    ] = "",
+    resume: Resume = False,
+    retry: Retry = False,
+    baseline: Baseline = "",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
     as_json: Json = False,
     purpose: Annotated[str, typer.Option(hidden=True)] = "run",
@@ -78,13 +81,17 @@ def run(
     show_run(ended.run, console, as_json, file)
     code = ended.exit_code(strict)
     if baseline and not code:
-        from bench.commands.baseline import keep
-        from bench.report.terminal import printer
-
-        kept = keep(ended.run, None if baseline == "default" else Path(baseline))
-        for line in kept.lines:
-            printer(console)(line)
+        _keep(ended.run, baseline, console)
     raise typer.Exit(code)
+
+
+def _keep(run: Path, baseline: str, console: Console) -> None:
+    """Keeps a run's predictions for later checks."""
+    from bench.commands.baseline import keep
+    from bench.report.terminal import printer
+
+    for line in keep(run, None if baseline == "default" else Path(baseline)).lines:
+        printer(console)(line)
 
 
 def plan(context: typer.Context) -> None:
