@@ -38,7 +38,7 @@ def run(
     instances: options.Instances = "1",
     scenarios: options.Scenarios = "accuracy,latency",
     images: options.Images = "",
-    budget: options.Budget = 120.0,
+    budget: options.Budget = 160.0,
     lives: options.Lives = None,
     rotate_cores: options.RotateCores = False,
     timeout: options.Timeout = 1800.0,

@@ -7,7 +7,7 @@ A plan file is YAML. Its keys are the options of ``scarlet-bench run``; lists ex
     backends: [pytorch, onnxruntime]
     batches: [1, 8, 64]
     threads: [1, 2]
-    budget: 120
+    budget: 160
     options:
       pytorch: {form: [plain, tuned]}
     exclude:
@@ -283,7 +283,7 @@ class RunSpec(Matrix):
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
     images: Annotated[str, BeforeValidator(_image_count)] = ""
-    budget_seconds: Seconds = 120.0
+    budget_seconds: Seconds = 160.0
     lives: Annotated[StrictInt | None, AfterValidator(_lives)] = None
     rotate_cores: StrictBool = False
     timeout_seconds: Seconds = 1800.0

@@ -93,6 +93,14 @@ def measured(model: Prepared, name: str, cases: Sequence[Case], budget: float, s
     return run, row
 
 
+def keep(out: Path, table: list[dict[str, Any]], samples: list[pd.DataFrame]) -> None:
+    """Writes what was measured so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(table).to_csv(out / "runs.csv", index=False, float_format="%.6g")
+    whole = pd.concat(samples).astype({"run": "category", "case_id": "category", "stage": "category"})
+    whole.to_parquet(out / "samples.parquet", compression="zstd", index=False)
+
+
 def equals(model: Prepared, backends: Sequence[str], runs: int, budget: float, out: Path | None) -> bool:
     """A/A runs of each backend in turn, quiet and busy; whether none says that equals differ."""
     table, samples = [], []
@@ -108,13 +116,9 @@ def equals(model: Prepared, backends: Sequence[str], runs: int, budget: float, o
                 lives = {result.case.case_id: result.metrics["lives"] for result in run.case_results()}
                 samples.append(run.samples().assign(run=name))
                 table[-1]["first_rounds"] = " ".join(str(life["first_round"]) for life in lives[cases[0].case_id])
+        if out is not None:
+            keep(out, table, samples)
     frame = pd.DataFrame(table)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(out / "runs.csv", index=False, float_format="%.6g")
-        pd.concat(samples).astype({"run": "category"}).to_parquet(
-            out / "samples.parquet", compression="zstd", index=False
-        )
     wrong = frame["verdict"].isin(["faster", "slower"])
     frame["excludes 1"] = (frame["ratio_low"] > 1) | (frame["ratio_high"] < 1)
     frame["half width %"] = 100.0 * np.log(frame["ratio_high"] / frame["ratio_low"]) / 2.0
