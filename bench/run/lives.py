@@ -22,9 +22,11 @@ T = TypeVar("T")
 
 # With fewer than four Student's t asks for intervals out of reach; what more than twelve bring, starting them costs.
 LEAST_LIVES, MOST_LIVES = 4, 12
-# Of the budget, that starts take at most where the least number of lives lets them. Two Cases whose starts take 4.3 s
-# get six lives of 60 s: with four the order of starts cannot be taken out (docs/method.md, the simulated verdicts).
+# Of the budget, that starts take at most where the least number of lives lets them.
 START_SHARE = 0.45
+# So many lives are worth more of it: with four the order of starts cannot be taken out (docs/method.md, the simulated
+# verdicts).
+FITTED_LIVES, FITTED_SHARE = 6, 0.6
 # Rounds may end after so many lives, or two more, where every interval's half is narrower than a third of the least
 # materiality. Only its width is looked at: a rule that looked at where it lies would stop at the lucky moment.
 LIVES_BEFORE_A_LOOK, NARROW = 6, 0.01
@@ -51,7 +53,8 @@ def start_order(members: Sequence[T], life: int) -> list[T]:
 def how_many(start_seconds: float, budget_seconds: float) -> int:
     """Lives that suit a budget: as many as keep the share of starts low, an even number from four to twelve.
 
-    One where not even the starts of four fit.
+    Six where their starts leave room for rounds, since from five on the order of starts is fitted; one where not even
+    the starts of four fit.
 
     Args:
         start_seconds: that one life's starts and warm-up take.
@@ -59,8 +62,9 @@ def how_many(start_seconds: float, budget_seconds: float) -> int:
     """
     if LEAST_LIVES * start_seconds > budget_seconds:
         return 1
+    least = FITTED_LIVES if FITTED_LIVES * start_seconds <= FITTED_SHARE * budget_seconds else LEAST_LIVES
     affordable = START_SHARE * budget_seconds / max(start_seconds, 1e-9)
-    return max(LEAST_LIVES, min(MOST_LIVES, 2 * int(min(affordable, MOST_LIVES) / 2)))
+    return max(least, min(MOST_LIVES, 2 * int(min(affordable, MOST_LIVES) / 2)))
 
 
 @dataclass(frozen=True)

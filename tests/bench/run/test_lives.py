@@ -58,7 +58,8 @@ def test_two_members_alternate_in_pairs() -> None:
     ("start_seconds", "budget_seconds", "expected"),
     [
         (3.0, 60.0, 8),
-        (10.0, 120.0, 4),
+        (10.0, 120.0, 6),
+        (13.0, 120.0, 4),
         (15.0, 60.0, 4),
         (16.0, 60.0, 1),
         (0.0, 60.0, 12),
@@ -71,7 +72,7 @@ def test_starts_take_at_most_their_share_of_the_budget_where_four_lives_do(
 ) -> None:
     found = how_many(start_seconds, budget_seconds)
     assert found == expected
-    assert found in (1, 4) or found * start_seconds <= START_SHARE * budget_seconds
+    assert found in (1, 4, 6) or found * start_seconds <= START_SHARE * budget_seconds
 
 
 # --- a run of several lives -------------------------------------------------------------------------------------------
@@ -109,8 +110,8 @@ def test_the_budget_is_wall_time_with_the_starts(run_cases: RunCases) -> None:
     folder, _ = run_cases(
         ONE, OTHER, lives=None, budget_seconds=70.0, clock=clock, workers=Workers(lambda case: HereWorker())
     )
-    # Two starts and warm-up of 40 calls: 5.6 s a life; six of them are 34 of 70 s, four are 22.
-    assert len(rows(folder)[ONE].metrics["lives"]) == 4
+    # Two starts and warm-up of 40 calls: 5.6 s a life; six of them are 34 of 70 s.
+    assert len(rows(folder)[ONE].metrics["lives"]) == 6
     assert {row.metrics["stop_reason"] for row in rows(folder).values()} == {"budget"}
     assert 70.0 <= clock() < 71.0, "to the end of the budget, and of a pair of rounds"
 
