@@ -334,8 +334,10 @@ def test_a_plan_file_runs_without_what_it_excludes(scarlet_bench: object, image_
 
 
 def test_noise_measures_a_case_against_itself_and_later_runs_know(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Other tests are at work beside this one, now more and now less.
+    monkeypatch.setattr("bench.record.machine._is_like", lambda busy, then: True)
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "4"]
     words += ["--pipeline", "reference", "--option", "fake.noise=0.01"]
     answer = scarlet_bench("noise", *words)  # type: ignore[operator]
