@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from scarlet.errors import MachineError, refusal
-from scarlet.files import file_sha256
+from scarlet.files import file_sha256, sync
 
 # Suffix of the file that holds an artefact's facts.
 FACTS = ".facts.json"
@@ -152,7 +152,7 @@ def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None], c
     try:
         make(temporary)
         for made, _ in files:
-            _sync(made)
+            sync(made)
         sidecar: dict[str, Any] = {"key_parts": key_parts, **_described(temporary)}
         if companions:
             sidecar["companions"] = {
@@ -167,20 +167,12 @@ def _make(path: Path, key_parts: dict[str, str], make: Callable[[Path], None], c
     noted = path.with_name(f".{path.name}.{os.getpid()}.json")
     try:
         noted.write_text(json.dumps(sidecar, sort_keys=True, indent=1))
-        _sync(noted)
+        sync(noted)
         os.replace(noted, sidecar_of(path))
     finally:
         noted.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _described(path: Path) -> dict[str, Any]:
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,6 @@ REFUSALS = {
     errno.EEXIST: ("a file of that name is in the way", _NO_ACCESS),
     errno.EISDIR: ("a folder of that name is in the way", _NO_ACCESS),
     errno.ENAMETOOLONG: ("the name is too long", _NO_ACCESS),
-    errno.ENXIO: ("it is no regular file", "Put a file in its place, or name another --out."),
     errno.ENXIO: ("it is no regular file", _NO_ACCESS),
     errno.ELOOP: ("a link of the path leads to itself", _NO_ACCESS),
     errno.ENOENT: ("its folder is gone", _GONE),

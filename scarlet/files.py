@@ -48,6 +48,15 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
     return data
 
 
+def sync(path: Path) -> None:
+    """Has a file's contents, or a folder's names, on disk when it returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes, read in pieces."""
     digest = hashlib.sha256()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.record.case import Case
 
-FAULTS = (*("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt"), "fallback")
+FAULTS = ("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt", "fallback")
 
 
 @dataclass(frozen=True)

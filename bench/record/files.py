@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from scarlet.errors import refusal, visible
+from scarlet.files import sync
 
 
 class DamagedRunWarning(UserWarning):
@@ -76,20 +77,11 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)  # so that no later file is there without this one
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-
-
-def _sync(folder: Path) -> None:
-    """Has the names of a folder on disk, so that no later file is there without those before it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def fits(value: Any, shape: Any, name: str = "it") -> None:

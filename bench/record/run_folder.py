@@ -459,7 +459,8 @@ class RunFolder:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", DamagedRunWarning)
             lines = self.checked_lines()
-            planned = [case for case in self.planned_cases() if case not in [result.case for result, _ in lines]]
+            ended = {result.case for result, _ in lines}
+            planned = [case for case in self.planned_cases() if case not in ended]
             known = self._digests()
         files = {RUN_INFO: self.info_fault(), IMAGES: self.file_fault("images")}
         files[f"{ROUNDS}.parquet"] = self.file_fault(ROUNDS)

@@ -216,7 +216,7 @@ class Runner:
             starting.append(Live(case, make(case), index, _now()))
             self.live[case.case_id] = starting[-1]
         context = self.context.to_dict()
-        with ThreadPoolExecutor(max(1, len(starting))) as pool:
+        with ThreadPoolExecutor(len(starting)) as pool:
             try:
                 answers = [
                     pool.submit(self._answer, live, {"do": "start", "case": live.case.to_dict(), "context": context})

@@ -113,15 +113,16 @@ class Lives:
     def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
         """See ``bench.run.runner.Order``."""
         baselines = verdict.baselines(cases)
-        pending, begun, round_ = (chained(cases, baselines), list[Case](), runner.run.next_round(cases[0].scenario))
+        pending, begun = chained(cases, baselines), list[Case]()
+        round_ = runner.run.next_round(cases[0].scenario)
         while pending:
             began = runner.clock()
             wanted = {baselines.get(case.case_id) for case in pending} - runner.ended.keys()
             head = [case for case in begun if case.case_id in wanted]
             members = [*head, *pending][: runner.admit([*head, *pending])]
-            begun += pending[: len(members) - len(head)]
-            share = self.budget_seconds * (len(members) - len(head)) / len(cases)
-            del pending[: len(members) - len(head)]
+            new, pending = members[len(head) :], pending[len(members) - len(head) :]
+            begun += new
+            share = self.budget_seconds * len(new) / len(cases)
             later = {baselines.get(case.case_id) for case in pending}
             group = _Group(runner, replace(self, budget_seconds=share), began, baselines)
             round_ = group.take(members, later, round_)
@@ -214,7 +215,8 @@ class _Group:
         ]
         if not pairs or plan.lives < LEAST_LIVES:
             return
-        scenario, material = (next(iter(alive.values())).case.scenario, verdict.materiality(runner.run.read_run_info()))
+        scenario = next(iter(alive.values())).case.scenario
+        material = verdict.materiality(runner.run.read_run_info())
         found = max((seen.resolves(pair, plan, material) for pair in pairs), key=lambda each: each.difference)
         if not found.over_lives:
             runner.listener.note(f"{scenario}: {found.sentence}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from bench.backends.onnxruntime.proof import (
 )
 from bench.backends.precision import precision_proof
 from bench.record.case import Case
-
-if TYPE_CHECKING:
-    pass
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": onnxruntime_cuda.PROVIDER}
 # What runs on the FP32 graph.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from export.store import Artefact, Store
 from export.tensorrt.builder import PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
 from export.tensorrt.plan import Gpu, plan_for
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
