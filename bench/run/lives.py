@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from bench.analysis.stats.intervals import CONFIDENCE
 from bench.analysis.stats.lives import OverLives, location, over_lives
-from bench.record.run_folder import CaseResult
 from bench.run.runner import Live
 
 T = TypeVar("T")
@@ -198,24 +197,3 @@ def pairs_of(alive: Mapping[str, Live], baselines: Mapping[str, str]) -> list[Pa
     pairs = {case_id: other if other in alive else case_id for case_id, other in pairs.items()}
     compared = {other for case_id, other in pairs.items() if case_id != other}
     return [pair for pair in pairs.items() if pair[0] not in compared]
-
-
-def logs_by_life(rows: Sequence[CaseResult], times: Mapping[str, Mapping[int, float]]) -> list[list[float]]:
-    """Logarithms of the ratio of two Cases of one group in each round that both took, a list for each life.
-
-    Args:
-        rows: of the two, which lived side by side.
-        times: of each Case by its id, by round, above 0: see ``bench.analysis.time.verdict.round_times``.
-    """
-    own, base = (times[row.case.case_id] for row in rows)
-    firsts = [life["first_round"] for life in rows[0].metrics["lives"]]
-    return [
-        [math.log(own[each] / base[each]) for each in sorted(own.keys() & base.keys()) if first <= each < end]
-        for first, end in zip(firsts, [*firsts[1:], math.inf], strict=True)
-    ]
-
-
-def starts_of(rows: Sequence[CaseResult]) -> list[int]:
-    """Of each life of two Cases +1 where the first was started before the other, else -1."""
-    places = [[life["start_index"] for life in row.metrics["lives"]] for row in rows]
-    return [1 if own < other else -1 for own, other in zip(*places, strict=True)]

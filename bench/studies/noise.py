@@ -22,7 +22,6 @@ from bench.record.case import Case, Status
 from bench.record.machine import NoiseResult, Resolution, others_cores, save_noise
 from bench.record.run_folder import CaseResult, utc_now
 from bench.report.document import Document, notes
-from bench.run.lives import logs_by_life
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
 from bench.run.schedule import Lives
@@ -109,7 +108,7 @@ def resolution_of(rows: Sequence[CaseResult], times: Mapping[str, Mapping[int, f
     """
     from scipy.special import stdtrit
 
-    rounds = logs_by_life(rows, times)
+    rounds, _ = verdict.by_life(rows[0], rows[1], times)
     logs = [location(life) for life in rounds]
     t = float(stdtrit(len(logs), 0.975))
     return Resolution(

@@ -263,6 +263,26 @@ def _lives(result: CaseResult) -> list[Mapping[str, int]]:
     return sorted(known, key=lambda life: int(life["first_round"]))
 
 
+def by_life(
+    result: CaseResult, baseline: CaseResult, times: Mapping[str, Mapping[int, float]]
+) -> tuple[list[list[float]], list[int]]:
+    """Logarithms of the ratio of two Cases in the rounds that both took, a list for each life of their processes.
+
+    Args:
+        result, baseline: how the two ended.
+        times: of each by its id, by round, above 0: as returned by ``round_times``.
+
+    Returns:
+        these, and of each life +1 where the first was started before the other, else -1; none where nobody knows.
+    """
+    own, other = (times[each.case.case_id] for each in (result, baseline))
+    common = sorted(own.keys() & other.keys())
+    rounds: dict[tuple[int, int], list[float]] = {}
+    for number, mine, its in zip(common, lives_of(result, common), lives_of(baseline, common), strict=True):
+        rounds.setdefault((mine, its), []).append(math.log(own[number] / other[number]))
+    return list(rounds.values()), _order(_lives(result), _lives(baseline), rounds)
+
+
 def ratio(
     result: CaseResult, baseline: CaseResult, times: Mapping[str, Mapping[int, float]], comparisons: int = 1
 ) -> lives.OverLives | None:
@@ -282,18 +302,11 @@ def ratio(
     if not common or min(mine.min(), its.min()) <= 0:
         return None
     signs = intervals.ratio_interval(mine, its, comparisons=comparisons)
-    rounds: dict[tuple[int, int], list[float]] = {}
-    for pair, log in zip(
-        zip(lives_of(result, common), lives_of(baseline, common), strict=True), np.log(mine / its).tolist(), strict=True
-    ):
-        rounds.setdefault(pair, []).append(log)
+    rounds, order = by_life(result, baseline, times)
     if len(rounds) == 1 or signs.low is None or signs.high is None:
         return lives.OverLives(*signs, None, None, len(rounds))
     found = lives.over_lives(
-        [lives.location(logs) for logs in rounds.values()],
-        _order(_lives(result), _lives(baseline), rounds),
-        comparisons,
-        least_error=lives.clock_error(mine, its),
+        list(map(lives.location, rounds)), order, comparisons, least_error=lives.clock_error(mine, its)
     )
     assert found.low is not None  # two lives have an interval
     assert found.high is not None

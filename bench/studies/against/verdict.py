@@ -33,7 +33,6 @@ from bench.analysis.stats.lives import clock_error, location, over_lives
 from bench.analysis.time import verdict
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.run.lives import logs_by_life, starts_of
 
 REVISION = "revision"  # option of a Case that tells its copies apart; every backend ignores it
 THIS = "this"
@@ -152,9 +151,10 @@ def _against(
     tolerance: float,
     comparisons: int,
 ) -> Against:
-    logs = [location(life) for life in logs_by_life(rows, times)]
+    rounds, order = verdict.by_life(*rows, times)
+    logs = list(map(location, rounds))
     steps = clock_error(*(list(times[row.case.case_id].values()) for row in rows))
-    over = over_lives(logs, starts_of(rows), comparisons, least_error=steps)
+    over = over_lives(logs, order, comparisons, least_error=steps)
     return replace(
         found,
         outcome=decide(over.low, over.high, tolerance),
