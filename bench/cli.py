@@ -8,7 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, TextIO, cast
@@ -200,11 +200,12 @@ def _run(program: typer.Typer) -> None:
 
 def _here() -> bool:
     """Whether the current folder is still there."""
-    with suppress(PermissionError):
-        try:
-            os.getcwd()
-        except FileNotFoundError:
-            return False
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        pass
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -44,7 +43,7 @@ def against(
     With --strict what is not settled is 3.
     """
     from bench.report import write_all
-    from bench.report.text import annotation
+    from bench.report.text import annotate, annotation
     from bench.studies.against import drive
 
     spec = options.spec_of(context, scenarios="latency")
@@ -53,7 +52,5 @@ def against(
     ended = drive.run(ref, spec, folder, console, None if tolerance is None else tolerance / 100.0)
     written = write_all(ended.run)
     show(drive.document(ended), file, as_json, [f"report: {written['markdown']}"])
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        lines = [annotation(level, each.label, text) for level, each, text in ended.complaints]
-        console.file.writelines(f"{line}\n" for line in lines)
+    annotate(console.file, (annotation(level, each.label, text) for level, each, text in ended.complaints))
     raise typer.Exit(INTERRUPTED if ended.interrupted else exit_code(ended.outcome.value, strict))

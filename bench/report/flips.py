@@ -12,7 +12,7 @@ from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
 from bench.record.case import Case
 from bench.report.document import Cell, Column, Head, Table, count_cell, table_of
-from bench.report.text import one_line, percent, row_names
+from bench.report.text import one_line, percent, row_names, two_digits
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _share(value: float | None, n: int) -> Cell:
 def _resolvable(pair: Paired | None) -> str:
     if pair is None or pair.resolvable_points is None:
         return ""
-    return f"{float(f'{pair.resolvable_points:.2g}'):g}"  # 100, and not 1e+02
+    return two_digits(pair.resolvable_points)
 
 
 _CELLS: dict[str, Callable[[FlipLedger], Cell]] = {

@@ -15,7 +15,7 @@ from bench.analysis.table import DEMO_NOTE
 from bench.backends import REGISTRY, display_name, runtime_packages
 from bench.backends import facts as facts_of
 from bench.record.case import Case
-from bench.report.text import number, one_line, percent, row_names, whole, written
+from bench.report.text import number, one_line, percent, row_names, two_digits, whole, written
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -95,8 +95,9 @@ def comparison_lines(
     )
     told = (info.get("resolves") or {}).get(compared[0]["scenario"], {}).get("difference")
     if told is not None:
-        least = float(f"{100 * told:.2g}")  # 100, and not 1e+02
-        lines.append(f"a run of this budget tells differences of {least:g} % or more in four of five cases")
+        lines.append(
+            f"a run of this budget tells differences of {two_digits(100 * told)} % or more in four of five cases"
+        )
     return tuple(lines)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
 
 from bench.analysis.columns import REGISTRY, Column
 from scarlet.errors import visible
@@ -34,6 +35,11 @@ def number(value: float | None, half_width: float | None = None) -> str:
         if half_width > 0:
             places = min(places, -math.floor(math.log10(half_width)))
     return f"{round(value, places) + 0.0:.{max(places, 0)}f}"
+
+
+def two_digits(value: float) -> str:
+    """The value with two significant digits: 100, and not 1e+02."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _places(value: float, digits: int) -> int:
@@ -139,6 +145,12 @@ def _setting(name: str, value: Any) -> str:
     if name in ("threads", "instances"):
         return f"{value} {name.removesuffix('s') if value == 1 else name}"
     return str(value) if name in _BARE else f"{name} {value}"
+
+
+def annotate(stream: IO[str], commands: Iterable[str]) -> None:
+    """Writes workflow commands, as ``annotation`` makes them, where a workflow of GitHub's reads."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        stream.writelines(f"{command}\n" for command in commands)
 
 
 def annotation(level: str, title: str, text: str) -> str:

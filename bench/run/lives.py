@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from bench.analysis.stats.intervals import CONFIDENCE
 from bench.analysis.stats.lives import OverLives, location, over_lives
+from bench.report.text import two_digits
 from bench.run.runner import Live
 
 T = TypeVar("T")
@@ -103,8 +104,8 @@ class Resolves:
     @property
     def sentence(self) -> str:
         """For people, before the rest is measured."""
-        least = float(f"{100 * self.difference:.2g}")  # 100, and not 1e+02
-        told = f"differences of {least:g} % and more will be told apart in four of five runs"
+        least = two_digits(100 * self.difference)
+        told = f"differences of {least} % and more will be told apart in four of five runs"
         if self.difference <= WANTED:
             return told
         wanted = f"{100 * WANTED:g} %"

@@ -112,7 +112,7 @@ class Session:
         lock = Lock(folder.path)
         try:
             folder.forget_left_overs()
-            folder.add_run_info()
+            folder.add_run_info()  # nothing: it tells now whether run.json is as it was, and can be written
             info, images = folder.read_run_info(), folder.read_images()
             settings, dataset = info.get("settings"), info.get("dataset") or {}
             if not settings or not dataset.get("root"):
@@ -344,9 +344,10 @@ def _rows(
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
+    info = folder.read_run_info()
     session.write(
-        warnings=[*folder.read_run_info().get("warnings", ()), *summary(disturbed)],
-        resolves={**folder.read_run_info().get("resolves", {}), **resolves},
+        warnings=[*info.get("warnings", ()), *summary(disturbed)],
+        resolves={**info.get("resolves", {}), **resolves},
         finished_at=None if interrupted else utc_now(),
         exit_code=ended.exit_code(),
     )

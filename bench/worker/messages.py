@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Context:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` reads it back."""
-        return {**vars(self), "files": self.files.to_dict()}
+        return {item.name: getattr(self, item.name) for item in fields(self)} | {"files": self.files.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Context:
@@ -75,8 +76,13 @@ class Context:
 
     def images(self) -> list[Image]:
         """The images of this run, in order."""
+        return list(self._images)
+
+    @cached_property
+    def _images(self) -> tuple[Image, ...]:
+        # Read once: a worker asks for them when it decodes, when it looks for a decoded batch, and in its task.
         root = Path(self.data)
-        return [Image(image_id, root / image_id, label) for image_id, label in self.run_folder.read_images()]
+        return tuple(Image(image_id, root / image_id, label) for image_id, label in self.run_folder.read_images())
 
     def open_pipeline(self, case: Case, images: list[Image]) -> Pipeline:
         return pipelines.open_pipeline(

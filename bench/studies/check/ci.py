@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Column, Head, table_of
 from bench.report.markdown import escaped, table_lines
-from bench.report.text import annotation
+from bench.report.text import annotate, annotation
 from bench.studies.check.report import COLUMNS, Judged, Report
 from scarlet.errors import visible
 
@@ -36,8 +36,7 @@ def write(report: Report, junit_file: Path | None, summary_file: Path | None, st
     paths = (summary_file, Path(step_summary) if step_summary else None)
     for path in dict.fromkeys(filter(None, paths)):
         append_summary(report, path)
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        stream.writelines(f"{command}\n" for command in annotation_lines(report))
+    annotate(stream, annotation_lines(report))
 
 
 def append_summary(report: Report, path: Path) -> None:

@@ -191,11 +191,7 @@ def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Ord
         if rows.judge_row(pair, current, config, n_rows, order).verdict is Verdict.UNRESOLVED
     ]
     # What a row is compared with is needed on the same images.
-    bases = [
-        rows.fp32_row(pair.current, current)
-        for pair in pairs
-        if pair.current.case in cases and config.of(pair.current.case.precision)[1].against_fp32
-    ]
+    bases = [rows.fp32_row(pair.current, current, config) for pair in pairs if pair.current.case in cases]
     return list(dict.fromkeys([*cases, *(base.case for base in bases if base)]))
 
 

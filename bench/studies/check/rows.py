@@ -176,14 +176,12 @@ def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order:
         reason += f"; {compared.newly_unreadable:,} images that the baseline could read are unreadable"
     if compared.ties:
         reason += f"; the two first classes of {compared.ties:,} images tie"
-    base = fp32_row(row, current)
-    if tolerance.against_fp32 and (base is None or row.no_accuracy):
-        reason += "; not compared with FP32: the run has no such row" if base is None else ""
-    elif (
-        tolerance.against_fp32
-        and base is not None
-        and (fp32 := _decided(base, row, current, replace(terms, tolerance=tolerance.margin_alone), order))
-    ):
+    base = fp32_row(row, current, config)
+    if base is None:
+        reason += "; not compared with FP32: the run has no such row" if tolerance.against_fp32 else ""
+    elif not row.no_accuracy:
+        fp32 = _decided(base, row, current, replace(terms, tolerance=tolerance.margin_alone), order)
+    if fp32:
         verdict = max(verdict, fp32[0].verdict, key=(Verdict.PASS, Verdict.UNRESOLVED, Verdict.FAIL).index)
         reason += f"; against FP32 in the same run ({fp32[0].verdict.value}): {fp32[0].reason}"
     return Judged(before.case, verdict, reason, stage, decision=decision, comparison=compared, fp32=fp32)
@@ -205,8 +203,12 @@ def _decided(
     return sequential.decide(seen, terms, margin, len(scored)) if seen else None
 
 
-def fp32_row(row: Row, current: Snapshot) -> Row | None:
-    """The row in FP32 of the same run that differs least from this one otherwise; None where there is none."""
+def fp32_row(row: Row, current: Snapshot, config: Config) -> Row | None:
+    """The row in FP32 of the same run that differs least from this one otherwise; None where there is none, or where
+    the class of this one's precision does not ask for one.
+    """
+    if not config.of(row.case.precision)[1].against_fp32:
+        return None
 
     def alike(other: Row) -> tuple[bool, ...]:
         names = ("pipeline", "backend", "device", "options", "batch", "threads")
@@ -218,7 +220,7 @@ def fp32_row(row: Row, current: Snapshot) -> Row | None:
 
 def n_comparisons(rows: Iterable[Row], config: Config, current: Snapshot) -> int:
     """How many comparisons these rows are judged by together: with the baseline, and some with FP32 besides."""
-    return sum(2 if config.of(row.case.precision)[1].against_fp32 and fp32_row(row, current) else 1 for row in rows)
+    return sum(2 if fp32_row(row, current, config) else 1 for row in rows)
 
 
 def _diagnosed(

@@ -222,8 +222,8 @@ def test_int8_is_compared_with_the_row_in_fp32_that_is_most_like_it() -> None:
     int8 = row(INT8, LABELS, "onnxruntime", "int8")
     here, there = row(TOP1, LABELS), row(TOP1, LABELS, "onnxruntime")
     now = known(here, there, int8)
-    assert fp32_row(int8, now) is there
-    assert fp32_row(int8, known(here, int8)) is here
+    assert fp32_row(int8, now, CONFIG) is there
+    assert fp32_row(int8, known(here, int8), CONFIG) is here
     # FP32 twice, and INT8 against the baseline and against FP32.
     assert n_comparisons(now.rows, CONFIG, now) == 4
 
