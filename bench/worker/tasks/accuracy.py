@@ -14,7 +14,7 @@ from bench.analysis.accuracy.top5 import Predictions
 from bench.backends.base import Backend, Unsupported
 from bench.record.case import Case
 from bench.worker.messages import Context, Outcome, Progress
-from bench.worker.tasks.base import bad_images, fallback_sentence
+from bench.worker.tasks.base import bad_images, fallback_sentence, none_readable
 from bench.worker.tasks.overlap import infer, work_for
 from pipelines.base import Batch
 
@@ -72,6 +72,8 @@ class AccuracyTask:
     def finish(self, stop_reason: str) -> Outcome:
         index, top, margin = self._predictions.columns()
         bad = bad_images(self._pipeline)
+        if len(bad) == len(self._images):
+            raise none_readable(self._pipeline)
         if len(index) + len(bad) != len(self._images) or len(np.unique(index)) != len(index):
             raise RuntimeError(
                 f"{len(self._images)} images went in; {len(index)} predictions for {len(np.unique(index))} images "

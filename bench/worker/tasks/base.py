@@ -14,6 +14,7 @@ from bench.record.run_folder import RunFolder
 from bench.worker.messages import Outcome, Progress
 from bench.worker.sampling import Samples
 from pipelines.base import Pipeline
+from scarlet.errors import BenchError
 
 # Real sets hold a few files in a hundred that DALI does not take (CMYK, PNG data); more mean that it did not work.
 FALLBACK_SHARE = 0.05
@@ -37,6 +38,13 @@ def clock_of(backend: Backend) -> Callable[[], int]:
 
 def bad_images(pipeline: Pipeline) -> tuple[Mapping[str, str], ...]:
     return tuple({"image_id": bad.image_id, "reason": bad.reason} for bad in pipeline.report.bad)
+
+
+def none_readable(pipeline: Pipeline) -> BenchError:
+    """The error of a Case of which no image could be read: it measured nothing."""
+    bad = pipeline.report.bad
+    first = f" (the first, {bad[0].image_id}: {bad[0].reason})" if bad else ""
+    return BenchError(f"none of the {len(bad)} images could be read{first}", "Name another folder with --data.")
 
 
 def fallback_sentence(case: Case, pipeline: Pipeline, n_images: int) -> str:

@@ -12,7 +12,7 @@ from bench.backends.base import Backend
 from bench.record.case import Case
 from bench.worker.messages import Context, Outcome, Progress, decode_threads
 from bench.worker.sampling import Samples
-from bench.worker.tasks.base import bad_images, clock_of, fallback_sentence, write_samples
+from bench.worker.tasks.base import bad_images, clock_of, fallback_sentence, none_readable, write_samples
 from bench.worker.tasks.device_parts import DeviceParts
 from bench.worker.tasks.overlap import AHEAD, Overlap
 from bench.worker.tasks.parts import Parts
@@ -72,7 +72,7 @@ class ThroughputTask:
             seen += len(logits)
         elapsed_ns = self._clock() - started
         if not seen:
-            raise RuntimeError("none of the images of a pass could be read")
+            raise none_readable(self._pipeline)
         self._record(round_, self.STAGE, seen, elapsed_ns)
         if self._parts is not None:
             for stage, part_ns in self._parts.measure().items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +29,7 @@ from bench.worker.tasks.throughput import ThroughputTask
 from pipelines.base import Batch, PipelineReport, Preprocess
 from pipelines.device import DeviceBatch, DevicePixels
 from pipelines.imagenet.find import Image
+from scarlet.errors import BenchError
 
 Pixels = NDArray[np.float32]
 
@@ -164,6 +167,18 @@ def context_of(folder: Path, n: int, **more: Any) -> Context:
     run.write_run_info({"plan": {"cases": []}})
     run.write_images((f"{number}.JPEG", 0) for number in range(n))
     return Context(run=str(run.path), data=str(folder), files=tiny_files(), **more)
+
+
+@pytest.mark.parametrize("pipeline", ["reference", "turbo", "dali"])
+@pytest.mark.parametrize("scenario", ["accuracy", "throughput"])
+def test_no_case_is_measured_where_no_image_can_be_read(tmp_path, scenario, pipeline):
+    """As with the pointers that Git LFS leaves in place of files: `context_of` has none of its images."""
+    case = replace(fake_case(scenario, batch=2), pipeline=pipeline)
+    kind = AccuracyTask if scenario == "accuracy" else ThroughputTask
+    task = kind(case, OnlyHost(), context_of(tmp_path / "run", 5, throughput_images=4, time_parts=False))
+    with closing(task), pytest.raises(BenchError, match=r"none of the .* images could be read .*0\.JPEG"):
+        task.turn(0, 10**9)
+        task.finish("done")
 
 
 def cuda_case(**fields: Any) -> Case:
