@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -67,3 +68,14 @@ def test_an_import_against_each_rule_is_found(tmp_path: Path) -> None:
     status, output = lint_imports(tmp_path)
     assert status == 1
     assert [said for _, _, said in PLANTED if said not in output] == []
+
+
+def test_a_file_that_is_run_has_all_its_names_before_it_runs() -> None:
+    """What stands below the block that starts a file is not yet defined when it is run as a program."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            body = ast.parse(path.read_text("utf-8")).body
+            starts = [
+                n for n, node in enumerate(body) if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+            ]
+            assert starts in ([], [len(body) - 1]), path

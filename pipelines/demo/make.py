@@ -250,10 +250,6 @@ def print_progress(done: int, total: int) -> None:
         print(f"{done} of {total} images", flush=True)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 MARKER = ".scarlet-demo.json"
 UNFINISHED = ".scarlet-demo.unfinished.json"
 
@@ -314,3 +310,7 @@ def write_set(path: Path, demo_set: DemoSet) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(asdict(demo_set), indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

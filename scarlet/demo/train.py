@@ -274,10 +274,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checkpoint.unlink()
 
 
-if __name__ == "__main__":
-    main()
-
-
 FACTORS = 3
 LEVELS = 10  # of each factor; a class is 100 * shape + 10 * pattern + hue
 STORED_SIDE = 128  # small training pictures are kept as central squares of this side
@@ -391,3 +387,7 @@ def spread_channels(network: Scarlet, seed: int) -> None:
             block.bn3.weight.mul_(scales)
             block.bn3.bias.mul_(scales)
         network.conv_before_pooling[0].weight.div_(scales[None, :, None, None])  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    main()
