@@ -116,10 +116,12 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
     from export.network import export_model
     from export.parity import can_check
     from scarlet.cost import measure_cost
+    from scarlet.random_weights import noise_batches
 
     torch.set_num_threads(request.threads)
-    batches = _batches(spec, request)
-    built = zoo.build(spec, request.checkpoint, calibration_batches=batches or None)
+    # Where no image can be read the rows say so.
+    batches = _batches(spec, request) or list(noise_batches(spec.input_size, seed=0))
+    built = zoo.build(spec, request.checkpoint, calibration_batches=batches)
     # A graph that cannot be checked here is not run here either; other backends are measured all the same.
     exported = export_model(spec, built, store, batches[:1] if can_check() else None)
     size = spec.input_size

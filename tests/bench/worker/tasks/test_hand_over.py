@@ -177,8 +177,7 @@ def test_no_case_is_measured_where_no_image_can_be_read(tmp_path, scenario, pipe
     kind = AccuracyTask if scenario == "accuracy" else ThroughputTask
     task = kind(case, OnlyHost(), context_of(tmp_path / "run", 5, throughput_images=4, time_parts=False))
     with closing(task), pytest.raises(BenchError, match=r"none of the .* images could be read .*0\.JPEG"):
-        task.turn(0, 10**9)
-        task.finish("done")
+        _ = task.turn(0, 10**9), task.finish("done")
 
 
 def cuda_case(**fields: Any) -> Case:
