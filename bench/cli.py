@@ -137,11 +137,7 @@ class Patient:
 
 
 def main(program: typer.Typer = app) -> None:
-    """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130.
-
-    Args:
-        program: what to run so.
-    """
+    """Entry point: a `BenchError` becomes two lines and exit code 2; Ctrl-C and SIGTERM become 130."""
     signal.signal(signal.SIGTERM, _interrupt)
     for descriptor in (0, 1, 2):
         try:

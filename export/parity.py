@@ -28,8 +28,6 @@ class Parity:
     """How far two sets of logits lie apart.
 
     Attributes:
-        n_images: images compared.
-        classes: length of the logits.
         max_abs_diff: the largest difference of any logit.
         logits_spread: standard deviation of all reference logits, over images and classes together. A difference
             means something only against it.

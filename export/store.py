@@ -50,8 +50,6 @@ class Artefact:
     """A file in the store.
 
     Attributes:
-        path: of the file.
-        sha256: its digest.
         facts: how it was made and what it holds, as JSON types.
     """
 

@@ -40,7 +40,6 @@ class Filler:
     Args:
         batch: images a batch.
         crop: side of an image, in pixels.
-        device: where the batches lie.
     """
 
     def __init__(self, batch: int, crop: int, device: torch.device) -> None:

@@ -130,10 +130,7 @@ def open_pipeline(name: str, images: Sequence[Image], batch: int, threads: int, 
 
     Args:
         name: a name in ``REGISTRY``.
-        images: what to read, in this order.
         batch: images a batch; the last one may be smaller.
-        threads: decoding threads.
-        preprocess: the numbers that turn a decoded image into an input.
 
     Raises:
         BenchError: the name, or the interpolation, is not known.
@@ -149,7 +146,6 @@ def open_stages(name: str, preprocess: Preprocess, threads: int = 1) -> Stages:
 
     Args:
         name: a name in ``REGISTRY``.
-        preprocess: the numbers that turn a decoded image into an input.
         threads: of ``decode_all`` and ``preprocess_all``.
 
     Raises:

@@ -95,7 +95,6 @@ def read_yaml(path: Path, kind: str, do: str, example: str) -> dict[Any, Any]:
     """The mapping that a YAML file holds: no code, no aliases, no key twice, nothing deep or endless.
 
     Args:
-        path: the file.
         kind: what it is to be, for errors: ``the plan``.
         do: what to do where it cannot be read.
         example: a line of such a file.

@@ -19,7 +19,6 @@ class OnnxInfo:
     """An ONNX classifier.
 
     Attributes:
-        path: the graph's file.
         sha256: digest of that file; where weights lie in other files, of their names and contents too.
         input_size: height and width of the one input, float32, ``(n, 3, input_size, input_size)``, in pixels.
         fixed_batch: the only batch that the graph takes, or ``None`` where it is dynamic.

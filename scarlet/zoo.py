@@ -65,7 +65,6 @@ class Built:
     """A network with its weights, in eval mode, on the CPU.
 
     Attributes:
-        spec: what it was made from.
         module: float32, ``(n, 3, size, size)`` to ``(n, classes)``.
         weights: ``user``, ``demo`` or ``random``.
         weights_sha256: see ``scarlet.checkpoint.weights_sha256``.
@@ -144,7 +143,6 @@ def build(
         checkpoint: a file, ``random``, ``demo``, or ``None``: demo weights where there are some, else random.
         calibration_batches: float32 ``(n, 3, size, size)`` images to calibrate random weights on; without
             them, noise with the spectrum of photographs. Read only for random weights.
-        seed: of random weights.
 
     Raises:
         BenchError: the checkpoint cannot be used, there are no demo weights though requested, or the model is
@@ -241,8 +239,6 @@ class Published:
 
     Attributes:
         name: as papers print it.
-        multiply_adds_millions: for one image.
-        parameters_millions: of the network.
         top1_percent: one crop.
         top5_percent: likewise; None where the source does not tell.
         source: paper and table.

@@ -32,7 +32,6 @@ class Best:
     """The rows of a table that are the best of their group.
 
     Attributes:
-        case_ids: of them.
         n_pairs: comparisons that hold together; 0 where nothing could be compared.
     """
 
@@ -46,7 +45,6 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
     A group has one model, scenario, device, batch, stage, and one number of threads and instances.
 
     Args:
-        folder: of the run: its raw samples decide.
         case_ids: of the rows of the table; others, and those that are not ok, are left out.
         material: the least difference that counts, as a share.
     """

@@ -19,7 +19,6 @@ class Column:
     Attributes:
         name: in the frame, and in every file for programs; the unit stands in it.
         dtype: of pandas: ``string`` (unknown is empty), ``Int64`` or ``Float64`` (unknown is <NA>).
-        meaning: a sentence.
         source: the raw file of the run's folder that it is derived from; see ``source_of``.
         header: above it in a table for people, without the unit; empty where none shows it.
         title: the same where there is room, as in papers; empty for ``header``.
@@ -272,7 +271,6 @@ def source_of(name: str, scenario: str) -> str:
     """The raw file of the run's folder that a figure of this column comes from.
 
     Args:
-        name: of the column.
         scenario: of the row: ``n_images`` of an accuracy Case counts predictions.
     """
     if name == "n_images" and scenario == "accuracy":

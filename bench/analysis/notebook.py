@@ -51,9 +51,6 @@ class LoadedRun:
 def load_run(path: str | Path = "results/latest") -> LoadedRun:
     """Loads a run's folder; figures are derived anew from its raw files.
 
-    Args:
-        path: the folder.
-
     Raises:
         BenchError: it holds no run.
     """

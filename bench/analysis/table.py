@@ -28,13 +28,7 @@ DEMO_NOTE = "demo data: not ImageNet accuracy"
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A run, as reports are made of it.
-
-    Attributes:
-        folder: of the run.
-        frame: as returned by ``load_frame``.
-        info: as returned by ``load_info``.
-    """
+    """A run, as reports are made of it."""
 
     folder: RunFolder
     frame: pd.DataFrame

@@ -37,7 +37,6 @@ class Wanted:
     """A graph that some Case needs.
 
     Attributes:
-        key: see above.
         recipe: the user's file, or empty for the default recipe.
         converter: module of ``export`` that makes it of the FP32 graph; then nothing else is about it.
     """

@@ -28,12 +28,10 @@ class Node:
     """One thing that a runtime executes and times.
 
     Attributes:
-        name: the runtime's name for it.
         op: the runtime's operator (``Conv``, ``ReorderOutput``); of a PyTorch module, its class.
         kernel: how it runs, as far as the runtime says (``brgconv_avx512_1x1_f32``), or empty.
         originals: names of the model's nodes that it stands for, as the runtime writes them.
-        inputs: values that it reads, where the runtime tells.
-        outputs: values that it writes, likewise.
+        inputs, outputs: values that it reads and writes, where the runtime tells.
         bytes_moved: its inputs, constants and outputs once each, in the types in which it ran; None if unknown.
         samples_ns: its time in each call that was kept.
     """
@@ -105,7 +103,6 @@ def measure(
         backend: loaded; its calls are the yardstick.
         pixels: float32, ``(batch, 3, size, size)``.
         repeats: calls of each kind; rounded up to whole turns.
-        cpu_clock_ns: the process's own, of all its threads.
     """
     plain, plain_cpu, profiled = [], [], []
     # A collection in the middle of a call is our noise, not the layer's time.

@@ -44,15 +44,12 @@ class Counters:
     """One look at the counters; None where the system does not tell.
 
     Attributes:
-        at_ns: when, on the clock of the reader.
         idle_ns, stolen_ns: idle and stolen time of all CPUs together, since boot, in whole ticks.
         busy_ns: time of all CPUs together that was neither, since boot.
-        own_ns: CPU time of each of our processes, by process id.
         throttled_ns: how long control groups have stopped this process for its CPU quota.
         throttled_periods, periods: in how many of their periods they did, and how many there were.
         thermal_events: how often cores and packages have slowed down for heat, since boot.
         memory_stall_ns: how long at least one task has waited for memory, since boot.
-        swap_in_pages, swap_out_pages: since boot.
         cpu_mhz: median clock of some of the cores, now.
     """
 
@@ -81,10 +78,7 @@ class Activity:
         cpu_by_others_cores_low: the same at the least: the kernel's counters are whole ticks, which over short
             times leaves room for error. Judge by this one.
         steal_share, steal_share_low: stolen time as a share of the time of all CPUs, likewise.
-        throttled_ns: how long control groups stopped us for their CPU quota.
-        thermal_events: how often cores slowed down for heat.
         memory_stall_share: share of the time in which at least one task waited for memory.
-        cpu_mhz: median clock of some of the cores, at the end.
     """
 
     duration_ns: int
@@ -165,7 +159,6 @@ class Reader:
 
     Args:
         own_pids: ids of our processes, asked at every look.
-        cpu_ns_of: CPU time of a process by its id.
     """
 
     def __init__(

@@ -41,11 +41,7 @@ class RoundState:
     Attributes:
         scenario: of the group of Cases that took turns; each group numbers its rounds from 0.
         duration_ns: from the end of the round before, so that nothing falls between two rounds.
-        cpu_by_others_cores: CPU time of everything but our processes, in cores kept busy.
-        steal_share: CPU time that a hypervisor gave to others, as a share of the time of all CPUs.
-        throttled_ns: how long a control group's quota stopped us.
-        thermal_events: how often cores or packages slowed down for heat.
-        memory_stall_share: share of the time in which at least one task waited for memory.
+        cpu_by_others_cores to swap_out_pages: see ``counters.Activity``.
         cpu_mhz: median clock of some of the cores at the end of the round, when they may be idle already.
         gpu_sm_clock_mhz, gpu_clock_reasons, gpu_temperature_c, gpu_power_w: of the GPU, at the end likewise.
         gpu_thermal_ns, gpu_power_cap_ns: how long heat and the power cap held its clock down in the round.
@@ -98,7 +94,6 @@ class Monitor:
     Args:
         own_pids: ids of this process and its workers, asked at every look; what they burn is no disturbance.
         gpu: the GPU that Cases run on (``open_gpu``), or None to look at none. It is closed with the monitor.
-        cpu_ns_of: CPU time of a process by its id.
     """
 
     def __init__(

@@ -55,11 +55,7 @@ def warned(check: str, text: str, advice: str = "") -> Check:
 def doctor(
     root: Path = ROOT, packages: Mapping[str, str | None] | None = None, watch_seconds: float = WATCH_SECONDS
 ) -> list[Check]:
-    """Everything worth knowing before a measurement, good or not, for the command line.
-
-    Args:
-        packages: as returned by ``package_versions``; looked up where None.
-    """
+    """Everything worth knowing before a measurement, good or not, for the command line."""
     host = describe_host(root, watch_seconds)
     facts = Facts(host, package_versions() if packages is None else packages, ("cpu",), None)
     checks = [

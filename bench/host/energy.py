@@ -32,7 +32,6 @@ class Meter:
     """The packages' counters, or why there are none.
 
     Attributes:
-        counters: of all packages; empty where they cannot be read.
         reason: why not; empty where they can.
     """
 

@@ -34,7 +34,6 @@ class GpuState:
     """One GPU at one moment; None where it does not tell.
 
     Attributes:
-        sm_clock_mhz: clock of the multiprocessors, now.
         clock_reasons: why it is not higher, names of ``CLOCK_REASONS``.
         process_ids: processes that compute on it. In a container they may be ids of the host.
         thermal_ns, power_ns: how long heat and the power cap have held the clock down, since the driver was loaded.

@@ -128,8 +128,6 @@ def warnings(
     Args:
         host: as returned by ``machine.describe_host`` (with ``watch_seconds``, so that load by others is measured),
             taken before the run's own work begins.
-        packages: as returned by ``machine.package_versions``; looked up where None.
-        threads: largest number that a Case requests, where it is known.
     """
     facts = Facts(host, package_versions() if packages is None else packages, devices, threads)
     return [HostWarning(kind, finding.text, finding.advice) for kind, finding in findings(facts) if finding.advice]

@@ -88,10 +88,8 @@ def fits(value: Any, shape: Any, name: str = "it") -> None:
     """Makes sure that data have the types that readers count on.
 
     Args:
-        value: as read from JSON.
         shape: a type; a dictionary of shapes, of the items that must fit where they are there; a list of one shape, of
             all items; or a pair of a shape and None, where the value may be null.
-        name: of the value, for the message.
 
     Raises:
         TypeError: they have not.

@@ -37,7 +37,6 @@ class Resolution:
             lost to a mean). Verdicts of later runs use it.
         largest: difference of the two in a life.
         lives: fresh pairs of processes.
-        rounds: of all of them.
     """
 
     interleaved: float
@@ -51,12 +50,9 @@ class NoiseResult:
     """A stored A/A run.
 
     Attributes:
-        resolution: what it found.
-        host_fingerprint: of the machine.
         measured_at: ISO 8601, UTC.
         load_1m: of the machine before it began, where known.
         others_cores: that other programs kept busy then, where known.
-        model, backend, device, precision, batch, threads: of the Case.
     """
 
     resolution: Resolution
@@ -108,7 +104,6 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     """Stores a result under its host's fingerprint, beside earlier ones.
 
     Args:
-        result: as returned by ``bench.studies.noise.measure``.
         folder: ``noise`` in the store of artefacts where None.
 
     Raises:
@@ -128,7 +123,6 @@ def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datet
     Args:
         host: as returned by ``describe_host``, with its ``fingerprint``.
         folder: ``noise`` in the store of artefacts where None.
-        now: the time, with its zone; the current one where None.
     """
     stored = sorted(_stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0])
     advice = "scarlet-bench noise tells what difference it can resolve"
@@ -178,7 +172,6 @@ def save_peaks(peaks: Sequence[Peak], host_fingerprint: str, folder: Path | None
 
     Args:
         peaks: one for each number of threads.
-        host_fingerprint: of the host.
         folder: ``peaks`` beside the artefacts where None.
 
     Raises:

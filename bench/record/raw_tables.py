@@ -95,7 +95,6 @@ def write_part(folder: Path, case_id: str, kind: str, columns: Mapping[str, Any]
     """Writes a Case's part.
 
     Args:
-        folder: of the run.
         case_id: of the Case; fills the column of that name.
         kind: ``samples`` or ``predictions``.
         columns: the other columns, all of the same length; a single text stands for a column of it.
@@ -260,7 +259,6 @@ def merge(folder: Path, wanted: Mapping[str, Mapping[str, str] | None]) -> None:
     the new one, as ``<kind>.damaged.parquet``.
 
     Args:
-        folder: of the run.
         wanted: by Case, the digest of each kind's rows; None for Cases written before there were digests.
 
     Raises:
@@ -289,7 +287,6 @@ def read(folder: Path, kind: str, wanted: Mapping[str, Mapping[str, str] | None]
     readers leave it as it is.
 
     Args:
-        folder: of the run.
         kind: ``samples`` or ``predictions``.
         wanted: as of ``merge``; parts supersede merged rows of their Case.
     """
@@ -368,7 +365,6 @@ def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]], note: Call
     """Adds rows to the rounds' table; a reader finds the old or the new file, never half of it.
 
     Args:
-        folder: of the run.
         columns: all columns, of the same length; None stands for what was not known.
         note: takes down the digests that the file may have from now on, before it is written: that of the new one, and
             that of the one that is there until then.

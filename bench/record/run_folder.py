@@ -94,16 +94,13 @@ class CaseResult:
     """How a Case ended: one line of ``cases.jsonl``.
 
     Attributes:
-        case: the Case.
-        status: how it ended.
         reason: why, for every status but ``ok``: one line a person can act on.
         stage: what its samples timed, such as ``compute``; empty where it never got so far.
         metrics: only what cannot be derived from raw samples: ``n_warmup``, ``stop_reason``,
             ``peak_rss_bytes``, ``load_ns``, ``input_sha256``, ``n_bad_images``.
         proof: what really executed, from the backend.
         bad_images: ``{"image_id": ..., "reason": ...}`` of each file that could not be decoded.
-        started_at: ISO 8601, UTC.
-        ended_at: likewise.
+        started_at, ended_at: ISO 8601, UTC.
         digests: of its rows in ``samples`` and ``predictions``; None in a folder written before there were digests.
     """
 
@@ -155,7 +152,6 @@ class Checked:
     """A part of a run's record: a file, or a Case's line with its rows.
 
     Attributes:
-        what: its name.
         state: one of the three above, or what is wrong with it.
     """
 
@@ -186,8 +182,6 @@ class RunFolder:
         """Makes the folder. ``run.json`` comes last and whole: from then on the run can go on whatever befalls it.
 
         Args:
-            path: of the folder.
-            info: for ``run.json``.
             images: as of ``write_images``.
 
         Raises:
@@ -517,12 +511,9 @@ class RunFolder:
         """Writes a Case's samples, one value a sample, all of shape ``(n,)``.
 
         Args:
-            case_id: of the Case.
             round: number of the interleaved round; negative during warm-up.
             stage: what was timed; one text for all samples, or one each.
             images: how many images the sample worked on.
-            warmup: the sample does not count.
-            latency_ns: the time.
         """
         columns = {"round": round, "stage": stage, "images": images, "warmup": warmup, "latency_ns": latency_ns}
         raw_tables.write_part(self.path, case_id, "samples", columns)
@@ -539,8 +530,6 @@ class RunFolder:
         """Writes a Case's predictions, one row an image.
 
         Args:
-            case_id: of the Case.
-            image_id: n ids.
             label: ``(n,)``, the true class.
             top: ``(n, k)``, classes by falling logit; k of at most 5, missing ones become -1.
             margin: ``(n,)``, softmax probability of the first class minus that of the second.

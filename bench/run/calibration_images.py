@@ -34,7 +34,6 @@ def choose_calibration(
         data: the folder of the images that are scored.
         scored: those images; may be empty.
         folder: the user's folder of calibration images, laid out as ``data`` is, or None.
-        console: for notes.
         n: how many at most.
 
     Raises:

@@ -54,7 +54,6 @@ class CaseEstimate:
     """How long one Case takes, about.
 
     Attributes:
-        case: the Case.
         seconds: from its worker's start to its end, without the time in which it waits for others.
         basis: what the figure rests on, for people.
     """
@@ -69,10 +68,8 @@ class Estimate:
     """How long a plan takes, about.
 
     Attributes:
-        seconds: of everything.
         prepare_seconds: of it, before the first Case, for the model.
         check_seconds: likewise, for comparing pipelines with the reference.
-        cases: each Case's part, in order.
     """
 
     seconds: float
@@ -95,8 +92,6 @@ def estimate(
     most. It ends early where all ratios are known before the budget ends: the figure leans to the long side.
 
     Args:
-        cases: those that would run.
-        n_images: how many images accuracy is judged on.
         budget_seconds: wall time of all timed Cases together.
         measured: as returned by ``measured_before``.
         lives: that each timed Case is measured in; what suits the budget where None.
@@ -158,8 +153,6 @@ def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -
     """What the newest runs in ``<results_dir>/runs`` measured of a model; a newer run's figure stands.
 
     Args:
-        results_dir: ``results``.
-        model: canonical name.
         host_fingerprint: of this host; runs of other hosts are passed over. Empty: any host's will do.
     """
     images_per_s: dict[tuple[Any, ...], float] = {}
@@ -219,7 +212,6 @@ def document(found: Estimate, remarks: Sequence[str] = ()) -> Document:
     """A line for each Case and one for all; for machines the seconds.
 
     Args:
-        found: what is expected.
         remarks: on what is left out of the plan.
     """
     import pandas as pd

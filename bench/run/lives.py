@@ -72,7 +72,6 @@ class Plan:
     """How the lives of a group are spread over its budget.
 
     Attributes:
-        lives: how many.
         start_seconds: that the starts and warm-up of one take.
         rounds_seconds: that its rounds take.
     """
@@ -168,8 +167,6 @@ class Seen:
 
         Args:
             pair: two Cases, of which every life so far has rounds.
-            plan: of the lives.
-            material: the least difference that counts, as a share.
         """
         import numpy as np
         from scipy.special import stdtrit

@@ -56,9 +56,7 @@ def requirements(
         cases: of one model. Where those in INT8 have several pipelines, the first one's makes the pixels, so that
             one graph serves all.
         data: folder of the images that are scored.
-        scored: those images.
         folder: the user's folder of calibration images, or None.
-        console: for notes.
 
     Raises:
         BenchError: INT8 is requested, and all images there are, are scored.
@@ -93,8 +91,6 @@ def prepare_files(
 
     Args:
         request: of ``prepare_request``.
-        log: file that takes what the workers print.
-        threads: of the workers.
         timeout_seconds: for the FP32 files, and again for each further graph.
         required: see ``requirements``.
 
@@ -117,8 +113,6 @@ def why_unprepared(failure: channel.WorkerFailed, log: Path, who: str = "") -> E
     """What to raise where a worker did not prepare the model: see ``prepare_files``.
 
     Args:
-        failure: of the worker.
-        log: what the worker printed.
         who: whose worker it was, where there are several.
     """
     if failure.status is Status.UNAVAILABLE and not who:
@@ -140,10 +134,6 @@ def prepare_typed_files(
     """Has a worker build the graphs of lower precision; whatever befalls one of them is that graph's result alone.
 
     Args:
-        files: of the model.
-        required: what to build.
-        log: file that takes what the worker prints.
-        threads: of the worker.
         timeout_seconds: for each graph.
         make_worker: how to start a worker; a new one takes over where one died.
 

@@ -56,14 +56,7 @@ def ask(request: Request, log: Path, timeout_seconds: float = GATE_TIMEOUT_SECON
 
 
 def sample(images: Sequence[Image], data: str, preprocess: Mapping[str, Any], seed: int) -> Request:
-    """What is asked of each pipeline: some of a run's images, spread evenly over the classes.
-
-    Args:
-        images: of the run.
-        data: folder that image ids are relative to.
-        preprocess: the model's, as keywords of ``pipelines.base.Preprocess``.
-        seed: of the sample.
-    """
+    """What is asked of each pipeline: some of a run's images, spread evenly over the classes."""
     pairs = [(image.image_id, image.label) for image in subset(images, GATE_IMAGES, seed)]
     return Request("", data, pairs, preprocess)
 
@@ -74,10 +67,7 @@ def reference_digests(folder: RunFolder, images: Sequence[Image], request: Reque
     Asked of a worker too: these are files of the user's, and no decoder is to take the run with it.
 
     Args:
-        folder: of the run; takes the log.
-        images: of the run.
         request: as returned by ``sample``; other images are asked for, the same for every seed.
-        console: where to say what went wrong.
     """
     pairs = [(image.image_id, image.label) for image in subset(images, SAMPLE_IMAGES)]
     message = {"do": "digests", "request": asdict(replace(request, images=pairs))}
@@ -95,12 +85,6 @@ def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Co
 
     What an earlier part of the run found stands. The logs go to the run's folder; what is not as it should be is
     said on the console.
-
-    Args:
-        folder: of the run.
-        cases: all that are planned.
-        request: as returned by ``sample``.
-        console: where to say what is done.
 
     Returns:
         what ``ask`` gave, by pipeline, for ``run.json``.
@@ -141,7 +125,6 @@ def objections(cases: Iterable[Case], checked: Mapping[str, Any]) -> dict[str, s
     """Why Cases cannot be valid whatever they give, by their ids: their pipeline makes other pixels.
 
     Args:
-        cases: of the run.
         checked: by pipeline, what ``gate`` gave.
     """
     return {

@@ -48,7 +48,6 @@ class Limits:
     Attributes:
         timeout_seconds: upper bound of each worker's own time: loading, turns and finishing, not the waiting.
         budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
-        seed: of the order of turns.
         lives: how many workers measure a timed Case, one after the other; what suits the budget where None.
         rotate_cores: keep all workers of a pair of rounds on the same cores, and take others for the next pair.
     """
@@ -80,8 +79,6 @@ class Live:
     """A Case at work.
 
     Attributes:
-        case: which.
-        worker: what it runs in.
         start_index: its place, from 0, among the Cases that were started together.
         started_at: ISO 8601, UTC.
         used_seconds: its own time so far.
@@ -108,11 +105,7 @@ class Runner:
     """Runs Cases, one computing at a time. What befalls one of them ends that one alone.
 
     Args:
-        run: folder that takes the results.
-        context: what the workers need.
-        listener: hears of progress.
         limits: of time.
-        workers: where Cases run.
         watch: look for what disturbs each round.
 
     Attributes:
@@ -152,7 +145,6 @@ class Runner:
         """Runs the Cases that have no final result yet.
 
         Args:
-            cases: all that are planned.
             order: who takes turns with whom; ``bench.run.schedule.by_scenario`` is a run's.
             objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
 
@@ -262,7 +254,6 @@ class Runner:
         """Has a live Case write its results, and ends its worker; False where that failed.
 
         Args:
-            case: which.
             last: no other worker measures it after this one: its row is recorded.
         """
         live = self.live.get(case.case_id)

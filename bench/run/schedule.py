@@ -133,8 +133,6 @@ class _Group:
     """Cases that memory holds together, of which the first life has been started.
 
     Attributes:
-        runner: what runs them.
-        asked: of these Cases.
         began: when the first start did, on the runner's clock.
         baselines: as returned by ``verdict.baselines``.
     """

@@ -53,9 +53,7 @@ class Session:
         spec: with every path from the root.
         source: the model as workers are to be given it: the path of a graph from the root.
         folder: of the run; it knows the spec, the machine and the images.
-        image_set: where the images come from.
         images: those that are scored.
-        console: for progress and notes.
         is_scratch: the folder is a temporary one.
         lock: keeps other runs out of the folder.
         is_new: the folder was made for it.
@@ -78,7 +76,6 @@ class Session:
         Args:
             spec: what to measure; paths are relative to the user's current folder.
             out: the folder; a new one in ``results/runs`` where None.
-            console: for progress and notes.
             kind: of run, for the name of a new folder: ``tune``.
 
         Raises:
@@ -251,7 +248,6 @@ class Ended:
     """How a run ended.
 
     Attributes:
-        run: its folder.
         interrupted: the user stopped it; what had finished is kept and reported.
         statuses: of every planned Case.
     """
@@ -283,8 +279,6 @@ def resume(path: Path, console: Console, retry: bool = False) -> Ended:
     """Goes on with an interrupted run, with the spec it began with.
 
     Args:
-        path: of its folder.
-        console: for progress and notes.
         retry: measure those Cases again too that failed, crashed, took too long or had not what they need.
 
     Raises:

@@ -73,7 +73,6 @@ def measure(runner: Runner, cases: tuple[Case, Case], host: Mapping[str, Any]) -
 
     Args:
         runner: with nothing measured yet; its limits say in how many lives.
-        cases: as returned by ``noise_cases``.
         host: as returned by ``describe_host``, with its fingerprint, taken before anything began.
 
     Raises:

@@ -53,7 +53,6 @@ class WorkerFailed(Exception):
     Attributes:
         status: of the row that it means: ``timeout``; ``crashed`` or ``oom`` for a death; what the worker said of a
             request that it refused.
-        reason: why, in a few words.
         do: what to do about it; empty where nobody knows.
         stage: that of a ``BenchError``, where a worker refused with one.
         gone: the process has ended, so that the next request needs another worker.
@@ -254,11 +253,7 @@ class LocalWorker:
 
 
 class Renewed:
-    """Workers one after the other: where one has gone, the next request starts another.
-
-    Args:
-        start: starts a worker.
-    """
+    """Workers one after the other: where one has gone, the next request starts another."""
 
     def __init__(self, start: Callable[[], WorkerHandle]) -> None:
         self._start = start

@@ -48,9 +48,7 @@ class Context:
     """What a worker needs besides its Case. All paths are absolute.
 
     Attributes:
-        run: the run's folder.
         data: the folder that image ids are relative to.
-        files: the model's files.
         throughput_images: images in one timed pass of a throughput Case.
         time_parts: time the parts of a throughput Case too, after each pass.
     """
@@ -100,7 +98,6 @@ class Progress:
         fraction: how far, 0..1, for people.
         busy_ns: how long the turn took, on the backend's clock.
         median_ns: of the samples that the turn measured; 0 where it measured none.
-        detail: a few words for people.
     """
 
     warm: bool
@@ -116,9 +113,7 @@ class Outcome:
     """What a finished Case leaves for its row besides the files.
 
     Attributes:
-        stage: what its samples timed.
         metrics: see ``CaseResult``.
-        bad_images: files that could not be decoded.
         fallback: where much of the work was done by something else than the requested pipeline: a sentence on it.
     """
 

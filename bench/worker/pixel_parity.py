@@ -30,7 +30,6 @@ class Request:
 
     Attributes:
         pipeline: a name in ``pipelines.REGISTRY``.
-        data: folder that image ids are relative to.
         images: ``(image_id, label)`` of those to compare on.
         preprocess: keywords of ``pipelines.base.Preprocess``.
         threads: of the decoding, and of the network.
@@ -61,11 +60,8 @@ class Flips:
     """How many top-1 predictions a pipeline's stages change.
 
     Attributes:
-        n_images: images predicted.
         by_stage: changed by each stage alone, and by the whole path (``pipelines.parity.differences.WHOLE``);
-        None where the
-            pixels do not fit the network.
-        backend: what predicted.
+            None where the pixels do not fit the network.
     """
 
     n_images: int
@@ -106,12 +102,7 @@ def count_flips(
     pixels alone.
 
     Args:
-        images: what to predict.
-        pipeline: a name in ``pipelines.REGISTRY``.
-        preprocess: the same for both.
         predict: logits, float32 ``(n, classes)``, of pixels, float32 ``(n, 3, crop, crop)``.
-        threads: decoding threads of the whole path.
-        batch: images that are predicted at a time.
 
     Raises:
         what ``pipelines.open_pipeline`` raises.

@@ -34,7 +34,6 @@ class Request:
     """What to prepare.
 
     Attributes:
-        model: the model's name.
         checkpoint: a file, ``demo``, ``random`` or None for the default.
         data: folder that image ids are relative to, or None where there are no images.
         images: ``(image_id, label)`` of real images: BatchNorm statistics of random weights are calibrated on

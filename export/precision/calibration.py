@@ -36,7 +36,6 @@ class CalibrationSet:
     Attributes:
         batches: float32, ``(n, 3, size, size)``; read more than once, so no generator.
         sha256: digest of all pixels in order, however they are split into batches.
-        n_images: how many.
     """
 
     batches: Batches

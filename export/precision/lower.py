@@ -70,7 +70,6 @@ def make_typed(
 
     Args:
         onnx_path: the FP32 graph; one float32 image input, one output.
-        store: where it is kept, as are the ranges that INT8 recipes share.
         fixed_batch: the only batch that the graph takes, or None.
 
     Raises:

@@ -27,7 +27,6 @@ class PlanSpec:
 
     Attributes:
         onnx: the graph; its types are those that the plan computes in.
-        onnx_sha256: digest of that file.
         opt_batch: the batch that kernels are chosen for.
         max_batch: the largest batch. The smallest is 1.
         tf32: whether what is FP32 in the graph may be multiplied in TF32.

@@ -66,8 +66,6 @@ def make_demo(
         out: the folder; images go to ``out/valid/<wnid>/``. It must be empty, absent or a demo set.
         images: how many, at least 1. Each run of 1000 holds every class once.
         split: one of ``SPLITS``; no image is in two splits.
-        seed: at least 0.
-        how: see ``How``; its defaults where None.
 
     Raises:
         BenchError: an argument is out of range, the folder holds something else or cannot be written, or the
@@ -259,15 +257,11 @@ class DemoSet:
     """What a demo set's folder holds; also the content of its marker file.
 
     Attributes:
-        revision: of the generator.
         split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val) or ``calib``.
-        seed: which the images were made from.
-        images: how many.
         fingerprint: SHA-256 over every file's place and SHA-256, in the order of making; "" while unfinished.
         verdict: ``as published``, ``not published`` (no fingerprint is known for this set) or ``differs``
             (from the published one, and the caller accepted that).
-        pillow: version the files were made with.
-        numpy: version the files were made with.
+        pillow, numpy: versions that the files were made with.
     """
 
     revision: int

@@ -42,8 +42,7 @@ def draw(
         rng: where everything that is not the class comes from.
         label: the class, ``100 * shape + 10 * texture + hue``: the outline of the large object (index into ``SHAPES``),
             the pattern of the ground (index into ``TEXTURES``), the colour of the object in steps of 36 degrees.
-        width: in pixels.
-        height: in pixels.
+        width, height: in pixels.
         hardness: 0 for a clear picture, 1 for low contrast, much clutter, grain and uneven light.
         grain_scale: multiplies the amplitude of the sensor noise.
 
@@ -292,14 +291,12 @@ class FileKind:
     """How one picture is stored.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
+        width, height: in pixels.
         quality: JPEG quality, 1..100.
         subsampling: of the chroma planes, in Pillow's notation.
         mode: ``RGB``, ``L`` (grayscale) or ``CMYK``.
         orientation: the EXIF orientation, or None for no EXIF. The pixels are upright when it is ignored, as
             the published evaluation of SCARLET does. 0 is invalid, and occurs in real sets.
-        progressive: a progressive file.
     """
 
     width: int
@@ -395,7 +392,6 @@ def encode(picture: NDArray[np.uint8], kind: FileKind) -> bytes:
 
     Args:
         picture: uint8, ``(height, width, 3)``, RGB.
-        kind: how to store it.
     """
     image = Image.fromarray(picture)
     if kind.mode != "RGB":

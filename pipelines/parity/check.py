@@ -36,8 +36,6 @@ class Comparison:
     """A pipeline against the reference on some images.
 
     Attributes:
-        stages: each stage alone, in order.
-        whole: the whole path.
         n_images: images that the reference can read.
         n_bad: files that it cannot.
         n_fallbacks: images that the pipeline hands to the reference: its stages are not compared on them.
@@ -70,8 +68,6 @@ class StageReport:
     """Whether a pipeline may stand in for the reference, and if not, which stage is to blame.
 
     Attributes:
-        pipeline: its name.
-        images: the comparison on the images given.
         probes: the comparison on images made to tell faults apart (``pipelines.parity.probes``).
         blame: the first stage outside its tolerance; ``WHOLE`` where only the whole path is; empty where all is well.
         hint: what that stage does instead, where the pixels prove it; else empty.
@@ -102,8 +98,6 @@ def check(images: Sequence[Image], pipeline: str, preprocess: Preprocess, thread
     Args:
         images: some of those that the pipeline is to stand in for the reference on.
         pipeline: a name in ``pipelines.REGISTRY``.
-        preprocess: the same for both.
-        threads: decoding threads of the whole paths.
 
     Raises:
         what ``pipelines.open_pipeline`` raises.

@@ -73,13 +73,11 @@ class StageDifference:
 
     Attributes:
         stage: a name of ``STAGES``, or ``WHOLE``.
-        n_images: images compared.
-        n_outside: how many of them differ by more than ``max_levels_allowed``, or cannot be compared.
+        n_outside: how many images differ by more than ``max_levels_allowed``, or cannot be compared.
         max_level_diff: largest difference of any channel of any pixel; None where nothing could be compared.
         mean_level_diff: mean absolute difference over all channels of all pixels; likewise.
         share_of_pixels_differing: share (0..1) of pixels with a difference in any channel; likewise.
-        max_levels_allowed: the tolerance of the largest difference.
-        mean_levels_allowed: and of the mean.
+        max_levels_allowed, mean_levels_allowed: the tolerance.
         worst_image_id: the image with the largest difference, the first of them; None where none differs.
         mismatch: what cannot be compared, such as another size: a few words on the first such image; else empty.
     """
@@ -126,9 +124,7 @@ class Tally:
     """Gathers the differences of one stage, image by image.
 
     Attributes:
-        stage: a name of ``STAGES``.
         preprocess: its std turns normalised values into grey levels.
-        tolerance: how far the stage may be off.
         examples: the first images on which the stage is outside its tolerance.
         max_by_image: largest difference of each image, by id.
     """
@@ -207,8 +203,7 @@ def level_differences(
 
     Args:
         stage: what made both.
-        expected: uint8, ``(height, width, 3)``; of ``normalise`` and the whole path float32, ``(3, height, width)``.
-        got: likewise.
+        expected, got: uint8, ``(height, width, 3)``; of ``normalise`` and whole paths float32, ``(3, height, width)``.
         preprocess: its std turns normalised values into grey levels.
     """
     levels: NDArray[np.float64] = np.abs(expected.astype(np.float64) - got)

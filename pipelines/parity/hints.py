@@ -37,8 +37,6 @@ class Example:
 
     Attributes:
         given: what went in: a file's bytes for ``decode``, else pixels, uint8, ``(height, width, 3)``.
-        expected: what the reference's stage makes of it.
-        got: what the pipeline's stage makes of it.
     """
 
     given: Any
@@ -56,13 +54,7 @@ def seen(stage: str, made: NDArray[Any], preprocess: Preprocess) -> NDArray[Any]
 
 
 def explain(stage: str, examples: Sequence[Example], preprocess: Preprocess) -> str:
-    """The fault in a few words, such as ``the channels are in BGR order``; empty where none is proven.
-
-    Args:
-        stage: ``decode``, ``resize``, ``crop`` or ``normalise``.
-        examples: images on which the stage is outside its tolerance.
-        preprocess: what the stages were made with.
-    """
+    """The fault in a few words, such as ``the channels are in BGR order``; empty where none is proven."""
     if not examples:
         return ""
     explainers = {"decode": _decode, "resize": _resize, "crop": _crop, "normalise": _normalise}

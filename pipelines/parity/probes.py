@@ -38,7 +38,6 @@ def write_probes(folder: Path, preprocess: Preprocess) -> list[Image]:
     no chroma subsampling.
 
     Args:
-        folder: where to.
         preprocess: resize and crop decide on the sizes.
 
     Returns:

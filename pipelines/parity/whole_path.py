@@ -31,7 +31,6 @@ class Passed:
 
     Attributes:
         indices: places in the list of images, in the order in which they came out.
-        fingerprints: of each, in the same order.
         shape: of an image that came out, ``(3, side, side)``; None where none did.
         fallbacks: ids of images that the pipeline handed to the reference.
     """
@@ -93,9 +92,7 @@ def problem(
     """Where images are lost, repeated or taken for one another: a few words; else empty.
 
     Args:
-        images: what both were given.
         expected: the reference's fingerprint of each readable image, by its place in ``images``.
-        passed: what the pipeline gave.
         preprocess: its std turns values into grey levels.
         allowed: how far the whole path may be off.
     """
@@ -140,11 +137,7 @@ def compare(images: Sequence[Image], names: tuple[str, str], batch: int, threads
     """Runs two pipelines side by side over ``images``; a batch of each is in memory at a time.
 
     Args:
-        images: what to read.
         names: two of ``pipelines.REGISTRY``, or one twice.
-        batch: images a batch.
-        threads: decoding threads of each.
-        preprocess: the same for both.
 
     Returns:
         the differences on images that both gave, against the tolerance of the second's whole path.

@@ -48,7 +48,6 @@ class Phase:
     Attributes:
         source: ``train`` or ``tune``: which images.
         side: pixels of the network's input.
-        epochs: passes over the images.
         batch: images a step.
         peak_rate: the highest learning rate.
         warm_up: part of the steps before it.

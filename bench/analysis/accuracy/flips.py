@@ -105,17 +105,11 @@ class FlipLedger:
     """What two Cases predicted for the images that both have.
 
     Attributes:
-        base: the side that the other is judged against.
-        other: the side that is judged.
         n_images: images in common, at least 1.
-        only_base: images that the base alone has.
-        only_other: images that the other side alone has.
         agreement_percent: images with the same top-1 class.
         top5_ordered_agreement_percent: images with the same five classes in the same order.
         no_accuracy: why nothing may be scored (random weights); empty where it may.
-        top1: None where nothing may be scored.
-        top5: likewise.
-        flips: images whose top-1 class differs.
+        top1, top5: None where nothing may be scored.
         margins: a sentence about the flips' margins; empty where nothing flipped.
     """
 
@@ -138,11 +132,7 @@ class FlipLedger:
         return len(self.flips)
 
     def to_dict(self, most_flips: int | None = None) -> dict[str, Any]:
-        """Plain JSON types, without NaN.
-
-        Args:
-            most_flips: how many flips to list; all by default.
-        """
+        """Plain JSON types, without NaN."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "flips"}
         sides = {"base": self.base.to_dict(), "other": self.other.to_dict()}
         listed = [asdict(flip) for flip in self.flips.first(most_flips)]
@@ -152,10 +142,6 @@ class FlipLedger:
 
 def compare(base: Predicted, other: Predicted) -> FlipLedger:
     """The ledger of two Cases, of one run or of two.
-
-    Args:
-        base: what the other is judged against.
-        other: what is judged.
 
     Raises:
         BenchError: a side has an image twice, they have no image in common, or different labels for the same image.

@@ -35,10 +35,7 @@ class Comparison:
     """Ledgers of one run or of two.
 
     Attributes:
-        title: what is compared with what.
         ledgers: in the order of the base's plan.
-        left_out: Cases that had no counterpart.
-        notes: sentences about the whole.
         is_demo: demo images or demo weights took part.
     """
 
@@ -82,11 +79,6 @@ def compare_named(base: str, other: str | None, latest: Path) -> Comparison:
 
     An id may be cut short where it stays unambiguous. Two runs are compared Case by Case; a Case and a run, with the
     same Case of that run; without ``other`` the Cases of a run, or the one named, with the run's reference.
-
-    Args:
-        base: what the other is judged against.
-        other: what is judged.
-        latest: folder of the newest run.
 
     Raises:
         BenchError: a text names nothing, there is nothing to compare, or two Cases cannot be paired (as returned by

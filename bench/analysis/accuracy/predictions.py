@@ -28,7 +28,6 @@ def no_accuracy(case: Case, is_demo: bool) -> str:
     """Why predictions of this Case have no accuracy, however they agree with others; empty where they have one.
 
     Args:
-        case: with the weights that predicted.
         is_demo: the images are the demo set's.
     """
     if case.weights == "random":
@@ -60,8 +59,6 @@ class Predicted:
     """One Case's predictions of n images.
 
     Attributes:
-        run: name of the run's folder.
-        case: the Case.
         no_accuracy: why they have no accuracy; empty where they have one.
         image_ids: ids of all images of the run; the same object for all Cases of a run.
         image: ``(n,)``, place of each image in ``image_ids``.
@@ -81,13 +78,7 @@ class Predicted:
 
 
 def load(folder: RunFolder, results: Sequence[CaseResult], is_demo: bool) -> dict[str, Predicted]:
-    """The predictions of these Cases by their ids; Cases that have none are left out.
-
-    Args:
-        folder: of the run.
-        results: of the run.
-        is_demo: the images are the demo set's.
-    """
+    """The predictions of these Cases by their ids; Cases that have none are left out."""
     import numpy as np
 
     frame = folder.predictions()
@@ -114,9 +105,6 @@ class ScoredRun:
     """A run, and what its accuracy Cases predicted.
 
     Attributes:
-        path: of the run's folder.
-        info: the content of ``run.json``.
-        results: how its Cases ended, in the order of the plan.
         predicted: the predictions of accuracy Cases that are ok, by Case id, in that order.
         reference: what its Cases are compared with; None where no Case has predictions.
     """

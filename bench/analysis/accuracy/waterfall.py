@@ -22,12 +22,9 @@ class Step:
     """One step of the waterfall.
 
     Attributes:
-        case: what the step leads to.
         parent: what it comes from; None for a start.
-        change: what the step changes, in a few words.
         depth: steps from the start.
-        ledger: the Case against its parent; None for a start.
-        total: the Case against the start of its path; None for a start.
+        ledger, total: the Case against its parent, and against the start of its path; None for a start.
     """
 
     case: Case

@@ -48,7 +48,6 @@ def change_points(values: Sequence[float], materiality: float, seed: int = 0) ->
     Args:
         values: in order of time, 0 or more.
         materiality: smallest change that matters, as a share: 0.03 for 3 %.
-        seed: of the random orders.
 
     Returns:
         in order of time; medians are those of the final segments.

@@ -29,7 +29,6 @@ class OverLives(NamedTuple):
         low, high: ends of its interval; None with one life.
         start_effect: what the process that was started first is slower by, as a share; None where that was not fitted.
         spread: standard deviation of a life's logarithm, the order of starts taken out; None with one life.
-        n_lives: how many there were.
     """
 
     ratio: float

@@ -29,14 +29,8 @@ class Paired:
     """Two accuracies on the same n images.
 
     Attributes:
-        base_percent: of the base.
-        other_percent: of the other side.
-        wins: images that only the other side got right.
-        losses: images that only the base got right.
         p_value: two-sided exact McNemar test, ``exact_mcnemar``, of images without a tie.
-        difference_points: the other side's accuracy minus the base's.
-        low_points: lower end of its 95 % interval, ``paired_bound``.
-        high_points: upper end.
+        low_points, high_points: ends of its 95 % interval, ``paired_bound``.
         resolvable_points: see ``resolvable``; None where no difference could be resolved.
         ties: images on which the two first classes of a side have equal logits.
     """
@@ -59,8 +53,7 @@ def paired(
     """Two accuracies from which images each side got right.
 
     Args:
-        base_hits: ``(n,)``, n at least 1.
-        other_hits: likewise, of the same images.
+        base_hits, other_hits: ``(n,)``, of the same images, n at least 1.
         tied: likewise, where a tie decided what was predicted: no evidence of a difference.
     """
     n = len(base_hits)
@@ -106,10 +99,6 @@ def exact_mcnemar(wins: int, losses: int) -> float:
     Only images on which exactly one of two Cases is right count. Twice the smaller binomial tail, at most 1.
     McNemar, Psychometrika 12 (1947); exact form in Agresti, "Categorical Data Analysis", 3rd ed. (2013),
     11.1.
-
-    Args:
-        wins: images that the first got right and the second wrong.
-        losses: the reverse.
     """
     if wins < 0 or losses < 0:
         raise ValueError("counts cannot be negative")
@@ -187,9 +176,6 @@ def paired_bound(wins: float, losses: float, n: float, alpha: float = 0.05, alph
     discordant, which is where a gate lives. Reports show the same bound, at 2.5 % on either side.
 
     Args:
-        wins: images that only the first has right.
-        losses: images that only the second has right.
-        n: all images.
         alpha: chance that the lower bound lies above the truth, at most.
         alpha_high: the same of the upper bound; ``alpha`` where it is None.
 

@@ -12,8 +12,6 @@ def efficiency_columns(case: Case, columns: Mapping[str, Any], info: Mapping[str
     """``gflop_per_s`` and ``peak_percent``, where they can be known; see ``frame.load_frame``.
 
     Args:
-        case: of the row.
-        columns: what was derived for the row so far.
         info: the content of ``run.json``: ``model_files`` and ``peaks`` are used.
     """
     multiply_adds = (info.get("model_files") or {}).get("multiply_adds")
@@ -45,8 +43,6 @@ def peak_percent(
     """The share of the measured peak in that precision on as many threads; None where it was not measured.
 
     Args:
-        reached_gflop_per_s: of the row.
-        precision: of the row.
         threads: that compute at the same time, over all instances.
         peaks: ``Peak.to_dict()`` of each number of threads that was measured.
     """

@@ -183,8 +183,6 @@ def limit_of_parts(ns_per_image: Mapping[str, float], threads: Mapping[str, int]
     Args:
         ns_per_image: of each of ``PARTS``, timed alone with its threads; without ``preprocess`` where ``decode`` has
             it.
-        threads: of each part.
-        cores: logical cores that there are.
 
     Returns:
         nanoseconds an image; and of the parts that set them the one that takes most.

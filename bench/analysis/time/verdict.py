@@ -61,11 +61,9 @@ class Comparison:
     """A timed Case against its baseline.
 
     Attributes:
-        case_id: of the Case.
         baseline_case_id: what it is compared with; its own id where it is the baseline; empty where it is alone.
         ratio: its time per image over the baseline's, over lives; with one life the median over rounds.
-        low: lower end of the ratio's interval.
-        high: upper end.
+        low, high: ends of the ratio's interval.
         verdict: None where nothing was compared.
         n_rounds: rounds compared; where nothing was, rounds measured.
         n_disturbed_rounds: how many of those the host disturbed. They are kept: a disturbance that hits both
@@ -185,11 +183,9 @@ def compare(
     The intervals hold together: with k comparisons in the run each has the confidence 1 - 0.05 / k.
 
     Args:
-        results: how the run's Cases ended, in the order of the run.
         samples: as returned by ``RunFolder.samples``.
         rounds: which rounds were disturbed: columns ``round``, ``disturbed`` and, where rounds of latency and of
             throughput are numbered apart, ``scenario``.
-        material: the least difference that counts.
     """
     ok = {
         result.case.case_id: result
@@ -269,7 +265,6 @@ def by_life(
     """Logarithms of the ratio of two Cases in the rounds that both took, a list for each life of their processes.
 
     Args:
-        result, baseline: how the two ended.
         times: of each by its id, by round, above 0: as returned by ``round_times``.
 
     Returns:
@@ -289,9 +284,7 @@ def ratio(
     """The ratio of two Cases over the rounds that both took, with the interval that a verdict rests on.
 
     Args:
-        result, baseline: how the two ended.
         times: as returned by ``round_times``.
-        comparisons: how many such intervals are shown together.
 
     Returns:
         None where there is no common round, or a clock that stood still; the ends are None with too few rounds.

@@ -43,11 +43,9 @@ class FieldRow:
         parameters: of the network; None where it is not known.
         multiply_adds: of convolutions and linear layers for one image; None where they are not known.
         top1_percent: measured, of the run's reference row; None where it has no meaning or was not measured.
-        n_images: that were scored.
         is_demo: data or weights are the demo's.
         latencies: rows of the run's frame, by what they were measured with.
         accuracy: the row of the run's frame that top-1 is of; None where there is none.
-        run: its folder, or None.
     """
 
     model: str

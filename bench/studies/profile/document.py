@@ -47,7 +47,6 @@ class Row:
         name: of the layers; ``(runtime) ...`` where it is none of the model's.
         block: see ``bench.studies.profile.layers.block_names``.
         ops: the runtime's operators, with the kernels where it names them.
-        joined: whether it belongs to the model.
         median_ns: median over the calls of the time of all its nodes together.
         share_percent: of the sum of all rows.
         multiply_adds: None where unknown, and of the runtime's own.
@@ -92,10 +91,8 @@ class Totals:
         rows_ns: sum of the rows' medians.
         unjoined_ns: of these, the rows that are none of the model's.
         plain_ns: median of the calls without profiling.
-        plain_fastest_ns: the fastest of them.
         plain_cpu_ns: median of their processor time, of all threads.
         profiled_ns: median of the calls with profiling.
-        profiled_fastest_ns: the fastest of them.
         within_nodes_percent: of a profiled call, what lies within nodes: median over the samples. The rest is the
             runtime's way from node to node, and the copying of inputs and outputs.
         overhead_percent: what profiling adds to a call: median over the turns of the ratio of their medians, less 1.
@@ -128,7 +125,6 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
     """The rows in the model's order, the runtime's own last.
 
     Args:
-        batch: images of a call.
         by: ``layer``, or ``block`` to add up the layers of each block.
     """
     blocks = block_names(joined)
@@ -222,7 +218,6 @@ class Profile:
 
     Attributes:
         rows: by layer or block, in the model's order, the runtime's own last.
-        recording: what the rows were made from.
     """
 
     case: Case

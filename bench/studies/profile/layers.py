@@ -39,7 +39,6 @@ class ModelNode:
         op: its operator, or the module's class.
         layer: the layer it belongs to: dotted names of modules, joined by " + " where a BatchNorm was folded.
         inputs: values that it reads, constants included.
-        outputs: values that it writes.
         multiply_adds: for one image; None where nobody knows.
     """
 
@@ -57,7 +56,6 @@ class Joined:
 
     Attributes:
         layer: the layer with the arithmetic, or the first; ``(runtime) Reorder`` where it is none of the model's.
-        nodes: of the runtime.
         members: of the model, in the model's order; empty where it is none of the model's.
         place: of the leading member in the model's order.
     """
