@@ -1,7 +1,7 @@
 # The front door: `make` lists what there is. Every target first makes what it needs in .venv (a second time: nothing).
 # A variable is set on the command line, `make bench MODEL=scarlet_a BATCHES=1,32`, or in the environment.
-# Exit status: make's own, 0 or 2. Where 1 (a Case failed, or none is ok), 2 (a mistake in the call) and 130
-# (interrupted) must be told apart, call .venv/bin/scarlet-bench itself.
+# Exit status: make's own, 0 or 2. Where 1 (a Case failed, or none is ok), 2 (a mistake in the call), 3 (unresolved, with
+# --strict) and 130 (interrupted) must be told apart, call .venv/bin/scarlet-bench itself; check prints it.
 
 ## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>
 MODEL ?= scarlet_c
@@ -147,7 +147,7 @@ check: ## Check accuracy against BASELINE, or latency against the revision AGAIN
 	    $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS) -- "$$AGAINST"; \
 	else \
 	  $(BIN)/scarlet-bench check $(MODEL_OPTIONS) $(call option,--baseline,BASELINE) $(ARGS); \
-	fi
+	fi; code=$$?; echo "exit code of scarlet-bench: $$code"; exit $$code
 
 baseline: ## Measure accuracy, and keep the predictions as BASELINE for later checks
 	$(SETUP) run

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any, TextIO, cast
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -38,6 +38,7 @@ from bench.commands import (
     verify,
 )
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
+from bench.host import package_versions
 from bench.record.files import DamagedRunWarning
 from scarlet.errors import BenchError, error_text, refusal, visible
 
@@ -55,14 +56,24 @@ class Grouped(TyperGroup):
 
 
 app = typer.Typer(
-    name="scarlet-bench",
-    cls=Grouped,
-    help="Compare the accuracy and latency of an image classifier across inference runtimes.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    name="scarlet-bench", cls=Grouped, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
+
+
+def _tell(asked: bool) -> None:
+    if asked:
+        typer.echo(f"scarlet-bench {package_versions(['scarlet-bench'])['scarlet-bench']}")
+        raise typer.Exit
+
+
+@app.callback()
+def front(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Compare the accuracy and latency of an image classifier across inference runtimes."""
+
 
 # In the order of --help. What a module imports at its top is loaded by every command: nothing heavy.
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {

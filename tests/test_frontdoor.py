@@ -152,6 +152,14 @@ def test_a_failing_command_fails_make(checkout: Path) -> None:
     assert make(checkout, "bench").returncode == 2
 
 
+def test_check_prints_the_exit_code_that_make_hides(checkout: Path) -> None:
+    for code in (0, 1, 3):
+        (checkout / ".venv" / "bin" / "scarlet-bench").write_text(f"#!/bin/sh\nexit {code}\n")
+        done = make(checkout, "check")
+        assert done.returncode == (2 if code else 0)
+        assert done.stdout.splitlines()[-1] == f"exit code of scarlet-bench: {code}"
+
+
 def test_clean_keeps_data_and_results(checkout: Path) -> None:
     kept, removed = (["data/a", "results/runs/b", "bench/record/case.py"], [".venv/c", ".mypy_cache/d", ".coverage.1"])
     removed += ["bench/__pycache__/e", "x.egg-info/f"]
