@@ -57,16 +57,13 @@ class DevicePixels:
     tensor: torch.Tensor
     written: torch.cuda.Event | None = None
 
-    def wait(self) -> torch.Tensor:
-        """The tensor, for work on the calling thread's current stream, which waits until it is written.
+    def wait(self, stream: torch.cuda.Stream) -> torch.Tensor:
+        """The tensor, for work on a stream, which waits until it is written.
 
         The host does not wait. The memory is given to no other tensor before that work is done, even where the reader
         lets go of this one earlier.
         """
         if self.written is not None:
-            import torch
-
-            stream = torch.cuda.current_stream(self.tensor.device)
             stream.wait_event(self.written)
             self.tensor.record_stream(stream)
         return self.tensor

@@ -40,11 +40,12 @@ class Filler:
     Args:
         batch: images a batch.
         crop: side of an image, in pixels.
+        stream: of the work that fills them. One serves all passes of a pipeline: PyTorch has 32 in turn, so that among
+            as many new ones there would be the reader's own, behind whose work a pass would wait.
     """
 
-    def __init__(self, batch: int, crop: int, device: torch.device) -> None:
-        self._batch, self._crop, self._device = batch, crop, device
-        self.stream: torch.cuda.Stream | None = new_stream(device)
+    def __init__(self, batch: int, crop: int, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:
+        self._batch, self._crop, self._device, self.stream = batch, crop, device, stream
         self._indices: list[int] = []
         self._planes: torch.Tensor | None = None
 

@@ -24,11 +24,10 @@ from bench.record.case import Case
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch import nn
 
-    from pipelines.base import Preprocess
+    from pipelines.base import DevicePixels, Preprocess
 
 
 @dataclass(frozen=True)
@@ -233,8 +232,11 @@ class Concurrent(Protocol):
 
     slots: int
 
-    def submit(self, pixels: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
-        """Begins to infer one batch, as soon as one of the slots is free. ``pixels`` must stay as they are."""
+    def submit(self, pixels: NDArray[np.float32] | DevicePixels) -> Future[NDArray[np.float32]]:
+        """Begins to infer one batch, as soon as one of the slots is free. ``pixels`` must stay as they are.
+
+        They are on the host, or on the Case's device where the copies are ``OnDevice``.
+        """
         ...
 
 
@@ -266,12 +268,11 @@ class TimesStages(Protocol):
 class OnDevice(Protocol):
     """What a backend on a GPU has besides if it takes pixels that lie there already, without a copy over the host."""
 
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+    def infer_on_device(self, pixels: DevicePixels) -> NDArray[np.float32]:
         """Logits of a batch on the device.
 
         Args:
-            pixels: float32, ``(n, 3, size, size)``, C-contiguous, on the Case's device, written by work that was
-                queued on the caller's current stream: the backend's own stream waits for that.
+            pixels: on the Case's device, perhaps still being written: the backend's own stream waits for that.
 
         Returns:
             as of ``infer``.

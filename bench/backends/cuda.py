@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Unavailable
+from bench.backends.base import Backend, OnDevice, Unavailable
 from bench.record.case import Case
+from pipelines.base import DevicePixels
 
 if TYPE_CHECKING:
     import torch
 
 # PyTorch's name of the GPU: the first that CUDA_VISIBLE_DEVICES leaves.
 DEVICE = "cuda"
+
+Pixels = NDArray[np.float32]
+
+# What a backend is handed: pixels in the host's memory, or on the device that it computes on.
+Work = Pixels | DevicePixels
 
 # What the buffer that evicts the L2 is larger by: with exactly its size, some lines of before would stay.
 L2_FACTOR = 2
@@ -37,6 +43,19 @@ def require_cuda() -> None:
         )
     if not torch.cuda.is_available():
         raise Unavailable("PyTorch sees no CUDA device; `scarlet-bench doctor` tells whether a driver is there")
+
+
+def takes_device_pixels(backend: Backend) -> bool:
+    """Whether it, or each of its copies, takes pixels on the device."""
+    return isinstance(getattr(backend, "first", backend), OnDevice)
+
+
+def infer(backend: Backend, work: Work) -> Pixels:
+    """The logits of one batch, wherever its pixels lie."""
+    if isinstance(work, DevicePixels):
+        assert isinstance(backend, OnDevice)
+        return backend.infer_on_device(work)
+    return backend.infer(work)
 
 
 class StageClock:
@@ -122,13 +141,16 @@ class Lane:
         """The same with its stages. See ``TimesStages``."""
         return self._call(pixels, self._clock)
 
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
-        """Logits on the host of pixels on the device. See ``OnDevice``."""
+    def infer_on_device(self, on_device: DevicePixels) -> NDArray[np.float32]:
+        """Logits on the host of pixels on the device. See ``OnDevice``.
+
+        The legacy default stream has no part in it: work there waits for that of all other streams, and they for it.
+        """
         import torch
 
+        buffers = self._buffers_for(tuple(on_device.tensor.shape))
+        pixels = on_device.wait(self.stream)
         n = len(pixels)
-        buffers = self._buffers_for(tuple(pixels.shape))
-        self.stream.wait_stream(torch.cuda.current_stream())
         with torch.inference_mode(), torch.cuda.stream(self.stream):
             if self._any_address and n >= self._least:
                 logits = self._compute(pixels)
@@ -175,9 +197,9 @@ class Lane:
         n = max(shape[0], self._least)
         if n not in self._buffers:
             full = (n, *shape[1:])
-            self._buffers[n] = _Buffers(pinned(full), torch.zeros(full, dtype=torch.float32, device=DEVICE))
-            # They were zeroed on the current stream: ours must not overtake that.
-            torch.cuda.synchronize()
+            with torch.cuda.stream(self.stream):  # zeroed before whatever is queued there
+                pixels = torch.zeros(full, dtype=torch.float32, device=DEVICE)
+            self._buffers[n] = _Buffers(pinned(full), pixels)
         return self._buffers[n]
 
     def close(self) -> None:
@@ -202,7 +224,7 @@ class OnLane:
         assert self._lane is not None
         return self._lane.infer_stages(pixels)
 
-    def infer_on_device(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+    def infer_on_device(self, pixels: DevicePixels) -> NDArray[np.float32]:
         """See ``OnDevice``."""
         assert self._lane is not None
         return self._lane.infer_on_device(pixels)

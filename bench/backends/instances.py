@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends.base import Backend, Concurrent, Facts, ModelFiles, Twinned
+from bench.backends.cuda import Work, infer
 from bench.record.case import Case
 
 Cores = tuple[int, ...]
@@ -67,12 +68,17 @@ class Instances:
         logits = [call.result() for call in calls]
         return logits[0]
 
-    def submit(self, pixels: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
+    @property
+    def first(self) -> Backend:
+        """The copy that tells of all what they can."""
+        return self._copies[0].backend
+
+    def submit(self, pixels: Work) -> Future[NDArray[np.float32]]:
         """Logits of one batch, from the next free copy."""
         assert self._threads is not None
         return self._threads.submit(self._next_free, pixels)
 
-    def _next_free(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _next_free(self, pixels: Work) -> NDArray[np.float32]:
         copy = self._free.get()
         try:
             return copy.submit(pixels).result()
@@ -130,8 +136,8 @@ class _Copy:
         """The function's result, from a thread on the copy's cores."""
         return self._threads.submit(function, *arguments).result()
 
-    def submit(self, pixels: NDArray[np.float32]) -> Future[NDArray[np.float32]]:
-        return self._threads.submit(self.backend.infer, pixels)
+    def submit(self, pixels: Work) -> Future[NDArray[np.float32]]:
+        return self._threads.submit(infer, self.backend, pixels)
 
     def close(self) -> None:
         self._threads.shutdown()

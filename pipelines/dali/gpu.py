@@ -12,7 +12,7 @@ from pipelines.base import Batch, Passes, PipelineReport, Preprocess
 from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
 from pipelines.dali.cpu import from_reference
 from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
-from pipelines.device import Filler, on_stream, usable_gpu
+from pipelines.device import Filler, new_stream, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import normalise
 
@@ -68,10 +68,11 @@ class DaliGpuPipeline(Passes):
         super().__init__(images, batch, threads, preprocess)
         self._device = usable_gpu()
         self._place = Place(self._device.index, engine_share)
+        self._stream = new_stream(self._device)
 
     def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
-        filler = Filler(self._batch, self._preprocess.crop, self._device)
-        hand_over = _HandOver(filler.stream)
+        filler = Filler(self._batch, self._preprocess.crop, self._device, self._stream)
+        hand_over = _HandOver(self._stream)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
         chunks = read_chunks(self._images, CHUNK, self._preprocess, pool, READ_AHEAD)
         decoding = driven(chunks, self._build, hand_over.run, hand_over.take, hand_over.one_by_one(self._build_one))

@@ -21,6 +21,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.tensorrt.package import make_log
+from pipelines.base import DevicePixels
 from scarlet.errors import BenchError
 
 CLASSES, SIZE = 10, 8
@@ -113,8 +114,9 @@ class CpuLane:
     def infer_stages(self, pixels: Any) -> tuple[Any, dict[str, int]]:
         return self.infer(pixels), {"h2d": 1, "compute": 2, "d2h": 1}
 
-    def infer_on_device(self, pixels: torch.Tensor) -> Any:
-        return self._compute(pixels).numpy().copy() if self._any_address else self.infer(pixels.numpy())
+    def infer_on_device(self, pixels: DevicePixels) -> Any:
+        there = pixels.tensor
+        return self._compute(there).numpy().copy() if self._any_address else self.infer(there.numpy())
 
     def close(self) -> None:
         self._buffers.clear()

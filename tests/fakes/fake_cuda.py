@@ -49,11 +49,8 @@ class FakeCuda:
             def synchronize(self) -> None:
                 fake.log.append("wait for stream")
 
-            def wait_stream(self, other: Stream) -> None:
-                fake.log.append(f"after {type(other).__name__.lower()}")
-
-        class Current(Stream):
-            pass
+            def wait_event(self, event: Event) -> None:
+                fake.log.append("after event")
 
         class Event:
             def __init__(self, enable_timing: bool = False) -> None:
@@ -96,7 +93,8 @@ class FakeCuda:
                 return results
 
         @contextmanager
-        def graph(captured: CUDAGraph, stream: Stream) -> Iterator[None]:
+        def graph(captured: CUDAGraph, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+            assert capture_error_mode == "thread_local", "what other threads allocate would spoil it"
             fake.log.append("capture")
             with Tape(captured):
                 yield
@@ -108,7 +106,6 @@ class FakeCuda:
             "CUDAGraph": CUDAGraph,
             "graph": graph,
             "stream": lambda stream: nullcontext(),
-            "current_stream": Current,
             "current_device": lambda: 0,
             "synchronize": lambda: fake.log.append("wait for all"),
             "is_available": lambda: True,
@@ -119,6 +116,7 @@ class FakeCuda:
         for name, call in calls.items():
             assert hasattr(torch.cuda, name)
             patch.setattr(torch.cuda, name, call)
+        patch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: fake.log.append("kept for stream"))
         patch.setattr(torch.version, "cuda", "13.0")
         patch.setattr(cuda, "DEVICE", "cpu")
         patch.setattr(cuda, "pinned", torch.zeros)

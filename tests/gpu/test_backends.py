@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bench.backends import make_backend
 from bench.backends.base import Backend, ModelFiles, OnDevice, TimesStages, Unavailable, Unsupported
 from bench.record.case import Case
+from pipelines.device import DevicePixels, written_event
 
 pytestmark = needs_gpu
 
@@ -80,7 +81,10 @@ def test_pixels_on_the_device_give_the_logits_of_those_on_the_host(name, scarlet
         for n in (BATCH, 3, 1):
             some = pixels[:n]
             there = torch.from_numpy(some).cuda()
-            np.testing.assert_allclose(backend.infer_on_device(there), backend.infer(some), rtol=1e-4, atol=1e-4)
+            torch.cuda.synchronize()
+            np.testing.assert_allclose(
+                backend.infer_on_device(DevicePixels(there)), backend.infer(some), rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -97,7 +101,7 @@ def test_a_backend_waits_for_what_its_caller_has_queued(name, scarlet, pixels):
             with torch.cuda.stream(stream):
                 torch.cuda._sleep(200_000_000)  # clock ticks
                 target.copy_(source)
-                got = backend.infer_on_device(target)
+            got = backend.infer_on_device(DevicePixels(target, written_event(stream)))
             np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-4)
 
 

@@ -73,9 +73,9 @@ def test_batches_that_are_held_stay_as_they_are(demo_images):
     held = []
     for batch in pipeline:
         assert batch.on_device is not None
-        held.append((batch, batch.on_device.wait().sum().item()))
+        held.append((batch, batch.on_device.wait(torch.cuda.current_stream()).sum().item()))
     for batch, total in held:
-        assert batch.on_device.wait().sum().item() == total
+        assert batch.on_device.wait(torch.cuda.current_stream()).sum().item() == total
         assert batch.on_device.tensor.is_cuda
         assert float(batch.pixels.astype(np.float64).sum()) == pytest.approx(total, rel=1e-3, abs=1.0)
     pointers = {batch.on_device.tensor.data_ptr() for batch, _ in held}
@@ -87,7 +87,7 @@ def test_a_reader_on_another_stream_waits_for_the_pixels(demo_images):
     for batch in pipeline:
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
-            copied = batch.on_device.wait().clone()
+            copied = batch.on_device.wait(stream).clone()
         stream.synchronize()
         np.testing.assert_array_equal(copied.cpu().numpy(), batch.pixels)
 

@@ -91,8 +91,9 @@ class CudaSession:
                 raise Unsupported(f"the graph's '{place.name}' is {place.type}, and tensor(float) is needed")
         self._graphs = case.option("graph", "no") == "yes"
         self._bound: dict[int, _Bound] = {}
-        # Bindings hold addresses, and CUDA graphs must find the same ones again.
-        self.lane = cuda.Lane(self._compute, stream=stream)
+        # Bindings hold addresses, and CUDA graphs must find the same ones again. Smaller batches are filled up: a graph
+        # of their own would be captured amid the pipeline's work, whose allocations spoil a capture.
+        self.lane = cuda.Lane(self._compute, least=case.batch if self._graphs else 0, stream=stream)
 
     def _compute(self, pixels: torch.Tensor) -> torch.Tensor:
         n = len(pixels)

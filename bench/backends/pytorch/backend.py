@@ -123,7 +123,8 @@ class PyTorch(cuda.OnLane):
                 self._layout,
                 torch.bfloat16 if self._autocasts else None,
                 options.graph == "yes",
-                self._compiled_batch,
+                # Smaller batches are filled up: a graph of their own would be captured amid the pipeline's work.
+                case.batch if options.graph == "yes" else self._compiled_batch,
             )
             self._lane = self._cuda.lane
         if options.compile:

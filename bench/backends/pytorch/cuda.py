@@ -90,7 +90,8 @@ class CudaNetwork:
         for _ in range(WARM_UPS):
             self._forward(self._call, pixels)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.lane.stream):
+        # By default other threads may not allocate meanwhile, and a pipeline's do.
+        with torch.cuda.graph(graph, stream=self.lane.stream, capture_error_mode="thread_local"):
             logits = self._forward(self._call, pixels)
         return _Captured(graph, logits)
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from bench.analysis.accuracy.top5 import Predictions
 from bench.backends.base import Backend, Unsupported
+from bench.backends.cuda import infer
 from bench.record.case import Case
 from bench.worker.messages import Context, Outcome, Progress
 from bench.worker.tasks.base import bad_images, fallback_sentence, none_readable
-from bench.worker.tasks.overlap import infer, work_for
+from bench.worker.tasks.overlap import work_for
 from pipelines.base import Batch
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from bench.worker.tasks.overlap import Overlap, Work
+from bench.backends.cuda import Work
+from bench.worker.tasks.overlap import Overlap
 from pipelines.base import DevicePixels, Pipeline
 
 # Images of the batches that are kept for timing the backend alone: they are inferred over and over. At 224 x 224 they

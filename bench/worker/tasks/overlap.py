@@ -9,13 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, Concurrent, OnDevice
-from pipelines.base import Batch, DevicePixels, Pipeline
-
-Pixels = NDArray[np.float32]
-
-# What a backend is handed: pixels in the host's memory, or on the device that it computes on.
-Work = Pixels | DevicePixels
+from bench.backends.base import Backend, Concurrent
+from bench.backends.cuda import Pixels, Work, infer, takes_device_pixels
+from pipelines.base import Batch, Pipeline
 
 # Batches that wait for the backend besides those at work: one, so that it never waits for the caller to hand it the
 # next. docs/experiments/end_to_end.py --ahead tries others.
@@ -30,17 +26,9 @@ def work_for(backend: Backend, device: str, batch: Batch) -> Work:
         device: of its Case. Backends for several devices take device pixels on a GPU only.
         batch: of a pipeline. Asking for pixels on the host copies those that a GPU made.
     """
-    if batch.on_device is not None and device == "cuda" and isinstance(backend, OnDevice):
+    if batch.on_device is not None and device == "cuda" and takes_device_pixels(backend):
         return batch.on_device
     return batch.pixels
-
-
-def infer(backend: Backend, work: Work) -> Pixels:
-    """The logits of one batch; what was queued to write its pixels is waited for on the device, not on the host."""
-    if isinstance(work, DevicePixels):
-        assert isinstance(backend, OnDevice)
-        return backend.infer_on_device(work.wait())
-    return backend.infer(work)
 
 
 class Overlap:
@@ -48,25 +36,28 @@ class Overlap:
 
     Backends that can work on several batches at the same time (``Concurrent``) are given as many as they have
     slots; others are called from a thread of their own, one batch after the other. Batches that a pipeline made on a
-    GPU are handed to a backend there without passing through the host, save to several copies of one.
+    GPU are handed to a backend there without passing through the host.
 
     Args:
         backend: loaded.
         ahead: batches that wait, decoded, besides those at work.
         device: that the backend computes on, ``cpu`` or ``cuda``.
+        blank: pixels of a whole batch, on a GPU inferred once before this returns, and so before a pipeline is at
+            work: cuDNN's choice of algorithms and ONNX Runtime's CUDA graphs are each thread's own, and those of the
+            thread that loaded the backend are not those of the one that calls it.
     """
 
-    def __init__(self, backend: Backend, ahead: int = AHEAD, device: str = "cpu") -> None:
+    def __init__(self, backend: Backend, ahead: int = AHEAD, device: str = "cpu", blank: Pixels | None = None) -> None:
         self._thread: ThreadPoolExecutor | None = None
         self._submit: Callable[[Work], Future[Pixels]]
-        self._work: Callable[[Batch], Work]
+        self._work: Callable[[Batch], Work] = lambda batch: work_for(backend, device, batch)
         if isinstance(backend, Concurrent) and backend.slots > 1:
-            self._slots, self._submit = backend.slots, _submit_pixels(backend)
-            self._work = lambda batch: batch.pixels
+            self._slots, self._submit = backend.slots, backend.submit
         else:
             self._thread = thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
             self._slots, self._submit = 1, lambda work: thread.submit(infer, backend, work)
-            self._work = lambda batch: work_for(backend, device, batch)
+            if blank is not None and device == "cuda":
+                self._submit(blank).result()
         self._most = self._slots + ahead
 
     @property
@@ -121,11 +112,3 @@ class Overlap:
         """Ends the thread; the backend stays open."""
         if self._thread is not None:
             self._thread.shutdown()
-
-
-def _submit_pixels(backend: Concurrent) -> Callable[[Work], Future[Pixels]]:
-    def submit(work: Work) -> Future[Pixels]:
-        assert not isinstance(work, DevicePixels)
-        return backend.submit(work)
-
-    return submit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
 import pipelines
 from bench import host
 from bench.analysis.accuracy.top5 import top_and_margin
@@ -41,7 +43,9 @@ class ThroughputTask:
 
     def __init__(self, case: Case, backend: Backend, context: Context) -> None:
         self._case, self._run, self._context = case, context.run_folder, context
-        self._overlap = Overlap(backend, int(case.option("ahead", str(AHEAD))), case.device)
+        size = context.files.input_size
+        blank = np.zeros((case.batch, 3, size, size), np.float32)
+        self._overlap = Overlap(backend, int(case.option("ahead", str(AHEAD))), case.device, blank)
         self._clock = clock_of(backend)
         # A graph of fixed batch gets whole batches only; a set smaller than the pass is repeated.
         self._count = max(1, context.throughput_images // case.batch) * case.batch

@@ -16,6 +16,7 @@ from bench.backends.base import OnDevice, TimesStages, Unavailable
 from bench.backends.onnxruntime.backend import OnnxRuntime
 from bench.backends.pytorch.backend import PyTorch
 from bench.record.case import Case
+from pipelines.base import DevicePixels
 
 CASE = Case("scarlet_c", "random", "pytorch", device="cuda")
 
@@ -85,7 +86,7 @@ def test_each_batch_size_has_memory_of_its_own_which_never_moves(gpu: FakeCuda) 
     lane = cuda.Lane(compute)
     for n in (4, 2, 4, 2, 4):
         lane.infer(pixels_of(n))
-    lane.infer_on_device(torch.from_numpy(pixels_of(4)))
+    lane.infer_on_device(DevicePixels(torch.from_numpy(pixels_of(4))))
     assert {n: len(addresses) for n, addresses in seen.items()} == {4: 1, 2: 1}
     lane.close()
 
@@ -100,7 +101,7 @@ def test_a_small_batch_is_filled_up_where_the_network_is_made_for_one_size(gpu: 
     lane = cuda.Lane(compute, any_address=True, least=4)
     expected = doubled(torch.from_numpy(pixels_of(3))).numpy()
     assert np.array_equal(lane.infer(pixels_of(3)), expected)
-    assert np.array_equal(lane.infer_on_device(torch.from_numpy(pixels_of(3))), expected)
+    assert np.array_equal(lane.infer_on_device(DevicePixels(torch.from_numpy(pixels_of(3)))), expected)
     assert sizes == [4, 4]
 
 
@@ -112,11 +113,12 @@ def test_pixels_on_the_device_are_taken_after_what_made_them(gpu: FakeCuda) -> N
         return doubled(pixels)
 
     lane = cuda.Lane(compute, any_address=True)
-    pixels = torch.from_numpy(pixels_of(2))
-    logits = lane.infer_on_device(pixels)
+    pixels, written = torch.from_numpy(pixels_of(2)), torch.cuda.Event(enable_timing=True)
+    written.record(torch.cuda.Stream())
+    logits = lane.infer_on_device(DevicePixels(pixels, written))
     assert taken == [pixels.data_ptr()], "used where they lie"
     assert np.array_equal(logits, doubled(pixels).numpy())
-    assert gpu.log.index("after current") < gpu.log.index("wait for stream")
+    assert gpu.log.index("after event") < gpu.log.index("wait for stream")
 
 
 def test_without_a_gpu_the_reason_names_the_missing_half(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,10 +207,9 @@ class FakeEvent:
 def test_a_reader_s_stream_waits_and_its_host_does_not(monkeypatch):
     log = Log()
     stream, event, tensor = FakeStream(log), FakeEvent(log), torch.ones(1, 3, 2, 2)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda where: stream)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, used: log.append(("used on", used)))
     pixels = DevicePixels(tensor, event)
-    assert pixels.wait() is tensor
+    assert pixels.wait(stream) is tensor
     assert log == [("waits", event), ("used on", stream)]
     log.clear()
     np.testing.assert_array_equal(pixels.to_host(), np.ones((1, 3, 2, 2), np.float32))

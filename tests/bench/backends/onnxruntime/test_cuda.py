@@ -20,6 +20,7 @@ from bench.backends.onnxruntime import cuda
 from bench.backends.onnxruntime.backend import OnnxRuntime
 from bench.backends.onnxruntime.proof import tells_assignment
 from bench.record.case import Case
+from pipelines.base import DevicePixels
 
 pytestmark = pytest.mark.skipif(
     not tells_assignment(onnxruntime), reason="GPUs need a newer ONNX Runtime than Python 3.10 has"
@@ -66,7 +67,7 @@ def test_logits_come_through_bound_tensors(gpu: FakeCuda, tiny_graph: Path, expe
     backend = loaded(tiny_graph)
     for n, seed in ((2, 1), (1, 2), (2, 3)):
         assert np.allclose(backend.infer(pixels_of(n, seed)), expected(pixels_of(n, seed)), atol=1e-5)
-    on_device = backend.infer_on_device(torch.from_numpy(pixels_of(2, 4)))
+    on_device = backend.infer_on_device(DevicePixels(torch.from_numpy(pixels_of(2, 4))))
     assert np.allclose(on_device, expected(pixels_of(2, 4)), atol=1e-5)
     logits, stages = backend.infer_stages(pixels_of(2))
     assert np.allclose(logits, expected(pixels_of(2)), atol=1e-5)
@@ -80,7 +81,7 @@ def test_the_proof_names_provider_options_and_nodes(gpu: FakeCuda, tiny_graph: P
     proof = backend.proof()
     assert proof["fallback"] == ""
     assert proof["nodes_per_provider"][CPU]["GlobalAveragePool"] == 1
-    assert (proof["tf32"], proof["cuda_graph"], proof["cuda_graph_ids"]) == (False, "yes", [1, 2])
+    assert (proof["tf32"], proof["cuda_graph"], proof["cuda_graph_ids"]) == (False, "yes", [2])
     assert proof["provider_options"]["prefer_nhwc"] == "1"
     assert proof["provider_options"]["user_compute_stream"] == "4096"
     assert proof["gpu"]["name"] == "Fake GPU"

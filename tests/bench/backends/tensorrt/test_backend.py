@@ -23,6 +23,7 @@ from bench.backends.tensorrt.proof import engine_layers, engine_proof
 from bench.record.case import Case
 from export.store import Artefact
 from export.tensorrt import builder
+from pipelines.base import DevicePixels
 from scarlet.files import file_sha256
 
 
@@ -103,7 +104,9 @@ def test_stages_and_pixels_on_the_device_give_the_same_logits(graph: str, drive:
     logits, stages = backend.infer_stages(pixels)
     np.testing.assert_allclose(logits, right, rtol=1e-6)
     assert list(stages) == ["h2d", "compute", "d2h"]
-    np.testing.assert_allclose(backend.infer_on_device(torch.from_numpy(pixels).clone()), right, rtol=1e-6)
+    np.testing.assert_allclose(
+        backend.infer_on_device(DevicePixels(torch.from_numpy(pixels).clone())), right, rtol=1e-6
+    )
 
 
 def test_pixels_that_are_not_aligned_are_copied(drive: Any, files: ModelFiles) -> None:
@@ -113,7 +116,7 @@ def test_pixels_that_are_not_aligned_are_copied(drive: Any, files: ModelFiles) -
     shifted = room[1:].view(pixels.shape).copy_(torch.from_numpy(pixels))
     assert shifted.data_ptr() % 64
     right = drive.right_logits(files.onnx, pixels)
-    np.testing.assert_allclose(backend.infer_on_device(shifted), right, rtol=1e-6)
+    np.testing.assert_allclose(backend.infer_on_device(DevicePixels(shifted)), right, rtol=1e-6)
 
 
 def test_a_captured_graph_takes_pixels_from_one_place_only(drive: Any, tmp_path: Path) -> None:

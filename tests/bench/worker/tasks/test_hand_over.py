@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 import pipelines
 from bench.analysis.time.quantiles import limit_of_parts, threads_of_parts
 from bench.backends.base import Facts, ModelFiles
+from bench.backends.cuda import infer
+from bench.backends.instances import Instances
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.worker.messages import Context
 from bench.worker.tasks import throughput
 from bench.worker.tasks.accuracy import AccuracyTask
 from bench.worker.tasks.device_parts import DeviceParts
-from bench.worker.tasks.overlap import Overlap, infer, work_for
+from bench.worker.tasks.overlap import Overlap, work_for
 from bench.worker.tasks.throughput import ThroughputTask
 from pipelines.base import Batch, PipelineReport, Preprocess
 from pipelines.device import DeviceBatch, DevicePixels
@@ -51,6 +54,7 @@ class OnlyHost:
 
     def __init__(self) -> None:
         self.by_host: list[int] = []
+        self.threads: list[str] = []
         self.by_device: list[int] = []
         self.now = 0
 
@@ -62,6 +66,7 @@ class OnlyHost:
 
     def infer(self, pixels: Pixels) -> Pixels:
         self.by_host.append(len(pixels))
+        self.threads.append(threading.current_thread().name)
         self.now += 10 * len(pixels)
         return np.tile(pixels[:, 0, 0, :1], (1, 1000)) + np.arange(1000, dtype=np.float32)
 
@@ -73,9 +78,9 @@ class OnlyHost:
 
 
 class Both(OnlyHost):
-    def infer_on_device(self, pixels: torch.Tensor) -> Pixels:
-        self.by_device.append(len(pixels))
-        logits = self.infer(pixels.numpy())
+    def infer_on_device(self, pixels: DevicePixels) -> Pixels:
+        self.by_device.append(len(pixels.tensor))
+        logits = self.infer(pixels.tensor.numpy())
         self.by_host.pop()
         return logits
 
@@ -92,12 +97,22 @@ def test_pixels_stay_where_they_are_for_those_who_take_them_there():
         (Both(), "cpu", batch, np.ndarray),  # the same class on its other device
         (OnlyHost(), "cuda", batch, np.ndarray),
         (Both(), "cuda", host, np.ndarray),
+        (copies(Both), "cuda", batch, DevicePixels),
+        (copies(OnlyHost), "cuda", batch, np.ndarray),
     ):
         work = work_for(backend, device, made)
         assert isinstance(work, expected)
-        assert infer(backend, work).shape == (2, 1000)
-        assert bool(backend.by_device) is (expected is DevicePixels)
+        logits = backend.submit(work).result() if isinstance(backend, Instances) else infer(backend, work)
+        assert logits.shape == (2, 1000)
+        assert bool(getattr(backend, "first", backend).by_device) is (expected is DevicePixels)
+        backend.close()
     assert host.on_device is None
+
+
+def copies(backend: type[OnlyHost]) -> Instances:
+    both = Instances(backend)
+    both.load(cuda_case(instances=2), tiny_files())
+    return both
 
 
 class Made:
@@ -130,7 +145,6 @@ class Made:
 def made(monkeypatch: pytest.MonkeyPatch) -> type[Made]:
     monkeypatch.setitem(pipelines.REGISTRY, "made", f"{__name__}:Made")
     monkeypatch.setattr(pipelines, "ON_GPU", ("made",))
-    monkeypatch.setattr(DevicePixels, "wait", lambda self: self.tensor)
     Made.opened, Made.backend = [], None
     return Made
 
@@ -218,6 +232,21 @@ def test_a_cold_first_pass_on_a_gpu_does_not_settle_the_length(made, tmp_path, m
     assert made.opened == [16, 240]
     assert task.turn(-1, 0).warm
     task.close()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_inferring_thread_of_a_gpu_has_called_before_a_pipeline_is_open(made, device, tmp_path, monkeypatch):
+    backend, calls = Both(), list[list[int]]()
+    monkeypatch.setattr(
+        ThroughputTask, "_opened", lambda task: calls.append([*backend.by_host]) or made([None] * 8, 4, 1, Preprocess())
+    )
+    context = context_of(tmp_path / "run", 5, throughput_images=8, time_parts=False)
+    task = ThroughputTask(cuda_case(device=device), backend, context)
+    assert calls == [[4] if device == "cuda" else []]
+    task.turn(0, 0)
+    task.close()
+    assert len(set(backend.threads)) == 1
+    assert backend.threads[0].startswith("infer")
 
 
 def test_passes_on_a_cpu_keep_their_length(made, tmp_path, monkeypatch):
