@@ -115,10 +115,12 @@ class PipelineReport:
         bad: files that no pipeline can decode, in the order of the images.
         fallbacks: ids of images that this pipeline left to the reference's decoder, in the order of the
             images. Their pixels are the reference's own; always empty for the reference.
+        taken_apart: runs of DALI that failed, whose images were then decoded one by one, many times slower.
     """
 
     bad: list[BadImage] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
+    taken_apart: int = 0
 
 
 class PipelineUnavailable(Exception):

@@ -41,7 +41,10 @@ PROTOCOL = 1
 PROGRAM = "from bench.worker import main; main()"
 
 # Out of memory has no type of its own in the runtimes: this is how they say it.
-OOM_WORDS = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad_alloc")
+OOM_WORDS = (
+    *("out of memory", "can't allocate", "failed to allocate memory", "bad_alloc", "memory allocation"),
+    *("allocation failed", "alloc_failed", "allocator_failure", "could not be allocated"),  # CUDA's libraries
+)
 
 # How long a worker that was asked to go may take before it is killed.
 GRACE_SECONDS = 5.0

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pipelines.base import PipelineUnsupported, Preprocess
-from pipelines.dali.graph import Fed, Pixels, Region, Source, region
+from pipelines.base import PipelineReport, PipelineUnsupported, Preprocess
+from pipelines.dali.graph import DEVICE_FAULT, Fed, Pixels, Region, Source, region
 from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import interpolation_filter, reference_pixels, within_limits
@@ -29,7 +29,19 @@ BORDER = 8
 # Files that one task of a thread reads: a task of its own for each would cost about as much as the reading.
 FILES_PER_TASK = 8
 
-Encoded = tuple[Pixels, Region]
+# Pixels of the images that one run decodes, at most: 0.8 GB as bytes, twice that while the next run is under way. Fewer
+# than a chunk's usual number are large photographs.
+MOST_PIXELS = 256_000_000
+
+
+class Encoded(NamedTuple):
+    """A file for DALI, the region of it that becomes the crop, and how many pixels it has."""
+
+    data: Pixels
+    region: Region
+    n_pixels: int
+
+
 Taken = TypeVar("Taken")
 
 
@@ -39,7 +51,7 @@ class Chunk:
 
     Attributes:
         indices: places in the pipeline's list of images.
-        encoded: by index, for DALI: the file's bytes and the region that becomes the crop.
+        encoded: by index, for DALI.
         by_reference: by index, for the reference: the pixels to come.
     """
 
@@ -49,8 +61,22 @@ class Chunk:
 
     def fed(self) -> Fed:
         """What a run of the graph takes."""
-        files, regions = zip(*self.encoded.values(), strict=True)
-        return Fed(list(files), list(regions))
+        return Fed([item.data for item in self.encoded.values()], [item.region for item in self.encoded.values()])
+
+    def bounded(self) -> Iterator[Chunk]:
+        """Itself, or where its images have too many pixels for one run, consecutive parts of it."""
+        first, n_pixels = self.indices.start, 0
+        for index in self.indices:
+            more = self.encoded[index].n_pixels if index in self.encoded else 0
+            if n_pixels and n_pixels + more > MOST_PIXELS:
+                yield self._part(range(first, index))
+                first, n_pixels = index, 0
+            n_pixels += more
+        yield self._part(range(first, self.indices.stop))
+
+    def _part(self, indices: range) -> Chunk:
+        some = ({index: of[index] for index in indices if index in of} for of in (self.encoded, self.by_reference))
+        return Chunk(indices, *some)
 
     def singly(self) -> Iterator[Chunk]:
         """Each image for DALI in a chunk of its own."""
@@ -90,7 +116,7 @@ def read(image: Image, preprocess: Preprocess) -> Encoded | None:
     size = plain_size(data)
     if size is None or not within_limits(*size, preprocess):
         return None
-    return np.frombuffer(data, np.uint8), region(*size, preprocess)
+    return Encoded(np.frombuffer(data, np.uint8), region(*size, preprocess), size[0] * size[1])
 
 
 def read_chunks(
@@ -114,7 +140,8 @@ def read_chunks(
     if not ahead:
         for start in starts:
             some = part(start, start + size)
-            yield _sorted_out(some, start, [read(image, preprocess) for image in some], preprocess, pool)
+            found = [read(image, preprocess) for image in some]
+            yield from _sorted_out(some, start, found, preprocess, pool).bounded()
         return
 
     def read_some(some: Sequence[Image]) -> list[Encoded | None]:
@@ -132,7 +159,7 @@ def read_chunks(
         if waiting and (start is None or len(waiting) > ahead):
             first, reading = waiting.popleft()
             found = [item for task in reading for item in task.result()]
-            yield _sorted_out(part(first, first + size), first, found, preprocess, pool)
+            yield from _sorted_out(part(first, first + size), first, found, preprocess, pool).bounded()
 
 
 def _sorted_out(
@@ -153,6 +180,7 @@ def driven(
     run: Callable[[Any], Any],
     take: Callable[[Chunk, Any], Taken],
     one_by_one: Callable[[Chunk], Taken],
+    report: PipelineReport,
 ) -> Generator[tuple[Chunk, Taken], None, None]:
     """Drives chunks through a graph that is always a few of them ahead, and gives each with what came of it.
 
@@ -162,6 +190,10 @@ def driven(
         run: one run of the graph: its result, for the oldest chunk fed that has anything for DALI.
         take: what DALI made of a chunk, from a run's result (None where the chunk has nothing for DALI).
         one_by_one: the same of a chunk in which DALI fails on some file, without that.
+        report: counts the chunks taken apart.
+
+    Raises:
+        RuntimeError: memory ran out, or the GPU failed; ``DEVICE_FAULT`` tells these from a bad file.
     """
     again: deque[Chunk] = deque()  # were on their way through a graph that died
     waiting: deque[Chunk] = deque()  # handed to DALI, or to be passed on in their turn
@@ -182,11 +214,12 @@ def driven(
                 result = run(graph)
             except StopIteration:
                 ended = True
-            except RuntimeError:
+            except RuntimeError as error:
                 # Which run failed is not told reliably; the oldest is taken apart, the others go again.
-                if not any(chunk.encoded for chunk in waiting):
+                if DEVICE_FAULT.search(str(error)) or not any(chunk.encoded for chunk in waiting):
                     raise
                 failed = True
+                report.taken_apart += 1
             while waiting:
                 chunk = waiting.popleft()
                 yield chunk, one_by_one(chunk) if failed else take(chunk, result)
@@ -200,6 +233,12 @@ def driven(
                 graph = build(source)
     finally:
         del graph
+
+
+def failed_alone(error: RuntimeError) -> None:
+    """Lets an image on which DALI fails by itself pass; raises what is no file's fault."""
+    if DEVICE_FAULT.search(str(error)):
+        raise error
 
 
 def once(fed: Fed) -> Callable[[], Fed]:

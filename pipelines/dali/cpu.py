@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
-from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
+from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refuse_unmatched
 from pipelines.dali.graph import Fed, Pixels, build_graph, import_dali
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import Sample, UnreadableImage, collate, reference_pixels
@@ -42,7 +42,7 @@ class DaliPipeline(Passes):
     def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="fallback")
         chunks = read_chunks(self._images, self._chunk, self._preprocess, pool)
-        decoding = driven(chunks, self._build, _run, _on_host, self._one_by_one)
+        decoding = driven(chunks, self._build, _run, _on_host, self._one_by_one, report)
         try:
             for chunk, pixels in decoding:
                 yield from self._in_order(chunk, pixels, report)
@@ -60,7 +60,8 @@ class DaliPipeline(Passes):
             graph = build_graph(once(alone.fed()), 1, 1)
             try:
                 decoded = _run(graph)
-            except RuntimeError:
+            except RuntimeError as error:
+                failed_alone(error)
                 continue
             pixels |= {index: np.array(made) for index, made in _on_host(alone, decoded).items()}
         return pixels

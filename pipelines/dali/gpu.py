@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.base import Batch, Passes, PipelineReport, Preprocess
-from pipelines.dali.chunks import Chunk, driven, once, read_chunks, refuse_unmatched
+from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refuse_unmatched
 from pipelines.dali.cpu import from_reference
 from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, new_stream, on_stream, usable_gpu
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 # Images in one run of the graph, whatever the batch: enough to keep a large GPU's multiprocessors and its JPEG engine
-# busy, few enough that the first batch of a pass does not wait for long and that 64 large photographs fit.
+# busy, few enough that the first batch of a pass does not wait for long. Of large photographs fewer (``MOST_PIXELS``).
 CHUNK = 64
 
 # Runs whose files are read by the pool's threads while DALI works: reading must never be what DALI waits for.
@@ -75,7 +75,9 @@ class DaliGpuPipeline(Passes):
         hand_over = _HandOver(self._stream)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="read")
         chunks = read_chunks(self._images, CHUNK, self._preprocess, pool, READ_AHEAD)
-        decoding = driven(chunks, self._build, hand_over.run, hand_over.take, hand_over.one_by_one(self._build_one))
+        decoding = driven(
+            chunks, self._build, hand_over.run, hand_over.take, hand_over.one_by_one(self._build_one), report
+        )
         try:
             for chunk, rows in decoding:
                 for indices, planes in self._in_order(chunk, rows, report):
@@ -156,7 +158,8 @@ class _HandOver:
                 graph = build(once(alone.fed()))
                 try:
                     rows = self.take(alone, self.run(graph))
-                except RuntimeError:
+                except RuntimeError as error:
+                    failed_alone(error)
                     continue
                 assert rows.planes is not None
                 indices += rows.indices

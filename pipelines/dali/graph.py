@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +38,10 @@ from pipelines.reference.pipeline import crop_offset, resize_size
 from scarlet.errors import error_text
 
 QUEUE_DEPTH = 2
+
+# What DALI, and nvJPEG under it, say where memory ran out or a GPU failed: no file's fault.
+NO_MEMORY = r"(?i)CUDA allocation failed|(can't|failed to) allocate|out of memory|ALLOCATOR_FAILURE|bad_alloc"
+DEVICE_FAULT = re.compile(rf"{NO_MEMORY}|CUDA (runtime|driver) API error|NVJPEG_STATUS_EXECUTION_FAILED")
 
 # Added before rounding, in grey levels: Pillow rounds exact halves up, and the sum in float32 may end just below one.
 # Tried on the demo set: 1/4096 leaves 0.13 % of pixels different, 1/16384 0.19 %, 1/256 1.7 %, none 0.5 % (and 25 %
@@ -205,10 +210,13 @@ def built(graph: Any) -> Any:
 
     Raises:
         PipelineUnavailable: it cannot be built here; the text has DALI's reason.
+        RuntimeError: for want of memory.
     """
     try:
         graph.build()
     except RuntimeError as error:
+        if re.search(NO_MEMORY, str(error)):
+            raise
         reason = error_text(error)
         raise PipelineUnavailable(
             f"DALI cannot build its graph ({reason}); `scarlet-bench doctor` tells of driver and versions, "

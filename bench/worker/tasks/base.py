@@ -50,6 +50,8 @@ def none_readable(pipeline: Pipeline) -> BenchError:
 def fallback_sentence(case: Case, pipeline: Pipeline, n_images: int) -> str:
     """A sentence where the pipeline handed more than a few odd files to the reference; else nothing."""
     n = len(pipeline.report.fallbacks)
+    if (times := pipeline.report.taken_apart) and not n:
+        return f"{case.pipeline} failed {times} times with no file to blame: those images were decoded one by one"
     if n <= FALLBACK_SHARE * n_images:
         return ""
     return f"{n} of {n_images} images were decoded by the reference pipeline instead of {case.pipeline}"

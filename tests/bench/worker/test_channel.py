@@ -208,6 +208,8 @@ def test_last_words_are_the_end_of_the_log_on_one_line(tmp_path: Path) -> None:
         (MemoryError(), Status.OOM),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), Status.OOM),
         (RuntimeError("CUDA out of memory. Tried to allocate"), Status.OOM),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Status.OOM),
+        (RuntimeError("Requested amount of GPU memory (1024 bytes) could not be allocated"), Status.OOM),
         (RuntimeError("something\nelse"), Status.FAILED),
     ],
 )

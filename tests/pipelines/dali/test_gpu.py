@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-from failing_dali import failing_on
+from failing_dali import DEVICE_FAULTS, failing_on
 
+from bench.record.case import Case
+from bench.worker.channel import classify
+from bench.worker.tasks.base import fallback_sentence
 from pipelines import ON_GPU, device, open_pipeline, open_stages, registry
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.dali import gpu, stages
+from pipelines.dali import chunks, gpu, stages
 from pipelines.device import DevicePixels, Filler
 from pipelines.imagenet.find import Image
+from pipelines.imagenet.jpeg import plain_size
 from pipelines.parity.differences import TOLERANCES, WHOLE, tolerances_of
 from pipelines.reference.pipeline import normalise, reference_pixels
 
@@ -126,6 +131,44 @@ def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(places, on
     check_pass(pipeline, images, range(72), 10)
     assert pipeline.report.fallbacks == [image.image_id for k, image in enumerate(images) if k % 12 in places]
     assert 1 in chunks, "images decoded alone"
+
+
+@pytest.mark.parametrize("text", DEVICE_FAULTS)
+def test_a_fault_of_memory_or_gpu_is_no_bad_file(text, on_cpu, small_photos, monkeypatch):
+    faulty = [small_photos[3].path.read_bytes()]
+    monkeypatch.setattr(gpu, "whole_graph", failing_on(faulty, [], gpu.whole_graph, text))
+    with pytest.raises(RuntimeError) as raised:
+        list(open_pipeline("dali_gpu", small_photos, 10, 2, DEFAULT))
+    assert classify(raised.value)[0].value == DEVICE_FAULTS[text]
+
+
+def test_a_failure_that_no_file_explains_is_told_of(on_cpu, small_photos, monkeypatch):
+    class Once(failing_on([], [], gpu.whole_graph)):
+        failed = False
+
+        def run(self, *stream):
+            if not Once.failed:
+                Once.failed = True
+                self.graph.run()
+                raise RuntimeError("Critical error in pipeline")
+            return super().run()
+
+    monkeypatch.setattr(gpu, "whole_graph", Once)
+    pipeline = open_pipeline("dali_gpu", small_photos, 10, 2, DEFAULT)
+    check_pass(pipeline, small_photos, range(12), 10)
+    assert (pipeline.report.fallbacks, pipeline.report.taken_apart) == ([], 1)
+    assert "failed 1 times" in fallback_sentence(Case("m", "demo", "pytorch", pipeline="dali_gpu"), pipeline, 12)
+
+
+def test_large_photographs_make_small_runs(on_cpu, small_photos, monkeypatch):
+    n_pixels = math.prod(plain_size(small_photos[0].path.read_bytes()))
+    monkeypatch.setattr(chunks, "MOST_PIXELS", 2 * n_pixels)
+    runs = []
+    fed = chunks.Chunk.fed
+    monkeypatch.setattr(chunks.Chunk, "fed", lambda chunk: runs.append(chunk.indices) or fed(chunk))
+    images = [small_photos[0]] * 5
+    check_pass(open_pipeline("dali_gpu", images, 3, 1, DEFAULT), images, range(5), 3)
+    assert runs == [range(2), range(2, 4), range(4, 5)]
 
 
 # --- stages -----------------------------------------------------------------------------------------------------
