@@ -116,6 +116,13 @@ def test_the_budget_is_wall_time_with_the_starts(run_cases: RunCases) -> None:
     assert 70.0 <= clock() < 71.0, "to the end of the budget, and of a pair of rounds"
 
 
+def test_rounds_come_in_pairs_so_that_either_of_two_leads_as_often(run_cases: RunCases) -> None:
+    folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=10.0)
+    firsts = [life["first_round"] for life in rows(folder)[ONE].metrics["lives"]]
+    lengths = np.diff([*firsts, folder.samples()["round"].max() + 1])
+    assert not (lengths % 2).any()
+
+
 def test_a_budget_that_starts_use_up_leaves_each_life_a_pair_of_rounds(run_cases: RunCases) -> None:
     workers = Workers(lambda case: HereWorker())
     folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=1.0, clock=Clock(9.0), workers=workers)
