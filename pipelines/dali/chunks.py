@@ -75,8 +75,9 @@ class Chunk:
         yield self._part(range(first, self.indices.stop))
 
     def _part(self, indices: range) -> Chunk:
-        some = ({index: of[index] for index in indices if index in of} for of in (self.encoded, self.by_reference))
-        return Chunk(indices, *some)
+        encoded = {index: self.encoded[index] for index in indices if index in self.encoded}
+        by_reference = {index: self.by_reference[index] for index in indices if index in self.by_reference}
+        return Chunk(indices, encoded, by_reference)
 
     def singly(self) -> Iterator[Chunk]:
         """Each image for DALI in a chunk of its own."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnsupported, Preprocess
+from pipelines.dali.chunks import failed_alone
 from pipelines.dali.graph import (
     CPU,
     Fed,
@@ -58,6 +59,7 @@ class DaliStages:
                 found = self._decoder.run(Fed(encoded, []))
                 decoded += [np.array(found.at(index)) for index in range(len(encoded))]
             except RuntimeError as error:
+                failed_alone(error)
                 # A pass leaves it to the reference, which may read it.
                 raise PipelineUnsupported(f"DALI cannot decode it: {error_text(error)}") from error
         return decoded

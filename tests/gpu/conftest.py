@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from gpu_here import prepared
 from numpy.typing import NDArray
 
 from bench.backends.base import ModelFiles
@@ -39,17 +40,7 @@ def pixels(demo_images: list[Image]) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="session")
 def scarlet(demo_images: list[Image], tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """SCARLET-C with demo weights, and its FP16 graph."""
-    from bench.worker.prepare import Request, prepare
-    from export.store import ROOT_VARIABLE
-
-    kept = os.environ.get(ROOT_VARIABLE)
-    os.environ[ROOT_VARIABLE] = str(tmp_path_factory.mktemp("store"))
-    try:
-        root = Path(os.path.commonpath([image.path for image in demo_images]))
-        names = [(image.path.relative_to(root).as_posix(), image.label) for image in demo_images]
-        return prepare(Request("scarlet_c", "demo", str(root), names, threads=4))
-    finally:
-        os.environ.pop(ROOT_VARIABLE)
-        if kept is not None:
-            os.environ[ROOT_VARIABLE] = kept
+    """SCARLET-C with demo weights and its graphs of lower precision, prepared as a run prepares them, in its store."""
+    root = os.path.commonpath([image.path for image in demo_images])
+    images = [replace(image, image_id=str(image.path.relative_to(root))) for image in demo_images]
+    return prepared("demo", root, images, tmp_path_factory.mktemp("log") / "prepare.log")

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from gpu_here import needs_gpu
+from gpu_here import BACKENDS, BATCH, LOWER, loaded, needs_gpu
 from numpy.typing import NDArray
 
-from bench.backends import make_backend
-from bench.backends.base import Backend, ModelFiles, OnDevice, TimesStages, Unavailable, Unsupported
-from bench.record.case import Case
+from bench.backends.base import Backend, ModelFiles, OnDevice, TimesStages
 from pipelines.device import DevicePixels, written_event
 
 pytestmark = needs_gpu
-
-BACKENDS = ("pytorch", "onnxruntime", "tensorrt")
-BATCH = 16
-
-
-@contextmanager
-def loaded(files: ModelFiles, backend: str, device: str = "cuda", **more: Any) -> Iterator[Backend]:
-    """A loaded backend; skips where something is missing here."""
-    options = tuple(sorted(more.pop("options", {}).items()))
-    case = Case("scarlet_c", "demo", backend, device=device, batch=BATCH, options=options, **more)
-    made = make_backend(backend)
-    try:
-        made.load(case, files)
-    except (Unavailable, Unsupported) as reason:
-        pytest.skip(str(reason))
-    with closing(made):
-        yield made
 
 
 def logits(backend: Backend, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,13 +33,13 @@ def test_fp32_gives_the_predictions_of_the_cpu(name, graph, scarlet, pixels, exp
         again = logits(backend, pixels)
         proof = backend.proof()
     assert (got.argmax(axis=1) == expected.argmax(axis=1)).all()
-    # TF32 would be off by about a thousandth of the largest logit.
-    assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+    # TF32 would be off by about a thousandth of the largest logit, Winograd's convolutions are by up to 3 in 10,000.
+    assert np.abs(got - expected).max() <= 3e-4 * np.abs(expected).max()
     np.testing.assert_allclose(again, got, rtol=1e-4, atol=1e-4)
     assert not proof.get("fallback"), proof["fallback"]
 
 
-@pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", LOWER)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_lower_precision_really_is_lower_and_predicts_alike(name, precision, scarlet, pixels, expected):
     with loaded(scarlet, name, precision=precision) as backend:
