@@ -71,10 +71,12 @@ def load_frame(run: Path) -> pd.DataFrame:
     info, results = folder.read_run_info(), folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
     marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
+    noticed = [one for one in info.get("warnings") or () if "case_ids" in one]
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)
     rows = []
     for result in results:
         columns, notes = derived.get(result.case.case_id, ({}, []))
+        notes += [one["text"] for one in noticed if result.case.case_id in one["case_ids"]]
         columns = {**columns, **efficiency_columns(result.case, columns, info)}
         row = {**_identity(result), **columns, "note": "; ".join([*notes, *marks])}
         rows.append({name: encodable(value) if isinstance(value, str) else value for name, value in row.items()})

@@ -45,6 +45,20 @@ OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. De
 Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
 Scenarios = Annotated[str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")]
 Images = Annotated[str, typer.Option(help="How many images to take, evenly over the classes, or all.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="File with a class a line, in the order of the network's logits, named as folders or labels are; or "
+        "background: class 0 before ImageNet's 1000."
+    ),
+]
+Labels = Annotated[
+    str | None, typer.Option(help="File with a line 'name label' for each image of a folder without class folders.")
+]
+FirstLabel = Annotated[int | None, typer.Option(help="What that file calls the first class: 0 or 1.")]
+RestrictClasses = Annotated[
+    bool, typer.Option("--restrict-classes", help="Choose among the classes that have images alone, as of ImageNet-R.")
+]
 Budget = Annotated[
     float, typer.Option(help="Seconds for all timed Cases together, with the starts of their processes.")
 ]

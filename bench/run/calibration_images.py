@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image, find_images, subset
+from pipelines.imagenet.labels import Labelling
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
 
@@ -23,7 +24,12 @@ SEED = 6
 
 
 def choose_calibration(
-    data: Path, scored: Sequence[Image], folder: str | None, console: Console, n: int = IMAGES
+    data: Path,
+    scored: Sequence[Image],
+    folder: str | None,
+    console: Console,
+    n: int = IMAGES,
+    how: Labelling | None = None,
 ) -> CalibrationImages:
     """Chooses calibration images that are not scored.
 
@@ -35,15 +41,16 @@ def choose_calibration(
         scored: those images; may be empty.
         folder: the user's folder of calibration images, laid out as ``data`` is, or None.
         n: how many at most.
+        how: images are labelled.
 
     Raises:
         BenchError: there is no image that is not scored.
     """
     if folder is not None:
-        image_set = find_images(Path(os.path.expanduser(folder)))
+        image_set = find_images(Path(os.path.expanduser(folder)), how)
         root, candidates, source = image_set.root, image_set.images, f"--calibration {folder}"
     else:
-        image_set = find_images(data)
+        image_set = find_images(data, how)
         if image_set.is_demo:
             root = _demo_split(n, console).resolve()
             candidates, source = find_images(root).images, "the demo set's calibration split"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
+from pipelines.imagenet.labels import Labelling
 
 # A folder for each size of the set: making one set removes what belongs to another from its folder.
 DEMO_DATA = Path("data") / "demo"
@@ -27,12 +28,16 @@ def working(console: Console, text: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def choose_images(data: str | None, n_images: int | None, console: Console) -> tuple[ImageSet, list[Image]]:
-    """The set and the images of it to score: the user's, or the demo set, made first where it is missing.
+def choose_images(
+    data: str | None, n_images: int | None, console: Console, how: Labelling | None = None
+) -> tuple[ImageSet, list[Image]]:
+    """The set and the images of it to score: the user's, or the demo set, made first where it is missing. Says how the
+    user's were labelled.
 
     Args:
         data: the user's folder, or None for the demo set.
         n_images: how many; 0 for all; None for the default.
+        how: the user's images are labelled.
 
     Raises:
         BenchError: the folder holds no labelled images.
@@ -42,8 +47,10 @@ def choose_images(data: str | None, n_images: int | None, console: Console) -> t
         image_set = find_images(make_demo_set(DEMO_DATA / str(count), count, console))
         default = DEMO_IMAGES
     else:
-        image_set = find_images(Path(os.path.expanduser(data)))
+        image_set = find_images(Path(os.path.expanduser(data)), how)
         default = DEFAULT_IMAGES
+        for sentence in image_set.reading():
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     if image_set.passed_over:
         what = f"passed over, because they may not be entered: {first_few(image_set.passed_over)}"
         console.print(what, markup=False, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from bench.run.calibration_images import choose_calibration
 from bench.worker import channel
 from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image
+from pipelines.imagenet.labels import Labelling
 from scarlet.errors import BenchError
 
 # Enough to calibrate BatchNorm statistics and to compare two graphs' logits; a few seconds of decoding.
@@ -48,7 +49,12 @@ class Requirements:
 
 
 def requirements(
-    cases: Iterable[Case], data: str, scored: Sequence[Image], folder: str | None, console: Console
+    cases: Iterable[Case],
+    data: str,
+    scored: Sequence[Image],
+    folder: str | None,
+    console: Console,
+    how: Labelling | None = None,
 ) -> Requirements:
     """Finds out what the Cases need, and chooses the calibration images.
 
@@ -57,6 +63,7 @@ def requirements(
             one graph serves all.
         data: folder of the images that are scored.
         folder: the user's folder of calibration images, or None.
+        how: images are labelled.
 
     Raises:
         BenchError: INT8 is requested, and all images there are, are scored.
@@ -68,7 +75,7 @@ def requirements(
         check = CalibrationImages(Path(data), tuple(scored[:CONVERTED_CHECK_IMAGES]), "scored images")
     if not any(graph.precision == "int8" for graph in wanted):
         return Requirements(wanted, check=check)
-    chosen = choose_calibration(Path(data), scored, folder, console)
+    chosen = choose_calibration(Path(data), scored, folder, console, how=how)
     pipeline = next(case.pipeline for case in cases if case.precision == "int8")
     return Requirements(wanted, chosen, pipeline, check)
 

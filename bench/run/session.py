@@ -19,6 +19,8 @@ from typing import Any
 from rich.console import Console
 
 from bench import host
+from bench.analysis.accuracy import reading
+from bench.analysis.accuracy.predictions import ScoredRun
 from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
@@ -82,7 +84,7 @@ class Session:
             BenchError: the data or the folder are at fault.
         """
         spec, source, target = spec.absolute(), spec.source, path_from_root(str(out or ""))
-        image_set, images = choose_images(spec.data, spec.n_images, console)
+        image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling)
         spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
         model = re.split(r"[:/\\]", spec.network.name)[-1]
         name = f"{kind}-{model}" if kind else model
@@ -94,7 +96,7 @@ class Session:
     def scratch(cls, spec: RunSpec, console: Console) -> Session:
         """As ``open``, for a command that leaves no run: its folder takes the logs."""
         spec, source = spec.absolute(), spec.source
-        image_set, images = choose_images(spec.data, spec.n_images, console)
+        image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling)
         folder = RunFolder.create(Path(tempfile.mkdtemp(prefix="scarlet-bench-")))
         return cls(spec, source, folder, image_set, tuple(images), console, is_scratch=True)
 
@@ -116,7 +118,7 @@ class Session:
                 what = f"{folder.path} does not say what was to be measured: it was stopped before it began"
                 raise BenchError(what, "Start a new run.")
             spec = RunSpec.from_dict(settings)
-            image_set = find_images(Path(dataset["root"]))
+            image_set = find_images(Path(dataset["root"]), spec.labelling)
             if image_set.fingerprint != dataset.get("fingerprint"):
                 raise BenchError(
                     f"the images under {image_set.root} have changed since this run began", "Start a new run."
@@ -165,7 +167,7 @@ class Session:
             Unavailable: a package that the model needs is missing.
         """
         required = required or requirements(
-            self.spec.cases(), str(self.root), self.images, self.spec.calibration, self.console
+            self.spec.cases(), str(self.root), self.images, self.spec.calibration, self.console, self.spec.labelling
         )
         with working(self.console, "preparing the model: weights, ONNX graph, check of its logits"):
             return prepare_files(
@@ -194,7 +196,8 @@ class Session:
 
     def context(self, files: ModelFiles, **more: Any) -> Context:
         """What the workers of this run need besides their Cases."""
-        return Context(run=str(self.folder.path), data=str(self.root), files=files, **more)
+        among = self.image_set.present if self.spec.restrict_classes else ()
+        return Context(run=str(self.folder.path), data=str(self.root), files=files, among=among, **more)
 
     def write(self, **facts: Any) -> None:
         """Adds facts to the run's description."""
@@ -229,6 +232,9 @@ def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Pa
             "fingerprint": image_set.fingerprint,
             "n_images": len(images),
             "n_images_in_set": len(image_set.images),
+            "n_classes": len(image_set.classes),
+            "n_classes_present": len(image_set.present),
+            "reading": image_set.reading(),
             "is_demo": image_set.is_demo,
         },
         "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
@@ -338,9 +344,12 @@ def _rows(
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
-    info = folder.read_run_info()
+    info, noticed = folder.read_run_info(), reading.warnings_of(ScoredRun.open(folder.path))
+    for one in noticed:
+        session.console.print(f"{one['text']}. {one['advice']}", markup=False, highlight=False, soft_wrap=True)
+    before = (one for one in info.get("warnings", ()) if "case_ids" not in one)
     session.write(
-        warnings=[*info.get("warnings", ()), *summary(disturbed)],
+        warnings=[*before, *summary(disturbed), *noticed],
         resolves={**info.get("resolves", {}), **resolves},
         finished_at=None if interrupted else utc_now(),
         exit_code=ended.exit_code(),
@@ -358,7 +367,7 @@ def foretell(spec: RunSpec, console: Console) -> Document:
 
     n_images = spec.n_images or DEMO_IMAGES
     if spec.data is not None:
-        n_images = len(choose_images(spec.data, spec.n_images, console)[1])
+        n_images = len(choose_images(spec.data, spec.n_images, console, spec.labelling)[1])
     fingerprint = host.fingerprint(host.describe_host())
     measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
     expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured, spec.lives)

@@ -54,6 +54,7 @@ from bench import host
 from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
 from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
 from bench.run.lives import LEAST_LIVES
+from pipelines.imagenet.labels import BACKGROUND, Labelling
 from scarlet import demo, zoo
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_yaml
@@ -265,6 +266,8 @@ class RunSpec(Matrix):
         checkpoint: a file, ``demo``, ``random`` or None for the default.
         data: the user's folder of images, or None for the demo set.
         images: how many to score: a count, ``all``, or empty for the default.
+        classes, labels, first_label: how images are labelled: see ``pipelines.imagenet.labels.Labelling``.
+        restrict_classes: choose among the classes that have images alone.
         budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
         lives: how many fresh workers measure a timed Case, one after the other: an even number, at least 4, or 1; what
             suits the budget where None.
@@ -283,6 +286,10 @@ class RunSpec(Matrix):
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
     images: Annotated[str, BeforeValidator(_image_count)] = ""
+    classes: StrictStr | None = None
+    labels: StrictStr | None = None
+    first_label: Annotated[StrictInt | None, Field(ge=0, le=1)] = None
+    restrict_classes: StrictBool = False
     budget_seconds: Seconds = 160.0
     lives: Annotated[StrictInt | None, AfterValidator(_lives)] = None
     rotate_cores: StrictBool = False
@@ -338,6 +345,11 @@ class RunSpec(Matrix):
         return zoo.resolve(self.model)
 
     @property
+    def labelling(self) -> Labelling:
+        """How images are labelled."""
+        return Labelling(self.classes, self.labels, self.first_label)
+
+    @property
     def weights(self) -> str:
         """The label that the weights will bear, before anything is loaded."""
         if self.checkpoint is not None:
@@ -369,7 +381,9 @@ class RunSpec(Matrix):
 
         ``model`` stays as it was written, since a graph's path is a name in results, too: see ``source``.
         """
-        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration")}
+        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration", "labels")}
+        if self.classes != BACKGROUND:
+            files["classes"] = path_from_root(self.classes)
         if self.checkpoint not in WEIGHTS:
             files["checkpoint"] = path_from_root(self.checkpoint)
         options = {
@@ -588,6 +602,7 @@ _EXPECTED = {
     "rotate_cores": ("true or false", "true"),
     "images": ("a whole number of at least 1, or all", "500"),
     "seed": ("a whole number", "1"),
+    "first_label": ("0 or 1", "1"),
     "exclude": ("a list of combinations, such as [{backend: pytorch, batch: 64}]", ""),
     "options": (
         "backend: {name: value}, with text, a number or a list of such as the value; put yes, no, true and the like "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Context:
         data: the folder that image ids are relative to.
         throughput_images: images in one timed pass of a throughput Case.
         time_parts: time the parts of a throughput Case too, after each pass.
+        among: the classes that predictions are chosen from; empty for all.
     """
 
     run: str
@@ -58,6 +59,7 @@ class Context:
     files: ModelFiles
     throughput_images: int = 256
     time_parts: bool = True
+    among: Sequence[int] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` reads it back."""

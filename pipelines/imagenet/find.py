@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.imagenet.labels import BACKGROUNDS, Labelling, Reading, flat_labels, spoken
+from pipelines.imagenet.labels import first_few as first_few
+from pipelines.imagenet.labels import wnids as wnids
 from scarlet.errors import BenchError
-from scarlet.files import read_bytes, read_text
+from scarlet.files import read_bytes
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+# Of pictures that others read and this does not: they are counted, and said.
+OTHER_SUFFIXES = (".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".heic", ".jp2", ".jxl", ".npy")
 
 # Where the images may be under the data folder; the first of these that holds any is taken. The last but one
 # are the official archive's and Kaggle's.
@@ -33,7 +37,7 @@ class Image:
     Attributes:
         image_id: path relative to the data folder, with forward slashes; stable across machines.
         path: where the file is.
-        label: class index 0..999: the wnid's place among all 1000 sorted wnids.
+        label: place of its class among the network's: of ImageNet 0..999, the wnid's place among all 1000 sorted ones.
     """
 
     image_id: str
@@ -48,11 +52,13 @@ class ImageSet:
     Attributes:
         root: the folder the ids are relative to.
         images: in order of ``image_id``.
-        layout: ``folders``, ``val.txt`` or ``devkit``.
+        layout: see ``pipelines.imagenet.labels.Reading``.
         fingerprint: hex SHA-256 over ids, labels and file sizes; equal sets have equal fingerprints. Contents
             are not read: that would take minutes for 50,000 files.
         is_demo: the set was made by ``pipelines.demo.make``.
         passed_over: folders, and links to such, that may not be entered and in which nothing was looked for.
+        classes: every class by its label.
+        notes: how labels were read, and what files were passed over: sentences.
     """
 
     root: Path
@@ -61,6 +67,22 @@ class ImageSet:
     fingerprint: str
     is_demo: bool = False
     passed_over: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The classes that have images, sorted."""
+        return tuple(sorted({image.label for image in self.images}))
+
+    def reading(self) -> list[str]:
+        """What was taken for what, for people to check: the layout, three images with their classes, and the notes."""
+        images, n, say = self.images, len(self.images), spoken(self.classes)
+        of = f"{len(self.present):,} of {len(self.classes):,} classes"
+        examples = [
+            f"{one.image_id} -> {say(one.label)}" for one in dict.fromkeys((images[0], images[n // 2], images[-1]))
+        ]
+        return [f"{n:,} images of {of}, labelled by {self.layout}: {'; '.join(examples)}", *self.notes]
 
 
 def read_image(path: Path) -> bytes:
@@ -74,25 +96,28 @@ def read_image(path: Path) -> bytes:
 
 @dataclass
 class _Found:
-    """What one folder holds: file sizes in bytes by name, directly inside and by class folder."""
+    """What one folder holds: file sizes in bytes by name, directly inside and by class folder; and what is passed over:
+    pictures of other suffixes, and images in folders inside class folders.
+    """
 
     folder: Path
     flat: dict[str, int] = field(default_factory=dict)
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    n_deeper: int = 0
 
 
-def find_images(data: Path) -> ImageSet:
+def find_images(data: Path, how: Labelling | None = None) -> ImageSet:
     """Finds the validation images under ``data`` and labels them.
 
     Looks in ``valid``, ``val``, the folders of the official and of Kaggle's archive, then in ``data`` itself,
-    and takes the first that holds images, in one of three layouts:
+    and takes the first that holds images, in one of these layouts:
 
-    - class folders named by wnid, any number of the 1000; the label never depends on which are there;
-    - files without folders, and ``val.txt`` beside or above them with a line ``name label`` for each
-      (labels 0..999, as Caffe's ``val.txt``);
-    - files named ``ILSVRC2012_val_00000001.JPEG`` and so on, and the official development kit in ``data``.
+    - class folders named as the classes are, by wnid or as the user lists them; the label never depends on which are
+      there;
+    - class folders named by numbers, as ImageNet-V2's: places among the classes;
+    - files without folders, and a list of labels: see ``pipelines.imagenet.labels.flat_labels``.
 
     Files are images by their suffix (jpeg, jpg, png in any case); hidden ones are ignored. One ``stat`` a
     file is made, and no file is opened: whether it can be decoded shows when it is.
@@ -100,17 +125,17 @@ def find_images(data: Path) -> ImageSet:
     Raises:
         BenchError: there is no such folder, no image, no label for an image, or a folder cannot be read.
     """
+    how = how or Labelling()
     root = Path(os.path.abspath(Path(data).expanduser()))
     if not os.path.isdir(root):
         wrong = f"{root} is not a folder" if os.path.lexists(root) else f"there is no folder {root}"
         raise BenchError(wrong, "Give the folder that holds the validation images.")
+    n_deeper, known = 0, frozenset(how.names)
     for place in PLACES:
         folder = root / place
         if not os.path.isdir(folder):  # no question to a path that raises, as a link to itself would
             continue
-        found = _scan(folder)
-        if found.unknown:
-            raise _unknown_folders(found)
+        found = _scan(folder, known)
         if found.classes and found.flat:
             raise BenchError(
                 f"{len(found.flat)} images lie beside the class folders of {folder}, and so have no class: "
@@ -118,35 +143,38 @@ def find_images(data: Path) -> ImageSet:
                 "Move them into class folders or out of the data folder.",
             )
         if found.classes or found.flat:
-            return _image_set(root, found)
+            return _image_set(root, found, how)
+        n_deeper += found.n_deeper
+    deeper = f", but {n_deeper:,} in folders inside class folders" if n_deeper else ""
     raise BenchError(
-        f"{root} holds no images (*{', *'.join(IMAGE_SUFFIXES)})",
+        f"{root} holds no images (*{', *'.join(IMAGE_SUFFIXES)}){deeper}",
         "Expected are class folders such as n01440764, in this folder or in valid/ or val/ inside it.",
     )
 
 
-def _scan(folder: Path) -> _Found:
+def _scan(folder: Path, known: frozenset[str]) -> _Found:
     found = _Found(folder)
-    known = frozenset(wnids())
     places = {place.split("/")[0] for place in PLACES}
     for entry in _entries(folder):
         is_class = entry.name in known
         if os.path.isdir(entry.path):
+            if not is_class and entry.name in places:
+                continue
             try:
-                images = dict(_image_sizes(Path(entry.path)) if is_class or entry.name not in places else ())
+                images = dict(_image_sizes(Path(entry.path), found if is_class or entry.name.isdecimal() else None))
             except BenchError:
                 if is_class and not entry.is_symlink():
                     raise
                 found.closed.append(entry.name)
                 continue
-            if is_class and images:
+            if images:
                 found.classes[entry.name] = images
-            elif images:
-                found.unknown.append(entry.name)
         elif _is_image(entry):
             found.flat[entry.name] = _size_bytes(entry)
         elif entry.is_symlink() and (is_class or entry.name in places):
             found.closed.append(entry.name)
+        else:
+            _count_other(entry.name, found)
     return found
 
 
@@ -165,10 +193,29 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return entry.name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _image_sizes(folder: Path) -> Iterator[tuple[str, int]]:
+def _image_sizes(folder: Path, found: _Found | None) -> Iterator[tuple[str, int]]:
+    """The images directly in a folder; ``found`` counts what else is there."""
     for entry in _entries(folder):
-        if _is_image(entry) and not os.path.isdir(entry.path):
+        is_folder = os.path.isdir(entry.path)
+        if not is_folder and _is_image(entry):
             yield entry.name, _size_bytes(entry)
+        elif found is not None:
+            found.n_deeper += _count_images(entry.path) if is_folder else 0
+            _count_other("" if is_folder else entry.name, found)
+
+
+def _count_other(name: str, found: _Found) -> None:
+    suffix = os.path.splitext(name)[1].lower()
+    found.others.update([suffix] if suffix in OTHER_SUFFIXES else ())
+
+
+def _count_images(folder: str | Path) -> int:
+    """In all folders below; links are not followed."""
+    return sum(
+        name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _size_bytes(entry: os.DirEntry[str]) -> int:
@@ -179,28 +226,43 @@ def _size_bytes(entry: os.DirEntry[str]) -> int:
         return -1
 
 
-def _unknown_folders(found: _Found) -> BenchError:
-    count = len(found.unknown)
-    folders = "a folder" if count == 1 else f"{count} folders"
-    return BenchError(
-        f"{found.folder} holds {folders} of images that no ImageNet class is named by: "
-        f"{first_few(sorted(found.unknown))}",
-        "Class folders are named by one of the 1000 wnids of ILSVRC2012, n and eight digits, such as n01440764.",
+def _by_folder(found: _Found, how: Labelling) -> Reading:
+    """The labels of class folders, by their names.
+
+    Raises:
+        BenchError: folders are named neither as classes nor all by numbers.
+    """
+    place = {name: label for label, name in enumerate(how.names)}
+    background = how.names[0].lower() in BACKGROUNDS
+    most = len(how.names) - background
+    unknown = sorted(name for name in found.classes if name not in place)
+    if not unknown:
+        return Reading("folders", {name: place[name] for name in found.classes})
+    numbers = {name: int(name) for name in found.classes if name.isdecimal() and len(name) < 10}
+    low, high = min(numbers.values(), default=0), max(numbers.values(), default=0)
+    first = int(low > 0 and high == most)
+    if len(numbers) == len(found.classes) == len(set(numbers.values())) and high - first < most:
+        labels = {name: number - first + background for name, number in numbers.items()}
+        return Reading("numbered folders", labels, (f"folders named by the places of classes, counted from {first}",))
+    raise BenchError(
+        f"{found.folder} holds {'a folder' if len(unknown) == 1 else f'{len(unknown)} folders'} of images that no "
+        f"{'class of ' + how.classes if how.classes else 'ImageNet class'} is named by: {first_few(unknown)}",
+        "Name class folders by ImageNet's wnids, such as n01440764, or list their names in the order of the network's "
+        "logits: --classes FILE.",
     )
 
 
-def _image_set(root: Path, found: _Found) -> ImageSet:
+def _image_set(root: Path, found: _Found, how: Labelling) -> ImageSet:
     if found.classes:
-        layout = "folders"
-        place = {wnid: label for label, wnid in enumerate(wnids())}
+        read = _by_folder(found, how)
         files = [
-            (f"{wnid}/{name}", place[wnid], size)
-            for wnid, sizes in found.classes.items()
+            (f"{folder}/{name}", read.labels[folder], size)
+            for folder, sizes in found.classes.items()
             for name, size in sizes.items()
         ]
     else:
-        layout, labels = flat_labels(root, found.folder, sorted(found.flat))
-        files = [(name, labels[name], size) for name, size in found.flat.items()]
+        read = flat_labels(root, found.folder, sorted(found.flat), how)
+        files = [(name, read.labels[name], size) for name, size in found.flat.items()]
     below = found.folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
     files.sort()
@@ -214,7 +276,22 @@ def _image_set(root: Path, found: _Found) -> ImageSet:
             raise BenchError(f"the file name {image_id!r} is not valid UTF-8", "Rename the file.") from error
         images.append(Image(image_id, found.folder / name, label))
     is_demo = (root / DEMO_MARKER).is_file()
-    return ImageSet(root, tuple(images), layout, digest.hexdigest(), is_demo, tuple(sorted(found.closed)))
+    notes = (*read.notes, *_passed_over(root, found))
+    closed = tuple(sorted(found.closed))
+    return ImageSet(root, tuple(images), read.layout, digest.hexdigest(), is_demo, closed, how.names, notes)
+
+
+def _passed_over(root: Path, found: _Found) -> Iterator[str]:
+    """Sentences on files that may have been meant to be images of the set."""
+    if found.others:
+        kinds = ", ".join(f"{n:,} *{suffix}" for suffix, n in sorted(found.others.items()))
+        yield f"passed over: {kinds} (read are *{', *'.join(IMAGE_SUFFIXES)})"
+    if found.n_deeper:
+        yield f"passed over: {found.n_deeper:,} images in folders inside class folders"
+    for place in filter(None, PLACES):
+        other = root / place
+        if os.path.isdir(other) and not os.path.samefile(other, found.folder) and (n := _count_images(other)):
+            yield f"passed over: {n:,} images in {place}/, a second folder beside {found.folder}"
 
 
 def subset(images: Sequence[Image], n: int, seed: int = 0) -> tuple[Image, ...]:
@@ -247,141 +324,3 @@ def subset(images: Sequence[Image], n: int, seed: int = 0) -> tuple[Image, ...]:
 
 def _rank(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
-
-
-VAL_TXT = "val.txt"
-DEVKIT = Path("ILSVRC2012_devkit_t12", "data")
-GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-META = "meta.mat"
-
-_OFFICIAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
-
-
-def flat_labels(root: Path, folder: Path, names: Sequence[str]) -> tuple[str, dict[str, int]]:
-    """The layout (``val.txt`` or ``devkit``) and the label 0..999 of each file.
-
-    Args:
-        root: the data folder.
-        folder: where the images are: ``root`` or below it.
-        names: the images' file names, sorted.
-
-    Raises:
-        BenchError: there are no labels, or they do not fit the files.
-    """
-    for place in (folder, root):
-        if os.path.isfile(place / VAL_TXT):
-            return "val.txt", _val_txt(place / VAL_TXT, root, folder, names)
-    for place in (root, folder):
-        if os.path.isdir(place / DEVKIT):
-            return "devkit", _devkit(place / DEVKIT, names)
-    raise BenchError(
-        f"the {len(names)} images in {folder} have no labels",
-        f"Sort them into class folders such as n01440764, or put {VAL_TXT} or {DEVKIT.parent}/ in {root}.",
-    )
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return read_text(path).splitlines()
-    except OSError as error:
-        wrong = f"cannot read {path}: {error.strerror}"
-        raise BenchError(wrong, "Check the file; it should be plain text.") from error
-
-
-def _whole(text: str) -> int:
-    """A number of at most nine digits; -1 for anything else."""
-    return int(text) if text.isdecimal() and len(text) < 10 else -1
-
-
-def _val_txt(path: Path, root: Path, folder: Path, names: Sequence[str]) -> dict[str, int]:
-    """Reads lines of ``name label``. Names are relative to the image folder or to the data folder."""
-    below = folder.relative_to(root).as_posix()
-    here = set(names)
-    labels: dict[str, int] = {}
-    missing: list[str] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        # From the right: file names may hold blanks.
-        name, _, label = line.strip().rpartition(" ") if "\t" not in line else line.strip().rpartition("\t")
-        name = name.strip().removeprefix("./").removeprefix(f"{below}/")
-        if not name or not 0 <= _whole(label) <= 999:
-            raise BenchError(
-                f"line {number} of {path} is not a file name and a label from 0 to 999: '{line.strip()[:80]}'",
-                "Write one line an image, such as 'ILSVRC2012_val_00000001.JPEG 65'.",
-            )
-        if name in labels:
-            raise BenchError(f"line {number} of {path} names {name} again", "Give each image one line.")
-        if name not in here:
-            missing.append(f"{name} (line {number})")
-        labels[name] = _whole(label)
-    if missing:
-        raise _mismatch(f"{path} names {_count(missing)} not in {folder}", missing)
-    unlisted = [name for name in names if name not in labels]
-    if unlisted:
-        raise _mismatch(f"{path} has no line for {_count(unlisted)} in {folder}", unlisted)
-    return labels
-
-
-def _count(names: Sequence[str]) -> str:
-    return "an image that is" if len(names) == 1 else f"{len(names)} images that are"
-
-
-def _mismatch(what: str, names: Sequence[str]) -> BenchError:
-    return BenchError(f"{what}: {first_few(names)}", "Make the list and the folder hold the same images.")
-
-
-def _devkit(folder: Path, names: Sequence[str]) -> dict[str, int]:
-    """Labels from the ground truth's ids (1..1000), which ``meta.mat`` maps to wnids."""
-    truth_path = folder / GROUND_TRUTH
-    label_of_id = _labels_by_id(folder / META)
-    truth: list[int] = []
-    for number, line in enumerate(_lines(truth_path), start=1):
-        if _whole(line.strip()) not in label_of_id:
-            raise BenchError(
-                f"line {number} of {truth_path} is not an id from 1 to 1000: '{line.strip()[:80]}'",
-                "Unpack ILSVRC2012_devkit_t12.tar.gz anew.",
-            )
-        truth.append(label_of_id[_whole(line.strip())])
-    labels: dict[str, int] = {}
-    for name in names:
-        match = _OFFICIAL_NAME.fullmatch(name)
-        number = int(match[1]) if match else 0
-        if not 1 <= number <= len(truth):
-            raise BenchError(
-                f"{name} is none of the {len(truth)} images that {truth_path} labels",
-                f"Their names are ILSVRC2012_val_00000001.JPEG and so on; label others by {VAL_TXT}.",
-            )
-        labels[name] = truth[number - 1]
-    return labels
-
-
-def _labels_by_id(path: Path) -> dict[int, int]:
-    """The label of each ILSVRC2012 id. The two orders differ: ids are not sorted by wnid."""
-    from scipy.io import loadmat  # half a second to import, for this layout only
-
-    place = {wnid: label for label, wnid in enumerate(wnids())}
-    try:
-        synsets = loadmat(path, simplify_cells=True)["synsets"]
-        wnid_of_id = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-        # Ids above 1000 are inner nodes of the hierarchy, which label no image.
-        return {number: place[wnid_of_id[number]] for number in range(1, len(place) + 1)}
-    except Exception as error:  # a damaged MATLAB file can make scipy raise almost anything
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise BenchError(
-            f"cannot read the classes from {path} ({reason})", "Unpack ILSVRC2012_devkit_t12.tar.gz anew."
-        ) from error
-
-
-SHOWN = 3
-
-
-def wnids() -> tuple[str, ...]:
-    """The 1000 WordNet ids of ILSVRC2012, sorted: a label is a place in this list."""
-    return tuple(Path(__file__).with_name("wnids.txt").read_text(encoding="ascii").split())
-
-
-def first_few(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

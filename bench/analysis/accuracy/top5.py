@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,23 @@ from numpy.typing import NDArray
 from bench.record.files import encodable
 from bench.record.raw_tables import TOP
 
+SUM_OFF = 2e-3  # of a row of probabilities in FP16 or BF16
+TINY = 1e-30  # in place of a probability of 0
+
 
 @dataclass
 class Predictions:
-    """What is kept of each image of a run, whose ids are given. At 50,000 images it takes under 2 MB."""
+    """What is kept of each image of a run. At 50,000 images it takes under 2 MB.
+
+    Attributes:
+        ids: of the images.
+        among: the classes that are chosen from; empty for all.
+        are_probabilities: every batch so far held probabilities in place of logits: rows that sum to 1.
+    """
 
     ids: Sequence[str]
+    among: Sequence[int] = ()
+    are_probabilities: bool = True
     parts: list[tuple[NDArray[np.int64], NDArray[np.int16], NDArray[np.float32]]] = field(default_factory=list)
 
     def add(self, indices: NDArray[np.int64], logits: NDArray[np.float32]) -> None:
@@ -28,7 +40,8 @@ class Predictions:
         """
         if len(indices) != len(logits):
             raise ValueError(f"{len(indices)} images went in and {len(logits)} rows of logits came out")
-        top, margin = top_and_margin(logits, [self.ids[place] for place in indices])
+        self.are_probabilities &= are_probabilities(logits)
+        top, margin = top_and_margin(as_logits(logits), [self.ids[place] for place in indices], self.among)
         self.parts.append((np.asarray(indices, dtype=np.int64), top, margin))
 
     @property
@@ -47,7 +60,7 @@ class Predictions:
 
 
 def top_and_margin(
-    logits: NDArray[np.float32], ids: Sequence[str] = ()
+    logits: NDArray[np.floating[Any]], ids: Sequence[str] = (), among: Sequence[int] = ()
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """The ``TOP`` classes of each row, and how far the first leads.
 
@@ -58,6 +71,7 @@ def top_and_margin(
     Args:
         logits: float32, ``(n, classes)``.
         ids: of the images, ``n`` of them or none.
+        among: the classes that are chosen from; empty for all.
 
     Returns:
         int16 ``(n, TOP)``, and float32 ``(n,)``: difference of the two largest softmax probabilities.
@@ -67,6 +81,9 @@ def top_and_margin(
     """
     if not np.isfinite(logits).all():
         raise ValueError("the logits hold NaN or infinite values")
+    if len(among):
+        top, margin = top_and_margin(logits[:, among], ids)
+        return np.where(top < 0, top, np.asarray(among, np.int16)[top]), margin
     kept, rows = min(TOP, logits.shape[1]), np.arange(len(logits))
     order = np.argsort(-logits, axis=1, kind="stable")[:, : kept + 1]
     ordered = np.take_along_axis(logits, order, axis=1)
@@ -82,7 +99,17 @@ def top_and_margin(
     return top, (first - second).astype(np.float32)
 
 
-def _ranked(logits: NDArray[np.float32], image_id: str) -> list[int]:
+def are_probabilities(logits: NDArray[np.floating[Any]]) -> bool:
+    """Whether rows are what softmax gives: none below 0, and each sums to 1."""
+    return logits.shape[1] > 1 and bool((logits >= 0).all() and (np.abs(logits.sum(axis=1) - 1) < SUM_OFF).all())
+
+
+def as_logits(logits: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    """The same, or of probabilities their logarithm: a softmax of it gives them back."""
+    return np.log(np.maximum(logits.astype(np.float64), TINY)) if are_probabilities(logits) else logits
+
+
+def _ranked(logits: NDArray[np.floating[Any]], image_id: str) -> list[int]:
     """The classes that may be among the first ``TOP``, those of equal logits by the hash."""
     least = np.sort(logits)[-TOP:][0]
 

@@ -30,13 +30,13 @@ class AccuracyTask:
         if highest >= files.classes:
             raise Unsupported(
                 f"the network has {files.classes} classes and the images' labels go up to {highest}: "
-                "accuracy needs a network trained on these classes; use --scenarios latency"
+                "name the network's classes with --classes FILE, or use --scenarios latency"
             )
         self._case, self._backend, self._run = case, backend, context.run_folder
         self._pipeline = context.open_pipeline(case, self._images)
         self._batches: Iterator[Batch] = iter(self._pipeline)
         self._fixed_batch = files.fixed_batch
-        self._predictions = Predictions([image.image_id for image in self._images])
+        self._predictions = Predictions([image.image_id for image in self._images], context.among)
         self._digest = hashlib.sha256()
         self._ended = False
 
@@ -91,6 +91,7 @@ class AccuracyTask:
             "n_bad_images": len(bad),
             "n_pipeline_fallbacks": len(self._pipeline.report.fallbacks),
             "input_sha256": self._digest.hexdigest(),
+            "are_probabilities": self._predictions.are_probabilities,
         }
         return Outcome("end_to_end", metrics, bad, fallback_sentence(self._case, self._pipeline, len(self._images)))
 

@@ -1,9 +1,35 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from bench.analysis.accuracy.top5 import Predictions, top_and_margin
+
+
+def test_leads_of_probabilities_are_those_of_the_logits_that_gave_them():
+    logits = np.random.default_rng(0).standard_normal((64, 1000)).astype(np.float32) * 9
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    ids = [str(number) for number in range(64)]
+    (_, top, margin), (_, of_shares, lead) = (kept.columns() for kept in map(partial(added, ids), (logits, shares)))
+    np.testing.assert_array_equal(of_shares, top)
+    np.testing.assert_allclose(lead, margin, atol=1e-5)
+    assert [added(ids, values).are_probabilities for values in (logits, shares)] == [False, True]
+
+
+def added(ids, logits, among=()):
+    kept = Predictions(ids, among)
+    kept.add(np.arange(len(ids)), logits)
+    return kept
+
+
+def test_predictions_are_chosen_among_the_classes_that_are_named():
+    logits = np.array([[9.0, 1.0, 5.0, 2.0, 0.0]], dtype=np.float32)
+    _, top, margin = added(["a"], logits, (1, 2, 3)).columns()
+    assert top.tolist() == [[2, 3, 1, -1, -1]]
+    assert margin[0] == pytest.approx((np.exp(5) - np.exp(2)) / np.exp([1, 5, 2]).sum())
 
 
 def test_top_five_are_in_order_and_the_margin_is_of_probabilities() -> None:

@@ -1,0 +1,327 @@
+"""What classes there are, in the order of a network's logits, and how a list of labels is to be read.
+
+A list that can be read in two ways is never read in silence: ``Reading`` says which way was taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from scarlet.errors import BenchError, shown
+from scarlet.files import read_text
+
+VAL_TXT = "val.txt"
+KAGGLE = "LOC_val_solution.csv"
+DEVKIT = Path("ILSVRC2012_devkit_t12", "data")
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
+
+BACKGROUND = "background"  # as a value of --classes: class 0, before the 1000 of ImageNet
+BACKGROUNDS = (BACKGROUND, "__background__", "dummy", "0: background")
+
+_OFFICIAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
+_NAMED_BY_WNID = re.compile(r".+_(n\d{8})\.\w+")
+# Of the first images of ILSVRC2012's validation set: their classes as Caffe's val.txt has them (places among the sorted
+# wnids), and their ids in the development kit, of which a list without the kit cannot be mapped to classes.
+_FIRST_CLASSES = (65, 970, 230, 809, 516, 57, 334, 415, 674, 332)
+_FIRST_IDS = (490, 361, 171, 822, 297, 482, 13, 704, 599, 164)
+_ENOUGH = 3  # of these, to know a list by
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How a user wants images to be labelled.
+
+    Attributes:
+        classes: file with the classes in the order of the logits (see ``read_classes``), ``background``, or None for
+            ImageNet's 1000.
+        labels: file with a line ``name label`` for each image of a flat folder; None to look for one.
+        first_label: what such a list calls the first class, 0 or 1; None to find out.
+    """
+
+    classes: str | None = None
+    labels: str | None = None
+    first_label: int | None = None
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes in the order of the logits."""
+        return read_classes(self.classes)
+
+
+def wnids() -> tuple[str, ...]:
+    """The 1000 WordNet ids of ILSVRC2012, sorted: a label is a place in this list."""
+    return tuple(Path(__file__).with_name("wnids.txt").read_text(encoding="ascii").split())
+
+
+def spoken(names: Sequence[str]) -> Callable[[int], str]:
+    """What to call a class for people, by its label: a wnid of ImageNet with WordNet's first word for it."""
+    words = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").splitlines()
+    word = dict(zip(wnids(), words, strict=True))
+    return lambda label: " ".join(filter(None, (names[label], word.get(names[label]))))
+
+
+def read_classes(source: str | None) -> tuple[str, ...]:
+    """The classes in the order of the logits, by the names that class folders and lists have for them.
+
+    A file has a class a line: a name; a wnid, whatever follows it (``synset_words.txt``); or a number with a name or a
+    wnid (``map_clsloc.txt``), numbered from 0 or 1 in any order. Or it is JSON: a list of names, ``{"0": name}``,
+    ``{"0": [wnid, word]}``, or ``{name: 0}``.
+
+    Raises:
+        BenchError: it cannot be read, is empty, or has a class twice.
+    """
+    if source is None or source == BACKGROUND:
+        return (*((BACKGROUND,) if source else ()), *wnids())
+    path = Path(source)
+    text = "\n".join(_lines(path))
+    try:
+        names = _of_json(json.loads(text)) if text.lstrip().startswith(("{", "[")) else _of_lines(text.splitlines())
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise BenchError(
+            f"{path} does not list classes: {error}", "Write a class a line, in the logits' order."
+        ) from None
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or len(names) < 2:
+        what = f"has the class {shown(twice[0])} twice" if twice else "lists fewer than two classes"
+        raise BenchError(f"{path} {what}", "Write each class once, in the logits' order; wnids tell all of them apart.")
+    return names
+
+
+def _of_json(data: object) -> tuple[str, ...]:
+    if isinstance(data, list):
+        return tuple(str(name) for name in data)
+    assert isinstance(data, Mapping)
+    if all(isinstance(value, int) for value in data.values()):  # name to number
+        return _numbered({number: str(name) for name, number in data.items()})
+    return _numbered({int(key): str(value if isinstance(value, str) else value[0]) for key, value in data.items()})
+
+
+def _of_lines(lines: Sequence[str]) -> tuple[str, ...]:
+    lines = [line.strip() for line in lines if line.strip()]
+    head = lines[:1] if lines and lines[0].lower() in BACKGROUNDS else []
+    words = [line.replace(",", " ").split() for line in lines[len(head) :]]
+    if all(re.fullmatch(r"n\d{8}", line[0]) for line in words):
+        if all(len(line) > 1 and line[1].isdecimal() for line in words):
+            return (*head, *_numbered({int(line[1]): line[0] for line in words}))
+        return (*head, *(line[0] for line in words))
+    numbered = [re.fullmatch(r"(\d+)\s*[\s,:]\s*(.+)", line) for line in lines]
+    if all(numbered):
+        return _numbered({int(match[1]): match[2].strip("'\", ") for match in numbered if match})
+    return tuple(lines)
+
+
+def _numbered(names: Mapping[int, str]) -> tuple[str, ...]:
+    first = min(names, default=0)
+    if first not in (0, 1) or sorted(names) != list(range(first, first + len(names))):
+        raise ValueError("its numbers are not 0, 1, 2 and so on")
+    return tuple(names[number] for number in sorted(names))
+
+
+# --- labels of a flat folder ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images were labelled.
+
+    Attributes:
+        layout: ``folders``, ``numbered folders``, ``val.txt``, ``names``, ``devkit``, or the name of a list.
+        labels: of each file, by its name.
+        notes: which reading was taken, and what was left out: sentences.
+    """
+
+    layout: str
+    labels: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def flat_labels(root: Path, folder: Path, names: Sequence[str], how: Labelling) -> Reading:
+    """The labels of files without class folders: by the list that was given, by their own names, or by a list or the
+    development kit beside or above them.
+
+    Args:
+        root: the data folder.
+        folder: where the images are: ``root`` or below it.
+        names: the images' file names, sorted.
+
+    Raises:
+        BenchError: there are no labels, or they do not fit the files.
+    """
+    if how.labels:
+        return _listed(Path(how.labels), root, folder, names, how)
+    by_name = [_NAMED_BY_WNID.fullmatch(name) for name in names]
+    place = {name: label for label, name in enumerate(how.names)}
+    if all(match and match[1] in place for match in by_name):
+        return Reading("names", {name: place[match[1]] for name, match in zip(names, by_name, strict=True) if match})
+    for where in (folder, root, *root.glob("ILSVRC")):
+        for name in (VAL_TXT, KAGGLE):
+            if os.path.isfile(where / name):
+                return _listed(where / name, root, folder, names, how)
+    for where in (root, folder):
+        if os.path.isdir(where / DEVKIT):
+            return Reading("devkit", _devkit(where / DEVKIT, names, place))
+    raise BenchError(
+        f"the {len(names)} images in {folder} have no labels",
+        f"Sort them into class folders such as n01440764, put {VAL_TXT}, {KAGGLE} or {DEVKIT.parent}/ in {root}, or "
+        "give a list with --labels.",
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_text(path).splitlines()
+    except OSError as error:
+        wrong = f"cannot read {path}: {error.strerror}"
+        raise BenchError(wrong, "Check the file; it should be plain text.") from error
+
+
+def whole(text: str) -> int:
+    """A number of at most nine digits; -1 for anything else."""
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
+
+
+def _listed(path: Path, root: Path, folder: Path, names: Sequence[str], how: Labelling) -> Reading:
+    """Reads lines of ``name label``. Names are relative to the image folder or to the data folder; without a suffix in
+    Kaggle's list, whose labels are wnids with the boxes of objects. A label is a number or a class.
+    """
+    below = folder.relative_to(root).as_posix()
+    is_csv = path.suffix.lower() == ".csv"
+    here = {Path(name).stem if is_csv else name: name for name in names}
+    place = {name: label for label, name in enumerate(how.names)}
+    background = how.names[0].lower() in BACKGROUNDS
+    most = len(how.names) - background
+    given: dict[str, int | str] = {}
+    n_more, first_more = 0, ""
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip() or (is_csv and number == 1 and line.lower().startswith("imageid")):
+            continue
+        # From the right: file names may hold blanks.
+        if is_csv:
+            name, _, label = line.strip().partition(",")
+            name, label = Path(name).stem, (label.split() or [""])[0]
+        else:
+            name, _, label = line.strip().rpartition("\t" if "\t" in line else " ")
+        name = name.strip().removeprefix("./").removeprefix(f"{below}/")
+        if not name or not (label in place or 0 <= whole(label) <= most):
+            raise BenchError(
+                f"line {number} of {path} is not a file name and a label from 0 to {most - 1}: '{line.strip()[:80]}'",
+                "Write one line an image, such as 'ILSVRC2012_val_00000001.JPEG 65'.",
+            )
+        if name in given:
+            raise BenchError(f"line {number} of {path} names {name} again", "Give each image one line.")
+        n_more, first_more = n_more + (name not in here), first_more or ("" if name in here else name)
+        given[name] = label if label in place else whole(label)
+    unlisted = [here[name] for name in here if name not in given]
+    if unlisted:
+        raise BenchError(
+            f"{path} has no line for {_count(unlisted)} in {folder}: {first_few(unlisted)}",
+            "Add them to the list, or take them out of the folder.",
+        )
+    numbers = {name: value for name, value in given.items() if isinstance(value, int)}
+    first, why = _first_label(path, numbers, most, how.first_label) if numbers else (0, "")
+    notes = [f"{path.name}: {why}"] if why else []
+    if n_more:
+        notes.append(f"{path.name} names {n_more:,} more images, which are not in {folder}: {first_more} and others")
+    labels = {
+        here[name]: place[value] if isinstance(value, str) else value - first + background
+        for name, value in given.items()
+        if name in here
+    }
+    return Reading(path.name, labels, tuple(notes))
+
+
+def _first_label(path: Path, numbers: Mapping[str, int], most: int, wanted: int | None) -> tuple[int, str]:
+    """What a list calls the first class, 0 or 1, and how that is known.
+
+    Raises:
+        BenchError: the numbers are of another order or fit neither.
+    """
+    known = [
+        (number, int(match[1]) - 1)
+        for name, number in numbers.items()
+        if (match := _OFFICIAL_NAME.fullmatch(name if "." in name else f"{name}.JPEG"))
+        and 1 <= int(match[1]) <= len(_FIRST_IDS)
+    ]
+    if len(known) >= _ENOUGH:
+        if {number - _FIRST_IDS[image] for number, image in known} in ({0}, {-1}):
+            raise BenchError(
+                f"{path} has the ids of the development kit, whose order is not that of the classes",
+                f"Put {DEVKIT.parent}/ beside the images, whose {META} tells the classes, and take {path.name} away.",
+            )
+        apart = {number - _FIRST_CLASSES[image] for number, image in known}
+        if wanted is None and most == len(wnids()) and apart in ({0}, {1}):
+            return apart.pop(), f"labels from {known[0][0] - _FIRST_CLASSES[known[0][1]]}, as the first images show"
+    low, high = min(numbers.values()), max(numbers.values())
+    if (low == 0 and wanted == 1) or (high == most and (low == 0 or wanted == 0)):
+        raise BenchError(
+            f"{path} has labels from {low} to {high}, and there are {most} classes, numbered from "
+            f"{wanted if wanted is not None else '0 or 1'}",
+            "Correct the list, or name the classes with --classes FILE.",
+        )
+    if wanted is not None:
+        return wanted, f"labels from {wanted}, as --first-label says"
+    if high == most:
+        return 1, f"labels from 1, because {most} is among them and 0 is not"
+    doubt = "" if low == 0 else "; 0 is not among them: --first-label 1 reads them from 1, --first-label 0 settles it"
+    return 0, f"labels from 0{doubt}"
+
+
+def _count(names: Sequence[str]) -> str:
+    return "an image that is" if len(names) == 1 else f"{len(names)} images that are"
+
+
+def _devkit(folder: Path, names: Sequence[str], place: Mapping[str, int]) -> dict[str, int]:
+    """Labels from the ground truth's ids (1..1000), which ``meta.mat`` maps to wnids."""
+    truth_path = folder / GROUND_TRUTH
+    label_of_id = _labels_by_id(folder / META, place)
+    truth: list[int] = []
+    for number, line in enumerate(_lines(truth_path), start=1):
+        if whole(line.strip()) not in label_of_id:
+            raise BenchError(
+                f"line {number} of {truth_path} is not an id from 1 to 1000: '{line.strip()[:80]}'",
+                "Unpack ILSVRC2012_devkit_t12.tar.gz anew.",
+            )
+        truth.append(label_of_id[whole(line.strip())])
+    labels: dict[str, int] = {}
+    for name in names:
+        match = _OFFICIAL_NAME.fullmatch(name)
+        number = int(match[1]) if match else 0
+        if not 1 <= number <= len(truth):
+            raise BenchError(
+                f"{name} is none of the {len(truth)} images that {truth_path} labels",
+                f"Their names are ILSVRC2012_val_00000001.JPEG and so on; label others by {VAL_TXT}.",
+            )
+        labels[name] = truth[number - 1]
+    return labels
+
+
+def _labels_by_id(path: Path, place: Mapping[str, int]) -> dict[int, int]:
+    """The label of each ILSVRC2012 id. The two orders differ: ids are not sorted by wnid."""
+    from scipy.io import loadmat  # half a second to import, for this layout only
+
+    try:
+        synsets = loadmat(path, simplify_cells=True)["synsets"]
+        wnid_of_id = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+        # Ids above 1000 are inner nodes of the hierarchy, which label no image.
+        return {number: place[wnid_of_id[number]] for number in range(1, 1 + len(wnids()))}
+    except Exception as error:  # a damaged MATLAB file can make scipy raise almost anything
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise BenchError(
+            f"cannot read the classes from {path} ({reason})", "Unpack ILSVRC2012_devkit_t12.tar.gz anew."
+        ) from error
+
+
+SHOWN = 3
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

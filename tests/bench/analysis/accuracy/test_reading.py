@@ -1,0 +1,90 @@
+"""What predictions show of labels, classes and logits that were read otherwise than meant; and no false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.analysis.accuracy.reading import Labels, Read, judge
+
+PUBLISHED = Path(__file__).resolve().parents[4] / "results" / "published"
+IMAGENET = Read(n_logits=1000, n_classes=1000, n_among=1000)
+SHUFFLED = np.random.default_rng(0).permutation(1000)
+
+
+@pytest.fixture(scope="module", params=["scarlet_c-cpu-2026-11-22", "gate-2026-11-30", "int8-2026-11-22"])
+def rows(request: pytest.FixtureRequest) -> list[pd.DataFrame]:
+    """Real predictions of the demo weights on 512 or 2,000 demo images: of each Case."""
+    frame = pd.read_parquet(PUBLISHED / request.param / "predictions.parquet")
+    return [rows for _, rows in frame.groupby("case_id", observed=True)]
+
+
+def kinds(top1: Labels, labels: Labels, read: Read = IMAGENET) -> list[str]:
+    return [finding.kind for finding in judge(np.asarray(top1), np.asarray(labels), read)]
+
+
+def test_sound_rows_are_left_alone_however_few_images_they_have(rows: list[pd.DataFrame]) -> None:
+    for row in rows:
+        for n in (1, 7, 8, 32, 512, 2000):
+            assert kinds(row["top1"][:n], row["label"][:n]) == []
+
+
+@pytest.mark.parametrize("n", [32, 512])
+@pytest.mark.parametrize(
+    ("read_as", "kind"),
+    [
+        (lambda top1, labels: (top1 + 1, labels), "shifted"),
+        (lambda top1, labels: (top1, labels + 1), "shifted"),
+        (lambda top1, labels: (top1 * 0 + 7, labels), "one_class"),
+        (lambda top1, labels: (top1, SHUFFLED[labels]), "chance or other_order"),
+        (lambda top1, labels: (np.random.default_rng(1).integers(0, 1000, len(labels)), labels), "chance"),
+    ],
+)
+def test_a_wrong_reading_is_noticed(
+    rows: list[pd.DataFrame], n: int, read_as: Callable[[Labels, Labels], tuple[Labels, Labels]], kind: str
+) -> None:
+    top1, labels = (rows[0][name].to_numpy(dtype=np.int64)[:n] for name in ("top1", "label"))
+    (found,) = kinds(*read_as(top1, labels))
+    assert found in kind.split(" or ")
+    assert kinds(*read_as(top1, labels), replace(IMAGENET, has_accuracy=False)) == []
+
+
+def test_labels_in_another_order_are_told_from_chance_where_classes_have_several_images() -> None:
+    labels = np.repeat(np.arange(100), 5)
+    wrong = np.arange(500) % 5 == 0  # a network that is right on four images of five
+    top1 = np.where(wrong, (labels + 17) % 100, labels)
+    assert kinds(top1, labels) == []
+    assert kinds(top1, np.random.default_rng(0).permutation(100)[labels]) == ["other_order"]
+
+
+@pytest.mark.parametrize(
+    ("top1", "labels"),
+    [
+        (np.array([3, 4] * 20), np.full(40, 3)),  # all images of one class
+        (np.zeros(40, int), np.zeros(40, int)),  # and all of them right
+        (np.array([1, 0] * 10 + [0, 1] * 10), np.array([0, 1] * 20)),  # two classes, at a loss
+        (np.arange(40), np.where(np.arange(40) < 8, np.arange(40), 999)),  # hard images: one in five is right
+    ],
+)
+def test_odd_sets_raise_no_alarm(top1: Labels, labels: Labels) -> None:
+    assert kinds(top1, labels, Read(2, 2, 2) if labels.max() < 2 else IMAGENET) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (Read(1001, 1000, 1001), ["more_classes"]),
+        (Read(21841, 1000, 21841), ["more_classes"]),
+        (Read(21841, 21841, 1000), []),  # the classes were named, and restricted
+        (Read(1000, 10, 10), []),
+        (Read(1000, 0, 1000), []),  # of a run that does not say
+        (replace(IMAGENET, are_probabilities=True), ["probabilities"]),
+    ],
+)
+def test_heads_and_outputs(read: Read, expected: list[str]) -> None:
+    assert kinds(np.arange(40), np.arange(40), read) == expected
