@@ -11,13 +11,11 @@ import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipelines.base import Pipeline, Preprocess, Stages
+from pipelines.imagenet.find import Image
 from scarlet.errors import unknown_name
-
-if TYPE_CHECKING:
-    from pipelines.base import Pipeline, Preprocess, Stages
-    from pipelines.imagenet.find import Image
 
 # A pipeline is one line in each of these. It is imported when it is opened, not before.
 REGISTRY = {

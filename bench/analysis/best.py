@@ -4,8 +4,6 @@ What is best by its median alone may be best by chance. A row is called the best
 difference to each of the others keeps clear of nothing: times as in ``bench.analysis.time.verdict``, faster
 beyond what counts; accuracies with the paired interval above 0. The best is chosen by what was measured, so that all
 pairs of all groups are counted as comparisons (Bonferroni), and not the few that were looked at.
-
-numpy and pandas are imported where they are needed.
 """
 
 from __future__ import annotations
@@ -13,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.predictions import Predicted, ScoredRun
+from bench.analysis.stats import paired
+from bench.analysis.stats.paired import wins_and_losses
+from bench.analysis.time import verdict
 from bench.record.case import Status
 from bench.record.run_folder import CaseResult, RunFolder
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 
@@ -48,8 +48,6 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
         case_ids: of the rows of the table; others, and those that are not ok, are left out.
         material: the least difference that counts, as a share.
     """
-    from bench.analysis.time import verdict
-
     requested = set(case_ids)
     timed = {
         result.case.case_id: result
@@ -77,8 +75,6 @@ def fastest(folder: RunFolder, case_ids: Iterable[str], material: float) -> Best
 def _is_faster(
     first: CaseResult, other: CaseResult, times: Mapping[str, Mapping[int, float]], n_pairs: int, material: float
 ) -> bool:
-    from bench.analysis.time import verdict
-
     if verdict.refusal(first, other):
         return False
     found = verdict.ratio(first, other, times, n_pairs)
@@ -118,8 +114,6 @@ def _top1(predicted: Predicted) -> float:
 
 
 def _is_better(first: Predicted, other: Predicted, n_pairs: int) -> bool:
-    from bench.analysis.stats import paired
-
     wins, losses, n = _discordant(first, other)
     if not n:
         return False
@@ -130,11 +124,6 @@ def _discordant(first: Predicted, other: Predicted) -> tuple[int, int, int]:
     """Images that the first alone and that the other alone got right, and how many both have; 0 for the last where
     they cannot be paired.
     """
-    import numpy as np
-
-    from bench.analysis.accuracy.flips import compare
-    from bench.analysis.stats.paired import wins_and_losses
-
     if first.image_ids is other.image_ids:  # of one run: no need to look images up by name, nor to list flips
         own, its = (_hits(predicted) for predicted in (first, other))
         both = (own >= 0) & (its >= 0)
@@ -150,8 +139,6 @@ def _discordant(first: Predicted, other: Predicted) -> tuple[int, int, int]:
 
 def _hits(predicted: Predicted) -> NDArray[np.int8]:
     """Of each image of the run whether its top-1 is right, -1 where it was not predicted."""
-    import numpy as np
-
     hits = np.full(len(predicted.image_ids), -1, dtype=np.int8)
     hits[predicted.image] = predicted.top[:, 0] == predicted.label
     return hits

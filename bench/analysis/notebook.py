@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
-    from bench.analysis.accuracy.pairing import Comparison
+from bench.analysis.accuracy.pairing import Comparison, compare_named
+from bench.analysis.columns import REGISTRY
+from bench.analysis.table import load_frame, load_info
+from bench.record.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ class LoadedRun:
         Raises:
             BenchError: there is nothing to compare, or the images differ.
         """
-        from bench.analysis.accuracy.pairing import compare_named
-
         return compare_named(str(self.path), str(other.path) if other else None, self.path)
 
 
@@ -54,9 +54,6 @@ def load_run(path: str | Path = "results/latest") -> LoadedRun:
     Raises:
         BenchError: it holds no run.
     """
-    from bench.analysis.table import load_frame, load_info
-    from bench.record.run_folder import RunFolder
-
     folder = RunFolder.open(Path(path).resolve())
     return LoadedRun(
         path=folder.path,
@@ -71,10 +68,6 @@ def load_run(path: str | Path = "results/latest") -> LoadedRun:
 
 def columns() -> pd.DataFrame:
     """What the columns of ``LoadedRun.cases`` mean: ``column``, ``dtype`` and ``meaning``."""
-    import pandas as pd
-
-    from bench.analysis.columns import REGISTRY
-
     return pd.DataFrame(
         [(column.name, column.dtype, column.meaning) for column in REGISTRY.values()],
         columns=["column", "dtype", "meaning"],

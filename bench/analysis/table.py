@@ -1,7 +1,4 @@
-"""One tidy table of a run, a Case a row, derived from its raw files and nothing else.
-
-numpy, pandas and scipy are imported where they are needed, so that the formats can be listed cheaply.
-"""
+"""One tidy table of a run, a Case a row, derived from its raw files and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.accuracy.pairing import score_columns
 from bench.analysis.accuracy.predictions import ScoredRun
@@ -19,9 +18,6 @@ from bench.analysis.time.efficiency import efficiency_columns
 from bench.analysis.time.quantiles import timing_columns
 from bench.record.files import encodable
 from bench.record.run_folder import CaseResult, RunFolder
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEMO_NOTE = "demo data: not ImageNet accuracy"
 
@@ -65,8 +61,6 @@ def load_frame(run: Path) -> pd.DataFrame:
     Raises:
         BenchError: the folder holds no run.
     """
-    import pandas as pd
-
     folder = RunFolder.open(run)
     info, results = folder.read_run_info(), folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))

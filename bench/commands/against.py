@@ -42,7 +42,7 @@ def against(
 
     With --strict what is not settled is 3.
     """
-    from bench.report import write_all
+    from bench.report.forms import write_all
     from bench.report.text import annotate, annotation
     from bench.studies.against import drive
 

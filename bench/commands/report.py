@@ -50,7 +50,7 @@ def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
     """Makes one form of a run's report; gives its file."""
     from bench.analysis.table import load
     from bench.record.case import checked_names
-    from bench.report import FORMATS
+    from bench.report.forms import FORMATS
     from bench.report.latex import table
 
     (form,) = checked_names("format", [form], FORMATS)

@@ -92,9 +92,10 @@ def show(document: Document, out: Path | None, as_json: bool, written: Iterable[
     """
     from bench.report import terminal
     from bench.report.document import as_data
-    from bench.report.forms import write_document
 
     if out is not None:
+        from bench.report.forms import write_document  # takes long to import
+
         written = [*written, *(f"written: {path}" for path in write_document(document, out))]
     if as_json:
         typer.echo(json.dumps(as_data(document) if data is None else data, allow_nan=False))
@@ -109,7 +110,7 @@ def show_run(run: Path, console: Console, as_json: bool, out: Path | None = None
     """Writes the reports of a run and prints its table; with ``out`` its report in the form of that suffix too."""
     from bench.analysis.table import load
     from bench.record.raw_tables import kept_reads
-    from bench.report import FORMATS, write_all
+    from bench.report.forms import FORMATS, write_all
     from bench.report.terminal import print_tables, printer
 
     with kept_reads():

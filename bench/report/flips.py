@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
+from bench.analysis.stats.paired import Paired
 from bench.record.case import Case
 from bench.report.document import Cell, Column, Head, Table, count_cell, table_of
 from bench.report.text import one_line, percent, row_names, two_digits
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    from bench.analysis.stats.paired import Paired
 
 # Fields of a Case that are named only where they differ among the Cases shown.
 VARYING = ("model", "weights", "pipeline", "batch", "threads")

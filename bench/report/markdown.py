@@ -27,7 +27,7 @@ FLIPS_SHOWN = 5
 
 
 def write(run: Loaded, path: Path) -> None:
-    """Writes the report. See ``bench.report.Format``."""
+    """Writes the report. See ``bench.report.forms.Format``."""
     lines = [*document_lines(run_document(run)), *_remake(run.info)]
     write_text(path, "\n".join(lines) + "\n")
 

@@ -7,21 +7,20 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.accuracy.flips import compare
-from bench.analysis.accuracy.predictions import RANDOM_NOTE
+from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
+from bench.analysis.stats import paired
 from bench.analysis.table import DEMO_NOTE
+from bench.analysis.time import verdict
 from bench.backends import REGISTRY, display_name, runtime_packages
 from bench.backends import facts as facts_of
 from bench.record.case import Case
 from bench.report.text import number, one_line, percent, row_names, two_digits, whole, written
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from bench.analysis.accuracy.predictions import ScoredRun
 
 Row = Mapping[str, Any]
 
@@ -67,7 +66,6 @@ def comparison_lines(
     compared = [row for row in rows if row["ratio"] is not None]
     if not compared:
         return ()
-    from bench.analysis.time import verdict
 
     together = f", {n_comparisons} comparisons together" if n_comparisons > 1 else ""
     lines = []
@@ -134,7 +132,6 @@ def accuracy_lines(rows: Sequence[Row]) -> tuple[str, ...]:
     scored = [row for row in rows if row["top1_percent"] is not None and row["n_images"]]
     if not scored:
         return ()
-    from bench.analysis.stats import paired
 
     n = min(row["n_images"] for row in scored)
     apart = [1.0 - row["agreement_percent"] / 100.0 for row in scored if row["agreement_percent"] is not None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
@@ -14,9 +16,6 @@ from bench.analysis.time.quantiles import PARTS
 from bench.report.document import Cell, Column, Head, Table, table_of
 from bench.report.sentences import accuracy_lines, baseline_name, bound_lines, comparison_lines, pixel_lines, records
 from bench.report.text import interval_ends, number, one_line, written
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = Mapping[str, Any]
 RunColumn = Column[Row]

@@ -6,17 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.report.document import Chart, Document, Heading, Note, Table, notes
-from bench.report.sentences import summary, watermarks
-from bench.report.tables import tables
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import JustifyMethod
 
 # To so many characters the texts of a column are folded where the terminal is narrow.
 FOLDED = 10
@@ -29,6 +26,10 @@ def printer(console: Console) -> Callable[[str], None]:
 
 def print_tables(frame: pd.DataFrame, info: Mapping[str, Any], console: Console) -> None:
     """Prints watermarks, the tables and the summary; a Case that is not ok with its status and reason."""
+    # They take long to import, and most commands print no table of a run.
+    from bench.report.sentences import summary, watermarks
+    from bench.report.tables import tables
+
     marks = notes(watermarks(frame, info), "mark")
     show(Document("", [*tables(frame, info, brief=True), *marks, Note(summary(frame), "paragraph")]), console)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
+from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import Image, find_images, subset
 from pipelines.imagenet.labels import Labelling
 from scarlet.errors import BenchError
@@ -109,8 +110,6 @@ def _size_bytes(path: Path) -> int:
 
 
 def _demo_split(n: int, console: Console) -> Path:
-    from pipelines.demo.make import make_demo
-
     out = DEMO_DATA / f"calib-{n}"
     with working(console, f"making sure of {n} demo images to calibrate on in {out}"):
         make_demo(out, n, "calib")

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench import host
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
@@ -214,8 +216,6 @@ def document(found: Estimate, remarks: Sequence[str] = ()) -> Document:
     Args:
         remarks: on what is left out of the plan.
     """
-    import pandas as pd
-
     cases = [
         {"case_id": part.case.case_id, "label": part.case.label, "seconds": part.seconds, "basis": part.basis}
         for part in found.cases

@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
+from pipelines.demo.make import How, make_demo
 from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
 from pipelines.imagenet.labels import Labelling
 
@@ -68,10 +70,6 @@ def choose_images(
 
 def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
     """Makes the demo images, or finds them made; shows progress."""
-    from rich.progress import Progress
-
-    from pipelines.demo.make import How, make_demo
-
     if not console.is_terminal:
         console.print(f"making sure of {n_images} demo images in {out}", highlight=False, soft_wrap=True)
         make_demo(out, n_images)

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+from scipy.special import stdtrit
+
 from bench.analysis.stats.intervals import CONFIDENCE
 from bench.analysis.stats.lives import OverLives, location, over_lives
 from bench.report.text import two_digits
@@ -168,9 +171,6 @@ class Seen:
         Args:
             pair: two Cases, of which every life so far has rounds.
         """
-        import numpy as np
-        from scipy.special import stdtrit
-
         done = len(self.times[pair[0]])
         rounds = [log for life in range(done) for log in self.logs(pair, life)]
         n_rounds, spread = len(rounds) * plan.lives // done, float(np.std(rounds, ddof=1))

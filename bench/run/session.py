@@ -30,7 +30,7 @@ from bench.record.lock import Lock
 from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
-from bench.run import pixel_gate
+from bench.run import estimate, pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
 from bench.run.model_files import PreparationFailed, Requirements, changed, prepare_files, prepare_request, requirements
 from bench.run.progress import make_listener
@@ -363,8 +363,6 @@ def foretell(spec: RunSpec, console: Console) -> Document:
     Raises:
         BenchError: the options or the data are at fault.
     """
-    from bench.run import estimate
-
     n_images = spec.n_images or DEMO_IMAGES
     if spec.data is not None:
         n_images = len(choose_images(spec.data, spec.n_images, console, spec.labelling)[1])

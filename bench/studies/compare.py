@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from bench.analysis.accuracy.flips import FlipLedger
 from bench.analysis.accuracy.pairing import Comparison
 from bench.analysis.table import DEMO_NOTE
 from bench.report import flips
 from bench.report.document import Document, notes
 from bench.report.text import one_line
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from bench.analysis.accuracy.flips import FlipLedger
 
 
 def document(made: Comparison, most_flips: int) -> Document:
@@ -45,8 +43,6 @@ def document(made: Comparison, most_flips: int) -> Document:
 
 def _ledgers(made: Comparison) -> pd.DataFrame:
     """A row for each ledger, without its flips."""
-    import pandas as pd
-
     return pd.DataFrame([_flat(ledger) for ledger in made.ledgers])
 
 
@@ -70,8 +66,6 @@ def _flat(ledger: FlipLedger) -> dict[str, Any]:
 
 def _images(made: Comparison) -> pd.DataFrame:
     """A row for each flip of each ledger."""
-    import pandas as pd
-
     columns = ["image_id", "label", "base_top1", "other_top1", "base_margin", "other_margin", "kind"]
     tables = [
         pd.DataFrame([vars(flip) for flip in ledger.flips.first(None)], columns=columns).assign(

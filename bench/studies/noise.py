@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from scipy.special import stdtrit
 
 from bench.analysis.stats.lives import location
 from bench.analysis.time import verdict
@@ -105,8 +106,6 @@ def resolution_of(rows: Sequence[CaseResult], times: Mapping[str, Mapping[int, f
         rows: of the two copies, which took the same rounds.
         times: as returned by ``verdict.round_times``.
     """
-    from scipy.special import stdtrit
-
     rounds, _ = verdict.by_life(rows[0], rows[1], times)
     logs = [location(life) for life in rounds]
     t = float(stdtrit(len(logs), 0.975))

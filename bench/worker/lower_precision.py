@@ -17,8 +17,11 @@ from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import TypedGraph, Wanted
 from bench.worker import channel
 from bench.worker.messages import CalibrationImages
+from export import convert
 from export.precision.calibration import Batches, CalibrationSet
+from export.precision.lower import make_typed, missing_packages
 from export.precision.recipe import Recipe, default_recipe, read_recipe
+from export.store import Store
 from pipelines.base import Pipeline, Preprocess
 from scarlet.errors import BenchError
 
@@ -35,9 +38,6 @@ def prepare_typed(
         Unavailable: a package is missing.
         BenchError: the graph cannot be made so.
     """
-    from export.precision.lower import make_typed, missing_packages
-    from export.store import Store
-
     for package in missing_packages(recipe):
         raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
     made = make_typed(Path(onnx), onnx_sha256, recipe, Store(), calibration, fixed_batch)
@@ -117,9 +117,6 @@ class TypedWorker:
     @staticmethod
     def _converted(wanted: Wanted, message: channel.Message, files: ModelFiles) -> dict[str, Any]:
         """The FP32 graph in a backend's own format, checked on the message's images."""
-        from export import convert
-        from export.store import Store
-
         for package in convert.missing_packages(wanted.converter):
             raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
         pixels = None

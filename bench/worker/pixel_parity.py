@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.backends.base import ModelFiles
+import numpy as np
+from numpy.typing import NDArray
+
+import pipelines
+from bench.analysis.accuracy.top5 import top_and_margin
+from bench.backends import default_names, make_backend, runs_module
+from bench.backends.base import Backend, ModelFiles, Unavailable, Unsupported
 from bench.record.case import Case
+from pipelines.base import STAGES, Preprocess
 from pipelines.imagenet.find import Image
+from pipelines.parity.check import check, swapped
+from pipelines.parity.differences import WHOLE
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from bench.backends.base import Backend
-    from pipelines.base import Preprocess
-
     Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 BATCH = 16
@@ -76,9 +79,6 @@ def answer(request: Request) -> dict[str, Any]:
         PipelineUnavailable, PipelineUnsupported: the pipeline cannot be opened.
         Unavailable: no backend can run the model.
     """
-    from pipelines.base import Preprocess
-    from pipelines.parity.check import check
-
     images, preprocess = request.image_list(), Preprocess.from_dict(request.preprocess)
     report = check(images, request.pipeline, preprocess, request.threads).to_dict()
     if request.files is None:
@@ -107,11 +107,6 @@ def count_flips(
     Raises:
         what ``pipelines.open_pipeline`` raises.
     """
-    import pipelines
-    from pipelines.base import STAGES
-    from pipelines.parity.check import swapped
-    from pipelines.parity.differences import WHOLE
-
     right: dict[int, int] = {}
     changed: dict[str, int | None] = dict.fromkeys((*STAGES, WHOLE), 0)
     for some in _batches(swapped(images, pipeline, preprocess), batch):
@@ -148,10 +143,6 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _top1(predict: Predict, planes: Sequence[NDArray[np.float32]]) -> list[int]:
-    import numpy as np
-
-    from bench.analysis.accuracy.top5 import top_and_margin
-
     top, _ = top_and_margin(predict(np.ascontiguousarray(np.stack(planes), dtype=np.float32)))
     best: list[int] = top[:, 0].tolist()
     return best
@@ -170,9 +161,6 @@ def predictor(files: ModelFiles, threads: int) -> Iterator[tuple[str, Predict]]:
 
 
 def _first_backend(files: ModelFiles, threads: int) -> tuple[str, Backend]:
-    from bench.backends import default_names, make_backend, runs_module
-    from bench.backends.base import Unavailable, Unsupported
-
     missing: list[str] = []
     # Any will do: what the pixels change is the same for all. The first that is there predicts, graphs first.
     for name in sorted(default_names(), key=runs_module):
@@ -191,8 +179,6 @@ def _first_backend(files: ModelFiles, threads: int) -> tuple[str, Backend]:
 
 def _logits(backend: Backend, pixels: NDArray[np.float32], fixed_batch: int | None) -> NDArray[np.float32]:
     """Logits of any number of images; a graph of fixed batch gets them in such batches, the last filled with zeros."""
-    import numpy as np
-
     if fixed_batch is None:
         return backend.infer(pixels)
     n = len(pixels)

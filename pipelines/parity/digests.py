@@ -14,8 +14,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pipelines.base import STAGES
+from pipelines import open_stages
+from pipelines.base import STAGES, Preprocess
 from pipelines.imagenet.find import Image, read_image, subset
+from pipelines.parity.probes import write_probes
+from pipelines.reference.pipeline import UnreadableImage
 
 # Some of the run's own images, which are the baseline's too, and probes, on which faults show that hardly any image
 # tells (``pipelines.parity.probes``).
@@ -33,9 +36,6 @@ def of_reference(images: Sequence[Image], preprocess: Mapping[str, Any]) -> dict
         images: of a run; a few are taken, the same whenever a run holds the same ones or more.
         preprocess: keywords of ``pipelines.base.Preprocess``.
     """
-    from pipelines.base import Preprocess
-    from pipelines.parity.probes import write_probes
-
     numbers = Preprocess.from_dict(preprocess)
     with tempfile.TemporaryDirectory() as folder:
         probes = write_probes(Path(folder), numbers)
@@ -43,9 +43,6 @@ def of_reference(images: Sequence[Image], preprocess: Mapping[str, Any]) -> dict
 
 
 def _digests(images: Sequence[Image], preprocess: Any) -> dict[str, str]:
-    from pipelines import open_stages
-    from pipelines.reference.pipeline import UnreadableImage
-
     found = {name: hashlib.sha256() for name in (FILES, *STAGES)}
     with closing(open_stages("reference", preprocess)) as stages:
         for image in images:

@@ -10,25 +10,22 @@ turns only close calls; a flip of an image on which the base was sure is what a 
 graph looks like, and must not end up at the foot of a list that is cut.
 
 Intervals, p values and resolvable differences are of one comparison each, without a correction for several.
-Everything is done on whole columns; numpy and pandas are imported where they are needed.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.analysis.accuracy.predictions import Predicted
+from bench.analysis.stats.paired import Paired, paired
 from bench.record.case import Case
 from bench.record.files import plain
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from bench.analysis.stats.paired import Paired
 
 WIN, LOSS, BOTH_WRONG = "win", "loss", "both wrong"
 KINDS = (WIN, LOSS, BOTH_WRONG)
@@ -146,10 +143,6 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
     Raises:
         BenchError: a side has an image twice, they have no image in common, or different labels for the same image.
     """
-    import numpy as np
-
-    from bench.analysis.stats.paired import paired
-
     base_rows, other_rows = _common(base, other)
     n = len(base_rows)
     if not n:
@@ -193,8 +186,6 @@ def _flips(
     base: Predicted, other: Predicted, rows: tuple[NDArray[np.intp], NDArray[np.intp]], kinds: NDArray[np.int8]
 ) -> Flips:
     """The flips among the images that both sides have, of these rows: the largest margin of the base first."""
-    import numpy as np
-
     base_rows, other_rows = rows
     base_top1, other_top1 = base.top[base_rows, 0], other.top[other_rows, 0]
     flipped = np.flatnonzero(base_top1 != other_top1)
@@ -220,8 +211,6 @@ def margin_sentence(flipped: NDArray[np.float32], all_margins: NDArray[np.float3
         flipped: the base's margins of the images that flipped.
         all_margins: the base's margins of all images in common.
     """
-    import numpy as np
-
     n = len(flipped)
     if not n:
         return ""
@@ -250,8 +239,6 @@ def _bound(margin: float) -> float:
 
 def _common(base: Predicted, other: Predicted) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of both sides that hold the same images, in the order of the other side."""
-    import numpy as np
-
     for side in (base, other):
         _check_once(side)
     row_of = np.full(len(base.image_ids) + 1, -1, dtype=np.intp)  # one more, that a place of -1 stays -1
@@ -265,8 +252,6 @@ def _common(base: Predicted, other: Predicted) -> tuple[NDArray[np.intp], NDArra
 
 
 def _check_once(side: Predicted) -> None:
-    import numpy as np
-
     times = np.bincount(side.image, minlength=1)
     if times.max() > 1:
         again = side.image_ids[int(times.argmax())]
@@ -279,8 +264,6 @@ def _check_once(side: Predicted) -> None:
 def _check_labels(
     base: Predicted, other: Predicted, base_rows: NDArray[np.intp], labels: NDArray[np.int16], others: NDArray[np.int16]
 ) -> None:
-    import numpy as np
-
     wrong = np.flatnonzero(labels != others)
     if len(wrong):
         first = wrong[0]
@@ -293,8 +276,6 @@ def _check_labels(
 
 
 def _one_sided(side: Predicted, common: NDArray[np.intp]) -> OneSided:
-    import numpy as np
-
     alone = np.ones(len(side.image), dtype=bool)
     alone[common] = False
     places = side.image[alone]

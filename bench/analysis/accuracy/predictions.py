@@ -1,24 +1,20 @@
-"""The predictions of a run's Cases as arrays: whose they are, whether they may be scored, and their scores.
-
-numpy and pandas are imported where they are needed, so that commands and reports can name this cheaply.
-"""
+"""The predictions of a run's Cases as arrays: whose they are, whether they may be scored, and their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from bench.record.case import REFERENCE_BACKEND, Case, Status
 from bench.record.raw_tables import TOP
 from bench.record.run_folder import NEVER_RAN, CaseResult, RunFolder
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
 
 RANDOM_NOTE = "random weights: accuracy is not meaningful"
 FOREIGN_NOTE = "demo weights mean nothing on these images; give --checkpoint"
@@ -79,8 +75,6 @@ class Predicted:
 
 def load(folder: RunFolder, results: Sequence[CaseResult], is_demo: bool) -> dict[str, Predicted]:
     """The predictions of these Cases by their ids; Cases that have none are left out."""
-    import numpy as np
-
     frame = folder.predictions()
     images, owners = frame["image_id"].cat, frame["case_id"].cat
     columns = {

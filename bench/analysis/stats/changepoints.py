@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu, rankdata
 
 # A level is told from chance by three values on either side at least.
 MIN_SEGMENT = 3
@@ -72,8 +73,6 @@ def newest_change(values: Sequence[float], materiality: float) -> ChangePoint | 
     hundred where each value is correlated with the one before by 0.3 and 0.6): asked after every run it is a hint, and
     not a proof.
     """
-    from scipy.stats import mannwhitneyu
-
     before, newest = np.asarray(values[:-MIN_SEGMENT]), np.asarray(values[-MIN_SEGMENT:])
     if len(before) < MIN_SEGMENT:
         return None
@@ -150,7 +149,5 @@ def _largest(orders: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks from 1; equal values share their mean rank."""
-    from scipy.stats import rankdata
-
     ranks: NDArray[np.float64] = rankdata(values)
     return ranks

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from bench.analysis.stats.intervals import CONFIDENCE, Interval, check_share, checked
 
@@ -158,6 +159,4 @@ def throughput_interval(images: ArrayLike, time_ns: ArrayLike, confidence: float
 
 def _student(freedom: int, alpha: float) -> float:
     """Student's quantile that leaves alpha on both sides together."""
-    from scipy.special import stdtrit
-
     return float(stdtrit(freedom, 1.0 - alpha / 2.0))

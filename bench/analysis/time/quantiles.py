@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bench.analysis.stats import intervals, lives
+from bench.analysis.time import verdict
 from bench.record.case import MEASURED
 from bench.record.run_folder import CaseResult, RunFolder
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from bench.analysis.time import verdict
 
 # The stages that a latency Case on a GPU times besides the one that it is compared on.
 BESIDES = ("h2d", "d2h", "end_to_end")
@@ -30,8 +29,6 @@ def timing_columns(
     folder: RunFolder, results: Sequence[CaseResult], info: Mapping[str, Any]
 ) -> dict[str, tuple[dict[str, Any], list[str]]]:
     """Columns and notes of every timed Case that is ok or fell back, by its id. See ``frame.load_frame``."""
-    from bench.analysis.time import verdict
-
     samples = folder.samples()
     parts = {str(case_id): part for case_id, part in samples.groupby("case_id", observed=True, sort=False)}
     compared = verdict.compare(results, samples, folder.rounds(), verdict.materiality(info))
@@ -72,8 +69,6 @@ def _comparison(compared: verdict.Comparison, notes: list[str]) -> dict[str, Any
 def _timing(
     result: CaseResult, samples: pd.DataFrame | None, notes: list[str], info: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from bench.analysis.stats import intervals
-
     if samples is None:
         notes.append("its samples are missing from the run's folder")
         return {}
@@ -98,11 +93,6 @@ def _timing(
 
 def _throughput(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
     """Images per second over lives, or of blocks of passes within one, with the interval."""
-    import numpy as np
-
-    from bench.analysis.stats import lives
-    from bench.analysis.time import verdict
-
     name, passes = "throughput_images_per_s", timed.sort_values("round")
     if passes[["latency_ns", "images"]].min().min() <= 0:
         return {}
@@ -196,11 +186,6 @@ def limit_of_parts(ns_per_image: Mapping[str, float], threads: Mapping[str, int]
 
 def _quantiles(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
     """The median with its interval, and the far quantiles that there are enough samples for."""
-    import numpy as np
-
-    from bench.analysis.stats import intervals
-    from bench.analysis.time import verdict
-
     latency_ns, numbers = timed["latency_ns"].to_numpy(), timed["round"].to_numpy()
     # A fake clock stands still.
     still = latency_ns.min() <= 0
@@ -230,10 +215,6 @@ def median_over_lives(medians: NDArray[np.float64], of_life: Sequence[int]) -> t
         medians: of each round, in any unit.
         of_life: the number of the life of each round.
     """
-    import numpy as np
-
-    from bench.analysis.stats import intervals, lives
-
     index = np.asarray(of_life)
     by_life = [float(np.median(medians[index == life])) for life in np.unique(index)]
     if len(by_life) > 1 and min(by_life) > 0:

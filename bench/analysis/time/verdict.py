@@ -30,16 +30,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.analysis.stats import intervals, lives
 from bench.record.case import REFERENCE_BACKEND, Case, Status
 from bench.record.run_folder import CaseResult
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Under this nobody would change a backend, and layout, alignment and heat alone move a time by as much.
 LEAST_MATERIALITY = 0.03

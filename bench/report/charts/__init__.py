@@ -7,22 +7,17 @@ tells by its tooltip which Case it shows, and which of the run's files its figur
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bench.analysis.table import Loaded
-    from bench.report.charts.chart import Chart
+from bench.analysis.table import Loaded
+from bench.report.charts.accuracy import accuracy_latency, waterfall
+from bench.report.charts.chart import Chart, Source
+from bench.report.charts.drift import drift
+from bench.report.charts.ecdf import distributions
+from bench.report.charts.ratios import ratios
+from bench.report.charts.throughput import throughput
 
 
 def charts(run: Loaded) -> list[Chart]:
     """The charts for which the run has data, in the order in which they are read."""
-    # Altair takes long to import.
-    from bench.report.charts.accuracy import accuracy_latency, waterfall
-    from bench.report.charts.chart import Source
-    from bench.report.charts.drift import drift
-    from bench.report.charts.ecdf import distributions
-    from bench.report.charts.ratios import ratios
-    from bench.report.charts.throughput import throughput
 
     source = Source.open(run)
     return [

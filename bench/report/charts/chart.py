@@ -5,19 +5,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair
+import pandas as pd
 
 from bench.analysis.accuracy.waterfall import Step, steps
 from bench.analysis.table import DEMO_NOTE, Loaded
+from bench.analysis.time import verdict
 from bench.record.run_folder import CaseResult
 from bench.report.charts.theme import BOLD_CHARACTER, CHARACTER, SCREEN, Theme
 from bench.report.sentences import records, watermarks
 from scarlet.errors import BenchError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = Mapping[str, Any]
 
@@ -129,8 +128,6 @@ class Source:
     @classmethod
     def open(cls, run: Loaded) -> Source:
         """Reads a run's samples and rounds."""
-        from bench.analysis.time import verdict
-
         rows = [row for row in records(run.frame) if row["status"] == "ok"]
         ids = {row["case_id"] for row in rows}
         return cls(

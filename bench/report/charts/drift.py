@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair
+import numpy as np
+import pandas as pd
 
+from bench.analysis.time import verdict
 from bench.report.charts.axes import FEW, known, tooltips
 from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import Looks, looks, names, plural
 from bench.report.charts.theme import AXIS, BAND, INK, Theme
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Points of a line, and of all lines together.
 MOST_POINTS, MOST_POINTS_TOGETHER, LEAST_POINTS = 400, 8000, 12
@@ -40,8 +40,6 @@ def relative(times: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
     Args:
         times: of each Case the median time of each round, in any unit, above 0.
     """
-    import pandas as pd
-
     frame = pd.DataFrame(times).sort_index()
     return 100.0 * (frame / frame.median() - 1.0)
 
@@ -52,8 +50,6 @@ def in_blocks(line: pd.Series[float], most: int) -> Line:
     Args:
         most: points, at least 1.
     """
-    import numpy as np
-
     line = line.dropna()
     block = np.arange(len(line)) // -(-len(line) // most)
     rounds = line.index.to_series().groupby(block).median()
@@ -62,8 +58,6 @@ def in_blocks(line: pd.Series[float], most: int) -> Line:
 
 def reach(lines: Sequence[Line]) -> tuple[float, float, int]:
     """Ends of the axis in per cent, and how many points lie beyond them."""
-    import numpy as np
-
     every = np.concatenate([percent for _, percent in lines])
     limit = max(LEAST_REACH_PERCENT, REACH * float(np.quantile(np.abs(every), 0.98)))
     low, high = max(float(every.min()), -limit), min(float(every.max()), limit)
@@ -142,8 +136,6 @@ def _chart(source: Source, scenario: str) -> Chart | None:
 
 def _times(source: Source, scenario: str) -> dict[str, dict[int, float]]:
     """The median time of each round, of Cases that have several rounds and a clock that moved."""
-    from bench.analysis.time import verdict
-
     ids = {row["case_id"] for row in source.of(scenario)}
     results = [result for result in source.results if result.case.case_id in ids]
     return {

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.report.charts.axes import known, positive, tooltips
 from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import Looks, listed, looks
 from bench.report.charts.theme import Theme
 from bench.report.text import whole, written
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # From this ratio on a rare slow call would press all curves together on a linear axis.
 WIDE = 3.0
@@ -45,8 +43,6 @@ def thinned(ordered: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], N
     Returns:
         sample values and the shares of samples that are no larger, each ``(k,)`` with k at most ``most``.
     """
-    import numpy as np
-
     n = len(ordered)
     if n <= most:
         ranks = np.arange(1, n + 1)
@@ -81,8 +77,6 @@ def distributions(source: Source) -> list[Chart]:
 
 def _times(source: Source, rows: Sequence[Row]) -> dict[str, NDArray[np.int64]]:
     """The sorted times of each row's stage, warm-up left out; rows without any are left out."""
-    import numpy as np
-
     stages = {row["case_id"]: row["stage"] for row in rows}
     times = {}
     for case_id, part in source.samples.groupby("case_id", observed=True, sort=False):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.table import Loaded
+from export.store import Store
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.analysis.table import Loaded
     from bench.report.charts.chart import Chart
 
 # Rows of a chart's data, and points of one of its curves, that stand as text; whoever wants them all reads the files of
@@ -59,10 +61,6 @@ def vega_scripts() -> str:
     Bundling takes seconds of processor time and gives the same for a version of vl-convert: it is kept in the artefact
     store. Where that cannot be used the page is made all the same, only later.
     """
-    from importlib.metadata import version
-
-    from export.store import Store
-
     key_parts = {"snippet": _SNIPPET, "vl-convert-python": version("vl-convert-python")}
     try:
         return Store().get_or_make(key_parts, ".js", _write_bundle).read_text(encoding="utf-8")

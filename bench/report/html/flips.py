@@ -15,7 +15,8 @@ from bench.analysis.columns import PREDICTIONS
 from bench.report import flips
 from bench.report.html.tables import View, plain_table
 from bench.report.text import one_line
-from pipelines.imagenet.find import wnids
+from pipelines.imagenet.find import read_image, wnids
+from pipelines.reference.pipeline import UnreadableImage, opened
 
 # Of each pair; and of the page, whose file would grow with the number of Cases.
 FLIPS_OF_PAIR = 24
@@ -130,9 +131,6 @@ class Pictures:
 
 def _small(path: Path) -> tuple[str, str]:
     from PIL import Image
-
-    from pipelines.imagenet.find import read_image
-    from pipelines.reference.pipeline import UnreadableImage, opened
 
     try:
         with opened(read_image(path)) as image:

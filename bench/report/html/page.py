@@ -43,9 +43,7 @@ MACHINE_KEYS = (
 
 
 def write(run: Loaded, path: Path) -> None:
-    """Writes the page. See ``bench.report.Format``; thumbnails are made from the run's data folder where it is still
-    there.
-    """
+    """Writes the page (see ``bench.report.forms.Format``); thumbnails where the run's data folder is still there."""
     write_text(path, page(run))
 
 

@@ -9,13 +9,12 @@ import base64
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from bench.record.files import plain
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
 
 # Signs that turn the direction of what follows: a file's name could look like another.
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -38,16 +37,12 @@ def island(value: Any) -> Markup:
     Raises:
         TypeError: it is not made of JSON types, dataclasses, paths or numpy scalars.
     """
-    from markupsafe import Markup
-
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_ISLAND))
 
 
 def inlined(source: str) -> Markup:
     """The source of a script or style sheet, to stand inside its element: the same, and nothing in it ends that."""
-    from markupsafe import Markup
-
     unix = source.replace("\r\n", "\n").replace("\r", "\n")  # as the browser reads it, which its digest is of
     return Markup(_ENDS_SCRIPT.sub(r"\\x3C", unix))
 
@@ -69,8 +64,6 @@ def content_policy(*scripts: str) -> str:
 
 def environment() -> Environment:
     """Templates of the report: everything that is not marked as safe is made visible and escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     return Environment(
         loader=PackageLoader("bench.report.html", "page_files"),
         autoescape=True,

@@ -9,14 +9,13 @@ status, for a symbol, and ``sort`` is empty where the value is unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.columns import CASES, REGISTRY, source_of
 from bench.report.document import Cell, Head, Table
 from bench.report.tables import tables
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = Mapping[str, Any]
 View = dict[str, Any]

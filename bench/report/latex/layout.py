@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import jinja2
+import pandas as pd
+
 from bench.report.latex.escape import escaped
 from bench.report.text import one_line
 from scarlet.errors import BenchError
@@ -134,8 +137,6 @@ def mark_of(index: int) -> str:
 
 def source(table: TexTable) -> str:
     """The file: remarks as comments, then the table."""
-    import jinja2
-
     texts = list(dict.fromkeys(cell.note for row in table.rows for cell in row if cell.note))
     marks = {text: mark_of(index) for index, text in enumerate(texts)}
     notes = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in table.watermarks]
@@ -181,8 +182,6 @@ def _fit(table: TexTable, marks: Mapping[str, str]) -> tuple[str, str, float]:
 
 def _rows(table: TexTable, marks: Mapping[str, str], is_long: bool) -> str:
     """The tabular, or the longtable with its caption and label."""
-    import pandas as pd
-
     in_numbers = [any(row[index].number for row in table.rows) for index in range(len(table.columns))]
     lines = [[_cell(*pair, marks) for pair in zip(row, in_numbers, strict=True)] for row in table.rows]
     for index in table.breaks:

@@ -15,11 +15,14 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.best import Best, fastest, groups_of_run, most_accurate
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import Loaded
+from bench.analysis.time import verdict
 from bench.backends import display_name
 from bench.record.files import write_text
 from bench.report.latex.escape import shortened
@@ -37,9 +40,6 @@ from bench.report.sentences import (
 )
 from bench.report.text import interval_ends, written
 from scarlet.errors import BenchError, unknown_name
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Row = Mapping[str, Any]
 
@@ -171,7 +171,7 @@ RANKED = ("top1", "latency", "throughput")
 
 
 def write(run: Loaded, path: Path, options: Options | None = None) -> None:
-    """Writes the table. See ``bench.report.Format``; what may be bold is decided by the raw samples and predictions.
+    """Writes the table (see ``bench.report.forms.Format``); raw samples and predictions decide what may be bold.
 
     Raises:
         BenchError: a column or the label is at fault, or the file cannot be written.
@@ -304,8 +304,6 @@ def ended(row: Row) -> str:
 
 def _best(run: Loaded, lines: Sequence[Line], names: Sequence[str]) -> dict[str, Best]:
     """What may be bold of each scenario that has a ranked column."""
-    from bench.analysis.time import verdict
-
     best: dict[str, Best] = {}
     for scenario in dict.fromkeys(SPECS[name].scenario for name in RANKED if name in names):
         ids = [line.rows[scenario]["case_id"] for line in lines if scenario in line.rows]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
 from bench.analysis.best import Best, most_accurate
 from bench.analysis.table import DEMO_NOTE
@@ -67,8 +69,6 @@ def measured_top1(row: FieldRow) -> str:
 
 def document(rows: Sequence[FieldRow]) -> Document:
     """The table; for programs a line for each model and each of its latencies, in full precision."""
-    import pandas as pd
-
     lines = [line for row in rows for line in _lines(row)]
     frame = pd.DataFrame(lines, columns=list(_FRAME), dtype=object)
     return Document("The field", [table(rows)], [row.to_dict() for row in rows], {"field": frame})

@@ -10,6 +10,9 @@ from rich.console import Console
 
 from bench.record.case import Status
 from bench.record.files import file_name
+from bench.report.terminal import printer
+from bench.run import session
+from bench.run.images import choose_images
 from bench.run.spec import RunSpec
 from bench.studies.model_table.rows import FieldRow, failed_row, row_of_run, run_folders
 from scarlet import zoo
@@ -81,10 +84,6 @@ def measure(models: Sequence[Requested], spec: RunSpec, out: Path, console: Cons
     Raises:
         BenchError: an option or the data are at fault, which would spoil every run.
     """
-    from bench.report.terminal import printer
-    from bench.run import session
-    from bench.run.images import choose_images
-
     choose_images(spec.data, spec.n_images, console)
     rows: list[FieldRow] = []
     interrupted, say = False, printer(console)

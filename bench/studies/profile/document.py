@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.backends.profiler import Recording
 from bench.record.case import Case
@@ -247,8 +248,6 @@ def document(profile: Profile, most: int) -> Document:
     Args:
         most: rows of the table; 0 for all.
     """
-    import pandas as pd
-
     case = profile.case
     options = ", ".join(f"{name}={value}" for name, value in case.options)
     title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {case.threads} threads"

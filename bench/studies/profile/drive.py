@@ -22,6 +22,7 @@ from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.profile.document import BY, Profile, Ridge, document, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
+from bench.studies.profile.worker import PROGRAM
 from bench.worker import channel
 from scarlet.errors import BenchError
 
@@ -63,8 +64,6 @@ def record(session: Session, case: Case, files: ModelFiles, repeats: int) -> Rec
     Raises:
         BenchError: the backend cannot run the Case, or the worker died or took too long.
     """
-    from bench.studies.profile.worker import PROGRAM
-
     message = {
         "case": case.to_dict(),
         "files": files.to_dict(),

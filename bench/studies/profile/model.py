@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.backends import make_backend
 from bench.backends.base import ModelFiles, RunsModule
 from bench.backends.profiler import node_names
 from bench.record.case import Case
 from bench.studies.profile.layers import NETWORK, ModelNode
+from scarlet.cost import measure_cost
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
 def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
     """The modules of the network in the form in which the Case runs it, by name. Needs torch."""
-    from scarlet.cost import measure_cost
-
     backend = make_backend(case.backend)
     assert isinstance(backend, RunsModule)
     module = backend.network(case, files)
@@ -49,11 +50,8 @@ def nodes_of(files: ModelFiles) -> list[ModelNode]:
 
 def network_nodes(module: nn.Module, graph: OnnxValues, input_size: int) -> list[ModelNode]:
     """A graph's nodes with the layers of the network that it was exported from, and their multiply-adds."""
-    import numpy as np
-
     from export.compare.pairing import pair_module
     from export.compare.values import TorchValues
-    from scarlet.cost import measure_cost
 
     calls = TorchValues(module).calls(np.zeros((1, 3, input_size, input_size), np.float32))
     try:

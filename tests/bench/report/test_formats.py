@@ -19,10 +19,11 @@ from bench.analysis.stats import paired
 from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
-from bench.report import FORMATS, sentences, write_all
+from bench.report import sentences
 from bench.report import tables as fmt
 from bench.report import text as numbers
 from bench.report.data import safe_cell
+from bench.report.forms import FORMATS, write_all
 from bench.report.markdown import escaped
 from bench.report.terminal import print_tables
 from scarlet.errors import BenchError

@@ -15,7 +15,7 @@ from folders import golden
 from html_run import make
 
 from bench.analysis.table import load
-from bench.report import FORMATS
+from bench.report.forms import FORMATS
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.case import Status
-from bench.report import data, write_all
+from bench.report import data
+from bench.report.forms import write_all
 
 SCHEMA = json.loads((ROOT / "docs" / "schema" / "run-1.json").read_text())
 TIMED = case(options=(("form", "plain"),))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
-from bench.report import write_all
+from bench.report.forms import write_all
 from bench.run import pixel_gate, session
 from bench.run.spec import RunSpec
 from bench.worker.pixel_parity import Request

@@ -17,7 +17,8 @@ from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.pairing import compare_named
 from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
 from bench.analysis.table import DEMO_NOTE
-from bench.report import flips, terminal, write_all
+from bench.report import flips, terminal
+from bench.report.forms import write_all
 from bench.studies import compare as compared
 
 N = 500

@@ -14,7 +14,7 @@ from report_run import INFO, add_predictions, add_samples, case, end, make_run
 from typer.testing import CliRunner
 
 from bench.cli import app
-from bench.report import write_all
+from bench.report.forms import write_all
 from bench.studies import history
 from scarlet.errors import BenchError
 

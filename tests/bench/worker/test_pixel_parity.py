@@ -144,7 +144,7 @@ def test_a_graph_of_fixed_batch_gives_the_logits_of_one_that_takes_any(graph) ->
 
 
 def test_without_any_backend_there_is_no_prediction(monkeypatch, graph) -> None:
-    monkeypatch.setattr("bench.backends.default_names", lambda: ("pytorch",))  # a graph is no PyTorch module
+    monkeypatch.setattr("bench.worker.pixel_parity.default_names", lambda: ("pytorch",))  # a graph is no PyTorch module
     with pytest.raises(Unavailable), predictor(ModelFiles(**files_of(graph("batch"))), 1):  # type: ignore[arg-type]
         raise AssertionError("it must not come so far")
 

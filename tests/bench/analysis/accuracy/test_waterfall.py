@@ -14,9 +14,10 @@ from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import steps, tree
 from bench.analysis.table import DEMO_NOTE
 from bench.record.case import GRAPH_AS_EXPORTED, Case
-from bench.report import flips, write_all
+from bench.report import flips
 from bench.report.charts.accuracy import waterfall
 from bench.report.charts.files import write_figure
+from bench.report.forms import write_all
 
 N = 200
 START = case(scenario="accuracy", pipeline="reference", batch=32)

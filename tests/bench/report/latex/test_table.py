@@ -66,7 +66,7 @@ def test_the_table_is_the_golden_one(text: str) -> None:
 
 
 def test_it_is_one_of_the_formats_and_the_same_twice(folder: RunFolder) -> None:
-    from bench.report import FORMATS
+    from bench.report.forms import FORMATS
 
     assert FORMATS["latex"].write is latex.write
     assert made(folder) == made(folder)
