@@ -259,18 +259,31 @@ def test_workers_load_side_by_side_on_as_many_cores_as_there_are(
     assert (at_once["start"], at_once["turn"]) == (2, 1), "one computes at a time"
 
 
-def test_a_worker_that_cannot_load_ends_alone_and_an_accident_ends_all(run_cases: RunCases) -> None:
+def test_an_accident_while_workers_load_ends_all_and_waits_for_none(run_cases: RunCases) -> None:
     made: list[HereWorker] = []
+    killed, seen = threading.Event(), []
+
+    class Loading(HereWorker):
+        """Loads until it is killed."""
+
+        def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+            seen.append(killed.wait(10.0))
+            raise channel.WorkerFailed(Status.CRASHED, "killed")
+
+        def kill(self) -> None:
+            super().kill()
+            killed.set()
 
     def make(case: Case) -> HereWorker:
-        made.append(HereWorker())
+        made.append(HereWorker() if case == OTHER else Loading())
         if case == OTHER:
             made[-1].ask = lambda request, seconds: 1 / 0  # type: ignore[method-assign,assignment,return-value]
         return made[-1]
 
     with pytest.raises(ZeroDivisionError):
-        run_cases(ONE, OTHER, workers=Workers(make))
+        run_cases(OTHER, ONE, workers=Workers(make))
     assert [worker.ended for worker in made] == ["killed", "killed"]
+    assert seen == [True]
 
 
 def test_groups_that_memory_holds_have_their_lives_one_after_the_other(run_cases: RunCases) -> None:
