@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imagenet.find import Image
+from scarlet.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch
 
 # The steps of every pipeline, in order: methods of ``Stages``.
 STAGES = ("decode", "resize", "crop", "normalise")
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """The numbers that turn a decoded image into a network's input.
-
-    Attributes:
-        resize: length of the short side after resizing, in pixels.
-        crop: side of the central square that is kept, in pixels.
-        interpolation: ``bilinear`` or ``bicubic``, always antialiased.
-        mean: per-channel mean in RGB order, on the 0..1 scale.
-        std: per-channel standard deviation in RGB order, on the 0..1 scale.
-    """
-
-    resize: int = 256
-    crop: int = 224
-    interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
-        """Reads what ``dataclasses.asdict`` made, also by way of JSON."""
-        numbers: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
-        }
-        return cls(**numbers)
 
 
 @dataclass(frozen=True)
@@ -157,12 +131,19 @@ class Passes:
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         if batch < 1 or threads < 1:
             raise ValueError(f"batch and threads must be at least 1, not {batch} and {threads}")
+        if reason := self.refusal(preprocess):
+            raise PipelineUnsupported(f"{reason}; use the pipeline 'reference'")
         self.report = PipelineReport()
         self._images = images
         self._batch = batch
         self._threads = threads
         self._preprocess = preprocess
         self._pass: Iterator[Batch] = iter(())
+
+    @staticmethod
+    def refusal(preprocess: Preprocess) -> str:
+        """Why this pipeline can never make such pixels as the reference does; empty where it can."""
+        return ""
 
     def __iter__(self) -> Iterator[Batch]:
         self.close()

@@ -139,6 +139,15 @@ def open_pipeline(name: str, images: Sequence[Image], batch: int, threads: int, 
     return opened
 
 
+def refusal(name: str, preprocess: Preprocess) -> str:
+    """Why a pipeline can never make a model's pixels as the reference does; empty where it can.
+
+    Whether its packages are here is another question.
+    """
+    reason: str = _load(REGISTRY, "dali_gpu" if name in ON_GPU else name).refusal(preprocess)
+    return reason
+
+
 def open_stages(name: str, preprocess: Preprocess, threads: int = 1) -> Stages:
     """A pipeline's steps, one at a time.
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from pipelines.base import PipelineReport, PipelineUnsupported, Preprocess
+from pipelines.base import PipelineReport, Preprocess
 from pipelines.dali.graph import DEVICE_FAULT, Fed, Pixels, Region, Source, region
 from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.reference.pipeline import interpolation_filter, reference_pixels, within_limits
+from pipelines.reference.pipeline import reference_pixels, within_limits
 
 # Pixels that resizing must leave outside of the crop, on both sides together. At the border DALI weighs the pixels
 # that the filter finds in another way than Pillow: up to 3 grey levels on demo images and 14 on noise, where nothing
@@ -85,24 +85,16 @@ class Chunk:
             yield Chunk(range(index, index + 1), {index: item})
 
 
-def refuse_unmatched(preprocess: Preprocess) -> None:
-    """Refuses what DALI's filters do in another way than the reference.
-
-    Raises:
-        BenchError: the interpolation is not known.
-        PipelineUnsupported: DALI would give other pixels.
-    """
-    interpolation_filter(preprocess)
-    if preprocess.interpolation != "bilinear":
-        raise PipelineUnsupported(
-            f"DALI's {preprocess.interpolation} filter is up to 2 grey levels off the reference's; "
-            "use the pipeline 'reference'"
+def refusal(preprocess: Preprocess) -> str:
+    """What DALI's filters do in another way than the reference; empty where they do not."""
+    if preprocess.interpolation not in ("bilinear", "bicubic"):
+        return f"DALI was not matched with the reference for the filter {preprocess.interpolation}"
+    if preprocess.resize - preprocess.crop < BORDER or preprocess.crop_mode == "border":
+        return (
+            f"a crop of {preprocess.crop} from a side of {preprocess.resize} ({preprocess.crop_mode}) reaches the "
+            "image's border, where DALI's filter differs from the reference's"
         )
-    if preprocess.resize - preprocess.crop < BORDER:
-        raise PipelineUnsupported(
-            f"a crop of {preprocess.crop} from a short side of {preprocess.resize} reaches the image's border, "
-            "where DALI's filter differs from the reference's; use the pipeline 'turbo' or 'reference'"
-        )
+    return ""
 
 
 def read(image: Image, preprocess: Preprocess) -> Encoded | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
-from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refuse_unmatched
+from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refusal
 from pipelines.dali.graph import Fed, Pixels, build_graph, import_dali
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import Sample, UnreadableImage, collate, reference_pixels
@@ -29,11 +29,11 @@ class DaliPipeline(Passes):
     """
 
     name = "dali"
+    refusal = staticmethod(refusal)
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        refuse_unmatched(preprocess)
-        import_dali()
         super().__init__(images, batch, threads, preprocess)
+        import_dali()
         self._chunk = max(CHUNK_MIN, CHUNK_PER_THREAD * threads)
 
     def _batches(self, report: PipelineReport) -> Iterator[Batch]:
@@ -51,13 +51,13 @@ class DaliPipeline(Passes):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _build(self, source: Callable[[], Fed]) -> Any:
-        return build_graph(source, self._chunk, self._threads)
+        return build_graph(source, self._chunk, self._threads, self._preprocess.interpolation)
 
     def _one_by_one(self, chunk: Chunk) -> dict[int, Pixels]:
         """DALI's pixels for each image that it can decode by itself."""
         pixels: dict[int, Pixels] = {}
         for alone in chunk.singly():
-            graph = build_graph(once(alone.fed()), 1, 1)
+            graph = build_graph(once(alone.fed()), 1, 1, self._preprocess.interpolation)
             try:
                 decoded = _run(graph)
             except RuntimeError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.base import Batch, Passes, PipelineReport, Preprocess
-from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refuse_unmatched
+from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refusal
 from pipelines.dali.cpu import from_reference
 from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, new_stream, on_stream, usable_gpu
@@ -60,12 +60,17 @@ class DaliGpuPipeline(Passes):
 
     name = "dali_gpu"
 
+    @staticmethod
+    def refusal(preprocess: Preprocess) -> str:
+        return refusal(preprocess) or (
+            "DALI on a GPU makes planes in RGB order" if preprocess.channels == "bgr" else ""
+        )
+
     def __init__(
         self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess, engine_share: float = 0.0
     ) -> None:
-        refuse_unmatched(preprocess)
-        import_dali()
         super().__init__(images, batch, threads, preprocess)
+        import_dali()
         self._device = usable_gpu()
         self._place = Place(self._device.index, engine_share)
         self._stream = new_stream(self._device)

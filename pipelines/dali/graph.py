@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnavailable, Preprocess
-from pipelines.reference.pipeline import crop_offset, resize_size
+from pipelines.reference.pipeline import crop_offset, target_size
 from scarlet.errors import error_text
 
 QUEUE_DEPTH = 2
@@ -75,11 +75,11 @@ class Region(NamedTuple):
 def region(height: int, width: int, preprocess: Preprocess) -> Region:
     """What both passes read, and write, of an image of this size in pixels."""
     side = preprocess.crop
-    resized_height, resized_width = resize_size(height, width, preprocess.resize)
+    resized_height, resized_width = target_size(height, width, preprocess)
     top, left = crop_offset(resized_height, resized_width, side)
     down, across = height / resized_height, width / resized_width
-    # The triangular filter of the second pass reaches one step of the coarser grid beyond the crop's edges.
-    reach = max(down, 1.0) + 1.0
+    # The filter of the second pass reaches so many steps of the coarser grid beyond the crop's edges.
+    reach = (2.0 if preprocess.interpolation == "bicubic" else 1.0) * max(down, 1.0) + 1.0
     first = max(0, math.floor(top * down - reach))
     last = min(height, math.ceil((top + side) * down + reach))
     return Region(
@@ -94,7 +94,7 @@ def region(height: int, width: int, preprocess: Preprocess) -> Region:
 
 def whole(height: int, width: int, preprocess: Preprocess) -> Region:
     """As ``region``, of the whole image: what resizing without a crop gives."""
-    resized_height, resized_width = resize_size(height, width, preprocess.resize)
+    resized_height, resized_width = target_size(height, width, preprocess)
     return Region(
         start=_pair(0, 0),
         end=_pair(height, width),
@@ -141,7 +141,7 @@ class Place:
 CPU = Place(None)
 
 
-def build_graph(source: Source, chunk: int, threads: int) -> Any:
+def build_graph(source: Source, chunk: int, threads: int, interpolation: str = "bilinear") -> Any:
     """A built DALI pipeline on the CPU, from encoded bytes to cropped pixels.
 
     Args:
@@ -155,7 +155,7 @@ def build_graph(source: Source, chunk: int, threads: int) -> Any:
     """
     with _pipeline(chunk, threads, CPU, prefetch_queue_depth=QUEUE_DEPTH) as graph:
         encoded, *numbers = inputs(source, dimensions=1)
-        graph.set_outputs(resized(decoded(encoded, CPU), numbers))
+        graph.set_outputs(resized(decoded(encoded, CPU), numbers, interpolation))
     return built(graph)
 
 
@@ -177,7 +177,7 @@ def whole_graph(source: Source, chunk: int, threads: int, preprocess: Preprocess
     """
     with _pipeline(chunk, threads, place, prefetch_queue_depth=QUEUE_DEPTH, exec_dynamic=True) as graph:
         encoded, *numbers = inputs(source, dimensions=1)
-        graph.set_outputs(normalised(resized(decoded(encoded, place), numbers), preprocess))
+        graph.set_outputs(normalised(resized(decoded(encoded, place), numbers, preprocess.interpolation), preprocess))
     return graph
 
 
@@ -189,11 +189,11 @@ def decoder(source: Source, chunk: int, threads: int, place: Place) -> Any:
     return graph
 
 
-def resizer(source: Source, chunk: int, threads: int, place: Place) -> Any:
+def resizer(source: Source, chunk: int, threads: int, place: Place, interpolation: str = "bilinear") -> Any:
     """A DALI pipeline, not built yet, that takes decoded pixels from the host and resizes their regions."""
     with _answering(chunk, threads, place) as graph:
         pixels, *numbers = inputs(source, dimensions=3)
-        graph.set_outputs(resized(_there(pixels, place), numbers))
+        graph.set_outputs(resized(_there(pixels, place), numbers, interpolation))
     return graph
 
 
@@ -272,11 +272,12 @@ def decoded(encoded: Any, place: Place) -> Any:
     )
 
 
-def resized(pixels: Any, numbers: list[Any]) -> Any:
+def resized(pixels: Any, numbers: list[Any], interpolation: str) -> Any:
     """Pillow's two passes, each to whole grey levels: along rows, then along columns."""
     _, fn, types = import_dali()
     start, end, size, start_rows, end_rows, size_rows = numbers
-    how = {"interp_type": types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
+    filter_ = types.INTERP_CUBIC if interpolation == "bicubic" else types.INTERP_LINEAR
+    how = {"interp_type": filter_, "antialias": True, "subpixel_scale": False}
     across = fn.resize(pixels, size=size, roi_start=start, roi_end=end, dtype=types.FLOAT, **how)
     levels = fn.cast(across + TIE, dtype=types.UINT8)
     down = fn.resize(levels, size=size_rows, roi_start=start_rows, roi_end=end_rows, dtype=types.FLOAT, **how)

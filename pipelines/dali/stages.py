@@ -43,7 +43,9 @@ class DaliStages:
         self._preprocess = preprocess
         self._chunk = CHUNK_PER_THREAD * threads
         self._decoder = Graph(lambda source: built(decoder(source, self._chunk, threads, place)))
-        self._resizer = Graph(lambda source: built(resizer(source, self._chunk, threads, place)))
+        self._resizer = Graph(
+            lambda source: built(resizer(source, self._chunk, threads, place, preprocess.interpolation))
+        )
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         return self.decode_all([data])[0]

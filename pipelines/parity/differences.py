@@ -209,5 +209,5 @@ def level_differences(
     levels: NDArray[np.float64] = np.abs(expected.astype(np.float64) - got)
     if stage not in ("normalise", WHOLE):
         return levels
-    levels = levels.transpose(1, 2, 0) * (255.0 * np.asarray(preprocess.std, np.float64))
+    levels = levels.transpose(1, 2, 0) * np.asarray(preprocess.levels_per_unit)
     return np.round(levels, LEVEL_DECIMALS) if stage == WHOLE else levels

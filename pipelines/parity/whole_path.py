@@ -118,7 +118,7 @@ def _mixed_up(
     ids: Sequence[str], expected: Mapping[int, Planes], passed: Passed, preprocess: Preprocess, allowed: Tolerance
 ) -> list[str]:
     """``image (that of another)`` for each that has another's fingerprint and not its own."""
-    levels_per_unit = 255.0 * np.asarray(preprocess.std, np.float64).reshape(3, 1, 1)
+    levels_per_unit = np.asarray(preprocess.levels_per_unit).reshape(3, 1, 1)
 
     def same(one: Planes, other: Planes) -> bool:
         if one.shape != other.shape:

@@ -22,8 +22,9 @@ from PIL import UnidentifiedImageError
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
 from pipelines.imagenet.find import Image, read_image
 from scarlet.errors import error_text, unknown_name
+from scarlet.preprocess import INTERPOLATIONS
 
-FILTERS = {"bilinear": PillowImage.Resampling.BILINEAR, "bicubic": PillowImage.Resampling.BICUBIC}
+FILTERS = {name: PillowImage.Resampling[name.upper()] for name in INTERPOLATIONS}
 
 # Of a decoded or resized image: resizing the short side of a 65000 x 1 image makes 17 million columns. With it
 # a thread that decodes holds half a gigabyte at most.
@@ -49,6 +50,20 @@ def resize_size(height: int, width: int, short: int) -> tuple[int, int]:
     return short, int(short * width / height)
 
 
+def target_size(height: int, width: int, preprocess: Preprocess) -> tuple[int, int]:
+    """Height and width in pixels after resizing: as torchvision does, or timm's ``crop_mode`` squash and border.
+
+    Source: timm 1.0, ``data.transforms_factory.transforms_imagenet_eval`` and ``data.transforms.ResizeKeepRatio``.
+    """
+    side = preprocess.resize
+    if preprocess.crop_mode == "squash":
+        return side, side
+    if preprocess.crop_mode == "border":
+        ratio = max(height / side, width / side)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+    return resize_size(height, width, side)
+
+
 def crop_offset(height: int, width: int, crop: int) -> tuple[int, int]:
     """Top and left of the central square of side ``crop``, in pixels.
 
@@ -62,15 +77,25 @@ def _offset(side: int, crop: int) -> int:
     return round((side - crop) / 2.0) if side >= crop else -((crop - side) // 2)
 
 
-def crop(image: PillowImage.Image, side: int) -> PillowImage.Image:
-    """The central square of ``image``, ``side`` pixels wide, black where the image is smaller."""
-    top, left = crop_offset(image.height, image.width, side)
-    return image.crop((left, top, left + side, top + side))
+def cut(pixels: NDArray[np.uint8], top: int, left: int, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """The square of side ``crop`` that begins at ``top`` and ``left``, filled up where the image is smaller.
+
+    Returns:
+        uint8, ``(crop, crop, 3)``: a part of ``pixels`` where nothing is filled up.
+    """
+    side = preprocess.crop
+    part = pixels[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if part.shape == (side, side, 3):
+        return part
+    whole = np.empty((side, side, 3), np.uint8)
+    whole[...] = preprocess.fill
+    whole[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]] = part
+    return whole
 
 
 def fits_memory(height: int, width: int, preprocess: Preprocess) -> bool:
     """Whether the resized image stays under ``PIXELS_MAX``; only absurdly thin images do not."""
-    resized_height, resized_width = resize_size(height, width, preprocess.resize)
+    resized_height, resized_width = target_size(height, width, preprocess)
     return resized_height * resized_width <= PIXELS_MAX
 
 
@@ -142,11 +167,12 @@ def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
         data = read_image(path)
     except OSError as error:
         raise UnreadableImage(_reason(b"", error)) from error
-    return np.array(crop(resized(_open_rgb(data), preprocess, resampling), preprocess.crop))
+    pixels = np.asarray(resized(_open_rgb(data), preprocess, resampling))
+    return cut(pixels, *crop_offset(*pixels.shape[:2], preprocess.crop), preprocess)
 
 
 def resized(image: PillowImage.Image, preprocess: Preprocess, resampling: PillowImage.Resampling) -> PillowImage.Image:
-    """The whole image with its short side ``preprocess.resize`` pixels long.
+    """The whole image in its ``target_size``.
 
     First along rows, then along columns, in two calls: in one call Pillow 13 takes the columns of tall images first
     (python-pillow/Pillow#9549), which turns a quarter of noise's values by a level, and older ones never do.
@@ -156,7 +182,7 @@ def resized(image: PillowImage.Image, preprocess: Preprocess, resampling: Pillow
     """
     if not fits_memory(image.height, image.width, preprocess):
         raise UnreadableImage(f"too thin to resize ({image.width} x {image.height} pixels)")
-    height, width = resize_size(image.height, image.width, preprocess.resize)
+    height, width = target_size(image.height, image.width, preprocess)
     return image.resize((width, image.height), resampling).resize((width, height), resampling)
 
 
@@ -177,7 +203,7 @@ def normalise(
 
     Args:
         pixels: uint8, ``(height, width, 3)``.
-        preprocess: mean and std are used.
+        preprocess: mean, std and the order of the channels are used.
         out: float32, ``(3, height, width)``: where to write, instead of to new memory.
 
     Returns:
@@ -187,7 +213,7 @@ def normalise(
     planes = np.empty((channels, height, width), np.float32) if out is None else out
     scale = np.float32(255)
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
-    for channel, plane in enumerate(planes):
+    for channel, plane in enumerate(planes[:: preprocess.step]):
         plane[...] = pixels[:, :, channel]
         np.divide(plane, scale, out=plane)
         np.subtract(plane, mean[channel], out=plane)
@@ -273,7 +299,7 @@ class ReferenceStages:
         return np.array(resized(PillowImage.fromarray(pixels), self._preprocess, self._resampling))
 
     def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return np.array(crop(PillowImage.fromarray(pixels), self._preprocess.crop))
+        return cut(pixels, *crop_offset(*pixels.shape[:2], self._preprocess.crop), self._preprocess).copy()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalise(pixels, self._preprocess)

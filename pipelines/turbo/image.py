@@ -4,7 +4,8 @@ What makes the pixels match (``pipelines.reference.pipeline`` is the measure, te
 proof): simplejpeg is libjpeg-turbo, as Pillow is, and decodes to the same bytes with the slow DCT and the smooth
 upsampling of chroma, which are its defaults. PyTorch's uint8 antialiased resize makes Pillow's two passes, each rounded
 to whole grey levels, with weights of 16 bits instead of Pillow's 32: 0.17 % of the demo set's values differ, by one
-level; in noise also by two, in single values, where an image is hardly shrunk.
+level, and 0.4 % with bicubic, single ones by two; in noise also by two, where an image is hardly shrunk. Pillow's own
+resize in its place would be exact and cost a tenth of the speed from files to classes (docs/speed.md).
 
 PyTorch always begins with the pass along rows. Pillow 13 begins with the other one where an image is more than about
 twice as tall as wide and shrinks (https://github.com/python-pillow/Pillow/pull/9549): there a quarter of the values
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.reference.pipeline import UnreadableImage, crop_offset, resize_size
+from pipelines.reference.pipeline import UnreadableImage, crop_offset, cut, target_size
 from scarlet.errors import error_text
 
 Pixels = NDArray[np.uint8]
@@ -41,6 +42,9 @@ SCRATCH_BYTES_MAX = 16 * 2**20
 
 # Rows of chroma lie half as dense as rows of pixels; the smooth upsampling looks one row of chroma further.
 CHROMA_ROWS = 2
+
+# How far a filter reaches beyond a pixel's middle, in steps of the coarser grid.
+REACH = {"bilinear": 1.0, "bicubic": 2.0}
 
 _SOS, _PROGRESSIVE = 0xDA, 0xC2
 _FRAMES = (0xC0, 0xC1, 0xC2)
@@ -76,13 +80,17 @@ class Span(NamedTuple):
     scale: float
 
 
-def rows(height: int, resized: int, end: int) -> Span:
-    """Which rows the resize needs of ``height`` that become ``resized``, of which the first ``end`` are wanted."""
+def rows(height: int, resized: int, end: int, reach: float = 1.0) -> Span:
+    """Which rows the resize needs of ``height`` that become ``resized``, of which the first ``end`` are wanted.
+
+    Args:
+        reach: of the filter, in steps of the coarser grid beyond the pixel's middle: ``REACH``.
+    """
     if height == resized:
         return Span(end, end, 1.0)
     step = height / resized
-    # The triangular filter reaches one step of the coarser grid beyond the pixel's middle; one more for rounding.
-    read = min(height, math.ceil(end * step + max(step, 1.0) + 1.0))
+    # One more for rounding.
+    read = min(height, math.ceil(end * step + reach * max(step, 1.0) + 1.0))
     if read < height:
         return Span(read + (read == end), end, resized / height)
     return columns(height, resized, end)
@@ -96,9 +104,10 @@ def columns(width: int, resized: int, end: int) -> Span:
 
 def rows_needed(height: int, width: int, preprocess: Preprocess) -> int:
     """Rows of an image of this size, from the first on, that have to be decoded for the crop."""
-    resized_height, resized_width = resize_size(height, width, preprocess.resize)
+    resized_height, resized_width = target_size(height, width, preprocess)
     top, _ = crop_offset(resized_height, resized_width, preprocess.crop)
-    return min(height, rows(height, resized_height, top + preprocess.crop).read + CHROMA_ROWS)
+    end = min(top + preprocess.crop, resized_height)
+    return min(height, rows(height, resized_height, end, REACH[preprocess.interpolation]).read + CHROMA_ROWS)
 
 
 def shortened(data: bytes, height: int) -> bytes | bytearray:
@@ -129,15 +138,16 @@ class TurboImage:
 
     Raises:
         PipelineUnavailable: simplejpeg or PyTorch is missing.
-        PipelineUnsupported: PyTorch's resize would not be the one that was checked, or the crop needs padding.
+        PipelineUnsupported: PyTorch's resize would not be the one that was checked.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
-        check_supported(preprocess)
+        if reason := refusal(preprocess):
+            raise PipelineUnsupported(f"{reason}; use the pipeline 'reference'")
         self._preprocess = preprocess
         self._decode, self._torch = import_turbo()
         # As called by torch.nn.functional.interpolate, which cannot be told the scale and the size at once.
-        self._resize = self._torch.ops.aten._upsample_bilinear2d_aa.out
+        self._resize = getattr(self._torch.ops.aten, f"_upsample_{preprocess.interpolation}2d_aa").out
 
     def decode(self, data: bytes) -> Pixels:
         """All pixels of a plain JPEG: uint8, ``(height, width, 3)``.
@@ -175,23 +185,24 @@ class TurboImage:
             scratch: the calling thread's own.
         """
         width, side = pixels.shape[1], self._preprocess.crop
-        resized_height, resized_width = resize_size(height, width, self._preprocess.resize)
+        resized_height, resized_width = target_size(height, width, self._preprocess)
         top, left = crop_offset(resized_height, resized_width, side)
+        end, end_of_row = min(top + side, resized_height), min(left + side, resized_width)
         if (height, width) != (resized_height, resized_width):
-            down = rows(height, resized_height, top + side)
-            across = columns(width, resized_width, left + side)
+            down = rows(height, resized_height, end, REACH[self._preprocess.interpolation])
+            across = columns(width, resized_width, end_of_row)
             pixels = self._resized(pixels[: down.read], down, across, scratch)
-        return pixels[top : top + side, left : left + side]
+        return cut(pixels[:end, :end_of_row], top, left, self._preprocess)
 
     def resize(self, pixels: Pixels) -> Pixels:
-        """The whole image with its short side resized: uint8, ``(height, width, 3)``."""
+        """The whole image in its ``target_size``: uint8, ``(height, width, 3)``."""
         height, width, _ = pixels.shape
-        resized_height, resized_width = resize_size(height, width, self._preprocess.resize)
+        resized_height, resized_width = target_size(height, width, self._preprocess)
         if (height, width) == (resized_height, resized_width):
             return pixels
         down = columns(height, resized_height, resized_height)
         across = columns(width, resized_width, resized_width)
-        return self._resized(pixels, down, across, Scratch())
+        return self._resized(pixels, down, across, Scratch())[:resized_height, :resized_width]
 
     def _decoded(self, data: bytes | bytearray, out: Pixels | None, strict: bool) -> Pixels:
         try:
@@ -212,22 +223,11 @@ class TurboImage:
         return self._torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
 
 
-def check_supported(preprocess: Preprocess) -> None:
-    """Refuses what this path cannot do as the reference does.
-
-    Raises:
-        PipelineUnsupported: always with what to use instead.
-    """
-    if preprocess.interpolation != "bilinear":
-        raise PipelineUnsupported(
-            f"the pipeline 'turbo' was matched with the reference for bilinear, not for {preprocess.interpolation}; "
-            "use the pipeline 'reference'"
-        )
-    if preprocess.crop > preprocess.resize:
-        raise PipelineUnsupported(
-            f"a crop of {preprocess.crop} from a short side of {preprocess.resize} reaches beyond the image, which "
-            "this pipeline does not do; use the pipeline 'reference'"
-        )
+def refusal(preprocess: Preprocess) -> str:
+    """Why this path cannot do as the reference does; empty where it can."""
+    if preprocess.interpolation in REACH:
+        return ""
+    return f"the pipeline 'turbo' has no {preprocess.interpolation} filter"
 
 
 def import_turbo() -> tuple[Any, Any]:

@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.reference.pipeline import (
-    UnreadableImage,
-    crop_offset,
-    interpolation_filter,
-    normalise,
-    reference_pixels,
-    within_limits,
-)
-from pipelines.turbo.image import Pixels, Scratch, TurboImage
+from pipelines.reference.pipeline import UnreadableImage, crop_offset, cut, normalise, reference_pixels, within_limits
+from pipelines.turbo.image import Pixels, Scratch, TurboImage, refusal
 
 # Images in the making beyond one batch, for each thread: so that none waits while the caller takes a batch.
 AHEAD_PER_THREAD = 2
@@ -43,9 +36,9 @@ class TurboPipeline(Passes):
     """
 
     name = "turbo"
+    refusal = staticmethod(refusal)
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
-        interpolation_filter(preprocess)
         super().__init__(images, batch, threads, preprocess)
         self._turbo = TurboImage(preprocess)
         self._scratch = _ThreadScratch()
@@ -235,9 +228,7 @@ class TurboStages:
         return self._turbo.resize(pixels)
 
     def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        side = self._preprocess.crop
-        top, left = crop_offset(pixels.shape[0], pixels.shape[1], side)
-        return pixels[top : top + side, left : left + side].copy()
+        return cut(pixels, *crop_offset(*pixels.shape[:2], self._preprocess.crop), self._preprocess).copy()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalise(pixels, self._preprocess)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from pipelines import open_pipeline
 from pipelines.base import PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.parity.whole_path import compare
+from pipelines.registry import refusal
 
 DEFAULT = Preprocess()
 NEEDS = {"dali": "nvidia.dali", "turbo": "simplejpeg"}
 
 # Where a value lies half-way between two levels, in each of the two passes, rounding otherwise twice makes 2 levels.
+BORDERS = (Preprocess(240, 224, "bicubic", crop_mode="border"), Preprocess(200))
 TWO_LEVELS = {"dali": {"size 224x224"}, "turbo": set()}
 
 
@@ -94,10 +97,27 @@ def test_damage_that_decoders_agree_on_is_decoded_alike(name, tmp_path):
 
 
 def test_what_it_cannot_match_is_refused(name):
-    with pytest.raises(PipelineUnsupported, match="bicubic"):
-        open_pipeline(name, [], 1, 1, Preprocess(interpolation="bicubic"))
-    with pytest.raises(PipelineUnsupported, match="reaches"):
-        open_pipeline(name, [], 1, 1, Preprocess(resize=200))
+    for preprocess in (Preprocess(interpolation="lanczos"), Preprocess(resize=200), Preprocess(crop_mode="border")):
+        reason = refusal(name, preprocess)
+        assert bool(reason) == (name == "dali" or preprocess.interpolation == "lanczos")
+        if reason:
+            with pytest.raises(PipelineUnsupported, match=re.escape(reason)):
+                open_pipeline(name, [], 1, 1, preprocess)
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [Preprocess(235, 224, "bicubic"), Preprocess(249, crop_mode="squash", channels="bgr"), *BORDERS],
+    ids=str,
+)
+def test_other_filters_and_crops_are_matched_too(name, preprocess, odd_paths):
+    if refusal(name, preprocess):
+        pytest.skip("left to the reference")
+    paths = {each: path for each, path in odd_paths.items() if not left_to_the_reference(each)}
+    found = compare(listed(paths), ("reference", name), 8, 2, preprocess).difference()
+    assert found.n_images == len(paths)
+    assert found.within
+    assert found.mean_level_diff < 0.02
 
 
 def test_memory_does_not_grow_with_the_number_of_images(name, small_photos):

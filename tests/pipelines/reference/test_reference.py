@@ -18,8 +18,8 @@ from pipelines.reference import pipeline as reference
 from pipelines.reference.pipeline import (
     ReferencePipeline,
     UnreadableImage,
-    crop,
     crop_offset,
+    cut,
     decode,
     normalise,
     reference_pixels,
@@ -65,7 +65,8 @@ def test_crop_offset_rounds_half_to_even(height, width, expected):
 
 
 def test_crop_pads_with_black_where_the_image_is_smaller():
-    cropped = np.asarray(crop(PillowImage.new("RGB", (221, 230), (9, 8, 7)), 224))
+    image = np.full((230, 221, 3), (9, 8, 7), np.uint8)
+    cropped = cut(image, *crop_offset(230, 221, 224), DEFAULT)
     assert cropped.shape == (224, 224, 3)
     assert (cropped[:, :1] == 0).all()
     assert (cropped[:, 1:222] == (9, 8, 7)).all()

@@ -18,7 +18,7 @@ from pipelines import open_pipeline
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.reference.pipeline import UnreadableImage, crop, crop_offset, decode, resize_size
+from pipelines.reference.pipeline import UnreadableImage, crop_offset, cut, decode, target_size
 
 pytest.importorskip("simplejpeg")
 from pipelines.turbo import image as turbo_image
@@ -26,7 +26,12 @@ from pipelines.turbo import pipeline as turbo
 from pipelines.turbo.image import CHROMA_ROWS, Scratch, TurboImage, rows_needed, shortened
 
 DEFAULT = Preprocess()
-SHAPES = [Preprocess(), Preprocess(180, 160), Preprocess(64, 64), Preprocess(40, 32)]
+SHAPES = [Preprocess(), Preprocess(180, 160), Preprocess(64, 64), Preprocess(40, 32), Preprocess(40, 32, "bicubic")]
+SHAPES += [
+    Preprocess(40, 32, crop_mode="squash"),
+    Preprocess(40, 32, "bicubic", crop_mode="border"),
+    Preprocess(30, 32),
+]
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -34,18 +39,17 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def resized_by_torch(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    size = resize_size(*pixels.shape[:2], preprocess.resize)
+    size = target_size(*pixels.shape[:2], preprocess)
     planes = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
-    planes = torch.nn.functional.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    planes = torch.nn.functional.interpolate(planes, size=size, mode=preprocess.interpolation, antialias=True)
     return planes[0].permute(1, 2, 0).numpy()
 
 
-def centre(resized: np.ndarray, side: int) -> np.ndarray:
-    top, left = crop_offset(*resized.shape[:2], side)
-    return resized[top : top + side, left : left + side]
+def centre(resized: np.ndarray, preprocess: Preprocess = DEFAULT) -> np.ndarray:
+    return cut(resized, *crop_offset(*resized.shape[:2], preprocess.crop), preprocess)
 
 
-@pytest.mark.parametrize("preprocess", SHAPES, ids=lambda preprocess: f"{preprocess.resize}-{preprocess.crop}")
+@pytest.mark.parametrize("preprocess", SHAPES, ids=str)
 def test_resizing_only_what_the_crop_needs_changes_no_pixel(preprocess):
     """Noise, of many sizes; small differences of the sides are where a part could be taken for the whole."""
     rng = np.random.default_rng(preprocess.resize)
@@ -60,7 +64,7 @@ def test_resizing_only_what_the_crop_needs_changes_no_pixel(preprocess):
         whole = resized_by_torch(pixels, preprocess)
         rows = rows_needed(height, width, preprocess)
         cropped = turbo_one.cropped(pixels[:rows].copy(), height, scratch)
-        np.testing.assert_array_equal(cropped, centre(whole, preprocess.crop), err_msg=f"{height} x {width}")
+        np.testing.assert_array_equal(cropped, centre(whole, preprocess), err_msg=f"{height} x {width}")
         np.testing.assert_array_equal(turbo_one.resize(pixels), whole)
 
 
@@ -68,9 +72,9 @@ def test_resizing_only_what_the_crop_needs_changes_no_pixel(preprocess):
 def test_noise_is_within_two_levels_of_pillow_and_seldom_differs(size):
     """Noise meets every weight; weights of 16 bits make 2 levels in single pixels where a pass hardly shrinks."""
     pixels = noise(*size)
-    height, width = resize_size(*size, 256)
+    height, width = target_size(*size, DEFAULT)
     picture = PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR)
-    expected = np.asarray(crop(picture, 224)).astype(int)
+    expected = centre(np.asarray(picture)).astype(int)
     found = np.abs(TurboImage(DEFAULT).cropped(pixels, size[0], Scratch()) - expected)
     assert found.max() <= (2 if size == (272, 269) else 1)
     assert found.mean() < 0.03
@@ -80,7 +84,7 @@ def test_tall_noise_is_within_one_level_where_pillow_may_begin_with_the_other_pa
     """From Pillow 13 on, an image more than twice as tall as wide is resized along columns first."""
     pixels = noise(900, 300)
     picture = PillowImage.fromarray(pixels).resize((256, 768), PillowImage.Resampling.BILINEAR)
-    found = TurboImage(DEFAULT).cropped(pixels, 900, Scratch()) - np.asarray(crop(picture, 224)).astype(int)
+    found = TurboImage(DEFAULT).cropped(pixels, 900, Scratch()) - centre(np.asarray(picture)).astype(int)
     assert np.abs(found).max() <= 1
     assert abs(found.mean()) < 0.01
 

@@ -1,0 +1,203 @@
+"""How images become a model's input: the numbers, who states them, and what a user may say of them.
+
+A statement is a mapping with keys of ``STATED``: the options of the command line, the key ``preprocess`` of a plan
+file, ``<model>.preprocess.yaml`` beside an ONNX file, or the entry ``preprocess`` (JSON) of its ``metadata_props``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from scarlet.errors import BenchError, shown, unknown_name
+from scarlet.files import read_yaml
+
+# Pillow's filters, and so torchvision's and timm's.
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "hamming", "box", "nearest")
+CROP_MODES = ("center", "squash", "border")
+CHANNELS = ("rgb", "bgr")
+_NAMES = {"interpolation": INTERPOLATIONS, "crop_mode": CROP_MODES, "channels": CHANNELS}
+_SIDES = ("resize", "crop")
+# What can be stated, in the order of --help.
+STATED = ("mean", "std", "resize", "crop", "crop_pct", "crop_mode", "interpolation", "input_size", "channels")
+SIDECAR = ".preprocess.yaml"
+METADATA = "preprocess"
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The numbers that turn a decoded image into a network's input.
+
+    Attributes:
+        resize: length after resizing, in pixels: of the short side (``center``), of both (``squash``), of the long one
+            (``border``).
+        crop: side of the central square that is kept, in pixels.
+        interpolation: one of ``INTERPOLATIONS``, always antialiased.
+        mean: per-channel mean in RGB order, on the 0..1 scale.
+        std: per-channel standard deviation in RGB order, on the 0..1 scale.
+        crop_mode: one of ``CROP_MODES``, as timm has them: the long side's ends are cut off, the image is squashed to a
+            square, or it is filled up with the mean.
+        channels: order of the input's planes: ``rgb`` or ``bgr``.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_mode: str = "center"
+    channels: str = "rgb"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
+        """Reads what ``dataclasses.asdict`` made, also by way of JSON."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+
+    @property
+    def step(self) -> int:
+        """1, or -1 where the planes are in the reverse order of ``mean`` and ``std``."""
+        return -1 if self.channels == "bgr" else 1
+
+    @property
+    def levels_per_unit(self) -> tuple[float, ...]:
+        """Grey levels by which an input of 1 differs from one of 0, plane by plane."""
+        return tuple(255.0 * value for value in self.std[:: self.step])
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """Grey levels, RGB, where an image does not reach: the mean as timm takes it (``border``), else black."""
+        return tuple(round(255 * value) for value in self.mean) if self.crop_mode == "border" else (0, 0, 0)
+
+    def __str__(self) -> str:
+        to = {"center": "short side to", "squash": "both sides to", "border": "long side to"}[self.crop_mode]
+        mean, std = (",".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{to} {self.resize}, {self.interpolation}, centre {self.crop}, mean {mean}, std {std}, {self.channels}"
+
+    def differences(self, usual: Preprocess) -> dict[str, Any]:
+        """The fields in which it differs from ``usual``: a statement that makes the one from the other."""
+        mine, its = asdict(self), asdict(usual)
+        return {name: value for name, value in mine.items() if value != its[name]}
+
+
+def described(statement: Mapping[str, Any]) -> str:
+    """A statement as one text, the same for the same statement: ``crop=288 mean=0.5,0.5,0.5``."""
+    return " ".join(f"{name}={_listed(value)}" for name, value in sorted(statement.items()))
+
+
+def _listed(value: Any) -> str:
+    return ",".join(f"{item:.6g}" for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def checked(statement: Mapping[str, Any]) -> dict[str, Any]:
+    """A statement with its values as numbers and known names; those that are None or empty are left out.
+
+    ``mean`` and ``std`` take one number or three, RGB, also as text and as fractions (``127/255``). If any of them is
+    above 1, both are on the 0..255 scale.
+
+    Raises:
+        BenchError: a key or name is unknown, a number is wrong, or two of them contradict each other.
+    """
+    given = {str(name).replace("-", "_"): value for name, value in statement.items() if value not in (None, "", ())}
+    for name in given:
+        if name not in STATED:
+            raise unknown_name("preprocessing setting", name, STATED)
+    made = {name: _checked(name, value) for name, value in given.items()}
+    for one, other in (("resize", "crop_pct"), ("crop", "input_size")):
+        if one in made and other in made:
+            raise BenchError(f"{one} and {other} were both given", f"Give {one}, or {other}: they say the same.")
+    levels = [name for name in ("mean", "std") if name in made]
+    if any(abs(value) > 1 for name in levels for value in made[name]):
+        made |= {name: tuple(value / 255 for value in made[name]) for name in levels}
+    return made
+
+
+def _checked(name: str, value: Any) -> Any:
+    text = _text(value)
+    if name in _NAMES:
+        if text.lower() not in _NAMES[name]:
+            raise unknown_name(name, text, _NAMES[name])
+        return text.lower()
+    if name == "input_size" and text in ("train", "test"):
+        return text
+    try:
+        numbers = [float(Fraction(part.strip())) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        numbers = []
+    if name in ("mean", "std"):
+        numbers *= 3 if len(numbers) == 1 else 1
+        if len(numbers) == 3 and (name == "mean" or min(numbers) > 0):
+            return tuple(numbers)
+        expected = "one number, or three for R, G and B" + (", above 0" if name == "std" else "")
+    elif name == "crop_pct":
+        if len(numbers) == 1 and 0 < numbers[0] <= 2:
+            return numbers[0]
+        expected = "a share of the resized side, such as 0.875"
+    else:
+        if len(numbers) == 1 and numbers[0] == int(numbers[0]) and 0 < numbers[0] <= 4096:
+            return int(numbers[0])
+        expected = "a number of pixels from 1 to 4096" + (", test or train" if name == "input_size" else "")
+    raise BenchError(f"{name} is {shown(value)}", f"It must be {expected}.")
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value).strip()
+
+
+def applied(usual: Preprocess, statement: Mapping[str, Any]) -> Preprocess:
+    """What a statement, as returned by ``checked``, makes of a model's own numbers.
+
+    Another side of the crop keeps its share of the resized side, unless that is stated too; fractions are cut off, as
+    timm does.
+    """
+    more = {name: value for name, value in statement.items() if name not in ("crop_pct", "input_size")}
+    crop = more.setdefault("crop", statement.get("input_size", usual.crop))
+    if "crop_pct" in statement:
+        more["resize"] = math.floor(crop / statement["crop_pct"])
+    elif "resize" not in more and crop != usual.crop:
+        more["resize"] = crop * usual.resize // usual.crop
+    return replace(usual, **more)
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """What ``<model>.preprocess.yaml`` beside a file states; empty where there is none.
+
+    Raises:
+        BenchError: it cannot be read, or states what cannot be.
+    """
+    sidecar = path.with_suffix(SIDECAR)
+    if not sidecar.is_file():
+        return {}
+    return checked_file(read_yaml(sidecar, "the preprocessing", "Write a mapping.", "mean: [0.5, 0.5, 0.5]"), sidecar)
+
+
+def from_metadata(text: str, path: Path) -> dict[str, Any]:
+    """What the entry ``preprocess`` of an ONNX file's metadata states.
+
+    Raises:
+        BenchError: it is no JSON object, or states what cannot be.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise BenchError(f"the metadata '{METADATA}' of {path} is no JSON object", "Export the model again.")
+    return checked_file(data, path)
+
+
+def checked_file(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """As ``checked``; mistakes name the file."""
+    try:
+        return checked(data)
+    except BenchError as mistake:
+        raise BenchError(f"{path}: {mistake.what}", mistake.do) from None
+
+
+def metadata(preprocess: Preprocess) -> str:
+    """What ``from_metadata`` reads: all numbers."""
+    return json.dumps({field.name: getattr(preprocess, field.name) for field in fields(preprocess)}, sort_keys=True)
