@@ -60,7 +60,7 @@ def export_model(spec: ModelSpec, built: Built, store: Store, check_batches: Bat
         **metadata,
         **onnx_export.versions(),
         "artefact": "onnx",
-        "architecture": architecture_sha256(built.module),
+        "architecture": architecture_sha256(built.module, spec.path),
         "options": json.dumps(asdict(options), sort_keys=True),
         "exporter": file_sha256(Path(onnx_export.__file__)),
     }
@@ -107,16 +107,18 @@ def save_state(built: Built, store: Store) -> Path:
     return store.get_or_make(parts, ".safetensors", make)
 
 
-def architecture_sha256(module: nn.Module) -> str:
+def architecture_sha256(module: nn.Module, file: str | None = None) -> str:
     """A digest of what a network computes, apart from its weights' values.
 
     Taken over the printed module (layers and their settings), names and shapes of all tensors, and the source
-    files of its classes (``forward`` is in neither of the others), torch's own excepted.
+    files of its classes (``forward`` is in neither of the others), torch's own excepted; and over the file that it was
+    read from, where there is one.
     """
     shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     classes = {type(layer) for layer in module.modules() if not type(layer).__module__.startswith("torch.")}
     sources = sorted({inspect.getfile(class_) for class_ in classes})
     # Not the files' paths: the same code in another folder makes the same graph.
     parts = [str(module), json.dumps(shapes, sort_keys=True)]
+    sources += [file] if file and Path(file).is_file() else []
     parts += sorted(file_sha256(Path(source)) for source in sources)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

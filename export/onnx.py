@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections import Counter
@@ -98,17 +99,21 @@ def _exported(module: nn.Module, options: ExportOptions) -> Any:
     example = torch.zeros(_EXAMPLE_BATCH, 3, size, size)
     training = module.training
     module.eval()
+    names: dict[str, Any] = {"verbose": False, "input_names": [INPUT], "output_names": [OUTPUT]}
     try:
         with _quiet(), torch.no_grad():
+            if isinstance(module, torch.jit.ScriptModule):  # which the newer exporter does not take
+                file, axes = io.BytesIO(), {INPUT: {0: BATCH}, OUTPUT: {0: BATCH}}
+                names |= {"dynamic_axes": axes, "dynamo": False, "opset_version": options.opset}
+                torch.onnx.export(module, (example,), file, **names)
+                return onnx.shape_inference.infer_shapes(onnx.load_from_string(file.getvalue()))
             program = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
-                verbose=False,
                 opset_version=options.opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                **names,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         cause = error.__cause__ or error

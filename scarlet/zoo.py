@@ -26,7 +26,15 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESIZE_PER_CROP = 256 / 224  # the short side before cropping, where a model does not say: ResNet's evaluation
 
-TIMM_HINT = 'pip install "scarlet-bench[timm]" together with a torchvision built for the torch in use'
+# How a name begins that says more than one of ours -> its kind, and an example.
+_KINDS = {
+    "onnx:": ("onnx", "onnx:resnet18.onnx"),
+    "torch:": ("torch", "torch:package.module:function, torch:net.pt or torch:net.pt2"),
+    "timm/": ("timm", "timm/resnet18"),
+    "hf-hub:": ("timm", "hf-hub:timm/resnet18.a1_in1k"),
+    "torchvision/": ("torchvision", "torchvision/resnet18"),
+}
+_PATHS = ("onnx", "torch")
 
 
 class ModelUnavailable(Exception):
@@ -39,14 +47,15 @@ class ModelSpec:
 
     Attributes:
         name: canonical: ``scarlet_c``, ``timm/resnet18``, ``onnx:net.onnx``.
-        kind: ``scarlet``, ``timm`` or ``onnx``.
+        kind: ``scarlet``, ``timm``, ``torchvision``, ``torch`` or ``onnx``.
         input_size: height and width of the input in pixels.
         resize: short side after resizing, in pixels.
         crop: side of the central square, in pixels; equals ``input_size``.
         interpolation: ``bilinear`` or ``bicubic``.
         mean: per channel, RGB, on the 0..1 scale.
         std: per channel, RGB, on the 0..1 scale.
-        path: the file of an ``onnx:`` model, or ``None``.
+        path: of an ``onnx:`` or ``torch:`` model, which brings its own weights: the file, or the folder that a callable
+            is imported from and its name (``folder/package.module:function``); else ``None``.
     """
 
     name: str
@@ -66,7 +75,7 @@ class Built:
 
     Attributes:
         module: float32, ``(n, 3, size, size)`` to ``(n, classes)``.
-        weights: ``user``, ``demo`` or ``random``.
+        weights: ``user``, ``pretrained``, ``demo`` or ``random``.
         weights_sha256: see ``scarlet.checkpoint.weights_sha256``.
     """
 
@@ -80,44 +89,46 @@ _SCARLET = ("scarlet_a", "scarlet_b", "scarlet_c")
 
 
 def names() -> tuple[str, ...]:
-    """The models known by name. ``timm/<name>`` and ``onnx:<file>`` are understood besides."""
+    """The models known by name; of other kinds see ``resolve``."""
     return _SCARLET
 
 
 def resolve(name: str) -> ModelSpec:
     """What is known of a model by its name; imports and reads nothing.
 
+    Besides our own names: ``timm/<name>``, ``hf-hub:<owner>/<name>`` (for timm), ``torchvision/<name>``,
+    ``onnx:<file>``, ``torch:<package.module>:<function>`` and ``torch:<file>`` (TorchScript ``.pt``, exported program
+    ``.pt2``).
+
     Upper and lower case are the same, and so are ``-`` and ``_`` in our own names; a path keeps its case.
-    The spec of a ``timm/`` or ``onnx:`` model holds defaults until ``complete`` has asked the model itself.
+    The spec of another kind holds defaults until ``complete`` has asked the model itself.
 
     Raises:
         BenchError: there is no such model; near names are suggested.
     """
     text = name.strip()
     lower = text.lower()
-    if lower.startswith("onnx:"):
-        path = text[len("onnx:") :]
-        if not path:
-            raise BenchError("'onnx:' names no file", "Write for example onnx:resnet18.onnx.")
-        return ModelSpec(name=f"onnx:{path}", kind="onnx", path=str(Path(path).expanduser()))
-    if lower.startswith("timm/"):
-        if lower == "timm/":
-            raise BenchError("'timm/' names no model", "Write for example timm/resnet18.")
-        return ModelSpec(name=lower, kind="timm")
+    for prefix, (kind, example) in _KINDS.items():
+        if lower.startswith(prefix):
+            rest = text[len(prefix) :]
+            if not rest:
+                raise BenchError(f"'{prefix}' names no model", f"Write for example {example}.")
+            path = str(Path(rest).expanduser()) if kind in _PATHS else None
+            return ModelSpec(prefix + (rest.lower() if prefix.endswith("/") else rest), kind, path=path)
     canonical = lower.replace("-", "_")
     if canonical not in _SCARLET:
-        raise unknown_name("model", text, (*names(), "timm/<name>", "onnx:<file>"))
+        raise unknown_name("model", text, (*names(), *(example for _, example in _KINDS.values())))
     return ModelSpec(name=canonical, kind="scarlet")
 
 
 def complete(spec: ModelSpec) -> ModelSpec:
     """The spec with the input size and preprocessing that the model itself states.
 
-    ``onnx:`` files state their size, ``timm/`` models all of it; SCARLET specs are complete already.
+    ``onnx:`` files state their size, models of timm and torchvision all of it; other specs are complete already.
 
     Raises:
-        BenchError: there is no such timm model, or the ONNX file cannot be used.
-        ModelUnavailable: timm is missing or does not import.
+        BenchError: there is no such model, or the ONNX file cannot be used.
+        ModelUnavailable: timm or torchvision does not import.
     """
     if spec.kind == "onnx":
         from scarlet.onnx_file import inspect
@@ -127,6 +138,18 @@ def complete(spec: ModelSpec) -> ModelSpec:
         return replace(spec, input_size=size, crop=size, resize=round(size * RESIZE_PER_CROP))
     if spec.kind == "timm":
         return _timm_spec(spec)
+    if spec.kind == "torch":
+        from scarlet import foreign
+
+        size = foreign.program_size(spec) or spec.input_size
+        return replace(spec, input_size=size, crop=size, resize=round(size * RESIZE_PER_CROP))
+    if spec.kind == "torchvision":
+        from scarlet import foreign
+
+        states = foreign.torchvision(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
+        (crop,), (resize,) = states.crop_size, states.resize_size
+        how = {"interpolation": states.interpolation.value, "mean": tuple(states.mean), "std": tuple(states.std)}
+        return replace(spec, input_size=crop, crop=crop, resize=resize, **how)
     return spec
 
 
@@ -139,25 +162,27 @@ def build(
     """Makes the network and gives it weights.
 
     Args:
-        spec: a ``scarlet`` or ``timm`` model.
-        checkpoint: a file, ``random``, ``demo``, or ``None``: demo weights where there are some, else random.
+        spec: of any kind but ``onnx``.
+        checkpoint: a file, ``random``, ``demo``, ``pretrained`` (as timm or torchvision publish them), or ``None``: the
+            model's own or demo weights where there are some, else random.
         calibration_batches: float32 ``(n, 3, size, size)`` images to calibrate random weights on; without
             them, noise with the spectrum of photographs. Read only for random weights.
 
     Raises:
         BenchError: the checkpoint cannot be used, there are no demo weights though requested, or the model is
             an ONNX file (which brings its own weights).
-        ModelUnavailable: timm is missing or does not import.
+        ModelUnavailable: timm or torchvision does not import.
     """
     from scarlet.checkpoint import load_into, weights_sha256
 
     if spec.kind == "onnx":
         raise BenchError(f"{spec.name} brings its own weights", "Leave the checkpoint out for an ONNX file.")
     demo = importlib.import_module("scarlet.demo")
-    choice = checkpoint if checkpoint is not None else ("demo" if demo.available(spec.name) else "random")
+    choice = checkpoint or default_weights(spec)
     if choice == "demo" and not demo.available(spec.name):
         raise BenchError(f"there are no demo weights for {spec.name}", "Use --checkpoint random, or a file.")
-    module = untrained(spec, seed)
+    module = untrained(spec, seed, pretrained=choice == "pretrained")
+    weights = "user"
     if choice == "random":
         from scarlet.random_weights import calibrate, noise_batches
 
@@ -167,29 +192,39 @@ def build(
     elif choice == "demo":
         module.load_state_dict(demo.load_state(spec.name), strict=True)
         weights = "demo"
-    else:
-        load_into(module, choice, spec.name)
+    elif choice == "pretrained":
+        weights = choice
+    elif checkpoint:
         # Never "official": that would take the published files' hashes, and we have none to compare with.
-        weights = "user"
+        load_into(module, checkpoint, spec.name)
     module.eval()
     return Built(spec, module, weights, weights_sha256(module.state_dict()))
 
 
-def untrained(spec: ModelSpec, seed: int = 0) -> nn.Module:
-    """A SCARLET or timm network with seeded initial weights: the frame that a state dict is loaded into.
+def default_weights(spec: ModelSpec) -> str:
+    """Which weights a model gets where none are named: ``user`` (those in its file), else ``demo``, else ``random``."""
+    demo = importlib.import_module("scarlet.demo")
+    return "user" if spec.path else "demo" if demo.available(spec.name) else "random"
+
+
+def untrained(spec: ModelSpec, seed: int = 0, pretrained: bool = False) -> nn.Module:
+    """A network with seeded initial weights, those of its file, or (``pretrained``) those that its maker published: the
+    frame that a state dict is loaded into.
 
     Raises:
-        BenchError: there is no such timm model.
-        ModelUnavailable: timm is missing or does not import.
+        BenchError: there is no such model, or it or its weights cannot be had.
+        ModelUnavailable: timm or torchvision does not import.
     """
     import torch
 
-    timm = _timm(spec) if spec.kind == "timm" else None
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator
         torch.manual_seed(seed)
-        if timm is not None:
-            module: nn.Module = timm.create_model(_timm_name(spec), pretrained=False)
-            return module
+        if spec.kind != "scarlet":
+            from scarlet import foreign
+
+            return foreign.network(spec, pretrained)
+        if pretrained:
+            raise BenchError(f"{spec.name} has no published weights here", "Name their file with --checkpoint.")
         from scarlet.networks import scarlet
         from scarlet.random_weights import initialise
 
@@ -198,25 +233,10 @@ def untrained(spec: ModelSpec, seed: int = 0) -> nn.Module:
         return network
 
 
-def _timm_name(spec: ModelSpec) -> str:
-    return spec.name[len("timm/") :]
-
-
-def _timm(spec: ModelSpec) -> Any:
-    """timm, once it is known to hold the model."""
-    try:
-        timm = importlib.import_module("timm")
-    except Exception as error:  # beside a CPU torch, torchvision raises RuntimeError while it is imported
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelUnavailable(f"{spec.name} needs timm, which does not import ({reason}): {TIMM_HINT}") from error
-    if not timm.is_model(_timm_name(spec)):
-        raise unknown_name("timm model", _timm_name(spec), timm.list_models())
-    return timm
-
-
 def _timm_spec(spec: ModelSpec) -> ModelSpec:
-    timm = _timm(spec)
-    config = timm.get_pretrained_cfg(_timm_name(spec))
+    from scarlet import foreign
+
+    config = foreign.timm_config(spec)
     size = int(config.input_size[-1])
     interpolation = config.interpolation if config.interpolation in ("bilinear", "bicubic") else "bilinear"
     return replace(

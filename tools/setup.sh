@@ -137,7 +137,7 @@ run $pip install -c "$constraints" pip==26.3 setuptools
 # onnxruntime and onnxruntime-gpu install the same module: where the wrong one is there, both go.
 if [ "$extra" = cpu ]; then rival=onnxruntime_gpu; else rival=onnxruntime; fi
 ! holds "$rival-*" || run $pip uninstall --yes onnxruntime onnxruntime-gpu
-[ "$extra" = cpu ] || ! holds "torch-*+cpu" || run $pip uninstall --yes torch
+[ "$extra" = cpu ] || ! holds "torch-*+cpu" || run $pip uninstall --yes torch torchvision
 
 extras=$extra
 [ "$kind" != dev ] || extras=$extra,dev
@@ -155,8 +155,8 @@ if [ -n "$own" ] || ! by_uv $backend "$@"; then
     [ -z "$backend" ] || run $pip install --dry-run --quiet --report="$report" --use-feature=fast-deps --no-deps \
         -c "$constraints" torch
     if [ -n "$backend" ] && grep -Eq '^ *"(nvidia-|cuda-|triton|pytorch-triton)' "$report"; then
-        # Only torch itself comes from where PyTorch publishes its CPU builds; the rest is left to pip.
-        [ -n "$own" ] && by_uv $backend --no-deps -c "$constraints" torch ||
+        # Only torch and torchvision come from where PyTorch publishes its CPU builds; the rest is left to pip.
+        [ -n "$own" ] && by_uv $backend --no-deps -c "$constraints" torch torchvision ||
             say "uv got no CPU build of PyTorch ($log says why): downloading the default with CUDA packages (gigabytes)"
     fi
     run $pip install "$@"

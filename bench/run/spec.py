@@ -55,7 +55,7 @@ from bench.backends import REGISTRY, check_options, default_names, option_values
 from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
 from bench.run.lives import LEAST_LIVES
 from pipelines.imagenet.labels import BACKGROUND, Labelling
-from scarlet import demo, zoo
+from scarlet import zoo
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_yaml
 
@@ -68,7 +68,7 @@ CASES_MAX = 10_000
 # (docs/accuracy.md). In FP32 all leads speak, and the usual number is enough.
 LOWERED_IMAGES = 2000
 # Values of --checkpoint that are no files.
-WEIGHTS = ("demo", "random")
+WEIGHTS = ("demo", "random", "pretrained")
 
 # --- the values that fields take --------------------------------------------------------------------------------------
 
@@ -354,8 +354,7 @@ class RunSpec(Matrix):
         """The label that the weights will bear, before anything is loaded."""
         if self.checkpoint is not None:
             return self.checkpoint if self.checkpoint in WEIGHTS else "user"
-        network = self.network
-        return "user" if network.kind == "onnx" else "demo" if demo.available(network.name) else "random"
+        return zoo.default_weights(self.network)
 
     @property
     def n_images(self) -> int | None:
@@ -397,9 +396,9 @@ class RunSpec(Matrix):
 
     @property
     def source(self) -> str:
-        """``model`` for a worker: the path in ``onnx:<file>`` from the root."""
+        """``model`` for a worker: a path in it from the root."""
         path = self.network.path
-        return self.model if path is None else f"onnx:{path_from_root(path)}"
+        return self.model if path is None else f"{self.network.kind}:{path_from_root(path)}"
 
     # --- Cases ---
 

@@ -60,6 +60,8 @@ def prepare(request: Request) -> ModelFiles:
         spec = zoo.resolve(request.model)
         if spec.kind == "onnx":
             return _onnx_files(zoo.complete(spec), request)
+        if spec.path and not Path(spec.path).is_file():  # a callable may depend on any file
+            return _network_files(zoo.complete(spec), request, Store())
         return _stored(spec, request)
     except zoo.ModelUnavailable as missing:
         raise Unavailable(str(missing)) from missing
@@ -82,8 +84,8 @@ def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
 
 def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
     """All that a network's files depend on: its weights, the code of ours that makes them, versions of packages."""
+    choice = request.checkpoint or zoo.default_weights(spec)
     demo = importlib.import_module("scarlet.demo")
-    choice = request.checkpoint or ("demo" if demo.available(spec.name) else "random")
     weights = Path(demo.path_of(spec.name)) if choice == "demo" else Path(choice)
     sources = sorted(path for package in PACKAGES for path in (own_home() / package).rglob("*.py"))
     # Random weights are calibrated on the images; others are only checked on some.
@@ -93,6 +95,7 @@ def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
         "artefact": "model",
         "model": spec.name,
         "weights": _digest([weights]) if weights.is_file() else choice,
+        "file": _digest([Path(spec.path)] if spec.path else []),
         "images": f"{bool(images)} {_digest(read)}",
         "threads": str(request.threads),
         "sources": _digest([*sources, Path(__file__)]),
@@ -137,7 +140,7 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
         classes=exported.classes,
         parity=exported.parity,
         parameters=total.parameters,
-        multiply_adds=total.multiply_adds,
+        multiply_adds=total.multiply_adds or None,  # TorchScript and exported programs have no layers to ask
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -395,16 +394,6 @@ def test_demo_makes_images_that_a_run_finds(scarlet_bench: object) -> None:
     assert answer.code == 0, answer.err
     assert len(list(Path("images").rglob("*.JPEG"))) == 6
     expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")  # type: ignore[operator]
-
-
-def test_a_model_whose_package_is_missing_gives_unavailable_rows(scarlet_bench: object, image_folder: Path) -> None:
-    if importlib.util.find_spec("timm") is not None:
-        pytest.skip("timm is installed here")
-    answer = scarlet_bench("run", "--model", "timm/resnet18", "--data", str(image_folder), "--json", "--strict")  # type: ignore[operator]
-    assert answer.code == 1
-    cases = json.loads(answer.out)["cases"]
-    assert {case["status"] for case in cases} == {"unavailable"}
-    assert all("timm" in case["reason"] and "pip install" in case["reason"] for case in cases)
 
 
 def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: object, image_folder: Path) -> None:

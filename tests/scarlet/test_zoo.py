@@ -10,7 +10,6 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from scarlet import zoo
 from scarlet.checkpoint import weights_sha256
@@ -47,7 +46,7 @@ def test_unknown_names_suggest_near_ones():
     assert "scarlet_c" in caught.value.do
     with pytest.raises(BenchError) as caught:
         zoo.resolve("zzzzzz")
-    assert "onnx:<file>" in caught.value.do
+    assert "onnx:resnet18.onnx" in caught.value.do
     for name in ("onnx:", "timm/"):
         with pytest.raises(BenchError):
             zoo.resolve(name)
@@ -119,62 +118,6 @@ def test_a_file_is_the_users(demo, tmp_path):
 def test_onnx_files_are_not_built(demo):
     with pytest.raises(BenchError, match="own weights"):
         zoo.build(zoo.resolve("onnx:x.onnx"))
-
-
-class FakeTimm(types.ModuleType):
-    """The four functions of timm that we call."""
-
-    def __init__(self):
-        super().__init__("timm")
-
-    def is_model(self, name):
-        return name == "resnet18"
-
-    def list_models(self):
-        return ["resnet18", "resnet34"]
-
-    def get_pretrained_cfg(self, name):
-        return types.SimpleNamespace(
-            input_size=(3, 160, 160), crop_pct=0.95, interpolation="bicubic", mean=(0.5,) * 3, std=(0.25,) * 3
-        )
-
-    def create_model(self, name, pretrained):
-        assert not pretrained
-        return nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
-        )
-
-
-def test_timm_models(demo, monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", FakeTimm())
-    spec = zoo.complete(zoo.resolve("timm/resnet18"))
-    assert (spec.input_size, spec.crop, spec.resize, spec.interpolation) == (160, 160, 168, "bicubic")
-    assert (spec.mean, spec.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    state = torch.get_rng_state()
-    built = zoo.build(spec, None, images())
-    assert torch.equal(torch.get_rng_state(), state)
-    assert built.weights == "random"
-    assert zoo.build(spec, None, images()).weights_sha256 == built.weights_sha256
-    with pytest.raises(BenchError) as caught:
-        zoo.complete(zoo.resolve("timm/resnet19"))
-    assert "resnet18" in caught.value.do
-
-
-def test_timm_missing_says_how_to_install(demo, monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(zoo.ModelUnavailable, match=r"scarlet-bench\[timm\]"):
-        zoo.build(zoo.resolve("timm/resnet18"))
-
-
-def test_timm_broken_by_torchvision_says_why(monkeypatch):
-    def broken(name):
-        raise RuntimeError("operator torchvision::nms does not exist\nmore lines")
-
-    monkeypatch.setattr("importlib.import_module", broken)
-    with pytest.raises(zoo.ModelUnavailable, match="nms does not exist") as caught:
-        zoo.complete(zoo.resolve("timm/resnet18"))
-    assert "more lines" not in str(caught.value)
-    assert "torchvision" in str(caught.value)
 
 
 def test_complete_leaves_scarlet_and_asks_onnx_files(monkeypatch):

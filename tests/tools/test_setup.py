@@ -45,7 +45,7 @@ CUDA = "nvidia-cudnn-cu13==9; platform_system == 'Linux'"
 ALL = "--no-build-isolation -c constraints/cpu.txt -e .[cpu]"
 PIP = f"pip install {ALL}"
 UV = "uv pip install --python .venv/bin/python --torch-backend=cpu"
-UV_TORCH = f"{UV} --no-deps -c constraints/cpu.txt torch"
+UV_TORCH = f"{UV} --no-deps -c constraints/cpu.txt torch torchvision"
 REMOVED = "pip uninstall --yes onnxruntime onnxruntime-gpu"
 
 
@@ -134,7 +134,7 @@ def test_a_gpu_gets_the_default_build_and_never_two_onnxruntimes(set_up: SetUp) 
     (set_up.folder / ".venv/lib/python3/site-packages/torch-2.13.0+cpu.dist-info").mkdir()
     assert "will not see the GPU" in set_up(EXTRAS=" GPU ")
     default = f"{UV} {ALL}".replace(" --torch-backend=cpu", "").replace("cpu", "gpu")
-    assert set_up.installed == [REMOVED, "pip uninstall --yes torch", default]
+    assert set_up.installed == [REMOVED, "pip uninstall --yes torch torchvision", default]
     set_up()
     assert set_up.installed[0] == REMOVED
     assert not set_up.made_anew

@@ -1,0 +1,179 @@
+"""Networks that others define: timm's and torchvision's, a callable of the user's, TorchScript, exported programs."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scarlet.errors import BenchError, error_text, unknown_name
+from scarlet.zoo import ModelSpec, ModelUnavailable
+
+_ABSENT_OPERATOR = re.compile("operator torchvision::(\\w+) does not exist")
+_declared: list[Any] = []  # a declaration goes with its object
+
+
+def network(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
+    """The network with the weights that its maker gives it: of a file its own, else initial ones.
+
+    Args:
+        spec: of kind ``timm``, ``torchvision`` or ``torch``.
+        pretrained: fetch the published weights, or take them from the cache of huggingface_hub or torch.hub.
+
+    Raises:
+        BenchError: there is no such model or weights, or the file or callable gives no network.
+        ModelUnavailable: the package does not import.
+    """
+    if spec.kind == "torch":
+        if pretrained:
+            raise BenchError(f"{spec.name} has no published weights", "Leave the checkpoint out, or name a file.")
+        return _own(spec)
+    name = spec.name if spec.name.startswith("hf-hub:") else spec.name.partition("/")[2]
+    make: Callable[..., Any]
+    if spec.kind == "timm":
+        make, asked = timm(spec).create_model, {"pretrained": pretrained}
+    else:
+        make, asked = torchvision(spec).get_model, {"weights": "DEFAULT" if pretrained else None}
+    with _fetching(spec) if pretrained or name == spec.name else nullcontext():
+        module: nn.Module = make(name, **asked)
+    return module
+
+
+@contextmanager
+def _fetching(spec: ModelSpec) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of the network, its proxies and its client: dozens of kinds
+        raise BenchError(
+            f"{spec.name} or its weights cannot be had: {error_text(error)[:300]}",
+            "Connect to huggingface.co (HF_TOKEN for what is not public), or use --checkpoint random, or a file.",
+        ) from error
+
+
+def timm_config(spec: ModelSpec) -> Any:
+    """timm's configuration of a model's pretrained weights; of ``hf-hub:`` that beside the weights there."""
+    module, name = timm(spec), re.split("[:/]", spec.name, maxsplit=1)[1]
+    if not spec.name.startswith("hf-hub:"):
+        return module.get_pretrained_cfg(name)
+    with _fetching(spec):
+        config = module.models.load_model_config_from_hf(name)[0]
+    known = {field.name for field in fields(module.models.PretrainedCfg)}
+    return module.models.PretrainedCfg(**{key: value for key, value in config.items() if key in known})
+
+
+def timm(spec: ModelSpec) -> Any:
+    """timm, once it is known to hold the model."""
+    module, name = _imported("timm", spec), spec.name.partition("/")[2]
+    if not spec.name.startswith("hf-hub:") and not module.is_model(name):
+        raise unknown_name("timm model", name, module.list_models())
+    return module
+
+
+def torchvision(spec: ModelSpec) -> Any:
+    """torchvision's classifiers, once they are known to hold the model."""
+    module, name = _imported("torchvision.models", spec), spec.name.partition("/")[2]
+    if name not in (known := module.list_models(module=module)):
+        raise unknown_name("torchvision model", name, known)
+    return module
+
+
+def _imported(package: str, spec: ModelSpec) -> Any:
+    """A package that needs torchvision, whose operators a build for another torch leaves undeclared: no classifier
+    calls one, but importing does not go on without their names.
+    """
+    while True:
+        try:
+            return importlib.import_module(package)
+        except Exception as error:
+            absent = _ABSENT_OPERATOR.search(str(error))
+            if absent is None or len(_declared) > 9:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ModelUnavailable(
+                    f"{spec.name} needs {package}, which does not import ({reason}): run make setup, which installs it"
+                ) from error
+            for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
+                del sys.modules[name]
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(f"{absent[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _declared.append(library)
+
+
+def program_size(spec: ModelSpec) -> int | None:
+    """Height and width in pixels that an exported program takes; None of others, which do not say.
+
+    Raises:
+        BenchError: it takes one batch size only, or something else than images.
+    """
+    network = _own(spec) if str(spec.path).endswith(".pt2") else None
+    if not isinstance(network, _Fixed):
+        return None
+    shapes = [node.meta["val"].shape for node in network.inner.graph.find_nodes(op="placeholder")]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][2] != shapes[0][3] or isinstance(shapes[0][0], int):
+        found = ", ".join(" x ".join(map(str, shape)) for shape in shapes)
+        raise BenchError(
+            f"{spec.name} takes {found}; expected any number of square images",
+            "Export it with dynamic_shapes=({0: torch.export.Dim('batch')},) from a batch of 2.",
+        )
+    return int(shapes[0][2])
+
+
+class _Fixed(nn.Module):
+    """A network that is what it was when it was saved: in eval mode or not, nothing can change that."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.inner(pixels)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> _Fixed:
+        return self
+
+
+def _own(spec: ModelSpec) -> nn.Module:
+    """What a file holds, or a callable returns."""
+    path = Path(spec.path or "")
+    if path.suffix in (".pt", ".pt2"):
+        if not path.is_file():
+            raise BenchError(f"'{path}' does not exist", "Check the path after 'torch:'.")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if path.suffix == ".pt":
+                    return torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-any-return]
+                return _Fixed(torch.export.load(path).module())
+        except Exception as error:
+            kind = "TorchScript (torch.jit.save)" if path.suffix == ".pt" else "an exported program (torch.export.save)"
+            raise BenchError(
+                f"'{path}' is not {kind}: {error_text(error)[:200]}",
+                "Weights alone are a checkpoint: name their model, and the file with --checkpoint.",
+            ) from error
+    folder, (name, _, attribute) = path.parent, path.name.partition(":")
+    if not attribute:
+        raise BenchError(
+            f"'torch:{spec.path}' names no file and no callable",
+            "Write torch:package.module:function, torch:net.pt (TorchScript) or torch:net.pt2 (an exported program).",
+        )
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        made = getattr(importlib.import_module(name), attribute)()
+    except Exception as error:
+        raise BenchError(
+            f"torch:{name}:{attribute} cannot be called: {type(error).__name__}: {error_text(error)[:300]}",
+            f"Its module is looked for in {folder.resolve()}, and the callable gets no arguments.",
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(made, nn.Module):
+        raise BenchError(f"torch:{name}:{attribute} returned {type(made).__name__}", "It has to return an nn.Module.")
+    return made
