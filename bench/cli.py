@@ -41,6 +41,7 @@ from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
 from bench.host import package_versions
 from bench.record.files import DamagedRunWarning
 from scarlet.errors import BenchError, error_text, refusal, visible
+from scarlet.processes import Terminated
 
 
 class Grouped(TyperGroup):
@@ -109,7 +110,7 @@ for commands in GROUPS.values():
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 class Patient:

@@ -10,6 +10,10 @@ import sys
 _TIE = f"import ctypes, os; ctypes.CDLL(None).prctl(1, {int(signal.SIGKILL)}); os.getppid() == %d or os._exit(1)"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: somebody's time is up. A KeyboardInterrupt else is a person who may go on later."""
+
+
 def tied(program: str) -> str:
     """Program text for ``python -c``, whose process the kernel kills when the thread that started it ends.
 

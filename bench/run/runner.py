@@ -20,6 +20,7 @@ from bench.record.run_folder import CAUSE, CaseResult, RunFolder
 from bench.worker import channel, inputs
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
+from scarlet.processes import Terminated
 
 WARM_UP_ROUND = -1
 SLICE_NS = 50_000_000  # of a timed Case, at least
@@ -149,7 +150,8 @@ class Runner:
             objections: why Cases cannot be valid whatever they give, by their ids. They run, and end as ``invalid``.
 
         Raises:
-            KeyboardInterrupt: after every unfinished Case has been recorded as ``interrupted``.
+            KeyboardInterrupt: after every unfinished Case has been recorded: as ``interrupted``, or where time is up
+                (``Terminated``) with the rounds that it has.
         """
         finished = {
             result.case.case_id for result in self.run.case_results() if result.status is not Status.INTERRUPTED
@@ -162,8 +164,8 @@ class Runner:
         with watching as self._monitor:
             try:
                 order(self, todo)
-            except KeyboardInterrupt:
-                self._interrupted(todo)
+            except KeyboardInterrupt as stop:
+                self._interrupted(todo, isinstance(stop, Terminated))
                 raise
             finally:
                 for live in self.live.values():
@@ -171,9 +173,19 @@ class Runner:
                 self.live.clear()
                 inputs.drop(self.run.path)
 
-    def _interrupted(self, todo: Iterable[Case]) -> None:
+    def _interrupted(self, todo: Iterable[Case], time_is_up: bool) -> None:
         for case in todo:
-            if case.case_id not in self.ended:
+            live = self.live.get(case.case_id)
+            if case.case_id in self.ended:
+                continue
+            if time_is_up and case.scenario != "accuracy" and live and live.first_round is not None:
+                live.stop_reason = "terminated"
+                self.finish(case)
+            elif time_is_up and case.case_id in self.lives:
+                if live:
+                    live.worker.kill()
+                self._conclude(case)
+            else:
                 self.end(case, Status.INTERRUPTED, "the run was stopped; go on with --resume")
 
     # --- what an order does with Cases ------------------------------------------------------------------------
@@ -266,21 +278,26 @@ class Runner:
             self.run.end_life(case.case_id, len(lives))
         place = {"first_round": live.first_round, "start_index": live.start_index}
         lives.append({**answer, "place": place, "started_at": live.started_at})
-        if not last:
+        if last:
+            self._conclude(case)
+        else:
             del self.live[case.case_id]
-            return True
+        return True
+
+    def _conclude(self, case: Case) -> None:
+        """Records the row of a Case of what its lives left."""
+        lives = self.lives[case.case_id]
         fallback = next(filter(None, (life["proof"].get("fallback", "") for life in lives)), "")
         objection = self._objections.get(case.case_id, "")
         self._record(
             case,
             Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
             "; ".join(filter(None, [objection, fallback])),
-            stage=answer["stage"],
+            stage=lives[-1]["stage"],
             metrics=merged_metrics(case, lives),
             proof={**lives[0]["proof"], "fallback": fallback},
             bad_images=tuple(lives[0]["bad_images"]),
         )
-        return True
 
     def end(self, case: Case, status: Status, reason: str, cause: str = "") -> None:
         """Records why a Case has no results, and ends its worker where it has one; what others measured goes."""

@@ -174,7 +174,7 @@ class LocalWorker:
                     # A Ctrl-C at the terminal goes to the runner alone, which then ends its workers in order.
                     start_new_session=True,
                 )
-        self._unread = b""
+        self._unread, self._owes = b"", False
 
     @property
     def pid(self) -> int:
@@ -200,12 +200,17 @@ class LocalWorker:
     def call(self, request: Message, timeout_seconds: float) -> Message:
         """As ``ask``; gives refusals as they came."""
         assert self._process.stdin is not None
+        if self._owes:  # the answer to a request whose asker was interrupted
+            self.read(timeout_seconds)
         try:
+            self._owes = True
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._death() from None
-        return self.read(timeout_seconds)
+        answer = self.read(timeout_seconds)
+        self._owes = False
+        return answer
 
     def read(self, timeout_seconds: float) -> Message:
         """Waits for a message that answers none; ``ask`` says what may be raised."""

@@ -23,6 +23,7 @@ from bench.run import schedule
 from bench.run.lives import START_SHARE, Plan, Seen, how_many, start_order
 from bench.run.runner import Workers
 from bench.worker import channel, serve
+from scarlet.processes import Terminated
 
 ONE, OTHER = fake_case(seed="1", latency_ns="5000000"), fake_case(seed="2", latency_ns="10000000")
 
@@ -230,6 +231,41 @@ def test_a_run_that_was_stopped_between_lives_begins_them_anew(run_cases: RunCas
     run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=again, watch=True, folder=folder)
     assert rows(folder)[ONE].metrics["lives"][0]["first_round"] == taken
     assert folder.samples()["round"].drop_duplicates().loc[lambda rounds: rounds >= 0].min() == taken
+
+
+@pytest.mark.parametrize("life", [1, 2])
+def test_what_is_measured_when_time_is_up_makes_rows(run_cases: RunCases, tmp_path: Path, life: int) -> None:
+    made: list[Case] = []
+
+    class TimedOut(HereWorker):
+        """SIGTERM comes in its third round, or, in the second life, while it is loading."""
+
+        turns = 0
+
+        def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+            answer = super().ask(request, timeout_seconds)
+            self.turns += request["do"] == "turn" and request["round"] >= 0
+            if self.turns == 3 if life == 1 else len(made) > 2:
+                self.turns = -100
+                raise Terminated
+            return answer
+
+    def make(case: Case) -> HereWorker:
+        made.append(case)
+        return TimedOut() if case == OTHER else HereWorker()
+
+    with pytest.raises(Terminated):
+        run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=Workers(make))
+    folder = RunFolder.open(tmp_path / "run")
+    found = rows(folder)
+    assert {row.status for row in found.values()} == {Status.OK}
+    assert (found[ONE].metrics["stop_reason"], len(found[ONE].metrics["lives"])) == (
+        "terminated" if life == 1 else "",
+        1,
+    )
+    measured = folder.samples().query("not warmup").groupby("case_id")["round"].nunique()
+    assert measured[ONE.case_id] >= 2
+    assert measured[OTHER.case_id] >= 2
 
 
 def test_workers_load_side_by_side_on_as_many_cores_as_there_are(

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from bench_fakes import Recorder, Scripted, fake_case
@@ -36,6 +37,16 @@ def test_a_worker_answers_until_its_pipe_is_closed(tmp_path: Path) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
     assert "Traceback" in (tmp_path / "log").read_text(), "the traceback is kept where a person can find it"
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(tmp_path: Path) -> None:
+    program = "from bench.worker.channel import serve; serve(lambda request: request)"
+    with channel.LocalWorker(tmp_path / "log", 1, program=program) as worker:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker, "read", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                worker.ask({"n": 1}, 60)
+        assert worker.ask({"n": 2}, 60)["n"] == 2
 
 
 # What CPython tells of a thread that found no memory for its first frame; whoever started it waits on.
