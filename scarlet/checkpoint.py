@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import itertools
 import json
 import pickletools
 import re
@@ -12,29 +14,39 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scarlet.errors import BenchError, shown
+from scarlet.files import HEAD_BYTES, kind_of
 from scarlet.networks import BLOCK_TABLES, scarlet
 
 StateDict = dict[str, Tensor]
 
-_WRAPPERS = ("model_state", "state_dict")
 _SHOWN, _SIGNS = 3, 200  # keys named in an error, of each sort, and of each key
 _COPIES_MAX = 4
+_COUNTERS = ("total_ops", "total_params")  # of thop, in every layer that it looked at
+_AVERAGES = frozenset({"ema", "teacher", "swa", "averaged"})
 # Whole numbers are counters and the like; whether they stand where weights belong, the network tells.
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, *_WHOLE)
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
 _TENSOR_MODULES = ("torch", "collections")
+_PROTOCOL_MAX = 3
+_LEVELS_MAX = 10_000
+_MOST = 0.9  # of the tensors of the best fit, that others must hold to be named
+
+
+def file_of(checkpoint: str) -> tuple[Path, str]:
+    """The file of a checkpoint as a user names it, and which of its weights: ``FILE`` or ``FILE#state_dict_ema``."""
+    name, hash_, key = checkpoint.rpartition("#")
+    return (Path(name), key) if hash_ and not Path(checkpoint).exists() else (Path(checkpoint), "")
 
 
 def load_state(path: str | Path) -> StateDict:
-    """The tensors of a checkpoint file, on the CPU.
+    """The largest set of tensors by name in a checkpoint file, on the CPU; the first of several.
 
-    Reads ``{"model_state": ...}`` (the layout of the published SCARLET checkpoints), ``{"state_dict": ...}``,
-    a plain state dict, and ``.safetensors``. The prefix ``module.`` of ``nn.DataParallel`` is taken off.
     Pickles are read with ``weights_only=True``: nothing in the file is executed. What ``torch.save`` writes has a
     checksum of each tensor, which is compared; older files and ``.safetensors`` have none.
 
@@ -42,39 +54,72 @@ def load_state(path: str | Path) -> StateDict:
         BenchError: the file is missing, is not a checkpoint, is cut off, changed since it was written, holds code, or
             holds values that are not finite or no weights (sparse, complex, without contents).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BenchError(
-            f"checkpoint '{path}' is not a file" if path.exists() else f"checkpoint '{path}' does not exist",
-            "Check the path, or leave the checkpoint out to use weights that need no file.",
-        )
-    state = _state_of(path, _read(path))
-    prefix = "module."
-    if all(key.startswith(prefix) for key in state):
-        state = {key[len(prefix) :]: tensor for key, tensor in state.items()}
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise BenchError(
-                f"checkpoint '{path}' holds values that are not finite (first in {key})",
-                "Use a checkpoint from a training run that did not diverge.",
-            )
-    return state
+    path, _ = file_of(str(path))
+    levels = _levels(path)
+    return _weights(path, max(levels.values(), key=len))
 
 
-def load_into(module: nn.Module, path: str | Path, model: str) -> None:
+def load_into(module: nn.Module, path: str | Path, model: str) -> tuple[str, ...]:
     """Loads a checkpoint file into a network: every key, every shape, nothing left over.
+
+    The weights are found by their names, whatever stands before them: ``{"model_state": ...}`` (the published SCARLET
+    checkpoints), ``{"state_dict": ...}``, ``model.``, ``module.``, ``_orig_mod.``. Those of an average over training
+    (EMA) are taken where they are chosen, as ``FILE#state_dict_ema``, or there are no others.
 
     Args:
         module: the network; its tensors are overwritten (values are converted to its dtypes).
 
+    Returns:
+        sentences on what was taken where there was a choice, and on what was left out.
+
     Raises:
         BenchError: as ``load_state``, or the checkpoint belongs to another architecture.
     """
-    state = load_state(path)
-    mismatch = describe_mismatch(module.state_dict(), state)
+    path, key = file_of(str(path))
+    levels, expected = _levels(path), module.state_dict()
+    fits = _fits(levels, expected)
+    chosen = [fit for fit in fits if f"{fit[0]}{fit[1]}.".startswith(f"{key.rstrip('.')}.")] if key else fits
+    names = [f"{level}{prefix}".rstrip(".") for level, prefix in fits]
+    if key and not chosen:
+        raise BenchError(
+            f"checkpoint '{path}' has no weights of {model} under '{key}'",
+            f"Choose from: {', '.join(names) or 'none'}.",
+        )
+    level, prefix = chosen[0] if chosen else (max(levels, key=lambda level: len(levels[level])), "")
+    state = {name[len(prefix) :]: tensor for name, tensor in levels[level].items() if name.startswith(prefix)}
+    counters = [name for name in state if name.rpartition(".")[2] in _COUNTERS and name not in expected]
+    state = _weights(path, {name: tensor for name, tensor in state.items() if name not in counters})
+    # Training alone uses it, and files of other frameworks lack it.
+    state |= {name: own for name, own in expected.items() if name.endswith("num_batches_tracked") and name not in state}
+    mismatch = describe_mismatch(expected, state)
     if mismatch:
-        raise BenchError(f"checkpoint '{path}' does not fit {model}: {mismatch}", _advice(state, model))
+        raise BenchError(f"checkpoint '{path}' does not fit {model}: {mismatch}", _advice(levels, model))
     module.load_state_dict(state, strict=True)
+    notes = [f"{len(counters)} keys that profilers left were not used: {_first(counters)}"] if counters else []
+    if len(names) > 1 or _is_average(names[0]):
+        others = [name or "the top" for name in names if name != f"{level}{prefix}".rstrip(".")]
+        more = f"; not used: {', '.join(others)} (--checkpoint FILE#{others[0]})" if others else ""
+        notes.append(f"weights are those under {f'{level}{prefix}'.rstrip('.') or 'the top'}{more}")
+    return tuple(notes)
+
+
+def _fits(levels: Mapping[str, StateDict], expected: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Levels with a prefix under which the network's tensors are; those first that hold most, averages after others."""
+    counts: dict[tuple[str, str], int] = {}
+    for level, tensors in levels.items():
+        for name, tensor in tensors.items():
+            parts = name.split(".")
+            for place in range(len(parts)):
+                rest = expected.get(".".join(parts[place:]))
+                if rest is not None and rest.shape == tensor.shape:
+                    where = (level, "".join(f"{part}." for part in parts[:place]))
+                    counts[where] = counts.get(where, 0) + 1
+    best = sorted(counts, key=lambda where: (-counts[where], _is_average("".join(where))))
+    return [where for where in best if counts[where] >= _MOST * counts[best[0]]]
+
+
+def _is_average(name: str) -> bool:
+    return not _AVERAGES.isdisjoint(re.split(r"[._]", name.lower()))
 
 
 def describe_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -112,32 +157,82 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _levels(path: Path) -> dict[str, StateDict]:
+    """The tensors of each mapping in a file, by the names that lead to it: ``""``, ``state_dict.``, ``model.module.``.
+
+    Raises:
+        BenchError: as ``load_state``.
+    """
+    if not path.is_file():
+        raise BenchError(
+            f"checkpoint '{path}' is not a file" if path.exists() else f"checkpoint '{path}' does not exist",
+            "Check the path, or leave the checkpoint out to use weights that need no file.",
+        )
+    loaded = _read(path)
+    levels: dict[str, StateDict] = {}
+    todo = [("", loaded)]
+    for level, mapping in todo:  # grows while it is gone through
+        if not isinstance(mapping, Mapping) or len(todo) > _LEVELS_MAX:
+            continue
+        named = {key: value for key, value in mapping.items() if isinstance(key, str)}
+        if tensors := {key: value for key, value in named.items() if isinstance(value, Tensor)}:
+            levels[level] = tensors
+        todo += [(f"{level}{key}.", value) for key, value in named.items() if isinstance(value, Mapping)]
+    if levels:
+        return levels
+    found = type(loaded).__name__
+    if isinstance(loaded, Mapping):
+        # A key may be anything, also a tuple that would fill memory as text.
+        keys = [key if isinstance(key, str) else type(key).__name__ for key in loaded]
+        found = f"a dict with {_first(keys)}" if keys else "an empty dict"
+    what = f"checkpoint '{path}' holds no state dict: found {found}"
+    raise BenchError(what, "Expected tensors by name, alone or under a key such as 'state_dict'.")
+
+
 def _read(path: Path) -> Any:
-    is_pickle = path.suffix.lower() != ".safetensors"
+    is_pickle = True
     try:
-        if not is_pickle:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        if kind := kind_of(head):
+            raise BenchError(f"checkpoint '{path}' is {kind[0]}", kind[1])
+        if head[8:9] == b"{":  # after the length of its header
+            is_pickle = False
             from safetensors.torch import load_file
 
             return load_file(path)
         _check_archive(path)
-        with warnings.catch_warnings():  # of pickle protocols: what matters of them is in our error
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
+            warnings.simplefilter("ignore")  # of pickle protocols: what matters of them is in our error
             return torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, BenchError):
         raise
     except PermissionError as error:
         raise BenchError(f"checkpoint '{path}' may not be read", "Give yourself the right to read it.") from error
     except Exception as error:  # a damaged pickle can raise anything; each of them means the same to the user
-        refused = _refused_global(path, str(error)) if is_pickle else None
-        if refused is None:
+        refused, protocol = _refused_global(path, str(error)) if is_pickle else (None, 0)
+        if refused is None and protocol <= _PROTOCOL_MAX:
             raise BenchError(
                 f"checkpoint '{path}' cannot be read: it is cut off, or is not a checkpoint",
                 "Download or copy it again, and compare its size with the original's.",
             ) from error
+        what = (
+            f"it holds more than tensors ({refused}), which could run code"
+            if refused
+            else f"it is a pickle of protocol {protocol}, and PyTorch reads up to {_PROTOCOL_MAX} without running code"
+        )
         raise BenchError(
-            f"checkpoint '{path}' was refused: it holds more than tensors ({refused}), which could run code",
+            f"checkpoint '{path}' was refused: {what}",
             "If you trust it, save its state dict alone: torch.save(model.state_dict(), file).",
         ) from error
+
+
+def _harmless() -> list[Any]:
+    """What stands beside weights and runs nothing: NumPy's numbers, such as the best accuracy, and arguments."""
+    made_by = (getattr(np, "_core", None) or np.core).multiarray
+    names = itertools.product(("core", "_core"), ("scalar", "_reconstruct"))
+    makers = [(getattr(made_by, maker), f"numpy.{name}.multiarray.{maker}") for name, maker in names]
+    return [*makers, np.ndarray, np.dtype, *{type(np.dtype(code)) for code in "?bhilqBHILQefd"}, argparse.Namespace]
 
 
 def _check_archive(path: Path) -> None:
@@ -166,44 +261,33 @@ def _check_archive(path: Path) -> None:
                 )
 
 
-def _refused_global(path: Path, message: str) -> str | None:
-    """The first name in the file that is not part of plain tensors, or ``None``. Nothing is executed."""
+def _refused_global(path: Path, message: str) -> tuple[str | None, int]:
+    """The first name in the file that is not of plain tensors, or ``None``; and its pickle's protocol. Runs nothing."""
     found = _REFUSED.search(message)
     if found:
-        return found.group(1)
+        return found.group(1), 0
     # torch.load stops at newer pickle protocols before it looks at names, so look at the opcodes ourselves.
-    texts: list[str] = []
+    texts, memo, protocol = list[str](), dict[Any, str](), 0
+    data = path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
     try:
-        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            if opcode.name in ("GLOBAL", "INST"):
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "PROTO":
+                protocol = int(argument or 0)
+            elif opcode.name in ("GLOBAL", "INST"):
                 texts = str(argument).split(" ")
-            elif isinstance(argument, str):
-                texts.append(argument)
+            elif isinstance(argument, str) or (opcode.name.endswith("GET") and argument in memo):
+                texts.append(argument if isinstance(argument, str) else memo[argument])
+            elif opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
+                memo[len(memo) if argument is None else argument] = texts[-1] if texts else ""
             named = opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and len(texts) >= 2
             if named and not texts[-2].startswith(_TENSOR_MODULES):
-                return ".".join(texts[-2:])
+                return ".".join(texts[-2:]), protocol
     except ValueError:  # not a pickle, or cut off: what pickletools says of any damage
-        return None
-    return None
-
-
-def _state_of(path: Path, loaded: Any) -> StateDict:
-    found = type(loaded).__name__
-    if isinstance(loaded, Mapping):
-        # A key may be anything, also a tuple that would fill memory as text.
-        keys = [key if isinstance(key, str) else type(key).__name__ for key in loaded]
-        found = f"a dict with {_first(keys)}" if keys else "an empty dict"
-        inner = next((loaded[wrapper] for wrapper in _WRAPPERS if wrapper in loaded), loaded)
-        if (
-            isinstance(inner, Mapping)
-            and inner
-            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items())
-        ):
-            return _weights(path, inner)
-    raise BenchError(
-        f"checkpoint '{path}' holds no state dict: found {found}",
-        f"Expected tensors by name, alone or under {' or '.join(map(repr, _WRAPPERS))}.",
-    )
+        return None, 0
+    return None, protocol
 
 
 def _weights(path: Path, tensors: Mapping[str, Tensor]) -> StateDict:
@@ -221,15 +305,23 @@ def _weights(path: Path, tensors: Mapping[str, Tensor]) -> StateDict:
             f"checkpoint '{path}' was refused: its tensors are far larger than the file",
             "Save the network's state dict: torch.save(model.state_dict(), file).",
         )
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BenchError(
+                f"checkpoint '{path}' holds values that are not finite (first in {key})",
+                "Use a checkpoint from a training run that did not diverge.",
+            )
     return dict(tensors)
 
 
-def _advice(state: StateDict, model: str) -> str:
+def _advice(levels: Mapping[str, StateDict], model: str) -> str:
     for name in BLOCK_TABLES:
         with torch.device("meta"):
-            fits = not describe_mismatch(scarlet(name).state_dict(), state)
-        if fits:
-            return f"It fits {name}: name that model instead."
+            expected = scarlet(name).state_dict()
+        for level, prefix in _fits(levels, expected)[:1]:
+            state = {key.removeprefix(prefix): tensor for key, tensor in levels[level].items()}
+            if not describe_mismatch(expected, state):
+                return f"It fits {name}: name that model instead."
     return f"Pass a checkpoint of {model}, or none."
 
 

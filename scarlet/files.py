@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Hashable
 from pathlib import Path
@@ -89,6 +90,27 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path, RUN_BYTES_MAX))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+HEAD_BYTES = 512
+
+
+def kind_of(head: bytes) -> tuple[str, str] | None:
+    """What a file is that is taken for a model's, and what to do; None for none of what comes in place of one.
+
+    Args:
+        head: its first ``HEAD_BYTES``.
+    """
+    again = "Download it again by its direct address"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself", "Fetch it: git lfs pull."
+    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+        return "a web page", f"{again}, signed in where that is needed."
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
+        return "a packed file (gzip or the like)", "Unpack it, and name what was in it."
+    if head[257:262] == b"ustar":
+        return "a tar archive", "Unpack it, and name the checkpoint that was in it."
+    return None if head else ("empty", f"{again}.")
 
 
 def read_yaml(path: Path, kind: str, do: str, example: str) -> dict[Any, Any]:

@@ -77,12 +77,14 @@ class Built:
         module: float32, ``(n, 3, size, size)`` to ``(n, classes)``.
         weights: ``user``, ``pretrained``, ``demo`` or ``random``.
         weights_sha256: see ``scarlet.checkpoint.weights_sha256``.
+        notes: on what was taken of a checkpoint: sentences.
     """
 
     spec: ModelSpec
     module: nn.Module
     weights: str
     weights_sha256: str
+    notes: tuple[str, ...] = ()
 
 
 _SCARLET = ("scarlet_a", "scarlet_b", "scarlet_c")
@@ -163,8 +165,8 @@ def build(
 
     Args:
         spec: of any kind but ``onnx``.
-        checkpoint: a file, ``random``, ``demo``, ``pretrained`` (as timm or torchvision publish them), or ``None``: the
-            model's own or demo weights where there are some, else random.
+        checkpoint: a file (see ``scarlet.checkpoint.load_into``), ``random``, ``demo``, ``pretrained`` (as timm or
+            torchvision publish them), or ``None``: the model's own or demo weights where there are some, else random.
         calibration_batches: float32 ``(n, 3, size, size)`` images to calibrate random weights on; without
             them, noise with the spectrum of photographs. Read only for random weights.
 
@@ -181,7 +183,7 @@ def build(
     choice = checkpoint or default_weights(spec)
     if choice == "demo" and not demo.available(spec.name):
         raise BenchError(f"there are no demo weights for {spec.name}", "Use --checkpoint random, or a file.")
-    module = untrained(spec, seed, pretrained=choice == "pretrained")
+    module, notes = untrained(spec, seed, pretrained=choice == "pretrained"), tuple[str, ...]()
     weights = "user"
     if choice == "random":
         from scarlet.random_weights import calibrate, noise_batches
@@ -196,9 +198,9 @@ def build(
         weights = choice
     elif checkpoint:
         # Never "official": that would take the published files' hashes, and we have none to compare with.
-        load_into(module, checkpoint, spec.name)
+        notes = load_into(module, checkpoint, spec.name)
     module.eval()
-    return Built(spec, module, weights, weights_sha256(module.state_dict()))
+    return Built(spec, module, weights, weights_sha256(module.state_dict()), notes)
 
 
 def default_weights(spec: ModelSpec) -> str:

@@ -65,6 +65,7 @@ def load_frame(run: Path) -> pd.DataFrame:
     info, results = folder.read_run_info(), folder.results()
     is_demo = bool((info.get("dataset") or {}).get("is_demo"))
     marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
+    marks += (info.get("model_files") or {}).get("notes") or ()
     noticed = [one for one in info.get("warnings") or () if "case_ids" in one]
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)
     rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import (
@@ -45,6 +45,7 @@ class ModelFiles:
         parity: figures of the export's check against PyTorch; empty for ``onnx:``.
         multiply_adds: multiply-adds of convolutions and linear layers for one image, or None.
         typed: graphs of lower precision; see ``bench.backends.graphs``.
+        notes: what was taken for what where there was a choice: sentences for every row.
     """
 
     model: str
@@ -61,6 +62,7 @@ class ModelFiles:
     parameters: int | None = None
     multiply_adds: int | None = None
     typed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` reads it back."""

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Weights file, 'demo' or 'random'. Default: demo weights where they exist.")
+    str | None,
+    typer.Option(
+        help="Weights file (FILE#KEY for those under a key, such as state_dict_ema), 'demo' or 'random'. Default: demo "
+        "weights where they exist."
+    ),
 ]
 Data = Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")]
 Calibration = Annotated[

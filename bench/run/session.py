@@ -308,7 +308,7 @@ def _carry_out(session: Session, is_latest: bool = False) -> Ended:
         raise BenchError("the model's weights or graph have changed since this run began", "Start a new run.")
     weights, fixed_batch = (files.weights, files.fixed_batch) if files else (spec.weights, None)
     cases = spec.cases(weights, fixed_batch)
-    for note in spec.notes():
+    for note in (*spec.notes(), *(files.notes if files else ())):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     plan = spec.plan(cases, weights, fixed_batch)
     session.write(model_files=files.to_dict() if files else {}, plan=plan)

@@ -84,9 +84,11 @@ def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
 
 def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
     """All that a network's files depend on: its weights, the code of ours that makes them, versions of packages."""
+    from scarlet.checkpoint import file_of
+
     choice = request.checkpoint or zoo.default_weights(spec)
     demo = importlib.import_module("scarlet.demo")
-    weights = Path(demo.path_of(spec.name)) if choice == "demo" else Path(choice)
+    weights, key = (Path(demo.path_of(spec.name)), "") if choice == "demo" else file_of(choice)
     sources = sorted(path for package in PACKAGES for path in (own_home() / package).rglob("*.py"))
     # Random weights are calibrated on the images; others are only checked on some.
     images = [name for name, _ in request.images]
@@ -94,7 +96,7 @@ def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
     return {
         "artefact": "model",
         "model": spec.name,
-        "weights": _digest([weights]) if weights.is_file() else choice,
+        "weights": _digest([weights]) + key if weights.is_file() else choice,
         "file": _digest([Path(spec.path)] if spec.path else []),
         "images": f"{bool(images)} {_digest(read)}",
         "threads": str(request.threads),
@@ -141,6 +143,7 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
         parity=exported.parity,
         parameters=total.parameters,
         multiply_adds=total.multiply_adds or None,  # TorchScript and exported programs have no layers to ask
+        notes=built.notes,
     )
 
 
