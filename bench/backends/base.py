@@ -118,12 +118,14 @@ Options = TypeVar("Options")
 #   ahead           batches that wait decoded in a throughput Case while others are computed
 #   decode_threads  threads of the pipeline, where they are not as many as the backend's
 #   l2              cold: on a GPU, its L2 cache is emptied before each call of a latency Case
+#   pass            whole: a throughput Case times passes from empty queues to the last image, not slices of a stream
 #   pin             whether copies that work side by side are bound to cores of their own
 HARNESS_OPTIONS: Mapping[str, Choices] = {
     "aa": "text",
     "ahead": "count",
     "decode_threads": "count",
     "l2": ("warm", "cold"),
+    "pass": ("stream", "whole"),
     "pin": ("yes", "no"),
 }
 

@@ -49,8 +49,8 @@ class Context:
 
     Attributes:
         data: the folder that image ids are relative to.
-        throughput_images: images in one timed pass of a throughput Case.
-        time_parts: time the parts of a throughput Case too, after each pass.
+        throughput_images: images in a whole pass of a throughput Case, where it is timed by passes.
+        time_parts: time the parts of a throughput Case too.
         among: the classes that predictions are chosen from; empty for all.
     """
 
@@ -84,7 +84,7 @@ class Context:
         root = Path(self.data)
         return tuple(Image(image_id, root / image_id, label) for image_id, label in self.run_folder.read_images())
 
-    def open_pipeline(self, case: Case, images: list[Image]) -> Pipeline:
+    def open_pipeline(self, case: Case, images: Sequence[Image]) -> Pipeline:
         return pipelines.open_pipeline(
             case.pipeline, images, case.batch, decode_threads(case), self.files.preprocessing
         )

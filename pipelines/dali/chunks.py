@@ -7,6 +7,7 @@ then decoded one by one, and the graph is built anew for the rest.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -141,15 +142,15 @@ def read_chunks(
         return [read(image, preprocess) for image in some]
 
     waiting: deque[tuple[int, list[Future[list[Encoded | None]]]]] = deque()
-    for start in (*starts, *[None] * ahead):
-        if start is not None:
-            end = min(start + size, n)
+    for begin in itertools.chain(starts, [None] * ahead):
+        if begin is not None:
+            end = min(begin + size, n)
             tasks = [
                 pool.submit(read_some, part(place, min(place + FILES_PER_TASK, end)))
-                for place in range(start, end, FILES_PER_TASK)
+                for place in range(begin, end, FILES_PER_TASK)
             ]
-            waiting.append((start, tasks))
-        if waiting and (start is None or len(waiting) > ahead):
+            waiting.append((begin, tasks))
+        if waiting and (begin is None or len(waiting) > ahead):
             first, reading = waiting.popleft()
             found = [item for task in reading for item in task.result()]
             yield from _sorted_out(part(first, first + size), first, found, preprocess, pool).bounded()

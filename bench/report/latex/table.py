@@ -392,7 +392,7 @@ def _timing(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
         )
     passes = _shown(lines, names, "throughput")
     if any(row["n_samples"] for row in passes):
-        yield f"images/s: over n = {span(row['n_samples'] for row in passes)} passes a row; {stages(passes)}"
+        yield f"images/s: over n = {span(row['n_samples'] for row in passes)} slices or passes a row; {stages(passes)}"
 
 
 def _ratios(

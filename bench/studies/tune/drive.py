@@ -18,14 +18,12 @@ from bench.record.run_folder import utc_now
 from bench.report.terminal import printer
 from bench.run import schedule
 from bench.run.progress import make_listener
-from bench.run.runner import Runner
+from bench.run.runner import SLICE_NS, Runner
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.tune import search
 from bench.studies.tune.search import Standing
 
-# Long enough that the ends of a pass, where not everything is at work, weigh little; short enough for many rounds.
-PASS_IMAGES = 128
 FILE = "tuning.json"
 MEMORY_FULL = "memory had no room for it beside the others"
 
@@ -80,7 +78,7 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Tuned:
         session.write_plan(files, cases)
         what = f"trying {len(cases)} ways, for about {spec.budget_seconds:g} s after they are loaded"
         printer(console)(what)
-        context = session.context(files, throughput_images=PASS_IMAGES, time_parts=False)
+        context = session.context(files, time_parts=False)
         with make_listener(console, len(cases)) as listener:
             tuned = drive(Runner(session.folder, context, listener, session.limits), cases)
     session.folder.merge_parts()
@@ -127,7 +125,7 @@ class Halving:
 
     def one_pass(self, case: Case, round_: int) -> tuple[float, float] | None:
         """See ``search.Field``."""
-        progress = self._runner.turn(case, round_, 0)
+        progress = self._runner.turn(case, round_, SLICE_NS)
         return (progress.median_ns, progress.busy_ns / 1e9) if progress else None
 
     def leave(self, case: Case) -> None:

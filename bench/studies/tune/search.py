@@ -1,4 +1,4 @@
-"""Finds a good split of the cores between decoding and inference, by a short search on whole passes.
+"""Finds a good split of the cores between decoding and inference, by a short search on slices of a stream.
 
 Successive halving: all candidates take turns in a few interleaved rounds, the slower half leaves, and those that stay
 take as many rounds again, with the time that the others left to them (Karnin, Koren and Somekh, "Almost optimal

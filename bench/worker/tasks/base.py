@@ -37,7 +37,9 @@ def clock_of(backend: Backend) -> Callable[[], int]:
 
 
 def bad_images(pipeline: Pipeline) -> tuple[Mapping[str, str], ...]:
-    return tuple({"image_id": bad.image_id, "reason": bad.reason} for bad in pipeline.report.bad)
+    """Each unreadable file once, however often a pass or a stream met it."""
+    found = {bad.image_id: bad.reason for bad in pipeline.report.bad}
+    return tuple({"image_id": image_id, "reason": reason} for image_id, reason in found.items())
 
 
 def none_readable(pipeline: Pipeline) -> BenchError:
@@ -49,7 +51,7 @@ def none_readable(pipeline: Pipeline) -> BenchError:
 
 def fallback_sentence(case: Case, pipeline: Pipeline, n_images: int) -> str:
     """A sentence where the pipeline handed more than a few odd files to the reference; else nothing."""
-    n = len(pipeline.report.fallbacks)
+    n = len(set(pipeline.report.fallbacks))
     if (times := pipeline.report.taken_apart) and not n:
         return f"{case.pipeline} failed {times} times with no file to blame: those images were decoded one by one"
     if n <= FALLBACK_SHARE * n_images:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from bench.backends.cuda import Work
 from bench.worker.tasks.overlap import Overlap
@@ -23,16 +23,16 @@ class DeviceParts:
     one.
 
     Both are taken as in the pass: with the same queues, from empty ones, so that what a pass loses at its ends the
-    sides lose too.
+    sides lose too. A stream loses nothing there, and beside it both are timed from their first batch on.
 
     Args:
-        pipeline: of the pass; each measurement is a pass of its own over its images.
+        pipeline: each measurement is a pass of its own over its images.
         overlap: of the pass.
-        clock_ns: a monotonic clock in nanoseconds.
+        steady: leave out the first batch, and what is done before it.
     """
 
-    def __init__(self, pipeline: Pipeline, overlap: Overlap, clock_ns: Callable[[], int]) -> None:
-        self._pipeline, self._overlap, self._clock = pipeline, overlap, clock_ns
+    def __init__(self, pipeline: Pipeline, overlap: Overlap, steady: bool = False) -> None:
+        self._pipeline, self._overlap, self._clock, self._steady = pipeline, overlap, overlap.clock_ns, steady
         self.n_images = 0
 
     def measure(self) -> dict[str, int]:
@@ -44,6 +44,8 @@ class DeviceParts:
         started = self._clock()
         for batch in self._pipeline:
             last = self._overlap.work(batch)
+            if self._steady and not sizes:
+                started = self._clock()
             sizes.append(len(batch.indices))
             if kept < RESIDENT_IMAGES and sizes[-1] == sizes[0]:
                 resident.append(last)
@@ -51,16 +53,14 @@ class DeviceParts:
         if isinstance(last, DevicePixels):
             last.synchronize()  # one stream writes all batches, in order
         decode_ns = self._clock() - started
-        self.n_images = sum(sizes)
-        if not resident:
+        self.n_images = sum(sizes[int(self._steady) :])
+        if not self.n_images:
             return {}
         started = self._clock()
-        for _ in self._overlap.infer_all(_cycled(resident, len(sizes))):
-            pass
-        return {"decode": decode_ns, "compute": self._clock() - started}
-
-    def close(self) -> None:
-        """Nothing is held open: the pipeline is the pass's."""
+        for number, _ in enumerate(self._overlap.infer_all(_cycled(resident, len(sizes)))):
+            if self._steady and not number:
+                started = self._overlap.finished_ns
+        return {"decode": decode_ns, "compute": self._overlap.finished_ns - started}
 
 
 def _cycled(resident: list[Work], n_batches: int) -> Iterator[Work]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,25 +46,35 @@ class Overlap:
         blank: pixels of a whole batch, on a GPU inferred once before this returns, and so before a pipeline is at
             work: cuDNN's choice of algorithms and ONNX Runtime's CUDA graphs are each thread's own, and those of the
             thread that loaded the backend are not those of the one that calls it.
+        clock_ns: a monotonic clock in nanoseconds.
+
+    Attributes:
+        slots: batches that the backend works on at the same time.
+        most: batches on their way, at most.
+        finished_ns: when the logits that were given last were there.
     """
 
-    def __init__(self, backend: Backend, ahead: int = AHEAD, device: str = "cpu", blank: Pixels | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        ahead: int = AHEAD,
+        device: str = "cpu",
+        blank: Pixels | None = None,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.clock_ns, self.finished_ns = clock_ns, clock_ns()
         self._thread: ThreadPoolExecutor | None = None
+        self._pending: set[Future[Pixels]] = set()
         self._submit: Callable[[Work], Future[Pixels]]
         self._work: Callable[[Batch], Work] = lambda batch: work_for(backend, device, batch)
         if isinstance(backend, Concurrent) and backend.slots > 1:
-            self._slots, self._submit = backend.slots, backend.submit
+            self.slots, self._submit = backend.slots, backend.submit
         else:
             self._thread = thread = ThreadPoolExecutor(1, thread_name_prefix="infer")
-            self._slots, self._submit = 1, lambda work: thread.submit(infer, backend, work)
+            self.slots, self._submit = 1, lambda work: thread.submit(infer, backend, work)
             if blank is not None and device == "cuda":
                 self._submit(blank).result()
-        self._most = self._slots + ahead
-
-    @property
-    def slots(self) -> int:
-        """Batches that the backend works on at the same time."""
-        return self._slots
+        self.most = self.slots + ahead
 
     def work(self, batch: Batch) -> Work:
         """What the backend is handed of a batch."""
@@ -75,22 +86,39 @@ class Overlap:
         Args:
             batches: as returned by ``work``; read in the caller's thread.
         """
-        at_work: deque[Future[Pixels]] = deque()
+        at_work: deque[tuple[Future[Pixels], list[int]]] = deque()
+
+        def take() -> Pixels:
+            future, finished = at_work[0]
+            logits = future.result()
+            at_work.popleft()
+            self._pending.discard(future)
+            self.finished_ns = max([self.finished_ns, *(finished or [self.clock_ns()])])
+            return logits
+
         try:
             for work in batches:
-                at_work.append(self._submit(work))
-                if len(at_work) == self._most:
-                    yield at_work.popleft().result()
+                future, finished = self._submit(work), list[int]()
+                future.add_done_callback(lambda _, finished=finished: finished.append(self.clock_ns()))  # type: ignore[misc]
+                at_work.append((future, finished))
+                self._pending.add(future)
+                if len(at_work) == self.most:
+                    yield take()
             while at_work:
-                yield at_work.popleft().result()
+                yield take()
         finally:
-            for future in at_work:
+            for future, _ in at_work:
                 if not future.cancel():
                     future.exception()
+                self._pending.discard(future)
+
+    def settle(self) -> None:
+        """Waits until nothing is at work; whose logits have not been taken stays to be taken."""
+        wait(self._pending)
 
     def whole_pass(
         self, pipeline: Pipeline, fixed_batch: int | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], Pixels]]:
+    ) -> Generator[tuple[NDArray[np.int64], Pixels], None, None]:
         """One pass over the pipeline's images: indices and logits of each batch, in order.
 
         Args:

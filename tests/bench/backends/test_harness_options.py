@@ -20,7 +20,7 @@ from scarlet.errors import BenchError
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_backend_takes_them_and_none_means_something_else_by_their_names(name: str) -> None:
-    given = {"aa": "a", "ahead": "2", "decode_threads": "1", "l2": "cold", "pin": "no"}
+    given = {"aa": "a", "ahead": "2", "decode_threads": "1", "l2": "cold", "pass": "whole", "pin": "no"}
     assert given.keys() == HARNESS_OPTIONS.keys()
     assert noise.OPTION in HARNESS_OPTIONS
     check_options(name, given)
@@ -43,7 +43,7 @@ def test_the_pipeline_gets_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_throughput_case_says_what_it_was_given(run_cases: Callable[..., Any], tmp_path: Path) -> None:
-    case = fake_case("throughput", batch=2, decode_threads="2", ahead="3")
+    case = fake_case("throughput", batch=2, latency_ns="80000000", decode_threads="2", ahead="3")
     folder, _ = run_cases(case, budget_seconds=0.1)
     (result,) = folder.case_results()
     assert result.status is Status.OK

@@ -15,6 +15,8 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.run.runner import Workers
 from bench.worker import channel
+from bench.worker.tasks.stream import LEAST_BATCHES
+from bench.worker.tasks.throughput import PARTS_EVERY
 
 RunCases = Callable[..., tuple[RunFolder, Recorder]]
 
@@ -106,27 +108,26 @@ def test_accuracy_keeps_a_prediction_for_every_image_whatever_the_batch(run_case
     assert results[whole].metrics["peak_rss_bytes"] > 10_000_000
 
 
-def test_throughput_times_whole_passes(run_cases: RunCases) -> None:
-    case = fake_case("throughput", batch=4, latency_ns="1000000", per_image_ns="1000000")
-    folder, _ = run_cases(case)
+def test_throughput_counts_slices_of_a_stream(run_cases: RunCases) -> None:
+    case = fake_case("throughput", batch=4, latency_ns="80000000", per_image_ns="5000000")
+    folder, _ = run_cases(case, budget_seconds=10.0)
     samples = folder.samples()
-    assert set(samples["images"]) == {8}
     measured = samples[~samples["warmup"]]
-    passes = measured[measured["stage"] == "end_to_end"]
-    assert len(passes) >= 5
-    assert set(passes["latency_ns"]) == {2 * 1_000_000 + 8 * 1_000_000}
-    # Each part is timed alone after every pass.
-    by_stage = samples.groupby("stage", observed=True)
+    slices = measured[measured["stage"] == "end_to_end"]
+    assert len(slices) >= 6
+    assert slices["images"].min() == 4 * LEAST_BATCHES
+    assert set(slices["latency_ns"] / slices["images"]) == {25_000_000}
+    # Parts alone are timed seldom, and the fake clock moves with the backend alone.
+    by_stage = measured.groupby("stage", observed=True)
     assert set(by_stage.groups) == {"end_to_end", "decode", "preprocess", "compute"}
-    assert len({tuple(rounds) for rounds in by_stage["round"].agg(list)}) == 1, "one sample each a round"
-    # The fake clock moves with the backend alone.
-    assert set(samples[samples["stage"] == "compute"]["latency_ns"]) == {10_000_000}
-    assert set(samples[samples["stage"] == "decode"]["latency_ns"]) == {0}
+    assert set(by_stage.size()[["decode", "preprocess", "compute"]]) == {-(-len(slices) // PARTS_EVERY)}
+    assert set(measured[measured["stage"] == "compute"]["latency_ns"]) == {200_000_000}
+    assert set(measured[measured["stage"] == "decode"]["latency_ns"]) == {0}
     row = load_frame(folder.path).iloc[0]
     assert row["stage"] == "end_to_end"
-    assert row["n_samples"] == (~samples["warmup"]).sum() / 4
-    assert row["throughput_images_per_s"] == pytest.approx(800.0)
-    assert row["compute_images_per_s"] == pytest.approx(800.0)
+    assert row["n_samples"] == len(slices)
+    assert row["throughput_images_per_s"] == pytest.approx(40.0)
+    assert row["compute_images_per_s"] == pytest.approx(40.0)
     assert pd.isna(row["decode_images_per_s"]), "no time, no rate"
     assert (row["bound_by"], row["sum_of_parts_percent"]) == ("compute", pytest.approx(100.0))
 
@@ -134,13 +135,14 @@ def test_throughput_times_whole_passes(run_cases: RunCases) -> None:
 def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunCases) -> None:
     latency = dataclasses.replace(fake_case(batch=4), instances=3)
     throughput = dataclasses.replace(fake_case("throughput", batch=4), instances=2)
-    folder, _ = run_cases(latency, throughput, budget_seconds=4.0)
+    folder, _ = run_cases(latency, throughput, budget_seconds=1.0)
     results = by_case(folder)
     assert results[latency].status is results[throughput].status is Status.OK
     assert results[latency].proof["instances"] == 3
     assert results[latency].proof["process_threads"] >= 2, "instances are called from threads of their own"
     images = folder.samples().groupby("case_id", observed=True)["images"].agg(set)
-    assert images.to_dict() == {latency.case_id: {12}, throughput.case_id: {8}}
+    assert images[latency.case_id] == {12}
+    assert {count % 8 for count in images[throughput.case_id]} == {0}, "every slot has equally many batches"
 
 
 def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compared_with(run_cases: RunCases) -> None:

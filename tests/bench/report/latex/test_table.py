@@ -228,7 +228,7 @@ def test_throughput_and_latency_of_one_setting_are_one_row(tmp_path: Path) -> No
     rows = body(made(folder))
     assert header(made(folder)) == ["Backend", "Pipeline", "Latency (ms)", r"95\,\% interval", "Images/s"]
     assert rows == [["PyTorch", "turbo", "2.000", "2.000--2.000", "500.0"], ["PyTorch", "dali", "{--}", "", "500.0"]]
-    assert "Images/s: over n = 30 passes a row; stage end" in made(folder)
+    assert "Images/s: over n = 30 slices or passes a row; stage end" in made(folder)
 
 
 def test_what_ran_elsewhere_keeps_its_figures_with_a_mark(tmp_path: Path) -> None:

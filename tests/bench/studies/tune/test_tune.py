@@ -193,9 +193,7 @@ def test_the_command_names_what_the_case_has() -> None:
 def driven(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
     def drive(cases: Sequence[Case], workers: Workers | None = None) -> tuple[tuning_run.Tuned, RunFolder]:
         folder = run_on(tmp_path / "run", image_folder, cases)
-        context = Context(
-            str(folder.path), str(image_folder), tiny_files(tiny_graph), throughput_images=8, time_parts=False
-        )
+        context = Context(str(folder.path), str(image_folder), tiny_files(tiny_graph), time_parts=False)
         runner = Runner(folder, context, Recorder(), Limits(60.0, 0.2), workers)
         found = tuning_run.drive(runner, cases)
         folder.merge_parts()
@@ -205,8 +203,8 @@ def driven(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[...
 
 
 def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
-    fast, slow = fake_case("throughput", batch=4), fake_case("throughput", batch=4, latency_ns="3000000")
-    broken = fake_case("throughput", batch=4, fault="raise", fault_call="6")
+    fast, slow = (fake_case("throughput", batch=4, latency_ns=text) for text in ("80000000", "240000000"))
+    broken = fake_case("throughput", batch=4, latency_ns="80000000", fault="raise", fault_call="30")
     dead = fake_case("throughput", batch=4, fault="sigkill", fault_at="load")
     found, folder = driven([slow, fast, broken, dead])
     assert [standing.case for standing in found.standings[:2]] == [fast, slow]
@@ -224,13 +222,13 @@ def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_ru
     assert set(samples["stage"]) == {"end_to_end"}, "no parts: they would take time from the search"
     json.dumps(found.to_dict(), allow_nan=False)
     table = tuning_table(found.standings)
-    assert [row[4] for row in table.rows] == ["4000", "1333", "", ""] or table.rows[0][4].startswith("4000")
+    assert [row[4] for row in table.rows] == ["50", "16.7", "", ""] or table.rows[0][4].startswith("50")
     assert table.rows[1][6].startswith("0.333")
     assert "told to raise" in table.rows[2][8] + table.rows[3][8]
 
 
 def test_where_memory_is_full_the_rest_is_not_tried(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
-    cases = [fake_case("throughput", batch=batch) for batch in (1, 2, 4, 8)]
+    cases = [fake_case("throughput", batch=batch, latency_ns="80000000") for batch in (1, 2, 4, 8)]
     found, folder = driven(cases, Workers(has_room=lambda pids, more: len(pids) + more <= 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
     assert found.notes == ("memory had no room for 2 of 4 candidates; give fewer --batches", *found.notes[1:])
@@ -241,14 +239,13 @@ def test_the_command_searches_and_prints_options_to_copy(
     tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-    monkeypatch.setattr(tuning_run, "PASS_IMAGES", 8)
     given = ["tune", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backend", "fake"]
     given += ["--pipeline", "reference", "--batches", "4", "--budget", "0.1", "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(app, [*given, "--option", "fake.latency_ns=2000000"])
+    done = CliRunner().invoke(app, [*given, "--option", "fake.latency_ns=80000000"])
     assert done.exit_code == 0, done.output
     assert "of best" in done.output
     assert "scarlet-bench run --scenarios throughput" in done.output
-    assert "--option fake.latency_ns=2000000" in done.output
+    assert "--option fake.latency_ns=80000000" in done.output
     stored = json.loads((tmp_path / "run" / tuning_run.FILE).read_text())
     assert stored["best"]["case"]["batch"] == 4
     assert len(stored["candidates"]) >= 2

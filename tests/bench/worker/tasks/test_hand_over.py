@@ -152,7 +152,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> type[Made]:
 def test_a_pass_hands_batches_over_in_order_without_the_host(made, monkeypatch):
     monkeypatch.setattr(DevicePixels, "to_host", lambda self: pytest.fail("copied to the host"))
     backend = Both()
-    overlap = Overlap(backend, device="cuda")
+    overlap = Overlap(backend, device="cuda", clock_ns=backend.clock_ns)
     found = list(overlap.whole_pass(made([None] * 7, 3, 1, Preprocess())))
     overlap.close()
     assert [indices.tolist() for indices, _ in found] == [[0, 1, 2], [3, 4, 5], [6]]
@@ -162,17 +162,19 @@ def test_a_pass_hands_batches_over_in_order_without_the_host(made, monkeypatch):
 
 def test_both_sides_of_a_pass_are_timed_over_as_many_images(made):
     backend = Made.backend = Both()
-    overlap = Overlap(backend, device="cuda")
+    overlap = Overlap(backend, device="cuda", clock_ns=backend.clock_ns)
     pipeline = made([None] * 10, 4, 1, Preprocess())
-    parts = DeviceParts(pipeline, overlap, backend.clock_ns)
+    parts = DeviceParts(pipeline, overlap)
     # Three batches of 4, 4 and 2 images; whole ones stand in for the last.
     assert parts.measure() == {"decode": 10 * 30, "compute": 12 * 10}
     assert parts.n_images == 10
     assert [event.synchronised for event in pipeline.events] == [0, 0, 1], "only the last batch is waited for"
     assert backend.by_device == [4, 4, 4]
-    nothing = DeviceParts(made([], 4, 1, Preprocess()), overlap, backend.clock_ns)
+    nothing = DeviceParts(made([], 4, 1, Preprocess()), overlap)
     assert (nothing.measure(), nothing.n_images) == ({}, 0)
-    parts.close()
+    # Beside a stream the first batch, and what is done before it, are left out.
+    steady = DeviceParts(made([None] * 10, 4, 1, Preprocess()), overlap, steady=True)
+    assert (steady.measure(), steady.n_images) == ({"decode": 6 * 30, "compute": 8 * 10}, 6)
     overlap.close()
 
 
@@ -200,46 +202,28 @@ def cuda_case(**fields: Any) -> Case:
     )
 
 
-def test_passes_on_a_gpu_are_made_long_enough_in_the_warm_up(made, tmp_path, monkeypatch):
-    backend = Made.backend = Both()
-    monkeypatch.setattr(throughput, "GPU_PASS_NS", 10_000)
-    task = ThroughputTask(cuda_case(), backend, context_of(tmp_path / "run", 5, throughput_images=16))
-    first = task.turn(-1, 0)  # 16 images in 16 * 40 ns: 15 times as many fit
-    assert not first.warm
-    second = task.turn(-1, 0)
-    assert second.warm
-    assert made.opened == [16, 240]
-    measured = task.turn(0, 0)
-    assert measured.warm
-    outcome = task.finish("budget")
-    task.close()
-    assert outcome.metrics["decodes_on_gpu"] is True
+@pytest.mark.parametrize(("device", "count"), [("cuda", 16 * throughput.GPU_PASS_FACTOR), ("cpu", 16)])
+def test_whole_passes_are_longer_on_a_gpu(made, device, count, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipelines, "ON_GPU", ("made",) if device == "cuda" else ())
+    Made.backend = Both()
+    case = replace(cuda_case(device=device), options=(("pass", "whole"),))
+    context = context_of(tmp_path / "run", 5, throughput_images=16, time_parts=device == "cuda")
+    with closing(ThroughputTask(case, Made.backend, context)) as task:
+        assert [task.turn(round_, 0).warm for round_ in (-1, -1, 0)] == [False, True, True]
+        assert made.opened == [count]
+        outcome = task.finish("budget")
+    assert outcome.metrics["pass"] == "whole"
     assert outcome.metrics["n_warmup"] == 2
-    samples = RunFolder(tmp_path / "run").path / "parts"
-    assert samples.exists()
-    assert set(task._stages) == {"end_to_end", "decode", "compute"}
-    assert task._images[-3:] == [240, 240, 240]
-
-
-def test_a_cold_first_pass_on_a_gpu_does_not_settle_the_length(made, tmp_path, monkeypatch):
-    backend = Made.backend = Both()
-    monkeypatch.setattr(throughput, "GPU_PASS_NS", 10_000)
-    task = ThroughputTask(cuda_case(), backend, context_of(tmp_path / "run", 5, throughput_images=16))
-    monkeypatch.setattr(Made, "ns_per_image", 1_000)  # the first pass loads and compiles
-    assert not task.turn(-1, 0).warm
-    monkeypatch.setattr(Made, "ns_per_image", 30)
-    assert not task.turn(-1, 0).warm
-    assert made.opened == [16, 240]
-    assert task.turn(-1, 0).warm
-    task.close()
+    parts = ["end_to_end", "decode", "compute"]
+    assert task._stages == ([*parts, "end_to_end", *parts] if device == "cuda" else ["end_to_end"] * 3)
+    assert set(task._counts) == {count}
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_the_inferring_thread_of_a_gpu_has_called_before_a_pipeline_is_open(made, device, tmp_path, monkeypatch):
     backend, calls = Both(), list[list[int]]()
-    monkeypatch.setattr(
-        ThroughputTask, "_opened", lambda task: calls.append([*backend.by_host]) or made([None] * 8, 4, 1, Preprocess())
-    )
+    opened = Context.open_pipeline
+    monkeypatch.setattr(Context, "open_pipeline", lambda *given: calls.append([*backend.by_host]) or opened(*given))
     context = context_of(tmp_path / "run", 5, throughput_images=8, time_parts=False)
     task = ThroughputTask(cuda_case(device=device), backend, context)
     assert calls == [[4] if device == "cuda" else []]
@@ -247,17 +231,6 @@ def test_the_inferring_thread_of_a_gpu_has_called_before_a_pipeline_is_open(made
     task.close()
     assert len(set(backend.threads)) == 1
     assert backend.threads[0].startswith("infer")
-
-
-def test_passes_on_a_cpu_keep_their_length(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipelines, "ON_GPU", ())
-    backend = Made.backend = OnlyHost()
-    context = context_of(tmp_path / "run", 5, throughput_images=16, time_parts=False)
-    task = ThroughputTask(cuda_case(device="cpu"), backend, context)
-    assert task.turn(-1, 0).warm
-    assert made.opened == [16]
-    assert backend.by_host == [4, 4, 4, 4]
-    task.close()
 
 
 @pytest.mark.parametrize(("backend", "by_device"), [(Both, [4, 4]), (OnlyHost, [])])
