@@ -87,15 +87,16 @@ class Gpu:
 
     def read(self) -> GpuState:
         """How it is doing now."""
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
         return GpuState(
             sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
             clock_reasons=self._clock_reasons(),
             temperature_c=self._ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
-            power_w=_watts(self._ask("nvmlDeviceGetPowerUsage")),
-            process_ids=None if processes is None else tuple(int(process.pid) for process in processes),
-            thermal_ns=_violation_ns(self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL")),
-            power_ns=_violation_ns(self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER")),
+            power_w=self._ask("nvmlDeviceGetPowerUsage", read=_watts),
+            process_ids=self._ask(
+                "nvmlDeviceGetComputeRunningProcesses", read=lambda found: tuple(int(process.pid) for process in found)
+            ),
+            thermal_ns=self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL", _violation_ns),
+            power_ns=self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER", _violation_ns),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -105,18 +106,17 @@ class Gpu:
         ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``, ``power_limit_default_w``, and those of
         ``GpuState``.
         """
-        name = self._ask("nvmlDeviceGetName")
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
-        capability = self._ask("nvmlDeviceGetCudaComputeCapability")
         return {
-            "name": name.decode(errors="replace") if isinstance(name, bytes) else name,
-            "memory_bytes": None if memory is None else int(memory.total),
-            "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
+            "name": self._ask("nvmlDeviceGetName", read=_text),
+            "memory_bytes": self._ask("nvmlDeviceGetMemoryInfo", read=lambda memory: int(memory.total)),
+            "compute_capability": self._ask(
+                "nvmlDeviceGetCudaComputeCapability", read=lambda pair: "{}.{}".format(*pair)
+            ),
             "sm_clock_max_mhz": self._ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
             "sm_clock_set_mhz": self._ask("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
             "sm_clock_default_mhz": self._ask("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
-            "power_limit_w": _watts(self._ask("nvmlDeviceGetEnforcedPowerLimit")),
-            "power_limit_default_w": _watts(self._ask("nvmlDeviceGetPowerManagementDefaultLimit")),
+            "power_limit_w": self._ask("nvmlDeviceGetEnforcedPowerLimit", read=_watts),
+            "power_limit_default_w": self._ask("nvmlDeviceGetPowerManagementDefaultLimit", read=_watts),
             **asdict(self.read()),
         }
 
@@ -127,23 +127,27 @@ class Gpu:
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return None if bits is None else tuple(name for bit, name in CLOCK_REASONS.items() if bits & bit)
 
-    def _ask(self, call: str, constant: str = "") -> Any:
-        """The answer to one question, or None where the GPU, the driver or the library does not know it."""
+    def _ask(self, call: str, constant: str = "", read: Callable[[Any], Any] = lambda answer: answer) -> Any:
+        """What is read of the answer to one question; None where GPU, driver or library does not know it."""
         function: Callable[..., Any] | None = getattr(self._nvml, call, None)
         if function is None:
             return None
         try:
-            return function(self._handle, *([getattr(self._nvml, constant)] if constant else []))
+            return read(function(self._handle, *([getattr(self._nvml, constant)] if constant else [])))
         except self._nvml.NVMLError:
             return None
 
 
-def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / 1000
+def _watts(milliwatts: int) -> float:
+    return milliwatts / 1000
 
 
-def _violation_ns(status: Any) -> int | None:
-    return None if status is None else int(status.violationTime)
+def _violation_ns(status: Any) -> int:
+    return int(status.violationTime)
+
+
+def _text(answer: str | bytes) -> str:
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def used_gpu() -> int | str:
@@ -183,8 +187,7 @@ def describe_gpus() -> dict[str, Any]:
             gpu = Gpu(index)
             gpus.append(gpu.describe())
             gpu.close()
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        driver = driver.decode(errors="replace") if isinstance(driver, bytes) else driver
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
         return {"driver": driver, "gpus": gpus, "reason": None if gpus else "the driver sees no GPU"}
     except (pynvml.NVMLError, LookupError) as error:
         return {**nothing, "reason": f"the NVIDIA driver does not answer: {error}"}

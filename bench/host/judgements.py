@@ -283,77 +283,52 @@ def _swapping(facts: Facts) -> Finding:
 # --- NVIDIA GPUs: what is known is said, and warned of only where it is wrong ----------------------------------
 
 
-def _each_gpu(
-    facts: Facts, say: Callable[[Mapping[str, Any]], str], wrong: Callable[[Mapping[str, Any]], bool], advice: str
-) -> Finding:
+def _each_gpu(judge: Callable[[Mapping[str, Any]], tuple[str, bool]], advice: str) -> Callable[[Facts], Finding]:
     """One sentence on each GPU; the advice where one of them is wrong."""
-    if not facts.gpus:
-        return Finding("no GPU")
-    text = "; ".join(f"GPU {index}: {say(gpu)}" for index, gpu in enumerate(facts.gpus))
-    return Finding(text, advice if any(map(wrong, facts.gpus)) else "")
+
+    def judged(facts: Facts) -> Finding:
+        found = [judge(gpu) for gpu in facts.gpus]
+        text = "; ".join(f"GPU {index}: {said}" for index, (said, _) in enumerate(found))
+        return Finding(text or "no GPU", advice if any(wrong for _, wrong in found) else "")
+
+    return judged
 
 
 def _known(value: Any, unit: str = "") -> str:
     return "?" if value is None else f"{value:g}{unit}"
 
 
-def _reasons(gpu: Mapping[str, Any]) -> Sequence[str]:
-    return gpu.get("clock_reasons") or ()
+def _is_lowered(value: float | None, usual: float | None) -> bool:
+    return value is not None and usual is not None and value < usual
 
 
-def _gpu_clocks(facts: Facts) -> Finding:
+def _clocks(gpu: Mapping[str, Any]) -> tuple[str, bool]:
     """Clocks of the multiprocessors, and application clocks that somebody has lowered."""
-
-    def say(gpu: Mapping[str, Any]) -> str:
-        text = f"{_known(gpu.get('sm_clock_mhz'))} of at most {_known(gpu.get('sm_clock_max_mhz'), ' MHz')}"
-        return f"{text}; set to {_known(gpu.get('sm_clock_set_mhz'), ' MHz')}"
-
-    def lowered(gpu: Mapping[str, Any]) -> bool:
-        set_to, usual = gpu.get("sm_clock_set_mhz"), gpu.get("sm_clock_default_mhz")
-        return set_to is not None and usual is not None and set_to < usual
-
-    advice = "The application clock is set below its default: sudo nvidia-smi --reset-applications-clocks."
-    return _each_gpu(facts, say, lowered, advice)
+    set_to = gpu.get("sm_clock_set_mhz")
+    text = f"{_known(gpu.get('sm_clock_mhz'))} of at most {_known(gpu.get('sm_clock_max_mhz'), ' MHz')}"
+    return f"{text}; set to {_known(set_to, ' MHz')}", _is_lowered(set_to, gpu.get("sm_clock_default_mhz"))
 
 
-def _gpu_throttling(facts: Facts) -> Finding:
+def _throttling(gpu: Mapping[str, Any]) -> tuple[str, bool]:
     """What holds the clock now, and how hot the chip is."""
-
-    def say(gpu: Mapping[str, Any]) -> str:
-        reasons = gpu.get("clock_reasons")
-        if reasons is None:
-            return "why the clock is not higher is not known"
-        heat = _known(gpu.get("temperature_c"), " degrees C")
-        return f"{', '.join(reasons) or 'nothing'} holds the clock; {heat}"
-
-    def slowed(gpu: Mapping[str, Any]) -> bool:
-        return any(reason in SLOW_DOWNS for reason in _reasons(gpu))
-
-    return _each_gpu(facts, say, slowed, ADVICE[WarningKind.GPU_THROTTLING])
+    reasons = gpu.get("clock_reasons")
+    if reasons is None:
+        return "why the clock is not higher is not known", False
+    heat = _known(gpu.get("temperature_c"), " degrees C")
+    return f"{', '.join(reasons) or 'nothing'} holds the clock; {heat}", any(why in SLOW_DOWNS for why in reasons)
 
 
-def _gpu_power_cap(facts: Facts) -> Finding:
+def _power(gpu: Mapping[str, Any]) -> tuple[str, bool]:
     """Power drawn, and a limit that is reached or was lowered."""
-
-    def say(gpu: Mapping[str, Any]) -> str:
-        usual = _known(gpu.get("power_limit_default_w"), " W")
-        return f"{_known(gpu.get('power_w'), ' W')} of {_known(gpu.get('power_limit_w'), ' W')}, by default {usual}"
-
-    def capped(gpu: Mapping[str, Any]) -> bool:
-        limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
-        return POWER_CAP in _reasons(gpu) or (limit is not None and usual is not None and limit < usual)
-
-    return _each_gpu(facts, say, capped, ADVICE[WarningKind.GPU_POWER_CAP])
+    limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
+    text = f"{_known(gpu.get('power_w'), ' W')} of {_known(limit, ' W')}, by default {_known(usual, ' W')}"
+    return text, POWER_CAP in (gpu.get("clock_reasons") or ()) or _is_lowered(limit, usual)
 
 
-def _gpu_processes(facts: Facts) -> Finding:
+def _processes(gpu: Mapping[str, Any]) -> tuple[str, bool]:
     """Whether others compute on it; before a run none of its processes are ours."""
-
-    def say(gpu: Mapping[str, Any]) -> str:
-        ids = gpu.get("process_ids")
-        return "not known" if ids is None else f"{len(ids)} processes compute on it"
-
-    return _each_gpu(facts, say, lambda gpu: bool(gpu.get("process_ids")), ADVICE[WarningKind.GPU_PROCESSES])
+    ids = gpu.get("process_ids")
+    return "not known" if ids is None else f"{len(ids)} processes compute on it", bool(ids)
 
 
 def findings(facts: Facts) -> Iterator[tuple[WarningKind, Finding]]:
@@ -369,10 +344,12 @@ JUDGES: dict[WarningKind, Callable[[Facts], Finding]] = {
     WarningKind.THERMAL_THROTTLING: _thermal_throttling,
     WarningKind.MEMORY_PRESSURE: _memory_pressure,
     WarningKind.SWAPPING: _swapping,
-    WarningKind.GPU_THROTTLING: _gpu_throttling,
-    WarningKind.GPU_PROCESSES: _gpu_processes,
-    WarningKind.GPU_POWER_CAP: _gpu_power_cap,
-    WarningKind.GPU_CLOCKS: _gpu_clocks,
+    WarningKind.GPU_THROTTLING: _each_gpu(_throttling, ADVICE[WarningKind.GPU_THROTTLING]),
+    WarningKind.GPU_PROCESSES: _each_gpu(_processes, ADVICE[WarningKind.GPU_PROCESSES]),
+    WarningKind.GPU_POWER_CAP: _each_gpu(_power, ADVICE[WarningKind.GPU_POWER_CAP]),
+    WarningKind.GPU_CLOCKS: _each_gpu(
+        _clocks, "The application clock is set below its default: sudo nvidia-smi --reset-applications-clocks."
+    ),
     WarningKind.GOVERNOR: _governor,
     WarningKind.TURBO: _turbo,
     WarningKind.CPU_QUOTA: _cpu_quota,

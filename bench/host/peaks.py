@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 # Large enough that a multiplication is held by arithmetic, small enough that a fifth of a second holds many.
@@ -67,17 +68,8 @@ def measure_peak(
 
 def _multiplication(torch: Any, type_: str) -> Callable[[], object] | None:
     """A multiplication of two matrices of this type, or None where PyTorch has none for it."""
-    if type_ == "int8":
-        ones = torch.ones(SIDE, SIDE, dtype=torch.int8)
-
-        def multiply() -> object:
-            return torch._int_mm(ones, ones)
-    else:
-        matrix = torch.ones(SIDE, SIDE).to(getattr(torch, type_))
-
-        def multiply() -> object:
-            return matrix @ matrix
-
+    matrix = torch.ones(SIDE, SIDE).to(getattr(torch, type_))
+    multiply = partial(torch._int_mm if type_ == "int8" else torch.mm, matrix, matrix)
     try:
         multiply()
     except RuntimeError:  # not implemented for this type on this machine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,20 +11,13 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult
 
 
-class PlainListener:
+class PlainListener(AbstractContextManager["PlainListener"]):
     """One line when a Case begins and one when it ends; for logs and pipes."""
 
     def __init__(self, console: Console, cases: int) -> None:
-        self._console = console
-        self._cases = cases
-        self._begun = 0
+        self._console, self._cases, self._begun = console, cases, 0
 
-    def __enter__(self) -> PlainListener:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         return
 
     def case_started(self, case: Case) -> None:
@@ -61,9 +54,7 @@ class BarListener:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._bars.stop()
 
     def case_started(self, case: Case) -> None:

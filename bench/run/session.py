@@ -11,9 +11,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -45,7 +45,7 @@ RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(AbstractContextManager["Session"]):
     """What a command that measures begins with; to be used in a ``with``.
 
     A scratch folder goes at the end, and so does that of a run that ends by a mistake before it has a row. Either
@@ -132,12 +132,7 @@ class Session:
         source = f"onnx:{graph}" if graph and spec.network.kind == "onnx" else spec.source
         return cls(spec, source, folder, image_set, scored, console, lock=lock)
 
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         mistake = isinstance(error, BenchError) and not isinstance(error, MachineError)
         useless = self.is_scratch or (self.is_new and mistake and not self.folder.has_results())
         if useless and not isinstance(error, PreparationFailed):

@@ -15,10 +15,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import IO, Any, NoReturn, Protocol
 
 from bench.backends.base import Unavailable, Unsupported
@@ -138,7 +137,7 @@ class WorkerHandle(Protocol):
     def kill(self) -> None: ...
 
 
-class LocalWorker:
+class LocalWorker(AbstractContextManager["LocalWorker"]):
     """A worker process on this machine. A ``with`` block stops it at its end, and kills it where one is raised.
 
     Args:
@@ -180,12 +179,7 @@ class LocalWorker:
     def pid(self) -> int:
         return self._process.pid
 
-    def __enter__(self) -> LocalWorker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.stop() if error is None else self.kill()
 
     def ask(self, request: Message, timeout_seconds: float) -> Message:
@@ -260,19 +254,14 @@ class LocalWorker:
                     stream.close()
 
 
-class Renewed:
+class Renewed(AbstractContextManager["Renewed"]):
     """Workers one after the other: where one has gone, the next request starts another."""
 
     def __init__(self, start: Callable[[], WorkerHandle]) -> None:
         self._start = start
         self._worker: WorkerHandle | None = None
 
-    def __enter__(self) -> Renewed:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.kill()
         elif self._worker is not None:

@@ -56,6 +56,7 @@ def expect_mistake(answer: Answer, *words: str) -> None:
         assert word.lower() in answer.err.lower(), answer.err
 
 
+@pytest.mark.usefixtures("workers_here")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -119,6 +120,7 @@ def test_a_run_ends_with_a_table_its_files_and_latest(
     assert info["settings"]["backends"] == "fake"
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder, "--json", "--out", "here")
     whole = json.loads(answer.out)
@@ -128,6 +130,7 @@ def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tin
     assert not Path("results").exists(), "a run with --out leaves results/latest alone"
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_failed_row_is_exit_code_1_and_the_table_is_printed(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path
 ) -> None:
@@ -181,6 +184,7 @@ def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(
     assert statuses == {"onnxruntime": "ok", "fake": "ok"}
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_resume_refuses_images_that_have_changed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     assert run_tiny(scarlet_bench, tiny_graph, Path("data"), "--out", "run").code == 0
@@ -196,6 +200,7 @@ def test_an_output_folder_in_use_is_left_alone(scarlet_bench: object, image_fold
     assert len(list(Path("mine").iterdir())) == 1
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +222,7 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
     assert [result.status.value for result in folder.case_results()] == ["ok"]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +245,7 @@ def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
     assert [result.status.value for result in folder.case_results()] == ["ok", "ok"]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_network_for_other_classes_has_latency_but_no_accuracy(
     scarlet_bench: object, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -251,6 +258,7 @@ def test_a_network_for_other_classes_has_latency_but_no_accuracy(
     assert "2 classes" in status["accuracy"][1]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
     scarlet_bench: object, image_folder: Path, tmp_path: Path
 ) -> None:
@@ -269,6 +277,7 @@ def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
     assert "no PyTorch module" in rows["pytorch", "latency", 3]["reason"]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path
 ) -> None:
@@ -284,6 +293,7 @@ def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
     assert all("make" in case["reason"] for case in cases)
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_unreadable_files_are_counted_and_listed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     (Path("data/valid") / WNIDS[0] / "broken.JPEG").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
@@ -313,25 +323,16 @@ def test_plan_shows_what_would_run_and_measures_nothing(
     expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")  # type: ignore[operator]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_plan_file_runs_without_what_it_excludes(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
     Path("plan.yaml").write_text("batches: [1, 2]\nscenarios: [latency]\nexclude:\n  - {batch: 1}\n")
-    words = [
-        "--model",
-        f"onnx:{tiny_graph}",
-        "--data",
-        str(image_folder),
-        "--backends",
-        "fake",
-        "--budget",
-        "1",
-        "--lives",
-        "1",
-    ]
-    words += ["--pipeline", "reference", "--plan", "plan.yaml", "--json"]
+    words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "1"]
+    words += ["--lives", "1", "--pipeline", "reference", "--plan", "plan.yaml", "--json"]
     cases = json.loads(scarlet_bench("run", *words).out)["cases"]  # type: ignore[operator]
     assert [(case["scenario"], case["batch"]) for case in cases] == [("latency", 2)]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_noise_measures_a_case_against_itself_and_later_runs_know(
     scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,8 +374,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in printed.stdout
 
 
-def test_export_writes_a_checked_graph(scarlet_bench: object, image_folder: Path) -> None:
-    words = ("export", "--model", "SCARLET-C", "--checkpoint", "random", "--data", str(image_folder))
+def test_export_writes_a_checked_graph(
+    scarlet_bench: object, image_folder: Path, shared_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
+    words = ("export", "--model", "SCARLET-C", "--data", str(image_folder))
     answer = scarlet_bench(*words, "--out", "deep/net.onnx", "--json")  # type: ignore[operator]
     assert answer.code == 0, answer.err
     files = json.loads(answer.out)
@@ -396,6 +400,7 @@ def test_demo_makes_images_that_a_run_finds(scarlet_bench: object) -> None:
     expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")  # type: ignore[operator]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: object, image_folder: Path) -> None:
     Path("weights.pth").write_bytes(b"PK but no zip")
     answer = scarlet_bench("run", "--data", str(image_folder), "--checkpoint", "weights.pth")  # type: ignore[operator]

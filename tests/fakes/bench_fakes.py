@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from bench.record.case import Case
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
-from bench.worker.serve import Worker
+from bench.worker.serve import WithoutPandas, Worker
 
 WNIDS = ("n01440764", "n01443537", "n01484850")  # the first three of the sorted 1000
 
@@ -64,7 +67,7 @@ SAYS_MODULES = (
 )
 
 
-class HereWorker:
+class HereWorker(AbstractContextManager["HereWorker"]):
     """A worker without a process of its own; ``fails`` on its third request where it is told to."""
 
     pid = 1
@@ -77,7 +80,13 @@ class HereWorker:
         if self.fails and self.requests == 3:
             raise self.fails
         answer: dict[str, Any] = json.loads(json.dumps(channel.reply(self.worker.answer, request)))
+        # What it does to a process that is to end soon.
+        gc.unfreeze()
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not WithoutPandas]
         return channel.checked(answer)
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         self.ended = "stopped"

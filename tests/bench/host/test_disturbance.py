@@ -281,11 +281,6 @@ def test_several_marks_stand_together_worst_first(system: System) -> None:
     ]
 
 
-def test_a_round_needs_a_beginning(system: System) -> None:
-    with pytest.raises(RuntimeError, match="begins"):
-        system.monitor().end_of_round(0)
-
-
 def test_every_disturbance_has_advice() -> None:
     assert DISTURBANCES.keys() <= ADVICE.keys()
 

@@ -108,9 +108,7 @@ def test_each_life_has_new_workers_in_turned_order_and_rounds_are_numbered_on(ru
 
 def test_the_budget_is_wall_time_with_the_starts(run_cases: RunCases) -> None:
     clock = Clock(start_seconds=2.5)
-    folder, _ = run_cases(
-        ONE, OTHER, lives=None, budget_seconds=70.0, clock=clock, workers=Workers(lambda case: HereWorker())
-    )
+    folder, _ = run_cases(ONE, OTHER, lives=None, budget_seconds=70.0, clock=clock)
     # Two starts and warm-up of 40 calls: 5.6 s a life; six of them are 34 of 70 s.
     assert len(rows(folder)[ONE].metrics["lives"]) == 6
     assert {row.metrics["stop_reason"] for row in rows(folder).values()} == {"budget"}
@@ -125,21 +123,18 @@ def test_rounds_come_in_pairs_so_that_either_of_two_leads_as_often(run_cases: Ru
 
 
 def test_a_budget_that_starts_use_up_leaves_each_life_a_pair_of_rounds(run_cases: RunCases) -> None:
-    workers = Workers(lambda case: HereWorker())
-    folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=1.0, clock=Clock(9.0), workers=workers)
+    folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=1.0, clock=Clock(9.0))
     assert [life["first_round"] for life in rows(folder)[ONE].metrics["lives"]] == [0, 2, 4, 6]
 
 
 def test_a_budget_that_four_starts_do_not_fit_in_gets_one_life_and_says_so(run_cases: RunCases) -> None:
-    workers = Workers(lambda case: HereWorker())
-    folder, recorder = run_cases(ONE, OTHER, lives=None, budget_seconds=40.0, clock=Clock(9.0), workers=workers)
+    folder, recorder = run_cases(ONE, OTHER, lives=None, budget_seconds=40.0, clock=Clock(9.0))
     assert len(rows(folder)[ONE].metrics["lives"]) == 1
     assert any("four starts" in note for note in recorder.notes)
 
 
 def test_it_ends_early_after_whole_lives_where_all_is_known(run_cases: RunCases) -> None:
-    here = Workers(lambda case: HereWorker())
-    folder, _ = run_cases(ONE, OTHER, lives=12, budget_seconds=50.0, workers=here)
+    folder, _ = run_cases(ONE, OTHER, lives=12, budget_seconds=50.0)
     assert {row.metrics["stop_reason"] for row in rows(folder).values()} == {"precision"}
     assert [len(row.metrics["lives"]) for row in rows(folder).values()] == [6, 6]
 
@@ -227,8 +222,7 @@ def test_a_run_that_was_stopped_between_lives_begins_them_anew(run_cases: RunCas
     taken = len(folder.rounds())
     assert taken
     raw_tables.part_path(folder.path, ONE.case_id, "samples", 9).touch()  # as a run that was killed leaves it
-    again = Workers(lambda case: HereWorker())
-    run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=again, watch=True, folder=folder)
+    run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, watch=True, folder=folder)
     assert rows(folder)[ONE].metrics["lives"][0]["first_round"] == taken
     assert folder.samples()["round"].drop_duplicates().loc[lambda rounds: rounds >= 0].min() == taken
 
@@ -324,7 +318,7 @@ def test_an_accident_while_workers_load_ends_all_and_waits_for_none(run_cases: R
 
 def test_groups_that_memory_holds_have_their_lives_one_after_the_other(run_cases: RunCases) -> None:
     cases = [fake_case(latency_ns=str(5_000_000 + number), seed=str(number)) for number in range(3)]
-    workers = Workers(lambda case: HereWorker(), has_room=lambda pids, more: False)
+    workers = Workers(has_room=lambda pids, more: False)
     folder, _ = run_cases(*cases, lives=4, budget_seconds=40.0, workers=workers)
     firsts = [[life["first_round"] for life in rows(folder)[case].metrics["lives"]] for case in cases]
     assert firsts[0] == [*firsts[1], *firsts[2]], "the first lives beside each of the others"
@@ -340,8 +334,7 @@ def test_all_of_a_pair_of_rounds_are_kept_on_the_same_cores(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3})
     kept: list[tuple[int, ...]] = []
     monkeypatch.setattr(serve, "keep_on", lambda cpus: kept.append(tuple(cpus)))
-    here = Workers(lambda case: HereWorker())
-    run_cases(ONE, OTHER, budget_seconds=6.0, workers=here, rotate_cores=True)
+    run_cases(ONE, OTHER, budget_seconds=6.0, rotate_cores=True)
     pairs = [set(kept[first : first + 4]) for first in range(0, len(kept), 4)]
     assert pairs[:4] == [{(0,)}, {(2,)}, {(3,)}, {(0,)}]
     two, all_of_them = replace(ONE, threads=2), replace(ONE, threads=3)
@@ -420,6 +413,6 @@ def test_once_lives_are_over_their_spread_counts() -> None:
 
 def test_a_run_says_it_once_and_keeps_it(run_cases: RunCases) -> None:
     noisy = [fake_case(seed=str(number), noise="0.3", latency_ns="10000000") for number in range(2)]
-    _, recorder = run_cases(*noisy, lives=4, budget_seconds=60.0, workers=Workers(lambda case: HereWorker()))
+    _, recorder = run_cases(*noisy, lives=4, budget_seconds=60.0)
     (note,) = recorder.notes
     assert note.startswith("latency: differences of ")

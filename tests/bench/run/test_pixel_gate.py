@@ -41,8 +41,16 @@ def request_for(pipeline: str, image_folder: Path) -> Request:
     ],
 )
 def test_a_worker_answers_for_a_pipeline_whatever_becomes_of_it(
-    planted: None, tmp_path: Path, image_folder: Path, pipeline: str, status: str, words: str
+    planted: None,
+    tmp_path: Path,
+    image_folder: Path,
+    request: pytest.FixtureRequest,
+    pipeline: str,
+    status: str,
+    words: str,
 ) -> None:
+    if pipeline != "crashing":
+        request.getfixturevalue("workers_here")
     found = pixel_gate.ask(request_for(pipeline, image_folder), tmp_path / "check.log", 60.0)
     assert found["status"] == status
     assert words in found["reason"]
@@ -171,7 +179,7 @@ def run_of(pipeline: str, image_folder: Path, graph: Path, out: Path) -> tuple[R
     return RunFolder.open(out), console.file.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow  # nine processes, each imports its libraries
+@pytest.mark.usefixtures("workers_here")
 def test_accuracy_on_a_faulty_pipeline_is_invalid_and_its_predictions_are_kept(
     planted: None, tmp_path: Path, image_folder: Path, tiny_graph: Path
 ) -> None:

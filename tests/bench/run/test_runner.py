@@ -1,4 +1,4 @@
-"""The runner with real worker processes on the fake backend."""
+"""The runner on the fake backend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_way_to_fail_is_a_row_and_harms_no_other(run_cases: RunCases) -> N
         fake_case(fault="fallback"): Status.FALLBACK,
         fake_case(seed="2"): Status.OK,
     }
-    folder, recorder = run_cases(*expected)
+    folder, recorder = run_cases(*expected, processes=True)
     results = by_case(folder)
     assert {case: result.status for case, result in results.items()} == expected
     for case, result in results.items():
@@ -64,7 +64,7 @@ def test_a_case_that_takes_too_long_ends_alone(run_cases: RunCases) -> None:
 def test_a_crash_in_the_middle_of_the_rounds_leaves_the_others_complete(run_cases: RunCases) -> None:
     # The fault comes in the measured rounds: 40 calls of warm-up, then 50 a slice.
     dying, good = fake_case(fault="sigkill", fault_call="200"), fake_case(seed="1")
-    folder, _ = run_cases(dying, good)
+    folder, _ = run_cases(dying, good, processes=True)
     results = by_case(folder)
     assert results[dying].status is Status.CRASHED
     assert results[good].status is Status.OK
@@ -186,7 +186,7 @@ def test_an_interrupted_run_keeps_what_finished_and_resume_does_the_rest(run_cas
     first, second, third = (fake_case("accuracy", batch=size) for size in (2, 3, 4))
     stopping = fake_case("accuracy", batch=5, fault="interrupt")
     with pytest.raises(KeyboardInterrupt):
-        run_cases(first, stopping, second, third)
+        run_cases(first, stopping, second, third, processes=True)
     folder = RunFolder.open(tmp_path / "run")
     statuses = {result.case: result.status for result in folder.case_results()}
     assert statuses == {

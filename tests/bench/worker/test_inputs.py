@@ -91,6 +91,6 @@ def test_another_batch_size_and_changed_files_have_files_of_their_own(
 
 
 def test_a_run_that_is_over_keeps_no_batch(run_cases: Any) -> None:
-    folder, recorder = run_cases(fake_case(), fake_case(batch=2))
+    folder, recorder = run_cases(fake_case(), fake_case(batch=2), processes=True)
     assert [result.status.value for result in recorder.ended] == ["ok", "ok"]
     assert not (folder.path / inputs.FOLDER).exists()
