@@ -120,6 +120,7 @@ Options = TypeVar("Options")
 #   l2              cold: on a GPU, its L2 cache is emptied before each call of a latency Case
 #   pass            whole: a throughput Case times passes from empty queues to the last image, not slices of a stream
 #   pin             whether copies that work side by side are bound to cores of their own
+#   revision        tells the two that ``against`` measures apart, and nothing else
 HARNESS_OPTIONS: Mapping[str, Choices] = {
     "aa": "text",
     "ahead": "count",
@@ -127,6 +128,7 @@ HARNESS_OPTIONS: Mapping[str, Choices] = {
     "l2": ("warm", "cold"),
     "pass": ("stream", "whole"),
     "pin": ("yes", "no"),
+    "revision": "text",
 }
 
 

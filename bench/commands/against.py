@@ -27,10 +27,7 @@ def against(
     timeout: options.Timeout = 1800.0,
     seed: options.Seed = 0,
     option: options.Option = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(help="Per cent that this tree may be slower. Default: 3, or what the machine resolves."),
-    ] = None,
+    tolerance: options.Tolerance = None,
     lives: options.Lives = None,
     strict: Strict = False,
     out: options.RunFolder = None,

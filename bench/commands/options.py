@@ -93,11 +93,14 @@ RunFolder = Annotated[
         help="Folder for this run (default: a new one in results/runs), or a file for what is shown, as of compare.",
     ),
 ]
+Tolerance = Annotated[
+    float | None, typer.Option(help="Per cent that it may be slower. Default: 3, or what the machine resolves.")
+]
 Caption = Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")]
 Label = Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")]
 
 # Fields of RunSpec whose options have other names.
-_FIELDS = {
+FIELDS = {
     "backend": "backends",
     "precision": "precisions",
     "batch": "batches",
@@ -116,7 +119,7 @@ def given(context: typer.Context, explicit: bool = False) -> dict[str, Any]:
     from bench.run.spec import RunSpec
 
     values = {
-        _FIELDS.get(name, name): value
+        FIELDS.get(name, name): value
         for name, value in context.params.items()
         if value is not None and (not explicit or _is_explicit(context, name))
     }
@@ -135,7 +138,7 @@ def spec_of(context: typer.Context, **fixed: Any) -> RunSpec:
         return RunSpec(**{**given(context), **fixed})
     except BenchError as mistake:
         what, do = mistake.what, mistake.do
-        for name, field in _FIELDS.items():
+        for name, field in FIELDS.items():
             if name in context.params:
                 what, do = (text.replace(f"--{field} ", f"--{name} ") for text in (what, do))
         raise BenchError(what, do) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -100,6 +100,10 @@ class Case:
     def option(self, name: str, default: str = "") -> str:
         """The value of one option, or ``default``."""
         return dict(self.options).get(name, default)
+
+    def without(self, name: str) -> Case:
+        """The same without one option."""
+        return replace(self, options=tuple(option for option in self.options if option[0] != name))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``Case.from_dict`` reads it back."""

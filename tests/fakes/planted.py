@@ -271,6 +271,22 @@ def _shrinks_logits(onnxruntime: Any) -> None:
     backend.infer = lambda self, pixels: ordinary(self, pixels) * 0.97
 
 
+def _fake_as_the_graph_says(fake: Any) -> None:
+    """The fake backend takes 10 % longer and errs where the text of the graph has the words ``slow`` and ``wrong``."""
+    ordinary = fake.Fake.load
+
+    def load(self: Any, case: Any, files: Any) -> None:
+        import numpy as np
+
+        ordinary(self, case, files)
+        text = Path(files.onnx).read_bytes()
+        self._latency_ns *= 1.1 if b"slow" in text else 1.0
+        wrong = 5 if b"wrong" in text else 0
+        self._logits = lambda pixels: np.eye(1000, dtype=np.float32)[np.full(len(pixels), wrong)]
+
+    fake.Fake.load = load
+
+
 # --- which image is which -----------------------------------------------------------------------------------
 
 
@@ -382,6 +398,7 @@ FAULTS: dict[str, dict[str, Patch]] = {
     "permuted": {"scarlet.demo": _loads_permuted},
     "permuted-later": {"scarlet.zoo": _builds_permuted},
     "leak": {"bench.backends.onnxruntime.backend": _shrinks_logits},
+    "graph-says": {"bench.backends.fake": _fake_as_the_graph_says},
     "shuffled": {"bench.worker.tasks.accuracy": _task_reads(_in_another_order)},
     "shuffled-pipeline": {"pipelines.reference.pipeline": _collates(_in_another_order)},
     "folder-rank": {"pipelines.imagenet.find": _ranks_folders},

@@ -1,10 +1,11 @@
-"""Measures this tree against another revision of it; ``bench.studies.against.verdict`` says what the figures mean."""
+"""Measures this tree against another revision of it, or any two of a kind; ``bench.studies.against.verdict`` says what
+the figures mean."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from bench.studies.against import revision_worker
 from bench.studies.against import verdict as against
 from bench.studies.against.revision_worker import RevisionWorker, Side, prepare
 from bench.studies.against.verdict import THIS, Against, Outcome
-from bench.studies.against.worktree import Revision, this_revision, worktree
+from bench.studies.against.worktree import this_revision, worktree
 from bench.worker import channel
 from bench.worker.channel import WorkerHandle
 from scarlet.errors import BenchError
@@ -41,7 +42,8 @@ class Ended:
 
     Attributes:
         run: its folder.
-        found: the verdict on each Case.
+        cases: what was timed, without what tells copies apart.
+        found: the verdict on each of them.
         tolerance: how much slower is still a pass, as a share.
         revisions: both, for people: this tree and the other.
         notes: what is to be known of them: the same code, other weights, another graph.
@@ -49,6 +51,7 @@ class Ended:
     """
 
     run: Path
+    cases: tuple[Case, ...]
     found: tuple[Against, ...]
     tolerance: float
     revisions: tuple[str, str]
@@ -92,6 +95,25 @@ def document(ended: Ended) -> Document:
     return Document(title, notes([title, *lines]), ended.to_dict(), {"cases": frame})
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two that are measured in turns.
+
+    Attributes:
+        labels: for people: this one and the other.
+        other: the other's name in ``verdict.copy_of``.
+        make_worker: starts a worker for a copy of a Case.
+        described: both, for ``run.json``, by their names in ``copy_of``.
+        notes: what is to be known of them.
+    """
+
+    labels: tuple[str, str]
+    other: str
+    make_worker: Callable[[Case], WorkerHandle]
+    described: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
 def run(
     ref: str,
     spec: RunSpec,
@@ -114,54 +136,59 @@ def run(
         BenchError: the revision, the options, the data or the output folder are at fault, or the revisions are too
             far apart to be compared.
     """
+    check(spec, tolerance)
+    this = this_revision(home or channel.own_home())
+    spec = spec.but(scenarios="latency")
+    with worktree(this.home, ref) as other, Session.open(spec, out, console, "against") as session:
+        sides: dict[str, Side] = {}
+        for name, each in ((THIS, this), (other.commit[:ID_LENGTH], other)):
+            with working(console, f"preparing the model with the code of {each.label}"):
+                log = session.folder.log_path("prepare-this" if each is this else "prepare-other")
+                sides[name] = prepare(each, session.request, log, spec.timeout_seconds)
+
+        def make_worker(case: Case) -> WorkerHandle:
+            side = sides[case.option(against.REVISION)]
+            log = session.folder.log_path(case.case_id)
+            return RevisionWorker(side.revision, log, case.threads * case.instances, side)
+
+        described = {name: _described(side) for name, side in sides.items()}
+        mine, theirs = sides.values()
+        pair = Pair((this.label, other.label), list(sides)[1], make_worker, described, notes_on(mine, theirs))
+        ended = carry_out(session, ModelFiles.from_dict(mine.files), pair, tolerance)
+        shutil.rmtree(session.folder.path / revision_worker.WORKERS, ignore_errors=True)
+    return ended
+
+
+def check(spec: RunSpec, tolerance: float | None) -> None:
+    """Refuses what no pair can be measured by."""
     if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
         what = f"--tolerance {100 * tolerance:g} is not a number above 0"
         raise BenchError(what, "Give per cent, for example --tolerance 5.")
     if spec.lives == 1:
         raise BenchError("--lives 1 does not tell what processes differ by", "Write for example --lives 6.")
-    this = this_revision(home or channel.own_home())
-    spec = spec.but(scenarios="latency")
-    with worktree(this.home, ref) as other, Session.open(spec, out, console, "against") as session:
-        sides: dict[Revision, Side] = {}
-        for each in (this, other):
-            with working(console, f"preparing the model with the code of {each.label}"):
-                log = session.folder.log_path("prepare-this" if each is this else "prepare-other")
-                sides[each] = prepare(each, session.request, log, spec.timeout_seconds)
-        return _carry_out(session, sides[this], sides[other], tolerance)
 
 
-def _carry_out(session: Session, this: Side, other: Side, tolerance: float | None) -> Ended:
+def carry_out(session: Session, files: ModelFiles, pair: Pair, tolerance: float | None) -> Ended:
+    """Measures both copies of every Case of the session's spec, and compares those of latency."""
     folder, spec = session.folder, session.spec
     info = folder.read_run_info()
     allowed = verdict.materiality(info) if tolerance is None else tolerance
-    bases = spec.cases(str(this.files["weights"]), this.files.get("fixed_batch"))
-    names = {THIS: this, other.revision.commit[:ID_LENGTH]: other}
-    files = ModelFiles.from_dict(this.files)
-    cases = [against.copy_of(base, name) for base in bases for name in reversed(names)]
-    described = {
-        "revisions": {name: _described(side) for name, side in names.items()},
-        "notes": notes_on(this, other),
-        "tolerance": allowed,
-    }
+    bases = spec.cases(files.weights, files.fixed_batch)
+    timed = [base for base in bases if base.scenario == "latency"]
+    cases = [against.copy_of(base, name) for base in bases for name in (pair.other, THIS)]
+    described = {"revisions": pair.described, "notes": pair.notes, "tolerance": allowed}
     session.write_plan(files, cases)
     session.write(against=described)
-
-    def make_worker(case: Case) -> WorkerHandle:
-        side = names[case.option(against.REVISION)]
-        return RevisionWorker(side.revision, folder.log_path(case.case_id), case.threads * case.instances, side)
-
     stopped = False
     with make_listener(session.console, len(cases)) as listener:
-        runner = Runner(folder, session.context(files), listener, session.limits, Workers(make_worker))
+        runner = Runner(folder, session.context(files), listener, session.limits, Workers(pair.make_worker))
         try:
             runner.execute(cases, pair_by_pair(cases))
         except KeyboardInterrupt:
             stopped = True
-    shutil.rmtree(folder.path / revision_worker.WORKERS, ignore_errors=True)
     folder.merge_parts()
-    found = against.compare(list(names)[1], allowed, bases, folder.case_results(), folder)
-    revisions = (this.revision.label, other.revision.label)
-    ended = Ended(folder.path, tuple(found), allowed, revisions, notes_on(this, other), stopped)
+    found = against.compare(pair.other, allowed, timed, folder.case_results(), folder)
+    ended = Ended(folder.path, tuple(timed), tuple(found), allowed, pair.labels, pair.notes, stopped)
     session.write(
         warnings=[*info.get("warnings", ()), *summary(runner.rounds)],
         resolves=runner.resolves,
@@ -173,7 +200,7 @@ def _carry_out(session: Session, this: Side, other: Side, tolerance: float | Non
 
 
 def _described(side: Side) -> dict[str, Any]:
-    which: Revision = side.revision
+    which = side.revision
     files = {name: side.files.get(name) for name in ("weights", "weights_sha256", "onnx_sha256")}
     return {**asdict(which), "home": str(which.home), "sources_sha256": side.sources_sha256, **files}
 
@@ -190,10 +217,13 @@ def notes_on(this: Side, other: Side) -> tuple[str, ...]:
 
 
 def pair_by_pair(planned: Sequence[Case]) -> Order:
-    """The copies of each Case in lives of their own, one pair after the other: no more processes wait than need be."""
-    pairs = [planned[first : first + 2] for first in range(0, len(planned), 2)]
+    """The copies of each timed Case in lives of their own, one pair after the other: no more processes wait than need
+    be; before them what is not timed."""
+    timed = [case for case in planned if case.scenario == "latency"]
+    pairs = [timed[first : first + 2] for first in range(0, len(timed), 2)]
 
     def order(runner: Runner, cases: Sequence[Case]) -> None:
+        schedule.by_scenario(planned)(runner, [case for case in cases if case.scenario != "latency"])
         for pair in pairs:
             share = runner.limits.budget_seconds / len(pairs)
             schedule.Lives(len(pairs), share, pairs_only=True)(runner, pair)

@@ -90,7 +90,7 @@ def copy_of(base: Case, revision: str) -> Case:
 
 def bare(case: Case) -> Case:
     """The Case without what ``copy_of`` added."""
-    return replace(case, options=tuple(option for option in case.options if option[0] != REVISION))
+    return case.without(REVISION)
 
 
 def decide(low: float | None, high: float | None, tolerance: float) -> Outcome:
@@ -173,16 +173,17 @@ def _trouble(mine: CaseResult | None, theirs: CaseResult | None, other: str) -> 
     if theirs.status is not Status.OK:
         return Outcome.UNRESOLVED, f"{other} has no time: {theirs.status.value}, {theirs.reason}"
     if mine.status is not Status.OK:
-        return Outcome.FAIL, f"{other} ran it, this tree did not: {mine.status.value}, {mine.reason}"
+        return Outcome.FAIL, f"{other} ran it, and this one did not: {mine.status.value}, {mine.reason}"
     return Outcome.UNRESOLVED, ""
 
 
 def text(found: Sequence[Against], tolerance: float) -> str:
     """A line for each Case."""
-    return "\n".join(f"{each.outcome.value}: {each.label}: {_figures(each, tolerance)}" for each in found)
+    return "\n".join(f"{each.outcome.value}: {each.label}: {figures(each, tolerance)}" for each in found)
 
 
-def _figures(each: Against, tolerance: float) -> str:
+def figures(each: Against, tolerance: float) -> str:
+    """The ratio with its interval, or why there is none."""
     if each.ratio is None or each.reason:
         return each.reason
     ends = "" if each.low is None else f" ({each.low:.3f} to {each.high:.3f})"

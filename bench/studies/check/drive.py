@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.backends.base import ModelFiles
-from bench.record.case import Case
+from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.images import choose_images
@@ -22,7 +22,7 @@ from bench.run.spec import RunSpec
 from bench.studies.check import baseline as baselines
 from bench.studies.check import rows
 from bench.studies.check.align import aligned
-from bench.studies.check.report import Report
+from bench.studies.check.report import Judged, Report
 from bench.studies.check.rows import Order
 from bench.studies.check.rules import Verdict, changed_ground
 from bench.studies.check.sequential import block_sizes
@@ -75,6 +75,36 @@ def check(asked: Asked, console: Console) -> tuple[Report, Path | None]:
             reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
             return rows.every_row_failed(known, reason, mistake.stage), None
     return rows.judge(known, scored.current, config, latency=timed, order=scored.order), scored.run
+
+
+def compare_pair(
+    run: Path, option: str, names: tuple[str, str], config: Path | None, timed: Sequence[Judged]
+) -> Report:
+    """The accuracy of two models in one run, image by image; what was said of their times becomes rows of the report.
+
+    Leads move with any change of the weights: only top-1 and its margin are judged.
+
+    Args:
+        option: that tells the copies of a Case apart.
+        names: its values: of the old model, and of the new one.
+    """
+    limits = load(config)
+    limits = limits.model_copy(update={"classes": {name: each.margin_alone for name, each in limits.classes.items()}})
+    both = of_run(RunFolder.open(run))
+
+    def side(name: str) -> Snapshot:
+        own = [row for row in both.rows if row.case.option(option) == name]
+        return replace(both, name=name, rows=tuple(replace(row, case=row.case.without(option)) for row in own))
+
+    old, new = map(side, names)
+    known = replace(old, rows=tuple(row for row in old.rows if row.top1 is not None))
+    report = rows.judge(known, new, limits)
+    failed = [row.verdict is Verdict.FAIL and row.status == Status.OK.value for row in report.rows]
+    # The same code on the same images: only the model differs.
+    judged = [
+        replace(row, stage=row.stage or "weights") if bad else row for row, bad in zip(report.rows, failed, strict=True)
+    ]
+    return replace(report, rows=(*judged, *timed))
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,9 @@ def decide(comparison: Comparison, terms: Terms) -> Decision:
     reason = f"top-1 may be up to {points(-bound.low)} points lower ({sure}), {allowed}"
     needed = images_needed(comparison, margin, alpha)
     if needed is not None:
-        reason += f"; {n:,} images cannot tell: plan {_rounded(needed):,}, or score with --sequential"
+        reason += (
+            f"; {n:,} images cannot tell: plan {_rounded(needed):,}; against a baseline --sequential may do with fewer"
+        )
     return decided(Verdict.UNRESOLVED, reason)
 
 

@@ -20,7 +20,15 @@ from scarlet.errors import BenchError
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_backend_takes_them_and_none_means_something_else_by_their_names(name: str) -> None:
-    given = {"aa": "a", "ahead": "2", "decode_threads": "1", "l2": "cold", "pass": "whole", "pin": "no"}
+    given = {
+        "aa": "a",
+        "ahead": "2",
+        "decode_threads": "1",
+        "l2": "cold",
+        "pass": "whole",
+        "pin": "no",
+        "revision": "x",
+    }
     assert given.keys() == HARNESS_OPTIONS.keys()
     assert noise.OPTION in HARNESS_OPTIONS
     check_options(name, given)

@@ -243,7 +243,7 @@ def test_a_case_that_breaks_is_not_tried_again_and_nor_is_its_other_half(run_fol
 @pytest.mark.parametrize(
     ("mine", "theirs", "outcome", "words"),
     [
-        (Status.CRASHED, Status.OK, "fail", "this tree did not: crashed, why"),
+        (Status.CRASHED, Status.OK, "fail", "this one did not: crashed, why"),
         (Status.TIMEOUT, Status.OK, "fail", "timeout"),
         (Status.OK, Status.FAILED, "unresolved", f"{OTHER} has no time: failed, why"),
         (Status.CRASHED, Status.CRASHED, "unresolved", "crashed"),
