@@ -36,7 +36,7 @@ from pipelines.base import Preprocess
 from pipelines.demo.make import QUICK_IMAGES, How, make_demo, print_progress
 from pipelines.imagenet.find import Image as LabelledImage
 from pipelines.imagenet.find import find_images
-from pipelines.reference.pipeline import crop, decode, normalise, resize_size
+from pipelines.reference.pipeline import crop_offset, cut, decode, normalise, resize_size
 from scarlet.demo import weights as demo
 from scarlet.networks import fold_batchnorm, scarlet
 
@@ -56,8 +56,11 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def _resized(path: Path, width_height: tuple[int, int] | None, how: Image.Resampling) -> NDArray[np.uint8]:
     image = Image.fromarray(decode(path.read_bytes()))
     height, width = resize_size(image.height, image.width, PREPROCESS.resize)
-    resized = image.resize(width_height or (width, height), how)
-    return np.array(resized if width_height else crop(resized, PREPROCESS.crop))
+    return _cropped(np.array(image.resize(width_height or (width, height), how)))
+
+
+def _cropped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cut(pixels, *crop_offset(*pixels.shape[:2], PREPROCESS.crop), PREPROCESS)
 
 
 def reference(path: Path) -> NDArray[np.uint8]:
@@ -76,7 +79,7 @@ def no_antialias(path: Path) -> NDArray[np.uint8]:
     size = resize_size(pixels.shape[2], pixels.shape[3], PREPROCESS.resize)
     resized = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=False)
     array = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
-    return np.array(crop(Image.fromarray(array), PREPROCESS.crop))
+    return _cropped(array)
 
 
 def nearest(path: Path) -> NDArray[np.uint8]:
