@@ -91,7 +91,8 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
     if against is not None and onnx is not None:
         return _two_graphs(f"{onnx} against {against}", onnx, against, batches)
     built = _built(spec, network, console)
-    graph = onnx or _stored_export(network, built)
+    # Not checked against PyTorch: what is wrong with it is the question here.
+    graph = onnx or export_model(network, built, Store(), None).onnx_path
     whose = f"{network.name} ({built.weights} weights)"
     if against is not None:
         return _two_graphs(f"the export of {whose} against {against}", graph, against, batches)
@@ -165,11 +166,6 @@ def _built(spec: RunSpec, network: ModelSpec, console: Console) -> Built:
         images = choose_images(spec.data, CHECK_IMAGES, console)[1]
         calibration = _pixels(network, images, _CALIBRATION_BATCH)
     return zoo.build(network, spec.checkpoint, calibration_batches=calibration)
-
-
-def _stored_export(spec: ModelSpec, built: Built) -> Path:
-    """The graph that runs use. Not checked against PyTorch: what is wrong with it is the question here."""
-    return export_model(spec, built, Store(), None).onnx_path
 
 
 # --- for people ---------------------------------------------------------------------------------------------

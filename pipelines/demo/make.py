@@ -135,7 +135,7 @@ def _as_bench_error(out: Path) -> Iterator[None]:
 
 def _complete(out: Path, wanted: DemoSet, how: How) -> DemoSet | None:
     """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
-    found = read_marker(out)
+    found = read_set(out / MARKER)
     if found is None:
         return None
     verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
@@ -272,11 +272,6 @@ class DemoSet:
     verdict: str
     pillow: str
     numpy: str
-
-
-def read_marker(out: Path) -> DemoSet | None:
-    """The set that a folder says it holds, or None if it is not a finished demo set."""
-    return read_set(out / MARKER)
 
 
 def fingerprint_of(out: Path, paths: Sequence[str]) -> str:

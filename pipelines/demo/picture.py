@@ -349,7 +349,9 @@ def image_bytes(split: str, seed: int, index: int) -> bytes:
 
 def choose_kind(rng: np.random.Generator, split: str) -> FileKind:
     """Draws a size and a way of storing; ``train`` gets small pictures, other splits ImageNet's spread."""
-    width, height = _train_size(rng) if split == "train" else _imagenet_size(rng)
+    width, height = (
+        _imagenet_size(rng) if split != "train" else (TRAIN_SHORT_SIDE + int(rng.integers(0, 65)), TRAIN_SHORT_SIDE)
+    )
     if rng.random() < 0.25:
         width, height = height, width
     oddity = rng.random()
@@ -362,10 +364,6 @@ def choose_kind(rng: np.random.Generator, split: str) -> FileKind:
         orientation=(0, 3, 6, 8)[int(rng.integers(4))] if 0.025 <= oddity < 0.055 else None,
         progressive=bool(rng.random() < 0.05),
     )
-
-
-def _train_size(rng: np.random.Generator) -> tuple[int, int]:
-    return TRAIN_SHORT_SIDE + int(rng.integers(0, 65)), TRAIN_SHORT_SIDE
 
 
 def _imagenet_size(rng: np.random.Generator) -> tuple[int, int]:

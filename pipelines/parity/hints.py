@@ -5,8 +5,10 @@ A hint is given only when one fault, planted in the reference's own stage, gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,8 @@ def explain(stage: str, examples: Sequence[Example], preprocess: Preprocess) -> 
     """The fault in a few words, such as ``the channels are in BGR order``; empty where none is proven."""
     if not examples:
         return ""
+    if stage != "normalise" and _all_explained(stage, examples, _reversed, preprocess):
+        return BGR
     explainers = {"decode": _decode, "resize": _resize, "crop": _crop, "normalise": _normalise}
     return explainers[stage](examples, preprocess)
 
@@ -77,24 +81,20 @@ def _unexplained(stage: str, example: Example, made: NDArray[Any], preprocess: P
 
 
 def _all_explained(
-    stage: str, examples: Sequence[Example], made: Iterable[NDArray[Any]], preprocess: Preprocess
+    stage: str, examples: Sequence[Example], fault: Callable[[Example], NDArray[Any]], preprocess: Preprocess
 ) -> bool:
-    pairs = zip(examples, made, strict=True)
-    return all(_unexplained(stage, example, pixels, preprocess) is not None for example, pixels in pairs)
+    return all(_unexplained(stage, example, fault(example), preprocess) is not None for example in examples)
 
 
 BGR = "the channels are in BGR order"
 
 
-def _swapped(stage: str, examples: Sequence[Example], preprocess: Preprocess) -> bool:
-    reversed_ = (example.expected[:, :, ::-1] for example in examples)
-    return _all_explained(stage, examples, reversed_, preprocess)
+def _reversed(example: Example) -> NDArray[Any]:
+    return example.expected[:, :, ::-1]
 
 
 def _decode(examples: Sequence[Example], preprocess: Preprocess) -> str:
-    if _swapped("decode", examples, preprocess):
-        return BGR
-    if _all_explained("decode", examples, map(_upright, examples), preprocess):
+    if _all_explained("decode", examples, _upright, preprocess):
         return "the EXIF orientation is applied, which the reference ignores"
     return ""
 
@@ -111,8 +111,6 @@ def _upright(example: Example) -> Pixels:
 
 
 def _resize(examples: Sequence[Example], preprocess: Preprocess) -> str:
-    if _swapped("resize", examples, preprocess):
-        return BGR
     found = (_other_size(examples, preprocess), _other_filter(examples, preprocess))
     return " and ".join(filter(None, found))
 
@@ -122,7 +120,12 @@ def _other_size(examples: Sequence[Example], preprocess: Preprocess) -> str:
     sized = [example for example in examples if example.got.shape != example.expected.shape]
     if not sized:
         return ""
-    if all(example.got.shape[:2] == _rounded_size(example.given, short) for example in sized):
+    scales = [short / min(example.given.shape[:2]) for example in sized]
+    rounded = [
+        tuple(round(side * scale) for side in example.given.shape[:2])
+        for example, scale in zip(sized, scales, strict=True)
+    ]
+    if [example.got.shape[:2] for example in sized] == rounded:
         return "the long side is rounded, where the reference cuts its fraction off"
     if all(example.got.shape[:2] == (short, short) for example in sized):
         return f"both sides become {short} pixels"
@@ -134,21 +137,15 @@ def _other_size(examples: Sequence[Example], preprocess: Preprocess) -> str:
     )
 
 
-def _rounded_size(given: Pixels, short: int) -> tuple[int, int]:
-    height, width = given.shape[:2]
-    scale = short / min(height, width)
-    return round(height * scale), round(width * scale)
-
-
 def _other_filter(examples: Sequence[Example], preprocess: Preprocess) -> str:
     """The filter that leaves the least unexplained, if that is not the right one."""
     right = FILTERS[preprocess.interpolation]
     candidates: dict[str, Callable[[Pixels, int, int], Pixels]] = {
-        f"the interpolation is {filter_.name.lower()}, not {preprocess.interpolation}": _pillow(filter_)
+        f"the interpolation is {filter_.name.lower()}, not {preprocess.interpolation}": partial(_pillow, filter_)
         for filter_ in PillowImage.Resampling
         if filter_ is not right
     }
-    candidates |= {"": _pillow(right), "it does not antialias": _without_antialias}
+    candidates |= {"": partial(_pillow, right), "it does not antialias": _without_antialias}
     rests: dict[str, float] = {}
     for name, resized in candidates.items():
         found = [
@@ -161,11 +158,8 @@ def _other_filter(examples: Sequence[Example], preprocess: Preprocess) -> str:
     return min(rests, key=lambda name: rests[name], default="")
 
 
-def _pillow(filter_: PillowImage.Resampling) -> Callable[[Pixels, int, int], Pixels]:
-    def resized(pixels: Pixels, height: int, width: int) -> Pixels:
-        return np.asarray(PillowImage.fromarray(pixels).resize((width, height), filter_))
-
-    return resized
+def _pillow(filter_: PillowImage.Resampling, pixels: Pixels, height: int, width: int) -> Pixels:
+    return np.asarray(PillowImage.fromarray(pixels).resize((width, height), filter_))
 
 
 def _without_antialias(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -185,8 +179,6 @@ def _without_antialias(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _crop(examples: Sequence[Example], preprocess: Preprocess) -> str:
-    if _swapped("crop", examples, preprocess):
-        return BGR
     side = preprocess.crop
     if any(example.got.shape != (side, side, 3) for example in examples):
         return ""
@@ -194,8 +186,10 @@ def _crop(examples: Sequence[Example], preprocess: Preprocess) -> str:
     known = [offset for offset in found if offset is not None]
     if len(known) < len(found):
         return ""
-    for words, rule in (("rounded down", _floored), ("rounded up", _ceiled)):
-        if all(offset == rule(example.given, side) for example, offset in zip(examples, known, strict=True)):
+    # Half of what a crop leaves over, which may be no whole number.
+    margins = [tuple((length - side) / 2 for length in example.given.shape[:2]) for example in examples]
+    for words, rule in (("rounded down", math.floor), ("rounded up", math.ceil)):
+        if known == [(rule(top), rule(left)) for top, left in margins]:
             return f"the crop's offset is {words}, where the reference's goes to the even number"
     moves = set()
     for example, (top, left) in zip(examples, known, strict=True):
@@ -221,14 +215,6 @@ def _offset_of(got: Pixels, given: Pixels, side: int) -> tuple[int, int] | None:
         ).all():
             return row, column
     return None
-
-
-def _floored(given: Pixels, side: int) -> tuple[int, int]:
-    return (given.shape[0] - side) // 2, (given.shape[1] - side) // 2
-
-
-def _ceiled(given: Pixels, side: int) -> tuple[int, int]:
-    return -((side - given.shape[0]) // 2), -((side - given.shape[1]) // 2)
 
 
 # --- normalise ----------------------------------------------------------------------------------------------

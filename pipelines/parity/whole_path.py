@@ -76,14 +76,9 @@ def whole_difference(
     """The pixels of the whole path against the reference's; ``passed`` is of ``one_pass`` over the same images."""
     right, allowed = (3, preprocess.crop, preprocess.crop), tolerances_of(pipeline)[WHOLE]
     if passed.shape not in (None, right):
-        return _incomparable(passed, f"it gives {sides(passed.shape or ())}, not {sides(right)}", allowed)
-    tally = compare(images, (REFERENCE, pipeline), uneven_batch(len(images)), threads, preprocess)
-    return tally.difference()
-
-
-def _incomparable(passed: Passed, words: str, allowed: Tolerance) -> StageDifference:
-    n = len(passed.indices)
-    return StageDifference(WHOLE, n, n, None, None, None, allowed.max_levels, allowed.mean_levels, mismatch=words)
+        n, words = len(passed.indices), f"it gives {sides(passed.shape or ())}, not {sides(right)}"
+        return StageDifference(WHOLE, n, n, None, None, None, allowed.max_levels, allowed.mean_levels, mismatch=words)
+    return compare(images, (REFERENCE, pipeline), uneven_batch(len(images)), threads, preprocess).difference()
 
 
 def problem(

@@ -110,7 +110,11 @@ def row_of_run(path: Path) -> FieldRow:
         top5_percent=accuracy["top5_percent"] if accuracy else None,
         n_images=accuracy["n_images"] if accuracy else None,
         is_demo=any(DEMO_NOTE in row["note"] for row in frame),
-        latencies={_setup(row): row for row in frame if row["scenario"] == "latency"},
+        latencies={
+            Setup(**{name: row[name] for name in Setup.__dataclass_fields__}): row
+            for row in frame
+            if row["scenario"] == "latency"
+        },
         accuracy=accuracy,
         run=path,
         info=info,
@@ -159,10 +163,6 @@ def _accuracy(scored: Sequence[Row]) -> Row | None:
     reference = [row for row in usable if row["case_id"] == row["reference_case_id"]]
     known = [row for row in usable if row["top1_percent"] is not None]
     return next(iter([*reference, *known, *usable]), None)
-
-
-def _setup(row: Row) -> Setup:
-    return Setup(**{name: row[name] for name in Setup.__dataclass_fields__})
 
 
 def _cost(files: Mapping[str, Any]) -> dict[str, int | None]:

@@ -132,7 +132,8 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
     groups: dict[str, list[tuple[Joined, str]]] = {}
     for row, block in zip(joined, blocks, strict=True):
         groups.setdefault(block if by == "block" else row.layer, []).append((row, block))
-    medians = {name: max(0.0, float(np.median(_samples([row for row, _ in group])))) for name, group in groups.items()}
+    samples = {name: [node.samples_ns for row, _ in group for node in row.nodes] for name, group in groups.items()}
+    medians = {name: max(0.0, float(np.median(np.sum(times, axis=0)))) for name, times in samples.items()}
     total = sum(medians.values())
     rows = []
     for name, group in groups.items():
@@ -154,10 +155,6 @@ def rows_of(joined: Sequence[Joined], batch: int, ridge: Ridge | None, by: str =
             )
         )
     return rows
-
-
-def _samples(rows: Sequence[Joined]) -> Any:
-    return np.sum([node.samples_ns for row in rows for node in row.nodes], axis=0)
 
 
 def _sum(values: Sequence[int | None], times: int = 1) -> int | None:

@@ -20,7 +20,7 @@ from bench.run.images import working
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.session import Session
 from bench.run.spec import RunSpec
-from bench.studies.profile.document import BY, Profile, Ridge, document, ridge_of, rows_of, totals_of
+from bench.studies.profile.document import BY, Profile, document, ridge_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined
 from bench.studies.profile.worker import PROGRAM
 from bench.worker import channel
@@ -53,7 +53,7 @@ def run(spec: RunSpec, repeats: int, by: str, console: Console) -> Profile:
         with working(console, f"profiling {case.backend}"):
             recording = record(session, case, files, repeats)
     joined = join_recording(case, files, recording)
-    ridge = known_ridge(case)
+    ridge = ridge_of(lookup_peaks(host.fingerprint(host.describe_host())), case.precision, case.threads)
     rows = tuple(rows_of(joined, case.batch, ridge, by))
     return Profile(case, rows, totals_of(recording, rows), ridge, recording, by)
 
@@ -88,12 +88,6 @@ def join_recording(case: Case, files: ModelFiles, recording: Recording) -> list[
     if runs_module(case.backend):
         return layers.join_modules(recording.nodes, model.modules_of(case, files))
     return layers.join(recording.nodes, model.nodes_of(files))
-
-
-def known_ridge(case: Case) -> Ridge | None:
-    """The ridge point of this machine for the Case, where its peaks were measured."""
-    peaks = lookup_peaks(host.fingerprint(host.describe_host()))
-    return ridge_of(peaks, case.precision, case.threads)
 
 
 def write(profile: Profile, out: Path) -> None:
