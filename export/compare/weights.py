@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,9 +120,12 @@ def _with_weights(graph: OnnxValues, value: str) -> Any:
     node = graph.producers.get(value)
     if node is not None and node.op_type == "Add":  # the bias of a MatMul
         node = next((graph.producers[name] for name in node.input if name in graph.producers), None)
-    if node is None or node.op_type not in {"Conv", "Gemm", "MatMul"} or len(node.input) < 2:
-        return None
-    return node if node.input[1] in graph.constants else None
+    return node if node is not None and _has_stored(graph, node) else None
+
+
+def _has_stored(graph: OnnxValues, node: Any) -> bool:
+    """Whether a node multiplies by weights that are stored in the graph."""
+    return node.op_type in {"Conv", "Gemm", "MatMul"} and len(node.input) > 1 and node.input[1] in graph.constants
 
 
 def _differences(names: Sequence[str], expected: Weights, found: Weights) -> tuple[WeightDifference, ...]:
@@ -140,9 +143,6 @@ def _differences(names: Sequence[str], expected: Weights, found: Weights) -> tup
     return tuple(entries)
 
 
-_WITH_WEIGHTS = {"Conv", "Gemm", "MatMul"}
-
-
 def match_by_weights(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> dict[str, Call]:
     """Value of the graph -> the call whose output it is, for layers with weights (and a BatchNorm folded in).
 
@@ -150,15 +150,10 @@ def match_by_weights(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]
         BenchError: not every layer finds its partner.
     """
     modules = dict(module.named_modules())
-    nodes = [
-        node
-        for node in graph.model.graph.node
-        if node.op_type in _WITH_WEIGHTS and len(node.input) > 1 and node.input[1] in graph.constants
-    ]
+    nodes = [node for node in graph.model.graph.node if _has_stored(graph, node)]
     layers = [call for call in calls if has_weights(modules[call.name])]
-    matched = _match(modules, graph, nodes, layers, calls)
     found: dict[str, Call] = {}
-    for node, call in matched:
+    for node, call in _match(modules, graph, nodes, layers, calls):
         value = node.output[0]
         follower = graph.only_reader(value)
         if node.op_type == "MatMul" and follower is not None and follower.op_type == "Add":
@@ -181,26 +176,19 @@ def _match(
 ) -> list[tuple[Any, Call]]:
     """Each node with its layer: by the initializer's name, then by values, then by order among equal shapes."""
     norms = {later.folds: modules[later.name] for later in calls if later.folds}
-    free = list(layers)
-    matched: dict[int, Call] = {}
-
-    def take(index: int, candidates: Iterable[Call]) -> None:
-        chosen = next(iter(candidates), None)
-        if chosen is not None:
-            matched[index] = chosen
-            free.remove(chosen)
-
     stored = [stored_weights(graph, node) for node in nodes]
-    for index, node in enumerate(nodes):
-        name = node.input[1].removesuffix(".weight")
-        take(index, [call for call in free if call.name == name])
-    for index in range(len(nodes)):
-        if index not in matched:
-            take(index, [call for call in free if _same_weights(modules, norms, call, stored[index])])
-    for index in range(len(nodes)):
-        if index not in matched:
-            shape = stored[index].weight.shape
-            take(index, [call for call in free if expected_weights(modules[call.name], None).weight.shape == shape])
+    free, matched = list(layers), dict[int, Call]()
+    ways: tuple[Callable[[int, Call], bool], ...] = (
+        lambda index, call: bool(nodes[index].input[1].removesuffix(".weight") == call.name),
+        lambda index, call: _same_weights(modules, norms, call, stored[index]),
+        lambda index, call: expected_weights(modules[call.name], None).weight.shape == stored[index].weight.shape,
+    )
+    for fits in ways:
+        for index in range(len(nodes)):
+            chosen = next((call for call in free if index not in matched and fits(index, call)), None)
+            if chosen is not None:
+                matched[index] = chosen
+                free.remove(chosen)
     if free or len(matched) != len(nodes) or not nodes:
         raise BenchError(
             f"the graph cannot be matched with the model: it has {len(nodes)} layers with weights, the model "

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 from onnx import TensorProto
@@ -24,34 +24,31 @@ from scarlet.files import file_sha256
 
 _FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
-# What decides the bytes of each kind of graph besides its inputs: code of ours, packages.
-_CODE: dict[str, tuple[ModuleType, ...]] = {
-    "fp16": (float16, int8, audit),
-    "bf16": (float16, int8, audit),
-    "ort": (int8, audit),
-    "symmetric": (int8, audit),
-    "nncf": (openvino, int8, audit),
-}
-_PACKAGES = {
-    "fp16": ("onnx", "onnxconverter-common"),
-    "bf16": ("onnx", "ml_dtypes"),
-    "ort": ("onnx", "onnxruntime"),
-    "symmetric": ("onnx", "onnxruntime"),
-    "nncf": ("onnx", "openvino", "nncf"),
-}
-# What each kind is made with beyond what is always there: module, and the package that brings it.
-_NEEDS = {
-    "fp16": (("onnxconverter_common", "onnxconverter-common"), ("onnxruntime", "onnxruntime")),
-    "bf16": (),
-    "ort": (("onnxruntime", "onnxruntime"),),
-    "symmetric": (("onnxruntime", "onnxruntime"),),
-    "nncf": (("openvino", "openvino"), ("nncf", "nncf")),
+
+class _Making(NamedTuple):
+    """What decides the bytes of a kind of graph besides its inputs, code of ours and packages; and the packages that it
+    needs beyond what is always there.
+    """
+
+    code: tuple[ModuleType, ...]
+    packages: tuple[str, ...]
+    needs: tuple[str, ...]
+
+
+_QDQ = _Making((int8, audit), ("onnx", "onnxruntime"), ("onnxruntime",))
+_MAKING = {
+    "fp16": _Making((float16, int8, audit), ("onnx", "onnxconverter-common"), ("onnxconverter-common", "onnxruntime")),
+    "bf16": _Making((float16, int8, audit), ("onnx", "ml_dtypes"), ()),
+    "ort": _QDQ,
+    "symmetric": _QDQ,
+    "nncf": _Making((openvino, int8, audit), ("onnx", "openvino", "nncf"), ("openvino", "nncf")),
 }
 
 
 def missing_packages(recipe: Recipe) -> list[str]:
     """The packages that a recipe needs and that are not installed."""
-    return [package for module, package in _NEEDS[recipe.kind] if importlib.util.find_spec(module) is None]
+    needs = _MAKING[recipe.kind].needs
+    return [package for package in needs if importlib.util.find_spec(package.replace("-", "_")) is None]
 
 
 def make_typed(
@@ -149,8 +146,8 @@ def _key_parts(onnx_sha256: str, recipe: Recipe) -> dict[str, str]:
         "artefact": "typed",
         "source": onnx_sha256,
         "recipe": recipe.key,
-        "code": _code_sha256(*_CODE[recipe.kind]),
-        "versions": json.dumps(_versions(*_PACKAGES[recipe.kind]), sort_keys=True),
+        "code": _code_sha256(*_MAKING[recipe.kind].code),
+        "versions": json.dumps(_versions(*_MAKING[recipe.kind].packages), sort_keys=True),
     }
 
 

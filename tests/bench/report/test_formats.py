@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,16 +33,15 @@ from scarlet.errors import BenchError
 HOSTILE = "=cmd|'/C calc'!A0 `x` | <img src=x onerror=alert(1)>\n# [link](javascript:1) \x1b[31m__all__"
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """Two accuracy, two latency, one throughput Case that are ok, and one that failed in an ugly way."""
     scored = [case(scenario="accuracy", backend=backend, weights="demo") for backend in ("pytorch", "onnxruntime")]
     timed = [case(backend=backend, weights="demo") for backend in ("pytorch", "onnxruntime")]
     through = case(scenario="throughput", weights="demo")
     failed = case(backend="openvino", weights="demo", batch=8)
-    folder = make_run(
-        tmp_path / "run", [*scored, *timed, through, failed], {"dataset": {"is_demo": True, "n_images": 4}}
-    )
+    path = tmp_path_factory.mktemp("formats") / "run"
+    folder = make_run(path, [*scored, *timed, through, failed], {"dataset": {"is_demo": True, "n_images": 4}})
     predictions = {f"i{place}": (place % 3, [place % 2, 7, 8, 9, 10]) for place in range(500)}
     for one in scored:
         add_predictions(folder, one, predictions)
@@ -54,6 +55,17 @@ def folder(tmp_path):
     end(folder, through, stage="end_to_end")
     end(folder, failed, Status.FAILED, reason=HOSTILE)
     return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """The same, to be changed."""
+    return RunFolder(Path(shutil.copytree(whole.path, tmp_path / "run")))
+
+
+@pytest.fixture(scope="module")
+def reports(whole):
+    return write_all(whole.path)
 
 
 def shown(folder, width=80):
@@ -92,8 +104,8 @@ def test_a_run_with_nothing_in_it_still_reports(tmp_path):
 # --- csv and parquet ----------------------------------------------------------------------------------------
 
 
-def test_csv_has_every_case_and_column(folder):
-    with write_all(folder.path)["csv"].open(newline="") as stream:
+def test_csv_has_every_case_and_column(reports):
+    with reports["csv"].open(newline="") as stream:
         table = list(csv.DictReader(stream))
     assert list(table[0]) == list(REGISTRY)
     assert [row["scenario"] for row in table] == ["accuracy"] * 2 + ["latency"] * 2 + ["throughput", "latency"]
@@ -107,8 +119,8 @@ def test_csv_has_every_case_and_column(folder):
     assert table[0]["latency_ns_p50"] == ""
 
 
-def test_csv_runs_no_formula(folder):
-    with write_all(folder.path)["csv"].open(newline="") as stream:
+def test_csv_runs_no_formula(reports):
+    with reports["csv"].open(newline="") as stream:
         reason = list(csv.DictReader(stream))[-1]["reason"]
     assert reason.startswith("'=cmd|")
 
@@ -130,9 +142,9 @@ def test_csv_quotes_text_only(tmp_path):
     assert frame["n_samples"].tolist() == [30]
 
 
-def test_parquet_keeps_types_and_values(folder):
-    table = pd.read_parquet(write_all(folder.path)["parquet"])
-    pd.testing.assert_frame_equal(table, load_frame(folder.path), check_dtype=False)
+def test_parquet_keeps_types_and_values(reports, whole):
+    table = pd.read_parquet(reports["parquet"])
+    pd.testing.assert_frame_equal(table, load_frame(whole.path), check_dtype=False)
     assert str(table["latency_ns_p50"].dtype) == "Float64"
     assert table["reason"].iloc[-1].startswith("=cmd")
 
@@ -140,8 +152,8 @@ def test_parquet_keeps_types_and_values(folder):
 # --- markdown -----------------------------------------------------------------------------------------------
 
 
-def test_markdown_has_all_sections(folder):
-    text = write_all(folder.path)["markdown"].read_text()
+def test_markdown_has_all_sections(reports):
+    text = reports["markdown"].read_text()
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == [
         "# scarlet-bench: scarlet_c",
@@ -166,8 +178,8 @@ def test_markdown_has_all_sections(folder):
     assert text.count("torn") == 20
 
 
-def test_markdown_tables_are_whole_and_nothing_hostile_lives(folder):
-    text = write_all(folder.path)["markdown"].read_text()
+def test_markdown_tables_are_whole_and_nothing_hostile_lives(reports):
+    text = reports["markdown"].read_text()
     assert "<img" not in text
     assert "\x1b" not in text
     lines = text.splitlines()
