@@ -3,13 +3,13 @@
 # Exit status: make's own, 0 or 2. Where 1 (a Case failed, or none is ok), 2 (a mistake in the call), 3 (unresolved, with
 # --strict) and 130 (interrupted) must be told apart, call .venv/bin/scarlet-bench itself; check prints it.
 
-## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>
+## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name>, torchvision/<name>, onnx:<file>, torch:<module>:<function>
 MODEL ?= scarlet_c
 ## Models to set beside each other, for table, such as "scarlet_a timm/resnet18"; without it the three of SCARLET
 MODELS ?=
 ## Folder with ImageNet's validation images; without it a demo set is made
 DATA ?=
-## File with trained weights, or demo, or random
+## File with trained weights, or demo, random or pretrained
 CHECKPOINT ?=
 ## Runtimes to compare, comma-separated: pytorch,onnxruntime,openvino,tensorrt
 BACKENDS ?=
