@@ -68,7 +68,7 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench plan noise export report history compare table parity bisect check baseline doctor demo \
+.PHONY: help setup setup-dev bench plan noise export report history compare table verify parity bisect check baseline doctor demo \
   demo-weights gpu-check docker-bench test faults contracts lint constraints clean
 
 help: ## Show this list
@@ -130,6 +130,10 @@ table: ## Set MODELS beside each other: cost, published and measured accuracy, l
 	  $(call option,--backends,BACKENDS) $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) \
 	  $(call option,--batches,BATCHES) $(call option,--images,IMAGES) $(call option,--budget,BUDGET) \
 	  $(call option,--out,OUT) $(ARGS) -- $$MODELS
+
+verify: ## Measure the published figures of MODEL with CHECKPOINT on all of DATA, and judge each
+	$(SETUP) run
+	@$(BIN)/scarlet-bench reproduce $(MODEL_OPTIONS) $(call option,--images,IMAGES) $(call option,--out,OUT) $(ARGS)
 
 parity: ## Compare the pixels of PIPELINE with the reference's, stage by stage
 	$(SETUP) run
