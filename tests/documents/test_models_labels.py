@@ -155,7 +155,11 @@ def test_what_is_noticed() -> None:
         "labels from 1": (labels, labels + 1, Read(1000, 1000, 1000)),
         "classes in another order": (labels, order[labels], Read(1000, 1000, 1000)),
         "nearly all images in one class": (labels * 0 + 7, labels, Read(1000, 1000, 1000)),
-        "labels or weights of something else": (np.random.default_rng(1).integers(0, 1000, 200), labels, Read(1000, 1000, 1000)),
+        "labels or weights of something else": (
+            np.random.default_rng(1).integers(0, 1000, 200),
+            labels,
+            Read(1000, 1000, 1000),
+        ),
         "probabilities in place of logits": (labels, labels, Read(1000, 1000, 1000, are_probabilities=True)),
     }
     rows = [(name, " ".join(f"{one.text}. {one.advice}" for one in judge(*given))) for name, given in tried.items()]
