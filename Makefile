@@ -19,6 +19,12 @@ DEVICES ?=
 PRECISIONS ?=
 ## Batch sizes to time, comma-separated: 1,8
 BATCHES ?=
+## What to measure, comma-separated: accuracy,latency,throughput
+SCENARIOS ?=
+## Numbers of intra-op threads, comma-separated: 1,2
+THREADS ?=
+## Copies of the model that work side by side, comma-separated: 1,2
+INSTANCES ?=
 ## How many images to judge accuracy on: a number or all
 IMAGES ?=
 ## What decodes and resizes the images, comma-separated: turbo,dali,dali_gpu,dali_gpu_engine,reference
@@ -47,8 +53,8 @@ PYTHON ?= python3
 INTERPRETER ?=
 
 # The recipes take values from the environment, so that no quote, space or $ in a path is read as syntax.
-PASSED := MODEL MODELS DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES IMAGES PIPELINE BUDGET OUT RUN FIGURES WITH BASELINE \
-  AGAINST EXTRAS PYTHON INTERPRETER
+PASSED := MODEL MODELS DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES SCENARIOS THREADS INSTANCES IMAGES \
+  PIPELINE BUDGET OUT RUN FIGURES WITH BASELINE AGAINST EXTRAS PYTHON INTERPRETER
 $(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
 export $(PASSED)
 
@@ -93,9 +99,10 @@ MODEL_OPTIONS = $(call option,--model,MODEL) $(call option,--checkpoint,CHECKPOI
 CASE_OPTIONS = $(MODEL_OPTIONS) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
 	  $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) $(call option,--batches,BATCHES) \
 	  $(call option,--images,IMAGES)
-RUN_OPTIONS = $(CASE_OPTIONS) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
+RUN_OPTIONS = $(CASE_OPTIONS) $(call option,--scenarios,SCENARIOS) $(call option,--threads,THREADS) \
+	  $(call option,--instances,INSTANCES) $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
 
-bench: ## Measure accuracy and latency of MODEL, and show the table
+bench: ## Measure accuracy, latency and throughput of MODEL, and show the table
 	$(SETUP) run
 	@$(BIN)/scarlet-bench run $(RUN_OPTIONS)
 

@@ -40,6 +40,7 @@ def test_block_runs(language: str, text: str, tmp_path: Path, shared_store: Path
         **os.environ,
         "BUDGET": "2",
         "BATCHES": "1",
+        "SCENARIOS": "accuracy,latency",
         "ARGS": "--lives 1",
         "IMAGES": "16",
         "OUT": str(tmp_path / "run"),

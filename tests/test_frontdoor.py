@@ -29,7 +29,8 @@ TARGETS = {
 }
 VARIABLES = {
     "MODEL", "MODELS", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE",
-    "BUDGET", "OUT", "RUN", "FIGURES", "WITH", "BASELINE", "AGAINST", "ARGS", "EXTRAS", "PYTHON", "INTERPRETER",
+    "SCENARIOS", "THREADS", "INSTANCES", "BUDGET", "OUT", "RUN", "FIGURES", "WITH", "BASELINE", "AGAINST", "ARGS",
+    "EXTRAS", "PYTHON", "INTERPRETER",
 }
 # fmt: on
 PACKAGES = ("bench", "export", "pipelines", "scarlet")
@@ -96,7 +97,7 @@ def test_paths_arrive_as_they_were_written(checkout: Path, path: str) -> None:
 def test_only_variables_that_are_set_are_passed_on(checkout: Path) -> None:
     assert words(make(checkout, "bench").stdout) == ["run", "--model", "scarlet_c"]
     every = "MODEL=a CHECKPOINT=c DATA=d PIPELINE=p BACKENDS=fake DEVICES=cpu PRECISIONS=fp32 BATCHES=1,32"
-    given = [*every.split(), "IMAGES=all", "BUDGET=9", "OUT=o"]
+    given = [*every.split(), "IMAGES=all", "SCENARIOS=latency", "THREADS=1,2", "INSTANCES=2", "BUDGET=9", "OUT=o"]
     options = [(f"--{name.lower()}", value) for name, value in (item.split("=") for item in given)]
     passed = words(make(checkout, "bench", *given).stdout)
     assert passed == ["run", *(word for pair in options for word in pair)]

@@ -37,7 +37,7 @@ def run(
     batches: options.Batches = "1,8",
     threads: options.Threads = "",
     instances: options.Instances = "1",
-    scenarios: options.Scenarios = "accuracy,latency",
+    scenarios: options.Scenarios = "accuracy,latency,throughput",
     images: options.Images = "",
     classes: options.Classes = None,
     labels: options.Labels = None,

@@ -19,8 +19,12 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult, RunFolder
 from bench.report.document import Document, notes
 from bench.run.lives import how_many
+from bench.run.runner import SLICE_NS
 from bench.run.schedule import LEAST_ROUNDS
 from bench.worker.sampling import MIN_SAMPLES_PER_TURN, WarmUpRule
+from bench.worker.tasks.overlap import AHEAD
+from bench.worker.tasks.stream import LEAST_BATCHES, WARM_UP_BATCHES
+from bench.worker.tasks.throughput import SLICES
 from scarlet.errors import BenchError
 
 # Assumed where no earlier run says better, for a network of some 300 million multiply-adds on two cores.
@@ -127,8 +131,10 @@ def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
 def _timed(case: Case, share_seconds: float, n_lives: int, start_seconds: float, known: Measured) -> CaseEstimate:
     key = _latency_key(case)
     call_s = known.latency_s.get(key, ASSUMED_LATENCY_S * case.batch)
-    # One call of a turn is warm-up: see LatencySampler.turn.
-    rounds_seconds = LEAST_ROUNDS * (MIN_SAMPLES_PER_TURN + 1) * call_s
+    calls, least_s = MIN_SAMPLES_PER_TURN + 1, 0.0  # one call of a turn is warm-up: see LatencySampler.turn
+    if case.scenario == "throughput":
+        calls, least_s = LEAST_BATCHES + WARM_UP_BATCHES + AHEAD + 1, SLICES * SLICE_NS / 1e9
+    rounds_seconds = LEAST_ROUNDS[case.scenario] * max(least_s, calls * call_s)
     seconds = max(share_seconds, n_lives * (start_seconds + rounds_seconds))
     many = f"{n_lives} starts" if n_lives > 1 else "its start"
     basis = f"{share_seconds:.3g} s of the budget with {many}, a call of {1000 * call_s:.3g} ms {_source(key, known)}"

@@ -16,8 +16,9 @@ from bench.run.runner import SLICE_NS, Order, Runner
 T = TypeVar("T")
 
 ACCURACY_SLICE_NS = 500_000_000
-# Of a life, at least: a median of fewer says little. Once the budget is spent, each of two Cases leads in one.
-LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = 6, 2
+# Of a life, at least: a median of fewer says little, of single calls more than of slices with hundreds of images. Once
+# the budget is spent, each of two Cases leads in one.
+LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = {"latency": 6, "throughput": 4}, 2
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:
@@ -189,7 +190,7 @@ class _Group:
             while runner.live and (
                 (taken := round_ - first) % 2
                 or runner.clock() < ends
-                or taken < (LEAST_ROUNDS if runner.clock() < over else LEAST_ROUNDS_BEYOND)
+                or taken < (LEAST_ROUNDS[members[0].scenario] if runner.clock() < over else LEAST_ROUNDS_BEYOND)
             ):
                 order, slice_ns = next(turns)
                 for case in order:
@@ -209,7 +210,7 @@ class _Group:
         pairs = [
             pair
             for pair in pairs_of(alive, self.baselines)
-            if pair[0] != pair[1] and len(seen.logs(pair, 0)) >= LEAST_ROUNDS
+            if pair[0] != pair[1] and len(seen.logs(pair, 0)) >= min(LEAST_ROUNDS.values())
         ]
         if not pairs or plan.lives < LEAST_LIVES:
             return

@@ -418,8 +418,8 @@ class RunSpec(Matrix):
         """Every Case of the matrix but those that ``exclude`` names, once each; the first backend leads.
 
         Every list is expanded against every other, save that ``accuracy`` Cases use one batch and one instance (the
-        time depends on them; a prediction does not), and that ``latency`` Cases use the first pipeline only (their
-        pixels are made before anything is timed).
+        time depends on them; a prediction does not), that ``latency`` Cases use the first pipeline only (their
+        pixels are made before anything is timed), and that ``throughput`` Cases beside those use the largest batch.
 
         Args:
             weights: the label of the weights; the expected one where empty.
@@ -496,6 +496,8 @@ class RunSpec(Matrix):
                     chosen["precision"] = "int8"
                 if chosen["scenario"] == "latency":
                     chosen["pipeline"] = lists["pipeline"][0]
+                if chosen["scenario"] == "throughput" and "latency" in self.scenarios:
+                    chosen["batch"] = fixed_batch or max(self.batches)
                 for options in option_sets(self.options.get(chosen["backend"], {})):
                     case = Case(self.network.name, weights or self.weights, options=options, **chosen)
                     yield _without_graph_options(case)

@@ -93,7 +93,8 @@ def test_a_mistake_is_two_lines_and_exit_code_2(
 
 def run_tiny(scarlet_bench: object, graph: Path, data: Path, *more: str) -> Answer:
     words = ["--model", f"onnx:{graph}", "--data", str(data), "--pipeline", "reference", "--backends", "fake"]
-    return scarlet_bench("run", *words, "--batches", "1", "--budget", "1", "--lives", "1", *more)  # type: ignore[operator,no-any-return]
+    words += ["--batches", "1", "--budget", "1", "--lives", "1", "--option", "fake.latency_ns=80000000"]
+    return scarlet_bench("run", *words, *more)  # type: ignore[operator,no-any-return]
 
 
 def test_a_run_ends_with_a_table_its_files_and_latest(
@@ -125,7 +126,7 @@ def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tin
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder, "--json", "--out", "here")
     whole = json.loads(answer.out)
     assert {case["status"] for case in whole["cases"]} == {"ok"}
-    assert {case["scenario"] for case in whole["cases"]} == {"accuracy", "latency"}
+    assert {case["scenario"] for case in whole["cases"]} == {"accuracy", "latency", "throughput"}
     assert whole["run"] == str(Path("here").resolve())
     assert not Path("results").exists(), "a run with --out leaves results/latest alone"
 
@@ -242,7 +243,7 @@ def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
     answer = scarlet_bench("run", "--resume", "--out", "full")  # type: ignore[operator]
     assert answer.code == 0, answer.err
     folder = run_folder.RunFolder.open(Path("full"))
-    assert [result.status.value for result in folder.case_results()] == ["ok", "ok"]
+    assert [result.status.value for result in folder.case_results()] == ["ok"] * 3
 
 
 @pytest.mark.usefixtures("workers_here")
@@ -317,7 +318,7 @@ def test_plan_shows_what_would_run_and_measures_nothing(
     assert "latency fake cpu fp32 batch 64" not in answer.out, "the file excludes it"
     assert "batch 1:" not in answer.out, "the command line goes before the file"
     assert "5 images" in answer.out
-    assert "for 5 Cases" in answer.out
+    assert "for 6 Cases" in answer.out
     assert not Path("results").exists()
     Path("plan.yaml").write_text("modell: scarlet_c\n")
     expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")  # type: ignore[operator]

@@ -79,7 +79,7 @@ CALIBRATION = ("--calibration", "calibration")
 INT8 = (*GRAPH, *DATA, *CALIBRATION)
 RECIPE = ("--option", "onnxruntime.recipe=recipe.yaml")
 COMMANDS = {
-    "run": ("run", *DATA, "--backends", "fake"),
+    "run": ("run", *DATA, "--backends", "fake", "--scenarios", "accuracy,latency"),
     "noise": ("noise", *DATA, "--backends", "fake"),
     "tune": ("tune", *DATA, "--backend", "fake"),
     "profile": ("profile", *DATA),

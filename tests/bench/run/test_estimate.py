@@ -33,7 +33,7 @@ def test_timed_cases_share_the_budget_but_a_slow_one_takes_its_round() -> None:
     once, several = (
         estimate.estimate([quick, slow], n_images=0, budget_seconds=20.0, lives=lives).cases for lives in (1, 4)
     )
-    rounds = estimate.LEAST_ROUNDS * 6 * estimate.ASSUMED_LATENCY_S
+    rounds = estimate.LEAST_ROUNDS["latency"] * 6 * estimate.ASSUMED_LATENCY_S
     start = estimate.START_SECONDS / 2 + 3.0
     assert [part.seconds for part in once] == pytest.approx([10.0, start + 256 * rounds])
     assert [part.seconds for part in several] == pytest.approx([4 * (start + rounds), 4 * (start + 256 * rounds)])

@@ -97,7 +97,7 @@ def test_each_life_has_new_workers_in_turned_order_and_rounds_are_numbered_on(ru
     assert firsts == [life["first_round"] for life in kept[OTHER]] == sorted(set(firsts))
     samples = folder.samples().query("not warmup")
     assert set(samples["round"]) == set(range(samples["round"].max() + 1)) == set(folder.rounds()["round"])
-    assert min(np.diff([*firsts, samples["round"].max() + 1])) >= schedule.LEAST_ROUNDS
+    assert min(np.diff([*firsts, samples["round"].max() + 1])) >= schedule.LEAST_ROUNDS["latency"]
     metrics = rows(folder)[ONE].metrics
     assert metrics["n_warmup"] == len(folder.samples().query("warmup and case_id == @ONE.case_id"))
     assert metrics["warmup_settled"] is True

@@ -174,6 +174,15 @@ def test_several_pipelines_are_a_list_but_latency_uses_the_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(("scenarios", "expected"), [("latency,throughput", {8}), ("throughput", {1, 8})])
+def test_beside_latency_throughput_takes_the_largest_batch(scenarios: str, expected: set[int]) -> None:
+    spec = RunSpec(backends="fake", batches="1,8", scenarios=scenarios)
+    assert {case.batch for case in spec.cases() if case.scenario == "throughput"} == expected
+    assert {case.batch for case in spec.cases(fixed_batch=4) if case.scenario == "throughput"} == (
+        {4} if "latency" in scenarios else expected
+    )
+
+
 def test_one_pipeline_gives_the_cases_and_ids_that_it_always_gave() -> None:
     spec = RunSpec(backends="pytorch,onnxruntime", pipeline="dali", batches=8, threads=2)
     assert [(case.scenario, case.case_id) for case in spec.cases("demo")] == [
