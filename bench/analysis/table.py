@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +48,22 @@ def load(run: Path) -> Loaded:
     Raises:
         BenchError: the folder holds no run.
     """
-    return Loaded(RunFolder.open(run), load_frame(run), load_info(run))
+    frame = load_frame(run)
+    texts = {name: frame[name].map(public) for name in ("model", "reason", "note", "options")}
+    return Loaded(RunFolder.open(run), frame.assign(**texts), public(load_info(run)))
+
+
+# Folders of the user's, but not those of the system that advice may name. A URL's slashes follow a colon or a slash.
+_FOLDERS = re.compile(r"(?<![\w./~*-])/(?!(?:sys|proc|dev|usr|etc)/)(?:[^\s/'\":;,]+/)+(?=[^\s/'\":;,])")
+
+
+def public(value: Any) -> Any:
+    """Plain JSON types without the folders of absolute paths, which are nobody's business where a report is read."""
+    if isinstance(value, str):
+        return _FOLDERS.sub(".../", value)
+    if isinstance(value, Mapping):
+        return {key: public(item) for key, item in value.items()}
+    return [public(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def load_frame(run: Path) -> pd.DataFrame:
@@ -63,11 +79,8 @@ def load_frame(run: Path) -> pd.DataFrame:
     """
     folder = RunFolder.open(run)
     info, results = folder.read_run_info(), folder.results()
-    dataset = info.get("dataset") or {}
-    is_demo = bool(dataset.get("is_demo"))
+    is_demo = bool((info.get("dataset") or {}).get("is_demo"))
     marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
-    if (info.get("settings") or {}).get("restrict_classes"):
-        marks.append(f"chosen among the {dataset.get('n_classes_present')} classes that have images")
     marks += (info.get("model_files") or {}).get("notes") or ()
     noticed = [one for one in info.get("warnings") or () if "case_ids" in one]
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)

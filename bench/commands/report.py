@@ -23,6 +23,7 @@ def report(
     ] = "",
     caption: options.Caption = "",
     label: options.Label = "",
+    notes: Annotated[str, typer.Option(help="Of the LaTeX table: short, or all where it is left out.")] = "",
     figures: Annotated[
         bool, typer.Option("--figures", help="Also draw the charts for papers: PDF, SVG and PNG in figures/.")
     ] = False,
@@ -30,10 +31,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Remake a run's reports from its raw files."""
-    if form.lower() != "latex" and (columns or caption or label):
-        raise BenchError("--columns, --caption and --label are of LaTeX tables", "Add --format latex.")
+    if form.lower() != "latex" and (columns or caption or label or notes):
+        raise BenchError("--columns, --caption, --label and --notes are of LaTeX tables", "Add --format latex.")
     if form:
-        typer.echo(visible(str(_one(run, form, columns, caption, label))))
+        typer.echo(visible(str(_one(run, form, (columns, caption, label, notes)))))
         return
     from bench.record.raw_tables import kept_reads
     from bench.report.terminal import printer
@@ -46,7 +47,7 @@ def report(
         printer(console)(f"figures: {len(drawn)} files in {run / 'figures'}")
 
 
-def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
+def _one(run: Path, form: str, chosen: tuple[str, str, str, str]) -> Path:
     """Makes one form of a run's report; gives its file."""
     from bench.analysis.table import load
     from bench.record.case import checked_names
@@ -56,7 +57,7 @@ def _one(run: Path, form: str, columns: str, caption: str, label: str) -> Path:
     (form,) = checked_names("format", [form], FORMATS)
     loaded, path = load(run), run / FORMATS[form].file_name
     if form == "latex":
-        table.write(loaded, path, table.Options(columns, caption, label))
+        table.write(loaded, path, table.Options(*chosen))
     else:
         FORMATS[form].write(loaded, path)
     return path

@@ -82,9 +82,14 @@ def _package_checks(packages: Mapping[str, str | None]) -> list[Check]:
     packages_by_use = (
         ("PyTorch", "bad", ("torch",), "pip install torch"),
         ("ONNX Runtime", "warn", ("onnxruntime", "onnxruntime-gpu"), "pip install onnxruntime"),
+        ("OpenVINO", "warn", ("openvino",), "pip install openvino"),
+        ("NNCF, for INT8 on OpenVINO", "warn", ("nncf",), "pip install nncf"),
+        ("simplejpeg, for the pipeline turbo", "warn", ("simplejpeg",), "pip install simplejpeg"),
+        ("timm, for its models", "warn", ("timm",), "pip install timm"),
         ("DALI", "warn", ("nvidia-dali-cuda130", "nvidia-dali-cuda120"), "pip install nvidia-dali-cuda130"),
     )
     checks = []
+    packages = {**package_versions([name for _, _, names, _ in packages_by_use for name in names]), **packages}
     for title, missing, names, advice in packages_by_use:
         versions = [f"{name} {packages[name]}" for name in names if packages.get(name)]
         checks.append(

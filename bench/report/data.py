@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.columns import CASES, NUMBER, PREDICTIONS, REGISTRY, ROUNDS, SAMPLES, TEXT, WHOLE, source_of
-from bench.analysis.table import DEMO_NOTE, Loaded
+from bench.analysis.table import DEMO_NOTE, Loaded, public
 from bench.record.files import atomic_file, encodable, plain, write_text
 from bench.report.document import Document, as_data, as_frames
 
@@ -57,7 +57,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the frame, unknown values as empty cells."""
+    """Writes the frame, unknown values as empty cells, and no digit that only binary fractions have."""
     import pandas as pd
 
     safe = frame.copy()
@@ -66,7 +66,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
             # Not by map, which makes numbers with a fraction of whole ones beside unknown ones.
             cells = [safe_cell(cell) if isinstance(cell, str) else cell for cell in safe[column]]
             safe[column] = pd.Series(cells, index=safe.index, dtype=object)
-    write_text(path, safe.to_csv(index=False, lineterminator="\n"))
+    write_text(path, safe.to_csv(index=False, lineterminator="\n", float_format="%.12g"))
 
 
 def safe_cell(text: str) -> str:
@@ -85,7 +85,7 @@ def run_data(run: Loaded) -> dict[str, Any]:
     """
     frame, info = run.frame, run.info
     dataset = info.get("dataset") or {}
-    proofs = {result.case.case_id: plain(result.proof) for result in run.folder.case_results()}
+    proofs = {result.case.case_id: public(plain(result.proof)) for result in run.folder.case_results()}
     return {
         "schema_version": VERSION,
         "run": {name: _encodable(info[name]) for name in _OF_RUN if info.get(name) is not None},

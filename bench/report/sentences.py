@@ -30,6 +30,9 @@ OTHER_PACKAGES = ("nvidia-dali-cuda130", "timm")
 # Two runtimes of one network seldom differ on more images than this share.
 USUAL_DISCORDANCE = 0.01
 
+# From this share of disturbed rounds on, a summary tells of them.
+MANY_DISTURBED = 0.1
+
 # A pass that reaches this share of what its parts allow has lost nothing worth a sentence.
 HARDLY_LOST_PERCENT = 90.0
 
@@ -161,12 +164,39 @@ def summary(frame: pd.DataFrame) -> str:
     sentence = f"{len(rows)} Case{'s' if len(rows) > 1 else ''} of {models}: {statuses}"
     timed = [row for row in rows if row["status"] == "ok" and row["latency_ns_p50"] is not None]
     if timed:
-        # Only rows of one batch can be set beside each other.
-        batch = min(row["batch"] for row in timed)
-        best = min((row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"]))
-        who = f"{best['backend']} {best['device']} {best['precision']}"
-        sentence += f"; lowest median latency at batch {batch}: {who}, {written('latency_ns_p50', best)} ms"
+        sentence += f"; {_fastest(timed)}"
+    disturbed = max(
+        (row["n_disturbed_rounds"] / row["n_rounds"] for row in rows if row["n_disturbed_rounds"]), default=0
+    )
+    if disturbed >= MANY_DISTURBED:
+        sentence += f"; the host disturbed {100 * disturbed:.0f} % of the rounds"
     return one_line(f"{sentence}.")
+
+
+def _fastest(timed: Sequence[Row]) -> str:
+    """Which row of the smallest batch is the fastest; none, where no verdict sets the others apart from it."""
+    batch = min(row["batch"] for row in timed)
+    first, *others = sorted(
+        (row for row in timed if row["batch"] == batch), key=lambda row: float(row["latency_ns_p50"])
+    )
+    names = [f"{row['backend']} {row['device']} {row['precision']}" for row in (first, *others)]
+    close = [name for name, row in zip(names[1:], others, strict=True) if not _is_slower(row, first)]
+    if close:
+        return f"at batch {batch} this run does not settle which is the fastest: {', '.join([names[0], *close])}"
+    return f"lowest median latency at batch {batch}: {names[0]}, {written('latency_ns_p50', first)} ms"
+
+
+def _is_slower(row: Row, than: Row) -> bool:
+    """Whether verdicts, or intervals of ratios to one baseline, set a row apart from a faster one."""
+    if row["baseline_case_id"] != than["baseline_case_id"]:
+        low, high = row["latency_ns_p50_low"], than["latency_ns_p50_high"]
+    elif row["case_id"] == row["baseline_case_id"]:
+        return bool(than["verdict"] == verdict.Verdict.FASTER)
+    elif than["case_id"] == row["baseline_case_id"]:
+        return bool(row["verdict"] == verdict.Verdict.SLOWER)
+    else:
+        low, high = row["ratio_low"], than["ratio_high"]
+    return low is not None and high is not None and bool(low > high)
 
 
 def _ok_first(item: tuple[str, int]) -> tuple[bool, str]:
@@ -200,7 +230,7 @@ def dataset_line(info: Mapping[str, Any]) -> str:
     dataset = info.get("dataset") or {}
     if not dataset:
         return "unknown"
-    parts = [f"{whole(dataset.get('n_images')) or '?'} images", dataset.get("layout"), dataset.get("root")]
+    parts = [f"{whole(dataset.get('n_images')) or '?'} images", dataset.get("layout")]
     if dataset.get("fingerprint"):
         parts.append(f"fingerprint {dataset['fingerprint'][:12]}")
     return one_line(", ".join(str(part) for part in parts if part))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -195,7 +196,7 @@ def _notes(rows: Sequence[Row], shown: Sequence[RunColumn], several_pipelines: b
     """What the rows' notes say beyond the watermarks, which stand at the top, and why cells shown here are empty."""
     elsewhere = (DEMO_NOTE, RANDOM_NOTE)
     names = {f"{column.head.name}_low" if column.head.below else column.head.name: column.head.text for column in shown}
-    lines = []
+    who_by_note: dict[str, list[str]] = {}
     for row in rows:
         said = [
             f"{REGISTRY[name].header or names[name]} {why}"
@@ -203,8 +204,24 @@ def _notes(rows: Sequence[Row], shown: Sequence[RunColumn], several_pipelines: b
             if name in names
         ]
         said += [note for note in row["note"].split("; ") if note and note not in elsewhere]
-        if said:
-            reader = f"{row['pipeline']}, " if several_pipelines else ""
-            who = f"{row['backend']} {row['device']}, {reader}batch {row['batch']}"
-            lines.append(one_line(f"{who}: {'; '.join(said)}"))
-    return tuple(lines)
+        reader = f"{row['pipeline']}, " if several_pipelines else ""
+        who = one_line(f"{row['backend']} {row['device']} {row['precision']}, {reader}batch {row['batch']}")
+        for note in said:
+            who_by_note.setdefault(one_line(note), []).append(who)
+    return tuple(_grouped(who_by_note, len(rows)))
+
+
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def _grouped(who_by_note: Mapping[str, Sequence[str]], n_rows: int) -> Iterator[str]:
+    """A line for each note; those that differ in numbers alone become one, with the least and the greatest of each."""
+    alike: dict[str, list[str]] = {}
+    for note in who_by_note:
+        alike.setdefault(_NUMBER.sub("{}", note.replace("{", "(").replace("}", ")")), []).append(note)
+    for form, notes in alike.items():
+        columns = zip(*(_NUMBER.findall(note) for note in notes), strict=True)
+        ends = [sorted(set(column), key=lambda text: float(text.replace(",", ""))) for column in columns]
+        said = form.format(*(each[0] if len(each) == 1 else f"{each[0]} to {each[-1]}" for each in ends))
+        who = list(dict.fromkeys(name for note in notes for name in who_by_note[note]))
+        yield f"{'all rows' if len(who) == n_rows > 1 else '; '.join(who)}: {said}"

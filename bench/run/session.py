@@ -6,6 +6,7 @@ folder and prepares the model. ``run`` and ``resume`` go on from there to the ro
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import sys
@@ -21,7 +22,7 @@ from rich.console import Console
 from bench import host
 from bench.analysis.accuracy import reading
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.backends import package_versions
+from bench.backends import facts, package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
 from bench.record.case import Case, Status
@@ -127,9 +128,9 @@ class Session(AbstractContextManager["Session"]):
             lock.release()
             raise
         scored = tuple(Image(name, image_set.root / name, label) for name, label in images)
-        # The user may be in another folder now, from which a path of the spec leads nowhere.
-        named = (info.get("model_files") or {}).get("model")
-        source = named if named and spec.network.path else spec.source
+        graph = (info.get("model_files") or {}).get("onnx")
+        # The user may be in another folder now.
+        source = f"onnx:{graph}" if graph and spec.network.kind == "onnx" else spec.source
         return cls(spec, source, folder, image_set, scored, console, lock=lock)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -162,13 +163,7 @@ class Session(AbstractContextManager["Session"]):
             Unavailable: a package that the model needs is missing.
         """
         required = required or requirements(
-            self.spec.cases(),
-            str(self.root),
-            self.images,
-            self.spec.calibration,
-            self.console,
-            self.spec.labelling,
-            self.spec.is_quantised,
+            self.spec.cases(), str(self.root), self.images, self.spec.calibration, self.console, self.spec.labelling
         )
         with working(self.console, "preparing the model: weights, ONNX graph, check of its logits"):
             return prepare_files(
@@ -370,4 +365,17 @@ def foretell(spec: RunSpec, console: Console) -> Document:
     fingerprint = host.fingerprint(host.describe_host())
     measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
     expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured, spec.lives)
-    return estimate.document(expected, spec.notes())
+    return estimate.document(expected, (*_nothing_runs(spec), *spec.notes()))
+
+
+def _nothing_runs(spec: RunSpec) -> list[str]:
+    """A warning where no Case can run, by what is installed and which devices are there."""
+    away: dict[str, None] = {}
+    for case in spec.cases():
+        if not importlib.util.find_spec(facts(case.backend).module):
+            away[f"{case.backend} is not installed"] = None
+        elif case.device == "cuda" and not any(Path("/dev").glob("nvidia[0-9]*")):
+            away["there is no NVIDIA GPU"] = None
+        else:
+            return []
+    return [f"no row can run here: {', '.join(away)}; scarlet-bench doctor tells more"]

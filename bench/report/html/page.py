@@ -14,7 +14,7 @@ from typing import Any
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step
 from bench.analysis.columns import PREDICTIONS, SAMPLES
-from bench.analysis.table import Loaded
+from bench.analysis.table import Loaded, public
 from bench.record.files import plain, write_text
 from bench.record.run_folder import CaseResult
 from bench.report import flips
@@ -164,7 +164,7 @@ def _documents(source: Mapping[str, Any], keys: Sequence[str]) -> tuple[tuple[st
 
 
 def _pretty(value: Any) -> str:
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False)
+    text = json.dumps(public(plain(value)), indent=2, ensure_ascii=False)
     if len(text) <= DOCUMENT_CHARACTERS:
         return text
     return f"{text[:DOCUMENT_CHARACTERS]}\n… {len(text) - DOCUMENT_CHARACTERS:,} more characters in the run's folder"

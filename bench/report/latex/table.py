@@ -10,6 +10,7 @@ goes on over pages. The file says which.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,11 +62,13 @@ class Options:
         columns: names of ``SPECS``, comma-separated; empty for those that are worth their place.
         caption: plain text; empty for one that names the models.
         label: for ``\\ref``; empty for one with the first model's name.
+        notes: ``short`` leaves below the table what its rows share, the machine and what bold means.
     """
 
     columns: str = ""
     caption: str = ""
     label: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,10 @@ def table(run: Loaded, options: Options) -> TexTable:
     names = names or _default_columns(lines)
     best = _best(run, lines, names)
     models = list(dict.fromkeys(SPECS["model"].text(line) for line in lines))
-    notes = [
+    if options.notes not in ("", "short"):
+        raise BenchError(f"--notes {options.notes} is not known", "Write --notes short, or leave it out.")
+    notes = [*_shared(lines, names), *itertools.islice(machine_lines(info), 1), *_bold(best)]
+    full = [
         *_shared(lines, names),
         *machine_lines(info),
         *_accuracy(lines, names, info),
@@ -210,7 +216,7 @@ def table(run: Loaded, options: Options) -> TexTable:
         caption=options.caption or _caption(models, lines),
         label=options.label or f"tab:{_slug(models[0] if models else 'no-case')}",
         watermarks=watermarks(frame, info),
-        notes=[f"{note[0].upper()}{note[1:]}." for note in notes],
+        notes=[f"{note[0].upper()}{note[1:]}." for note in (notes if options.notes else full)],
         breaks=frozenset(index for index in range(1, len(groups)) if groups[index] != groups[index - 1]),
         remarks=_remarks(info, options),
         empty="no Case was planned",

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.analysis.table import DEMO_NOTE, load_frame, load_info
 from bench.record.case import Status
-from bench.record.run_folder import RUN_INFO
+from bench.record.run_folder import RUN_INFO, RunFolder
 from bench.report.sentences import records
 from scarlet.errors import BenchError
 from scarlet.zoo import Published, published, rows
@@ -136,13 +136,16 @@ def published_rows(besides: Iterable[str]) -> list[FieldRow]:
 def run_folders(paths: Sequence[Path]) -> list[Path]:
     """The runs in these folders: each folder that is one, or else those directly in it, in the order of their names.
 
+    Of the latter those that were stopped before they had a Case are passed over.
+
     Raises:
         BenchError: a folder holds no run.
     """
     runs = []
     for path in paths:
         inside = [path] if (path / RUN_INFO).is_file() else []
-        inside = inside or sorted(file.parent for file in path.glob(f"*/{RUN_INFO}"))
+        below = [] if inside else sorted(file.parent for file in path.glob(f"*/{RUN_INFO}"))
+        inside = inside or [run for run in below if RunFolder.open(run).planned_cases()]
         if not inside:
             raise BenchError(
                 f"{path} holds no run: there is no {RUN_INFO} in it or one folder below",

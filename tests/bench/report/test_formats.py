@@ -101,6 +101,45 @@ def test_a_run_with_nothing_in_it_still_reports(tmp_path):
     assert "No Case was planned." in shown(folder)
 
 
+def test_no_folder_of_the_users_is_published(folder):
+    info = folder.read_run_info()
+    command = ["/opt/x/bin/scarlet-bench", "run", "--data", "/home/me/secret/images", "--model=onnx:/home/me/net.onnx"]
+    dataset = {**info["dataset"], "root": "/home/me/secret/images"}
+    advice = {"text": "slow", "advice": "echo 1 > /sys/devices/system/cpu/x; see https://a.org/b/c and images/s"}
+    folder.add_run_info(
+        command=command, dataset=dataset, warnings=[advice], settings={"data": "/home/me/secret/images"}
+    )
+    for path in write_all(folder.path).values():
+        text = path.read_bytes().decode(errors="replace")
+        assert "/home/me" not in text, path
+        if path.suffix == ".md":
+            assert "--data .../images --model=onnx:.../net.onnx" in text
+            assert "/sys/devices/system/cpu/x; see https://a.org/b/c and images/s" in text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (("", "faster", "faster"), "does not settle which is the fastest: b cpu fp32, c cpu fp32"),
+        (("", "faster", "unresolved"), "lowest median latency at batch 1: b cpu fp32, 9.0"),
+        (("", "same", "unresolved"), "does not settle which is the fastest: b cpu fp32, a cpu fp32;"),
+    ],
+)
+def test_the_summary_names_no_winner_that_no_verdict_names(folder, verdicts, words):
+    frame = load_frame(folder.path)
+    frame = frame[frame["scenario"].eq("latency") & frame["status"].eq("ok")].iloc[[0, 0, 0]].copy()
+    frame["case_id"], frame["backend"], frame["verdict"] = list("abc"), list("abc"), list(verdicts)
+    frame["baseline_case_id"], frame["latency_ns_p50"] = "a", [10e6, 9e6, 9.1e6]
+    close = verdicts[2] == "faster"
+    frame["ratio_low"], frame["ratio_high"] = (
+        [None, 0.88, 0.89 if close else 0.97],
+        [None, 0.92, 0.93 if close else 1.02],
+    )
+    frame["n_rounds"], frame["n_disturbed_rounds"] = 20, [0, 3, 0]
+    assert words in sentences.summary(frame)
+    assert "; the host disturbed 15 % of the rounds." in sentences.summary(frame)
+
+
 # --- csv and parquet ----------------------------------------------------------------------------------------
 
 
@@ -216,7 +255,7 @@ def test_columns_that_do_not_apply_are_left_out(folder):
     assert "Top-1 %" not in tables["Latency"].header
     assert "p99 ms" not in tables["Latency"].header  # too few samples in every row
     assert not {"Threads", "Instances", "Options", "Pipeline"} & set(tables["Latency"].header)
-    assert tables["Latency"].notes[2] == "pytorch cpu, batch 1: p99 needs 299 effective samples, had 150 of 150"
+    assert tables["Latency"].notes[2] == "all rows: p99 needs 299 effective samples, had 150 of 150"
     assert "vs PyTorch" in tables["Latency"].header
     assert "vs baseline" not in tables["Throughput"].header  # a Case alone
     assert len(tables["Accuracy"].rows) == len(tables["Latency"].rows) == 2
@@ -438,7 +477,7 @@ def test_dataset_and_host_lines():
     line = sentences.dataset_line(
         {"dataset": {"n_images": 5000, "layout": "val.txt", "root": "/d", "fingerprint": "ab" * 32}}
     )
-    assert line == "5,000 images, val.txt, /d, fingerprint abababababab"
+    assert line == "5,000 images, val.txt, fingerprint abababababab"
     gpu = {"gpus": [{"name": "G"}], "driver": "580"}
     line = sentences.host_line({"host": {"cpu_model": "C", "memory_total_bytes": 8 * 2**30, "nvidia": gpu}})
     assert line == "C, 8 GiB of memory, G, driver 580"

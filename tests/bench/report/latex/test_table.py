@@ -330,6 +330,16 @@ def test_captions_and_labels_are_the_users(folder: RunFolder) -> None:
     assert "% Made again, in the run's folder, by: scarlet-bench report . --format latex --caption" in text
 
 
+def test_short_notes_keep_what_rows_share_the_machine_and_what_is_bold(folder: RunFolder) -> None:
+    full, short = made(folder), made(folder, notes="short")
+    kept = [line for line in full.splitlines() if line in short.splitlines() and line.startswith(r"\item")]
+    assert any("Measured on" in line for line in kept)
+    assert short.count(r"\item") < full.count(r"\item")
+    assert "--notes short" in short
+    with pytest.raises(BenchError, match="--notes long"):
+        made(folder, notes="long")
+
+
 @pytest.mark.parametrize("label", ["", "a b", "tab:{x}", "x\\y", "a%b", "ä"])
 def test_a_label_that_is_none_is_a_users_mistake(label: str) -> None:
     with pytest.raises(BenchError, match="label"):

@@ -244,6 +244,8 @@ def test_folders_of_runs(tmp_path: Path) -> None:
     row = rows.row_of_run(stopped.path)
     assert (row.model, row.status) == ("scarlet_a", "failed")
     assert "stopped before it had a Case" in row.reason
+    stopped.path.rename(tmp_path / "all" / "stopped")
+    assert [path.name for path in rows.run_folders([tmp_path / "all"])] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
