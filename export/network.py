@@ -90,11 +90,7 @@ def _classes(module: nn.Module, input_size: int) -> int:
 
 
 def save_state(built: Built, store: Store) -> Path:
-    """The network's state dict as a safetensors file in the store.
-
-    Raises:
-        BenchError: the store cannot be written.
-    """
+    """The network's state dict as a safetensors file in the store; BenchError where the store cannot be written."""
 
     def make(path: Path) -> None:
         from safetensors.torch import save

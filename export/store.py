@@ -47,11 +47,7 @@ def recorded_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file in the store.
-
-    Attributes:
-        facts: how it was made and what it holds, as JSON types.
-    """
+    """A file in the store; ``facts``: how it was made and what it holds, as JSON types."""
 
     path: Path
     sha256: str

@@ -43,11 +43,7 @@ class Loaded:
 
 
 def load(run: Path) -> Loaded:
-    """A run with its table and all that reports tell besides.
-
-    Raises:
-        BenchError: the folder holds no run.
-    """
+    """A run with its table and all that reports tell besides; BenchError where the folder holds no run."""
     frame = load_frame(run)
     texts = {name: frame[name].map(public) for name in ("model", "reason", "note", "options")}
     return Loaded(RunFolder.open(run), frame.assign(**texts), public(load_info(run)))

@@ -179,11 +179,7 @@ class Facts:
         return choices_of(self.options)
 
     def import_runtime(self, device: str) -> Any:
-        """The runtime's module.
-
-        Raises:
-            Unavailable: it is not installed; the text says how to get it.
-        """
+        """The runtime's module; Unavailable where it is not installed; the text says how to get it."""
         try:
             return importlib.import_module(self.module)
         except ImportError as missing:

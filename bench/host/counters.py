@@ -155,11 +155,7 @@ def process_cpu_ns(pid: int) -> int | None:
 
 
 class Reader:
-    """Looks at the counters of the system under ``root``.
-
-    Args:
-        own_pids: ids of our processes, asked at every look.
-    """
+    """Looks at the counters of the system under ``root``; ``own_pids``: ids of our processes, asked at every look."""
 
     def __init__(
         self,

@@ -73,11 +73,7 @@ ADVICE: Mapping[WarningKind, str] = {
 
 
 class Facts(NamedTuple):
-    """All that a judgement may rest on.
-
-    Attributes:
-        threads: largest number that a Case requests, where it is known.
-    """
+    """All that a judgement may rest on; ``threads``: largest number that a Case requests, where it is known."""
 
     host: Mapping[str, Any]
     packages: Mapping[str, str | None]

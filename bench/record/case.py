@@ -111,11 +111,7 @@ class Case:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
-        """Reads what ``to_dict`` wrote.
-
-        Raises:
-            TypeError: a field is missing, not known, or of another type.
-        """
+        """Reads what ``to_dict`` wrote; TypeError where a field is missing, not known, or of another type."""
         case = cls(**{**data, "options": tuple(sorted(dict(data.get("options", {})).items()))})
         for name, kind in cls.__annotations__.items():
             value = getattr(case, name)

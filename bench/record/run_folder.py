@@ -218,11 +218,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """An existing run.
-
-        Raises:
-            BenchError: the folder holds no run, or one of a newer version.
-        """
+        """An existing run; BenchError where the folder holds no run, or one of a newer version."""
         folder = cls(Path(path))
         folder.read_run_info()
         return folder
@@ -246,11 +242,7 @@ class RunFolder:
         write_text(self.path / RUN_INFO, _sealed(json.dumps(whole, indent=2, allow_nan=False)) + "\n")
 
     def add_run_info(self, **facts: Any) -> None:
-        """Adds facts to ``run.json``.
-
-        Raises:
-            BenchError: it cannot be read, or was changed by somebody else.
-        """
+        """Adds facts to ``run.json``; BenchError where it cannot be read, or was changed by somebody else."""
         info = self.read_run_info()
         if why := self.info_fault():
             raise BenchError(f"{self.path}: {why}", f"Put back the {RUN_INFO} of this run, or start a new run.")
@@ -264,11 +256,7 @@ class RunFolder:
         return "" if is_sealed else f"{RUN_INFO} was changed since it was written"
 
     def read_run_info(self) -> dict[str, Any]:
-        """Reads ``run.json``.
-
-        Raises:
-            BenchError: it is missing, broken, or of a newer version.
-        """
+        """Reads ``run.json``; BenchError where it is missing, broken, or of a newer version."""
         source = self.path / RUN_INFO
         try:
             info: dict[str, Any] = read_json(source)
@@ -317,11 +305,7 @@ class RunFolder:
         write_text(target, text)
 
     def read_images(self) -> list[tuple[str, int]]:
-        """Reads what ``write_images`` wrote.
-
-        Raises:
-            BenchError: it is missing, broken or changed.
-        """
+        """Reads what ``write_images`` wrote; BenchError where it is missing, broken or changed."""
         source = self.path / IMAGES
         why = self.file_fault("images")
         try:

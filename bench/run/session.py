@@ -268,11 +268,7 @@ class Ended:
 
 
 def run(spec: RunSpec, out: Path | None, console: Console) -> Ended:
-    """A new run.
-
-    Raises:
-        BenchError: the user's options, data, checkpoint or output folder are at fault.
-    """
+    """A new run; BenchError where the user's options, data, checkpoint or output folder are at fault."""
     with Session.open(spec, out, console) as session:
         return _carry_out(session, is_latest=out is None)
 

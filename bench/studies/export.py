@@ -24,11 +24,7 @@ from scarlet.errors import BenchError
 
 @dataclass(frozen=True)
 class Lower:
-    """In what precision below FP32 to export.
-
-    Attributes:
-        file: the user's recipe file, or None for the default recipe.
-    """
+    """In what precision below FP32 to export; ``file``: the user's recipe file, or None for the default recipe."""
 
     recipe: Recipe
     file: Path | None = None

@@ -112,11 +112,7 @@ def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFail
 
 
 def checked(answer: Message) -> Message:
-    """The answer.
-
-    Raises:
-        WorkerFailed: it is a refusal.
-    """
+    """The answer; WorkerFailed where it is a refusal."""
     if answer["ok"]:
         return answer
     status, reason = Status(answer["status"]), str(answer["reason"])

@@ -150,11 +150,7 @@ def _top1(predict: Predict, planes: Sequence[NDArray[np.float32]]) -> list[int]:
 
 @contextmanager
 def predictor(files: ModelFiles, threads: int) -> Iterator[tuple[str, Predict]]:
-    """A backend that is there, by name, and its logits for any number of images.
-
-    Raises:
-        Unavailable: none is there.
-    """
+    """A backend that is there, by name, and its logits for any number of images; Unavailable where none is there."""
     name, backend = _first_backend(files, threads)
     with closing(backend):
         yield name, lambda pixels: _logits(backend, pixels, files.fixed_batch)

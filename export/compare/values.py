@@ -154,11 +154,7 @@ class OnnxValues:
 
     @classmethod
     def load(cls, path: Path) -> OnnxValues:
-        """Reads a file.
-
-        Raises:
-            BenchError: the file is missing or is no ONNX graph.
-        """
+        """Reads a file; BenchError where the file is missing or is no ONNX graph."""
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
         try:
@@ -169,11 +165,7 @@ class OnnxValues:
             ) from error
 
     def of(self, names: Sequence[str], batches: Iterable[Pixels]) -> Generator[dict[str, NDArray[Any]]]:
-        """The named values for each batch.
-
-        Raises:
-            BenchError: onnxruntime is not installed or cannot run the graph.
-        """
+        """The named values for each batch; BenchError where onnxruntime is not installed or cannot run the graph."""
         session = _session(self.part(names))
         input_name = session.get_inputs()[0].name
         for batch in batches:

@@ -52,11 +52,7 @@ def prepare_graph(onnx_path: Path, target: Path) -> dict[str, Any]:
 
 
 def converted(model: Any, opset: int) -> Any:
-    """The model in a newer opset.
-
-    Raises:
-        BenchError: the converter cannot.
-    """
+    """The model in a newer opset; BenchError where the converter cannot."""
     try:
         return onnx.version_converter.convert_version(model, opset)
     except RuntimeError as error:  # what its C++ side raises, whatever the cause
@@ -76,11 +72,7 @@ def name_nodes(model: Any) -> None:
 
 
 def expand(patterns: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
-    """The names that a recipe's ``exclude`` means, in the graph's order.
-
-    Raises:
-        BenchError: a pattern fits no name.
-    """
+    """The names that a recipe's ``exclude`` means, in the graph's order; BenchError where a pattern fits no name."""
     known, chosen = tuple(names), set()
     for pattern in patterns:
         found = {pattern} & set(known) or set(fnmatch.filter(known, pattern))

@@ -101,11 +101,7 @@ def network_flags(trt: Any) -> int:
 
 
 def parse(trt: Any, network: trt.INetworkDefinition, log: Any, onnx: Path) -> None:
-    """Reads a graph into a network.
-
-    Raises:
-        BenchError: TensorRT has no layer for a node, or the file is none of ONNX.
-    """
+    """Reads a graph into a network; BenchError where TensorRT has no layer for a node, or the file is none of ONNX."""
     parser = trt.OnnxParser(network, log)
     # The path is where weights that are not in the file are looked for.
     if parser.parse(onnx.read_bytes(), path=str(onnx)):

@@ -324,11 +324,7 @@ def relative_path(wnid: str, split: str, index: int) -> str:
 
 
 def write_image(out: Path, relative: str, split: str, seed: int, index: int) -> None:
-    """Makes one image and writes it whole or not at all.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Makes one image and writes it whole or not at all; OSError where the file cannot be written."""
     path = out / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
@@ -386,11 +382,7 @@ def _imagenet_size(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def encode(picture: NDArray[np.uint8], kind: FileKind) -> bytes:
-    """A JPEG file.
-
-    Args:
-        picture: uint8, ``(height, width, 3)``, RGB.
-    """
+    """A JPEG file; ``picture``: uint8, ``(height, width, 3)``, RGB."""
     image = Image.fromarray(picture)
     if kind.mode != "RGB":
         image = image.convert(kind.mode)

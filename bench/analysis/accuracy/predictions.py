@@ -111,11 +111,7 @@ class ScoredRun:
 
     @classmethod
     def open(cls, path: Path) -> ScoredRun:
-        """Reads a run.
-
-        Raises:
-            BenchError: the folder holds no run.
-        """
+        """Reads a run; BenchError where the folder holds no run."""
         folder = RunFolder.open(path)
         info = folder.read_run_info()
         results = tuple(result for result in folder.results() if result.reason != NEVER_RAN)
@@ -153,11 +149,7 @@ class ScoredRun:
         return self.of(chosen[0].case)
 
     def of(self, case: Case) -> Predicted:
-        """The predictions of a Case.
-
-        Raises:
-            BenchError: it has none here; the line says why.
-        """
+        """The predictions of a Case; BenchError where it has none here; the line says why."""
         if predicted := self.predicted.get(case.case_id):
             return predicted
         who = f"Case {case.case_id} ({case.label})"

@@ -60,11 +60,7 @@ class OnnxRuntimeProfiler:
         return times[dropped:]
 
     def nodes(self) -> list[Node]:
-        """See ``Profiler.nodes``.
-
-        Raises:
-            BenchError: the profile does not hold all calls.
-        """
+        """See ``Profiler.nodes``; BenchError where the profile does not hold all calls."""
         import onnx
 
         events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))

@@ -113,11 +113,7 @@ class TexTable:
 
 
 def checked_label(label: str) -> str:
-    """The label, as it was given.
-
-    Raises:
-        BenchError: it is empty, or holds a sign that LaTeX does not take in a label.
-    """
+    """The label, as it was given; BenchError where it is empty, or holds a sign that LaTeX does not take in a label."""
     if not _LABEL.fullmatch(label):
         raise BenchError(
             f"'{one_line(label)}' cannot be a LaTeX label",

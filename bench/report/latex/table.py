@@ -183,11 +183,7 @@ def write(run: Loaded, path: Path, options: Options | None = None) -> None:
 
 
 def table(run: Loaded, options: Options) -> TexTable:
-    """The table of a run.
-
-    Raises:
-        BenchError: there is no such column, or the label is none.
-    """
+    """The table of a run; BenchError where there is no such column, or the label is none."""
     frame, info = run.frame, run.info
     names = chosen(options.columns)
     lines = _lines(frame, names)

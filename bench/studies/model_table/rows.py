@@ -85,11 +85,7 @@ class FieldRow:
 
 
 def row_of_run(path: Path) -> FieldRow:
-    """The row of the model that a run measured, from its raw files.
-
-    Raises:
-        BenchError: the folder holds no run.
-    """
+    """The row of the model that a run measured, from its raw files; BenchError where the folder holds no run."""
     frame, info = records(load_frame(path)), load_info(path)
     if not frame:  # preparing the model failed
         model = str((info.get("settings") or {}).get("model") or path.name)

@@ -212,11 +212,7 @@ def ridge_of(peaks: Sequence[Mapping[str, Any]], precision: str, threads: int) -
 
 @dataclass(frozen=True)
 class Profile:
-    """What was found.
-
-    Attributes:
-        rows: by layer or block, in the model's order, the runtime's own last.
-    """
+    """What was found; ``rows``: by layer or block, in the model's order, the runtime's own last."""
 
     case: Case
     rows: tuple[Row, ...]

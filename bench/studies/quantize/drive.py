@@ -38,11 +38,7 @@ BATCH = 16
 
 
 def search(asked: Asked, console: Console) -> Outcome:
-    """Searches a recipe.
-
-    Raises:
-        BenchError: the options, the images or the model are at fault.
-    """
+    """Searches a recipe; BenchError where the options, the images or the model are at fault."""
     say = printer(console)
     asked.spec.only_case()  # several values are told before anything slow begins
     settings_to_try(asked.backend)  # as is a wrong name
@@ -106,11 +102,7 @@ class _Doctor:
         return self._outcome(interrupted, evaluator.opened.get("images", {}))
 
     def _prepare(self) -> ModelFiles:
-        """The FP32 files.
-
-        Raises:
-            BenchError: the model is at fault, or its weights have no accuracy to keep.
-        """
+        """The FP32 files; BenchError where the model is at fault, or its weights have no accuracy to keep."""
         files = self._session.require(Requirements())
         case = replace(self._case, weights=files.weights)
         if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):

@@ -26,7 +26,6 @@ class Sets:
 
     Attributes:
         image_set: where those to confirm on come from.
-        calibration: for the ranges.
         search: recipes are compared on these.
         confirm: what was found is confirmed on these, which nothing was chosen on. They are those that a run of as
             many images scores.

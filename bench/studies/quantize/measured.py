@@ -17,17 +17,10 @@ class Measured:
     """A recipe's predictions against FP32's on the same images, on the same backend.
 
     Attributes:
-        label: what it is, for people.
-        recipe: what made the graph.
-        n: images.
         fp32_right: of them, how many FP32 gets right.
-        wins: images that only the recipe gets right.
-        losses: images that only FP32 gets right.
         changed: images whose first class differs.
         margin_shift: mean change of the softmax margin between the two first classes, 0..1: tells recipes apart where
             few predictions change.
-        asked: convolutions and matrix products that the graph quantises.
-        layers: convolutions and matrix products of the graph.
         not_as_asked: those that the graph quantises and the runtime computes in float.
         seconds: what making the graph and predicting took.
     """

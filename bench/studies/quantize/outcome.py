@@ -69,16 +69,12 @@ class Outcome:
     """What a search ended with.
 
     Attributes:
-        run: its folder.
-        asked: what was requested.
         rows: recipes that were timed, the most accurate first.
         chosen: the recipe to use: within the margin on both sets; else the closest to it, or None where no recipe
             could be measured.
         confirmed: it, and those confirmed before it in vain, on images that nothing was chosen on.
-        within: the chosen recipe keeps within the margin on both sets of images.
         why: what that answer rests on, a sentence.
         speed: of the chosen recipe.
-        interrupted: the user stopped the search; the rest is what had been found by then.
         notes: sentences on what was left out.
         alone: predictions changed by quantising a block alone, and how far it moves margins, by its name.
         images: how many there were in each set.

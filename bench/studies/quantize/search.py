@@ -38,7 +38,6 @@ class Found:
         tried: recipes that could be used, in the order in which they were tried.
         alone: what quantising one block, or one part of a block, alone does, by its name.
         notes: sentences on what was left out of the search.
-        base: the best settings.
     """
 
     tried: list[Measured] = field(default_factory=list)

@@ -27,11 +27,8 @@ class Speed:
 
     Attributes:
         ratio: median over rounds; None where it was not measured.
-        low: lower end of its interval; all of a run's intervals hold together.
-        high: upper end.
+        low, high: ends of its interval; all of a run's intervals hold together.
         verdict: ``faster``, ``slower``, ``same`` or ``unresolved``; empty where it was not measured.
-        median_ms: of a call.
-        fp32_median_ms: of FP32.
         reason: why there is no ratio, or what ran elsewhere than asked.
     """
 
@@ -58,7 +55,6 @@ def time_recipes(
 
     Args:
         files: of the model, without graphs of lower precision.
-        budget_seconds: for all rounds.
 
     Returns:
         a speed for each recipe, in order.

@@ -35,7 +35,6 @@ class Tuned:
     Attributes:
         run: its folder, with ``tuning.json``.
         standings: of all candidates, the best first.
-        notes: what else must be known.
     """
 
     run: Path

@@ -81,10 +81,8 @@ class Standing:
     """How a candidate did.
 
     Attributes:
-        case: the candidate.
         images_per_s: median over its rounds.
         low, high: the sign-test interval of that; None under six rounds.
-        n_rounds: passes it made.
         ratio: of its images/s to the best's, median over common rounds; 1 for the best.
         ratio_low, ratio_high: the sign-test interval of that; None under six common rounds, and for the best.
         why_not: why it has no figures; else empty.
