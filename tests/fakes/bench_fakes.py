@@ -67,13 +67,26 @@ SAYS_MODULES = (
 )
 
 
-class HereWorker(AbstractContextManager["HereWorker"]):
+class Ends(AbstractContextManager[Any]):
+    """A worker that remembers how it was ended."""
+
+    pid, ended = 1, ""
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.ended = "stopped"
+
+    def kill(self) -> None:
+        self.ended = "killed"
+
+
+class HereWorker(Ends):
     """A worker without a process of its own; ``fails`` on its third request where it is told to."""
 
-    pid = 1
-
     def __init__(self, fails: Exception | None = None) -> None:
-        self.worker, self.requests, self.fails, self.ended = Worker(), 0, fails, ""
+        self.worker, self.requests, self.fails = Worker(), 0, fails
 
     def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
         self.requests += 1
@@ -84,15 +97,6 @@ class HereWorker(AbstractContextManager["HereWorker"]):
         gc.unfreeze()
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not WithoutPandas]
         return channel.checked(answer)
-
-    def __exit__(self, *raised: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self.ended = "stopped"
-
-    def kill(self) -> None:
-        self.ended = "killed"
 
 
 class Clock:
@@ -119,13 +123,11 @@ class Clock:
         return worker
 
 
-class Scripted:
+class Scripted(Ends):
     """A worker that gives prepared answers, one after the other; those that are exceptions are raised."""
 
-    pid = 1
-
     def __init__(self, answers: list[Any]) -> None:
-        self.answers, self.requests, self.ended = answers, list[channel.Message](), ""
+        self.answers, self.requests = answers, list[channel.Message]()
 
     def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
         self.requests.append(request)
@@ -133,12 +135,6 @@ class Scripted:
         if isinstance(answer, BaseException):
             raise answer
         return channel.checked(answer)
-
-    def stop(self) -> None:
-        self.ended = "stopped"
-
-    def kill(self) -> None:
-        self.ended = "killed"
 
 
 class Recorder:

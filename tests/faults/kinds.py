@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -321,24 +322,12 @@ def edited(path: Path, chance: random.Random) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-@kind("run folder: a bit flips")
-def _(scene: Scene) -> Judgement:
-    return damaged(scene, flip)
-
-
-@kind("run folder: a file is cut off or overwritten")
-def _(scene: Scene) -> Judgement:
-    return damaged(scene, cut)
-
-
-@kind("run folder: a file is gone, or no file any more")
-def _(scene: Scene) -> Judgement:
-    return damaged(scene, gone)
-
-
-@kind("run folder: JSON of another type")
-def _(scene: Scene) -> Judgement:
-    return damaged(scene, edited)
+KINDS |= {
+    "run folder: a bit flips": partial(damaged, damage=flip),
+    "run folder: a file is cut off or overwritten": partial(damaged, damage=cut),
+    "run folder: a file is gone, or no file any more": partial(damaged, damage=gone),
+    "run folder: JSON of another type": partial(damaged, damage=edited),
+}
 
 
 @kind("run folder: rows or data of another run")
@@ -448,19 +437,11 @@ def renamed(path: Path, chance: random.Random) -> None:
     path.rename(path.with_name(f"{chance.choice(names)}.JPEG"))
 
 
-@kind("images: a fuzzed JPEG")
-def _(scene: Scene) -> Judgement:
-    return with_images(scene, fuzz)
-
-
-@kind("images: a special file or a bomb")
-def _(scene: Scene) -> Judgement:
-    return with_images(scene, special)
-
-
-@kind("images: a hostile name")
-def _(scene: Scene) -> Judgement:
-    return with_images(scene, renamed)
+KINDS |= {
+    "images: a fuzzed JPEG": partial(with_images, change=fuzz),
+    "images: a special file or a bomb": partial(with_images, change=special),
+    "images: a hostile name": partial(with_images, change=renamed),
+}
 
 
 # --- models, checkpoints, YAML ----------------------------------------------------------------------------------------

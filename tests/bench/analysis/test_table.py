@@ -38,6 +38,15 @@ def rows(folder):
     return {row["case_id"]: row for row in frame.to_dict("records")}
 
 
+def timed_row(tmp_path, latency_ns, timed=None, stage="compute", metrics=None, **samples):
+    """The row of one timed Case with these samples."""
+    timed = timed or case()
+    folder = make_run(tmp_path / "run", [timed])
+    add_samples(folder, timed, latency_ns, stage=stage, **samples)
+    end(folder, timed, stage=stage, metrics=metrics or {})
+    return rows(folder)[timed.case_id]
+
+
 def scored(tmp_path, first=ACCURACY, second=ORT, info=None):
     folder = make_run(tmp_path / "run", [first, second], info)
     add_predictions(folder, first, GOOD)
@@ -68,11 +77,9 @@ def test_a_run_without_a_plan_is_an_empty_table(tmp_path):
 
 def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
     timed = case(batch=8, threads=2, options=(("form", "plain"),))
-    folder = make_run(tmp_path / "run", [timed])
     latency_ns = np.random.default_rng(0).lognormal(16, 0.2, 400).astype(np.int64)
-    add_samples(folder, timed, [10**9] * 40 + latency_ns.tolist(), n_warmup=40)
-    end(folder, timed, stage="compute", metrics={"peak_rss_bytes": 123, "stop_reason": "precision", "n_warmup": 40})
-    row = rows(folder)[timed.case_id]
+    metrics = {"peak_rss_bytes": 123, "stop_reason": "precision", "n_warmup": 40}
+    row = timed_row(tmp_path, [10**9] * 40 + latency_ns.tolist(), timed, metrics=metrics, n_warmup=40)
     assert (row["n_samples"], row["n_warmup"], row["stop_reason"], row["peak_rss_bytes"]) == (400, 40, "precision", 123)
     assert row["latency_ns_p50"] == np.median(latency_ns)
     assert row["latency_ns_p90"] == np.quantile(latency_ns, 0.9)
@@ -91,11 +98,7 @@ def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
 
 
 def test_quantiles_without_enough_samples_are_empty_and_say_why(tmp_path):
-    timed = case()
-    folder = make_run(tmp_path / "run", [timed])
-    add_samples(folder, timed, [1000] * 20)
-    end(folder, timed, stage="compute")
-    row = rows(folder)[timed.case_id]
+    row = timed_row(tmp_path, [1000] * 20)
     assert row["latency_ns_p50"] == 1000
     assert pd.isna(row["latency_ns_p90"])
     assert pd.isna(row["latency_ns_p99"])
@@ -106,14 +109,10 @@ def test_quantiles_without_enough_samples_are_empty_and_say_why(tmp_path):
 
 
 def test_calls_of_a_round_that_are_alike_are_not_as_many_samples(tmp_path):
-    timed = case()
-    folder = make_run(tmp_path / "run", [timed])
     source = np.random.default_rng(1)
     state = np.repeat(source.normal(0, 0.08, 60), 15)
     latency_ns = (1e7 * np.exp(state + source.normal(0, 0.04, 900))).astype(np.int64)
-    add_samples(folder, timed, latency_ns.tolist(), per_round=15)
-    end(folder, timed, stage="compute")
-    row = rows(folder)[timed.case_id]
+    row = timed_row(tmp_path, latency_ns.tolist(), per_round=15)
     assert row["latency_ns_p90"] == np.quantile(latency_ns, 0.9)
     assert pd.isna(row["latency_ns_p99"])
     assert re.fullmatch(
@@ -152,23 +151,16 @@ def test_over_lives_the_row_has_students_interval_and_says_what_differs(tmp_path
 
 def test_a_throughput_over_lives_is_their_mean(tmp_path):
     timed = case(scenario="throughput", batch=4)
-    folder = make_run(tmp_path / "run", [timed])
     per_pass_ns = np.repeat([2_000_000, 2_100_000, 1_900_000, 2_000_000, 2_050_000, 1_950_000], 3)
-    add_samples(folder, timed, per_pass_ns.tolist(), stage="end_to_end")
     known = [{"first_round": 3 * life, "start_index": 0} for life in range(6)]
-    end(folder, timed, stage="end_to_end", metrics={"lives": known})
-    row = rows(folder)[timed.case_id]
+    row = timed_row(tmp_path, per_pass_ns.tolist(), timed, "end_to_end", {"lives": known})
     expected = lives.over_lives(np.log(4e9 / per_pass_ns[::3]))
     found = [row[f"throughput_images_per_s{end}"] for end in ("", "_low", "_high")]
     assert found == pytest.approx(expected[:3])
 
 
 def test_a_handful_of_samples_has_no_interval(tmp_path):
-    timed = case()
-    folder = make_run(tmp_path / "run", [timed])
-    add_samples(folder, timed, [1000] * 4)
-    end(folder, timed, stage="compute")
-    row = rows(folder)[timed.case_id]
+    row = timed_row(tmp_path, [1000] * 4)
     assert row["latency_ns_p50"] == 1000
     assert pd.isna(row["latency_ns_p50_low"])
     assert row["throughput_images_per_s"] == pytest.approx(1e6)
@@ -176,10 +168,7 @@ def test_a_handful_of_samples_has_no_interval(tmp_path):
 
 def test_throughput_has_images_and_no_quantiles(tmp_path):
     timed = case(scenario="throughput", batch=4)
-    folder = make_run(tmp_path / "run", [timed])
-    add_samples(folder, timed, [7, *([2_000_000] * 50)], n_warmup=1, stage="end_to_end")
-    end(folder, timed, stage="end_to_end", metrics={"n_bad_images": 2})
-    row = rows(folder)[timed.case_id]
+    row = timed_row(tmp_path, [7, *([2_000_000] * 50)], timed, "end_to_end", {"n_bad_images": 2}, n_warmup=1)
     assert row["throughput_images_per_s"] == pytest.approx(2000)
     assert (row["n_images"], row["n_bad_images"], row["stage"]) == (200, 2, "end_to_end")
     assert row["throughput_images_per_s_low"] < 2000 < row["throughput_images_per_s_high"]
@@ -270,11 +259,7 @@ def test_only_samples_of_the_rows_stage_count(tmp_path):
 
 
 def test_times_of_zero_give_no_throughput(tmp_path):
-    timed = case()
-    folder = make_run(tmp_path / "run", [timed])
-    add_samples(folder, timed, [0] * 30)
-    end(folder, timed)
-    assert pd.isna(rows(folder)[timed.case_id]["throughput_images_per_s"])
+    assert pd.isna(timed_row(tmp_path, [0] * 30)["throughput_images_per_s"])
 
 
 # --- accuracy -----------------------------------------------------------------------------------------------

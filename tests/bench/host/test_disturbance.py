@@ -66,6 +66,13 @@ class System:
         self.idle_ticks += (2 * ms - own_ms - others_ms - stolen_ms) // 10
         self.write()
 
+    def round(self, ms: int = 1000, **spent: int) -> RoundState:
+        """One round, in which so much time passes."""
+        monitor = self.monitor()
+        monitor.begin("latency")
+        self.spend(ms, **spent)
+        return monitor.end_of_round(0)
+
     def monitor(self, **more: object) -> Monitor:
         return Monitor(
             own_pids=lambda: [OWN],
@@ -188,17 +195,11 @@ def test_each_round_is_judged_by_what_happened_in_it_alone(system: System) -> No
 
 
 def test_our_own_workers_are_no_disturbance(system: System) -> None:
-    monitor = system.monitor()
-    monitor.begin("latency")
-    system.spend(1000, own_ms=2000)
-    assert not monitor.end_of_round(0).disturbed
+    assert not system.round(own_ms=2000).disturbed
 
 
 def test_a_tick_more_or_less_in_a_short_round_is_no_disturbance(system: System) -> None:
-    monitor = system.monitor()
-    monitor.begin("latency")
-    system.spend(100, own_ms=100, others_ms=30, stolen_ms=10)
-    state = monitor.end_of_round(0)
+    state = system.round(100, own_ms=100, others_ms=30, stolen_ms=10)
     assert state.cpu_by_others_cores == pytest.approx(0.3)
     assert not state.disturbed
 
@@ -257,10 +258,7 @@ def test_every_kind_of_disturbance_marks_its_round(
 
 
 def test_stolen_time_marks_a_round(system: System) -> None:
-    monitor = system.monitor()
-    monitor.begin("latency")
-    system.spend(1000, own_ms=1000, stolen_ms=100)
-    state = monitor.end_of_round(0)
+    state = system.round(own_ms=1000, stolen_ms=100)
     assert state.reasons == (WarningKind.STEAL,)
     (warning,) = disturbance.summary([state])
     assert "up to 5% of CPU time" in warning.text

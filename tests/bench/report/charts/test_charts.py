@@ -191,8 +191,7 @@ def test_random_weights_have_no_accuracy_to_draw(tmp_path: Path) -> None:
     assert "latency_ratio" in found
 
 
-def test_demo_accuracies_are_marked(tmp_path: Path) -> None:
-    folder = fixed_run(tmp_path / "run")
+def test_demo_accuracies_are_marked(folder: RunFolder) -> None:
     run = load(folder.path)
     marked = charts(replace(run, info={**run.info, "dataset": {**run.info["dataset"], "is_demo": True}}))
     assert [chart.name for chart in marked if DEMO_NOTE in chart.notes] == ["accuracy_latency", "waterfall"]
