@@ -14,6 +14,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates g++ git make python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 10001 bench && mkdir /app && chown bench:bench /app
+# The base image leaves out "video", without which the GPU's JPEG engine is out of reach.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 USER bench
 WORKDIR /app
 

@@ -3,13 +3,13 @@
 # Exit status: make's own, 0 or 2. Where 1 (a Case failed, or none is ok), 2 (a mistake in the call), 3 (unresolved, with
 # --strict) and 130 (interrupted) must be told apart, call .venv/bin/scarlet-bench itself; check prints it.
 
-## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>
+## Model to measure: scarlet_a, scarlet_b, scarlet_c, timm/<name>, torchvision/<name>, onnx:<file>, torch:<module>:<function>
 MODEL ?= scarlet_c
 ## Models to set beside each other, for table, such as "scarlet_a timm/resnet18"; without it the three of SCARLET
 MODELS ?=
 ## Folder with ImageNet's validation images; without it a demo set is made
 DATA ?=
-## File with trained weights, or demo, or random
+## File with trained weights, or demo, random or pretrained
 CHECKPOINT ?=
 ## Runtimes to compare, comma-separated: pytorch,onnxruntime,openvino,tensorrt
 BACKENDS ?=
@@ -74,7 +74,7 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench plan noise export report history compare table parity bisect check baseline doctor demo \
+.PHONY: help setup setup-dev bench plan noise export report history compare table verify parity bisect check baseline doctor demo \
   demo-weights gpu-check docker-bench test faults contracts lint constraints clean
 
 help: ## Show this list
@@ -137,6 +137,10 @@ table: ## Set MODELS beside each other: cost, published and measured accuracy, l
 	  $(call option,--backends,BACKENDS) $(call option,--devices,DEVICES) $(call option,--precisions,PRECISIONS) \
 	  $(call option,--batches,BATCHES) $(call option,--images,IMAGES) $(call option,--budget,BUDGET) \
 	  $(call option,--out,OUT) $(ARGS) -- $$MODELS
+
+verify: ## Measure the published figures of MODEL with CHECKPOINT on all of DATA, and judge each
+	$(SETUP) run
+	@$(BIN)/scarlet-bench reproduce $(MODEL_OPTIONS) $(call option,--images,IMAGES) $(call option,--out,OUT) $(ARGS)
 
 parity: ## Compare the pixels of PIPELINE with the reference's, stage by stage
 	$(SETUP) run

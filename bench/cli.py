@@ -31,6 +31,7 @@ from bench.commands import (
     profile,
     quantize,
     report,
+    reproduce,
     run,
     schema,
     table,
@@ -78,7 +79,13 @@ def front(
 
 # In the order of --help. What a module imports at its top is loaded by every command: nothing heavy.
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "Measure": {"run": run.run, "plan": run.plan, "table": table.table, "report": report.report},
+    "Measure": {
+        "run": run.run,
+        "plan": run.plan,
+        "table": table.table,
+        "reproduce": reproduce.reproduce,
+        "report": report.report,
+    },
     "Compare": {
         "compare": compare.compare,
         "against": against.against,

@@ -103,7 +103,8 @@ def _exported(module: nn.Module, options: ExportOptions) -> Any:
     try:
         with _quiet(), torch.no_grad():
             if isinstance(module, torch.jit.ScriptModule):  # which the newer exporter does not take
-                file, axes = io.BytesIO(), {INPUT: {0: BATCH}, OUTPUT: {0: BATCH}}
+                axes = {INPUT: {0: BATCH}, OUTPUT: {0: BATCH}}
+                file: Any = io.BytesIO()
                 names |= {"dynamic_axes": axes, "dynamo": False, "opset_version": options.opset}
                 torch.onnx.export(module, (example,), file, **names)
                 return onnx.shape_inference.infer_shapes(onnx.load_from_string(file.getvalue()))

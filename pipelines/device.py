@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.base import Batch, DevicePixels, PipelineUnavailable
+from scarlet.gpu import why_torch_cannot
 
 if TYPE_CHECKING:
     import torch
@@ -119,14 +120,8 @@ def usable_gpu() -> torch.device:
     """
     import torch
 
-    if torch.version.cuda is None:
+    if why := why_torch_cannot():
         raise PipelineUnavailable(
-            f"pixels decoded on a GPU are handed over through PyTorch, and this PyTorch ({torch.__version__}) is a CPU "
-            "build; on a machine with an NVIDIA GPU run `make clean setup`, or name another --pipeline"
-        )
-    if not torch.cuda.is_available():
-        raise PipelineUnavailable(
-            "PyTorch sees no CUDA device to decode on; `scarlet-bench doctor` tells whether a driver is there, or name "
-            "another --pipeline"
+            f"pixels decoded on a GPU are handed over through PyTorch: {why}, or name another --pipeline"
         )
     return torch.device("cuda", torch.cuda.current_device())

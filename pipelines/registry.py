@@ -1,14 +1,9 @@
-"""Names of pipelines: which there are, which to take where none is named, and how one is opened.
-
-Whether a GPU can be used is asked of NVIDIA's driver itself, so that no framework has to be imported.
-"""
+"""Names of pipelines: which there are, which to take where none is named, and how one is opened."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +11,7 @@ from typing import Any
 from pipelines.base import Pipeline, Preprocess, Stages
 from pipelines.imagenet.find import Image
 from scarlet.errors import unknown_name
+from scarlet.gpu import usable_gpu_is_there
 
 # A pipeline is one line in each of these. It is imported when it is opened, not before.
 REGISTRY = {
@@ -34,47 +30,6 @@ STAGE_REGISTRY = {
 }
 # Their batches lie on a GPU.
 ON_GPU = ("dali_gpu", "dali_gpu_engine")
-
-DRIVER = "libcuda.so.1"
-
-
-def usable_gpu_is_there() -> bool:
-    """Whether the driver finds a GPU and the installed PyTorch is built for it."""
-    return torch_has_cuda() and has_gpu()
-
-
-def has_gpu(driver: str = DRIVER) -> bool:
-    """Whether the driver names at least one device (``cuInit``, ``cuDeviceGetCount`` of the CUDA Driver API).
-
-    A library or a tool alone proves nothing: images for GPUs carry both, and run on machines without one.
-
-    Args:
-        driver: the driver's library, as the system's loader finds it.
-    """
-    try:
-        library = ctypes.CDLL(driver)
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return library.cuInit(0) == 0 and library.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def torch_has_cuda(version_file: Path | None = None) -> bool:
-    """Whether PyTorch is a CUDA build, by the file that says so in every build; importing it would take seconds.
-
-    Args:
-        version_file: PyTorch's ``version.py``; that of the installed one where None.
-    """
-    if version_file is None:
-        found = importlib.util.find_spec("torch")
-        if found is None or found.origin is None:
-            return False
-        version_file = Path(found.origin).with_name("version.py")
-    try:
-        text = version_file.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return re.search(r"^cuda\b[^=\n]*= *['\"]", text, re.MULTILINE) is not None
 
 
 def names() -> tuple[str, ...]:
@@ -96,8 +51,9 @@ def default_name(
     Args:
         devices: that are to infer.
         cpuinfo: what Linux tells of the processor.
-        gpu_is_there: asks the driver; only where ``cuda`` is among the devices. Without a GPU there its rows will be
-            unavailable, and those of other devices need a pipeline all the same.
+        gpu_is_there: asks the driver; only where ``cuda`` is among the devices. Without a GPU there, or with one that
+            PyTorch's build does not fit, its rows will be unavailable, and those of other devices need a pipeline all
+            the same.
     """
     has_dali = _has_dali()
     if has_dali and "cuda" in devices and gpu_is_there():

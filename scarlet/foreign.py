@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -38,9 +38,9 @@ def network(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             raise BenchError(f"{spec.name} has no published weights", "Leave the checkpoint out, or name a file.")
         return _own(spec)
     name = spec.name if spec.name.startswith("hf-hub:") else spec.name.partition("/")[2]
-    make: Callable[..., Any]
+    asked: dict[str, Any] = {"pretrained": pretrained}
     if spec.kind == "timm":
-        make, asked = timm(spec).create_model, {"pretrained": pretrained}
+        make = timm(spec).create_model
     else:
         make, asked = torchvision(spec).get_model, {"weights": "DEFAULT" if pretrained else None}
     with _fetching(spec) if pretrained or name == spec.name else nullcontext():
@@ -102,7 +102,8 @@ def _imported(package: str, spec: ModelSpec) -> Any:
                 ) from error
             for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
                 del sys.modules[name]
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            declaring: Any = torch.library.Library
+            library = declaring("torchvision", "FRAGMENT")
             library.define(f"{absent[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _declared.append(library)
 
@@ -150,7 +151,8 @@ def _own(spec: ModelSpec) -> nn.Module:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if path.suffix == ".pt":
-                    return torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-any-return]
+                    load: Any = torch.jit.load
+                    return load(path, map_location="cpu").eval()  # type: ignore[no-any-return]
                 return _Fixed(torch.export.load(path).module())
         except Exception as error:
             kind = "TorchScript (torch.jit.save)" if path.suffix == ".pt" else "an exported program (torch.export.save)"

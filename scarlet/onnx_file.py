@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,28 @@ from scarlet.files import file_sha256
 DEFAULT_INPUT_SIZE = 224  # where a graph leaves height and width open
 
 
+_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+LEAST_OPSET, LEAST_IR = 7, 4  # older ones are converted: runtimes and quantisers lack them
+
+
 @dataclass(frozen=True)
 class OnnxInfo:
     """An ONNX classifier.
 
     Attributes:
+        path: the graph's file.
         sha256: digest of that file; where weights lie in other files, of their names and contents too.
-        input_size: height and width of the one input, float32, ``(n, 3, input_size, input_size)``, in pixels.
+        input_size: height and width of the one input in pixels.
         fixed_batch: the only batch that the graph takes, or ``None`` where it is dynamic.
         classes: length of the logits.
+        input_type: ``FLOAT``, ``FLOAT16``, ... or ``UINT8``, which takes grey levels of 0 to 255.
+        channels_last: the input is ``(n, size, size, 3)`` and not ``(n, 3, size, size)``.
+        output: name of the output that is taken.
+        output_type: as ``input_type``, without ``UINT8``.
+        output_rank: above 2 where lengths of 1 stand beside the classes.
+        opset: version of ONNX's own operators.
+        changes: what has to be adapted before backends can run it; see ``export.intake``.
+        notes: what was assumed, and what is odd.
     """
 
     path: str
@@ -30,35 +44,111 @@ class OnnxInfo:
     input_size: int
     fixed_batch: int | None
     classes: int
+    input_type: str = "FLOAT"
+    channels_last: bool = False
+    output: str = ""
+    output_type: str = "FLOAT"
+    output_rank: int = 2
+    opset: int = 18
+    changes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def inspect(path: str | Path) -> OnnxInfo:
+def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
     """Reads the graph (not the weights beside it) and checks that it is a classifier with one image input.
+
+    Args:
+        output: name of the output to take; needed where several could be logits.
 
     Raises:
         BenchError: the file is missing or broken, a file of weights is missing, or inputs or outputs are
             others than described in ``OnnxInfo``; what was found and what was expected is said.
     """
-    import onnx
-
     path = Path(path)
     if not path.is_file():
         raise BenchError(f"ONNX file '{path}' does not exist", "Check the path after 'onnx:'.")
     model = _load(path)
     weights = {getattr(tensor, "name", "") for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
-    input_ = _one_image_input(path, inputs)
-    dims = _dims(input_)
-    output = _one_output(path, model)
-    if input_.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        found = onnx.TensorProto.DataType.Name(input_.type.tensor_type.elem_type)
-        raise _unfit(path, f"input '{input_.name}' is {found}", "float32 pixels")
+    input_ = _one_image_input(path, [value for value in model.graph.input if value.name not in weights])
+    dims, type_ = _dims(input_), _type(input_)
+    if type_ not in (*_TYPES, "UINT8"):
+        raise _unfit(path, f"input '{input_.name}' is {type_}", "pixels in float32, float16 or uint8")
+    last = dims[1] != 3 and dims[3] == 3
+    side = dims[1] if last else dims[2]
+    logits, notes = _one_output(path, model, output)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    changes = {
+        f"the input of {_show(dims)} transposed": last,
+        f"the input cast to {type_}": type_ != "FLOAT",
+        f"the output cast from {_type(logits)}": _type(logits) != "FLOAT",
+        f"the output of {_show(_dims(logits))} flattened": len(_dims(logits)) > 2,
+        f"the output {logits.name} alone kept": len(model.graph.output) > 1,
+        f"opset {opset} and IR version {model.ir_version} raised": opset < LEAST_OPSET or model.ir_version < LEAST_IR,
+        "weights among the inputs made constant": any(value.name in weights for value in model.graph.input),
+        "weights behind links put into it": any(_is_linked(path.parent / name) for name in _external_files(model)),
+    }
     return OnnxInfo(
         path=str(path),
         sha256=_sha256(path, model),
-        input_size=dims[2] if isinstance(dims[2], int) else DEFAULT_INPUT_SIZE,
+        input_size=side if isinstance(side, int) else DEFAULT_INPUT_SIZE,
         fixed_batch=dims[0] if isinstance(dims[0], int) else None,
-        classes=int(_dims(output)[1]),
+        classes=_classes(logits)[0],
+        input_type=type_,
+        channels_last=last,
+        output=logits.name,
+        output_type=_type(logits),
+        output_rank=len(_dims(logits)),
+        opset=opset,
+        changes=tuple(change for change, due in changes.items() if due),
+        notes=(*notes, *_in_training(model)),
+    )
+
+
+def embedded(path: Path) -> Any:
+    """The model with all its weights in it, also those behind links, which onnx itself does not follow."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            with (path.parent / _below(path, place["location"])).open("rb") as file:
+                file.seek(int(place.get("offset", 0)))
+                tensor.raw_data = file.read(int(place.get("length", -1)))
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    return model
+
+
+def _below(path: Path, location: str) -> str:
+    if Path(location).is_absolute() or ".." in Path(location).parts:
+        raise BenchError(f"'{path}' names weights outside of its folder: {location}", "Put them beside the graph.")
+    return location
+
+
+def _is_linked(file: Path) -> bool:
+    """Whether onnx refuses a file of weights: a link, or a file with several names."""
+    return file.is_symlink() or (file.is_file() and file.stat().st_nlink > 1)
+
+
+def _in_training(model: Any) -> list[str]:
+    """A sentence on nodes that compute as in training."""
+    odd = [
+        node.op_type
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization"
+        and (
+            len([name for name in node.output if name]) > 1
+            or any(a.name == "training_mode" and a.i for a in node.attribute)
+        )
+    ]
+    return (
+        [
+            f"the graph was exported in training mode ({len(odd)} BatchNormalization): what it answers depends on the "
+            "other images of the batch; export it after model.eval()"
+        ]
+        if odd
+        else []
     )
 
 
@@ -66,10 +156,20 @@ def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
+    with path.open("rb") as file:
+        start = file.read(200)
+    for kind, sign in _NOT_ONNX.items():
+        if re.match(sign, start):
+            raise BenchError(f"'{path}' is not a valid ONNX file: it is {kind}", "Download the file itself again.")
     try:
-        # By path, so that weights in files beside the graph are checked without being read into memory.
-        onnx.checker.check_model(str(path))
-        return onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), load_external_data=False)
+        missing = [name for name in _external_files(model) if not (path.parent / _below(path, name)).is_file()]
+        if missing:
+            raise ValueError(f"the file {missing[0]} of its weights is not beside it")
+        if not any(_is_linked(path.parent / name) for name in _external_files(model)):
+            # By path, so that weights in files beside the graph are checked without being read into memory.
+            onnx.checker.check_model(str(path))
+        return model
     except (onnx.checker.ValidationError, DecodeError, RuntimeError, ValueError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise BenchError(
@@ -84,26 +184,56 @@ def _one_image_input(path: Path, inputs: list[Any]) -> Any:
         raise _unfit(path, f"it has {len(inputs)} inputs ({described})", "one image input")
     dims = _dims(inputs[0])
     fits = len(dims) == 4 and (not isinstance(dims[1], int) or dims[1] == 3) and dims[2] == dims[3]
-    open_size = len(dims) == 4 and not isinstance(dims[2], int) and not isinstance(dims[3], int) and dims[1] == 3
-    if not (fits or open_size):
-        raise _unfit(path, f"input '{inputs[0].name}' is {_show(dims)}", "N x 3 x H x W with H = W")
+    sides = [tuple(isinstance(dim, int) for dim in pair) for pair in (dims[1:3], dims[2:])]
+    open_size = len(dims) == 4 and not any(sides[1]) and dims[1] == 3
+    channels_last = len(dims) == 4 and dims[3] == 3 and (dims[1] == dims[2] or not any(sides[0]))
+    if not (fits or open_size or channels_last):
+        expected = "N x 3 x H x W or N x H x W x 3 with H = W"
+        raise _unfit(path, f"input '{inputs[0].name}' is {_show(dims)}", expected)
     return inputs[0]
 
 
-def _one_output(path: Path, model: Any) -> Any:
+def _one_output(path: Path, model: Any, name: str | None) -> tuple[Any, list[str]]:
+    """The output that holds the logits, and what was assumed."""
     import onnx
 
     outputs = list(model.graph.output)
     if any(not isinstance(dim, int) for value in outputs for dim in _dims(value)[1:]):
         # Exporters may leave lengths open that follow from the weights: infer, before turning the file down.
         outputs = list(onnx.shape_inference.infer_shapes(model).graph.output)
-    described = ", ".join(f"{value.name} {_show(_dims(value))}" for value in outputs)
-    if len(outputs) != 1:
-        raise _unfit(path, f"it has {len(outputs)} outputs ({described})", "one output of N x classes")
-    dims = _dims(outputs[0])
-    if len(dims) != 2 or not isinstance(dims[1], int) or outputs[0].type.tensor_type.elem_type != 1:
-        raise _unfit(path, f"output '{outputs[0].name}' is {_show(dims)}", "float32 logits of N x classes")
-    return outputs[0]
+    described = ", ".join(f"{value.name} {_show(_dims(value))} {_type(value)}" for value in outputs)
+    fit = [value for value in outputs if _type(value) in _TYPES and len(_classes(value)) == 1]
+    if name is not None:
+        fit = [value for value in fit if value.name == name]
+    if len(fit) == 1:
+        assumed = f"of its outputs ({described}) {fit[0].name} alone can be logits, and was taken"
+        return fit[0], [] if name or len(outputs) == 1 else [assumed]
+    if len(outputs) == 1 and name is None:
+        raise _unfit(path, f"output '{outputs[0].name}' is {_show(_dims(outputs[0]))} {_type(outputs[0])}", _EXPECTED)
+    what = f"output '{name}' is not among those that fit" if name else f"{len(fit)} of its {len(outputs)} outputs fit"
+    raise BenchError(
+        f"'{path}' cannot be benchmarked: {what} ({described}); expected {_EXPECTED}", "Name one of them with --output."
+    )
+
+
+_EXPECTED = "float logits of N x classes"
+_NOT_ONNX = {
+    "empty": rb"\Z",
+    "a Git LFS pointer (git lfs pull fetches the file)": rb"version https://git-lfs",
+    "an HTML page": rb"\s*<(?i:!doctype|html|\?xml)",
+}
+
+
+def _classes(value: Any) -> list[int]:
+    """The lengths of an output beside the batch that are not 1: of logits one, a number."""
+    found = [dim for dim in _dims(value)[1:] if dim != 1]
+    return found if all(isinstance(dim, int) for dim in found) else []  # type: ignore[return-value]
+
+
+def _type(value: Any) -> str:
+    from onnx import TensorProto
+
+    return str(TensorProto.DataType.Name(value.type.tensor_type.elem_type))
 
 
 def _dims(value: Any) -> list[int | str]:
@@ -125,7 +255,7 @@ def _unfit(path: Path, found: str, expected: str) -> BenchError:
 
 
 def _sha256(path: Path, model: Any) -> str:
-    external = sorted(set(_external_files(model)))
+    external = sorted(_external_files(model))
     own = file_sha256(path)
     if not external:
         return own
@@ -135,16 +265,22 @@ def _sha256(path: Path, model: Any) -> str:
     return digest.hexdigest()
 
 
-def _external_files(message: Any) -> Iterator[str]:
+def _external_files(model: Any) -> set[str]:
     """Names of the files that hold tensors, wherever in the graph a tensor may stand."""
     from onnx import TensorProto
 
+    outside = [tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL]
+    return {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    from onnx import TensorProto
+
     if isinstance(message, TensorProto):
-        if message.data_location == TensorProto.EXTERNAL:
-            yield from (entry.value for entry in message.external_data if entry.key == "location")
+        yield message
         return
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
         for item in value if field.is_repeated else (value,):
-            yield from _external_files(item)
+            yield from _tensors(item)

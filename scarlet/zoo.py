@@ -35,6 +35,7 @@ _KINDS = {
     "torchvision/": ("torchvision", "torchvision/resnet18"),
 }
 _PATHS = ("onnx", "torch")
+OUTPUT = "?output="  # behind an ONNX file: the output to take
 
 
 class ModelUnavailable(Exception):
@@ -56,6 +57,7 @@ class ModelSpec:
         std: per channel, RGB, on the 0..1 scale.
         path: of an ``onnx:`` or ``torch:`` model, which brings its own weights: the file, or the folder that a callable
             is imported from and its name (``folder/package.module:function``); else ``None``.
+        output: of an ONNX file, where the name says which of several.
     """
 
     name: str
@@ -67,6 +69,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     path: str | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def resolve(name: str) -> ModelSpec:
     """What is known of a model by its name; imports and reads nothing.
 
     Besides our own names: ``timm/<name>``, ``hf-hub:<owner>/<name>`` (for timm), ``torchvision/<name>``,
-    ``onnx:<file>``, ``torch:<package.module>:<function>`` and ``torch:<file>`` (TorchScript ``.pt``, exported program
-    ``.pt2``).
+    ``onnx:<file>`` (``onnx:<file>?output=<name>``), ``torch:<package.module>:<function>``, and ``torch:<file>`` of
+    TorchScript (``.pt``) or an exported program (``.pt2``).
 
     Upper and lower case are the same, and so are ``-`` and ``_`` in our own names; a path keeps its case.
     The spec of another kind holds defaults until ``complete`` has asked the model itself.
@@ -115,8 +118,10 @@ def resolve(name: str) -> ModelSpec:
             rest = text[len(prefix) :]
             if not rest:
                 raise BenchError(f"'{prefix}' names no model", f"Write for example {example}.")
-            path = str(Path(rest).expanduser()) if kind in _PATHS else None
-            return ModelSpec(prefix + (rest.lower() if prefix.endswith("/") else rest), kind, path=path)
+            name = prefix + (rest.lower() if prefix.endswith("/") else rest)
+            file, _, output = rest.partition(OUTPUT) if kind == "onnx" else (rest, "", "")
+            path = str(Path(file).expanduser()) if kind in _PATHS else None
+            return ModelSpec(name, kind, path=path, output=output or None)
     canonical = lower.replace("-", "_")
     if canonical not in _SCARLET:
         raise unknown_name("model", text, (*names(), *(example for _, example in _KINDS.values())))
@@ -136,7 +141,10 @@ def complete(spec: ModelSpec) -> ModelSpec:
         from scarlet.onnx_file import inspect
 
         assert spec.path is not None
-        size = inspect(spec.path).input_size
+        info = inspect(spec.path, spec.output)
+        size = info.input_size
+        if info.input_type == "UINT8":  # it takes grey levels and normalises them itself
+            spec = replace(spec, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
         return replace(spec, input_size=size, crop=size, resize=round(size * RESIZE_PER_CROP))
     if spec.kind == "timm":
         return _timm_spec(spec)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # fmt: off
 TARGETS = {
-    "help", "setup", "bench", "export", "report", "table", "doctor", "demo", "demo-weights", "test", "lint",
+    "help", "setup", "bench", "export", "report", "table", "verify", "doctor", "demo", "demo-weights", "test", "lint",
     "constraints", "clean", "plan", "noise", "compare", "parity", "bisect", "check", "baseline", "gpu-check",
     "docker-bench", "contracts", "history", "faults",
 }
@@ -115,6 +115,7 @@ def test_only_variables_that_are_set_are_passed_on(checkout: Path) -> None:
         ("demo OUT=d IMAGES=9", "demo --out d --images 9"),
         ("doctor", "doctor"),
         ("table", "table --"),
+        ("verify MODEL=scarlet_a CHECKPOINT=a.pth", "reproduce --model scarlet_a --checkpoint a.pth"),
         (
             "table MODELS=scarlet_a\\ onnx:*.onnx BUDGET=9 BATCHES=1,8",
             "table --batches 1,8 --budget 9 -- scarlet_a onnx:*.onnx",

@@ -248,7 +248,7 @@ _COLUMNS = (
     Column(
         "energy_joules_per_image",
         NUMBER,
-        "Everything on the processor's packages, idle power included, where RAPL can be read.",
+        "Of the processor's packages, idle power included, where RAPL can be read; on a GPU the GPU's own alone.",
         written="number",
     ),
     _milliseconds(

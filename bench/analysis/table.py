@@ -75,8 +75,11 @@ def load_frame(run: Path) -> pd.DataFrame:
     """
     folder = RunFolder.open(run)
     info, results = folder.read_run_info(), folder.results()
-    is_demo = bool((info.get("dataset") or {}).get("is_demo"))
+    dataset = info.get("dataset") or {}
+    is_demo = bool(dataset.get("is_demo"))
     marks = [DEMO_NOTE] if is_demo or any(result.case.weights == "demo" for result in results) else []
+    if (info.get("settings") or {}).get("restrict_classes"):
+        marks.append(f"chosen among the {dataset.get('n_classes_present')} classes that have images")
     marks += (info.get("model_files") or {}).get("notes") or ()
     noticed = [one for one in info.get("warnings") or () if "case_ids" in one]
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)

@@ -62,12 +62,17 @@ def package_versions() -> dict[str, str | None]:
     return host.package_versions((*PACKAGES, *runtime_packages()))
 
 
-def default_names(devices: Collection[str] = ("cpu",)) -> tuple[str, ...]:
-    """What `run` compares on these devices when --backends is not given; see ``Facts.default``."""
+def default_names(devices: Collection[str] = ("cpu",), has_module: bool = True) -> tuple[str, ...]:
+    """What `run` compares on these devices when --backends is not given; see ``Facts.default``.
+
+    Args:
+        has_module: False for an ONNX file, which leaves nothing to backends that run the network itself.
+    """
     return tuple(
         name
         for name in REGISTRY
         if set(devices).intersection(facts(name).devices)
+        and (has_module or not runs_module(name))
         and (
             facts(name).default == "always"
             or (facts(name).default == "installed" and importlib.util.find_spec(facts(name).module))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, OnDevice, Unavailable
+from bench.backends.base import Backend, ModelFiles, OnDevice, Unavailable, Unsupported
 from bench.record.case import Case
 from pipelines.base import DevicePixels
+from scarlet.gpu import why_torch_cannot
 
 if TYPE_CHECKING:
     import torch
@@ -32,17 +33,10 @@ def require_cuda() -> None:
     """Finds out whether this process can compute on a GPU.
 
     Raises:
-        Unavailable: this PyTorch is a CPU build, or sees no device; the text says which half is missing.
+        Unavailable: it cannot; the text says why: a CPU build, no device or driver, a driver or a GPU that is too old.
     """
-    import torch
-
-    if torch.version.cuda is None:
-        raise Unavailable(
-            f"this PyTorch ({torch.__version__}) is a CPU build; on a machine with an NVIDIA GPU run "
-            "`make clean setup`, which installs the CUDA build"
-        )
-    if not torch.cuda.is_available():
-        raise Unavailable("PyTorch sees no CUDA device; `scarlet-bench doctor` tells whether a driver is there")
+    if why := why_torch_cannot():
+        raise Unavailable(why)
 
 
 def takes_device_pixels(backend: Backend) -> bool:
@@ -272,6 +266,43 @@ def tf32_state() -> dict[str, bool | str]:
         except AttributeError:
             continue
     return state
+
+
+# --- FP32 by its numbers --------------------------------------------------------------------------------------
+
+# FP32 is off from the CPU's by some 1e-5 of the largest logit, by 3e-4 at worst with Winograd's convolutions; TF32,
+# which keeps 10 bits of 23, by 1e-3.
+FP32_DISTANCE = 3e-4
+PROOF_IMAGES = 4
+
+
+def distance_from_cpu(backend: Backend, case: Case, files: ModelFiles) -> dict[str, Any]:
+    """How far the logits of some noise are from PyTorch's in FP32 on the CPU, relative to the largest.
+
+    A switch that says that TF32 is off proves nothing where a library goes round it.
+
+    Returns:
+        ``logits_distance_from_cpu``, and under ``fallback`` a sentence where an FP32 Case is too far; nothing for
+        other precisions than FP32 and TF32, and for a model without a module.
+    """
+    import torch
+
+    if case.precision not in ("fp32", "tf32"):
+        return {}
+    try:
+        network = files.network()
+    except (Unavailable, Unsupported):
+        return {}
+    n = files.fixed_batch or min(case.batch, PROOF_IMAGES)
+    shape = (n, 3, files.input_size, files.input_size)
+    pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
+    with torch.inference_mode():
+        right = network(torch.from_numpy(pixels)).numpy()
+    distance = float(np.abs(backend.infer(pixels) - right).max() / np.abs(right).max())
+    proof: dict[str, Any] = {"logits_distance_from_cpu": distance}
+    if case.precision == "fp32" and not distance <= FP32_DISTANCE:
+        proof["fallback"] = f"its logits are {distance:.0e} from the CPU's, further than FP32 is: TF32 or less computed"
+    return proof
 
 
 # --- facts --------------------------------------------------------------------------------------------------

@@ -16,14 +16,17 @@ from scarlet.errors import BenchError
 if TYPE_CHECKING:
     from bench.run.spec import RunSpec
 
-Model = Annotated[str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name> or onnx:<file>.")]
+Model = Annotated[
+    str, typer.Option(help="scarlet_a, scarlet_b, scarlet_c, timm/<name>, onnx:<file> and more: docs/models.md.")
+]
 Checkpoint = Annotated[
     str | None,
     typer.Option(
-        help="Weights file (FILE#KEY for those under a key, such as state_dict_ema), 'demo' or 'random'. Default: demo "
-        "weights where they exist."
+        help="Weights file (FILE#KEY for those under a key, such as state_dict_ema), demo, random or pretrained "
+        "(published ones). Default: demo weights where they exist."
     ),
 ]
+Output = Annotated[str | None, typer.Option(help="Output of an ONNX file that holds the logits, where it has several.")]
 Data = Annotated[str | None, typer.Option(help="ImageNet validation folder. Default: a demo set.")]
 Calibration = Annotated[
     str | None, typer.Option(help="Folder of images that int8 is calibrated on; none of them is scored.")

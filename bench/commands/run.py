@@ -27,6 +27,7 @@ Baseline = Annotated[
 def run(
     context: typer.Context,
     model: options.Model = "scarlet_c",
+    output: options.Output = None,
     checkpoint: options.Checkpoint = None,
     data: options.Data = None,
     pipeline: options.Pipeline = "",

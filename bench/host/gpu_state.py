@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.host.memory import FIRST_GUESS_BYTES
+from scarlet.gpu import DRIVER, ask_driver
+
 # Bits of nvmlDeviceGetCurrentClocksEventReasons: why the clock is not higher.
 CLOCK_REASONS: Mapping[int, str] = {
     0x1: "idle",
@@ -99,12 +102,26 @@ class Gpu:
             power_ns=self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER", _violation_ns),
         )
 
+    def energy_mj(self) -> int | None:
+        """What it has used since the driver was loaded, in millijoules. Renewed every 20 to 100 ms."""
+        energy: int | None = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return energy
+
+    def has_room(self, more: int) -> bool:
+        """Whether so many more workers fit: each as large as the largest process there, and a quarter more.
+
+        True where it does not tell.
+        """
+        memory, processes = self._ask("nvmlDeviceGetMemoryInfo"), self._ask("nvmlDeviceGetComputeRunningProcesses")
+        sizes = [size for process in processes or () if (size := getattr(process, "usedGpuMemory", None))]
+        return memory is None or memory.free > 1.25 * more * max(sizes, default=FIRST_GUESS_BYTES)
+
     def describe(self) -> dict[str, Any]:
         """What it is and how it is set up and doing, as JSON types.
 
-        Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and
-        ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``, ``power_limit_default_w``, and those of
-        ``GpuState``.
+        Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``compute_mode`` (NVML's number),
+        ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``,
+        ``power_limit_default_w``, and those of ``GpuState``.
         """
         return {
             "name": self._ask("nvmlDeviceGetName", read=_text),
@@ -112,6 +129,7 @@ class Gpu:
             "compute_capability": self._ask(
                 "nvmlDeviceGetCudaComputeCapability", read=lambda pair: "{}.{}".format(*pair)
             ),
+            "compute_mode": self._ask("nvmlDeviceGetComputeMode"),
             "sm_clock_max_mhz": self._ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
             "sm_clock_set_mhz": self._ask("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
             "sm_clock_default_mhz": self._ask("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
@@ -150,12 +168,15 @@ def _text(answer: str | bytes) -> str:
     return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
-def used_gpu() -> int | str:
-    """The GPU that CUDA calls its first, as far as the environment tells: an index or a UUID.
+def used_gpu(driver: str = DRIVER) -> int | str:
+    """The GPU that CUDA calls its first: its UUID by the driver, else what the environment says, perhaps an index.
 
-    CUDA counts the fastest first, NVML in the order of the bus: on a machine of unlike GPUs set
-    ``CUDA_DEVICE_ORDER=PCI_BUS_ID``, and both agree.
+    CUDA counts the fastest first, NVML in the order of the bus; and the environment may shorten a UUID.
     """
+    told = ask_driver(driver)
+    if told is not None and told.uuid:
+        is_slice = os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-")
+        return f"{'MIG' if is_slice else 'GPU'}-{told.uuid}"
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
     return int(first) if first.isdecimal() else first or 0
 

@@ -68,7 +68,7 @@ ADVICE: Mapping[WarningKind, str] = {
     WarningKind.GPU_POWER_CAP: "The power cap held the clock down: raise it (sudo nvidia-smi --power-limit=<W>), or "
     "lock a clock that it allows: sudo nvidia-smi --lock-gpu-clocks=<MHz>.",
     WarningKind.GPU_PROCESSES: "Others compute on the GPU (nvidia-smi shows them): stop them, or use another GPU by "
-    "CUDA_VISIBLE_DEVICES.",
+    "CUDA_VISIBLE_DEVICES. One that takes one process alone: sudo nvidia-smi --compute-mode=DEFAULT.",
 }
 
 
@@ -323,8 +323,9 @@ def _power(gpu: Mapping[str, Any]) -> tuple[str, bool]:
 
 def _processes(gpu: Mapping[str, Any]) -> tuple[str, bool]:
     """Whether others compute on it; before a run none of its processes are ours."""
-    ids = gpu.get("process_ids")
-    return "not known" if ids is None else f"{len(ids)} processes compute on it", bool(ids)
+    ids, alone = gpu.get("process_ids"), bool(gpu.get("compute_mode"))  # 0 is the default: it takes several
+    text = "not known" if ids is None else f"{len(ids)} processes compute on it"
+    return f"{text}, and it takes one at a time" if alone else text, bool(ids) or alone
 
 
 def findings(facts: Facts) -> Iterator[tuple[WarningKind, Finding]]:

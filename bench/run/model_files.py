@@ -40,12 +40,14 @@ class Requirements:
             none of them.
         calibration: images for those in INT8; None where there are none of them.
         pipeline: what makes their pixels: that of the Cases.
+        is_quantised: the model is in INT8 already, and its graph the one that Cases in INT8 run on.
     """
 
     wanted: tuple[Wanted, ...] = ()
     calibration: CalibrationImages | None = None
     pipeline: str = "reference"
     check: CalibrationImages | None = None
+    is_quantised: bool = False
 
 
 def requirements(
@@ -55,6 +57,7 @@ def requirements(
     folder: str | None,
     console: Console,
     how: Labelling | None = None,
+    is_quantised: bool = False,
 ) -> Requirements:
     """Finds out what the Cases need, and chooses the calibration images.
 
@@ -64,6 +67,7 @@ def requirements(
         data: folder of the images that are scored.
         folder: the user's folder of calibration images, or None.
         how: images are labelled.
+        is_quantised: the model is in INT8 already, and nothing is to be calibrated.
 
     Raises:
         BenchError: INT8 is requested, and all images there are, are scored.
@@ -73,8 +77,8 @@ def requirements(
     check = None
     if any(graph.converter for graph in wanted):
         check = CalibrationImages(Path(data), tuple(scored[:CONVERTED_CHECK_IMAGES]), "scored images")
-    if not any(graph.precision == "int8" for graph in wanted):
-        return Requirements(wanted, check=check)
+    if is_quantised or not any(graph.precision == "int8" for graph in wanted):
+        return Requirements(wanted, check=check, is_quantised=is_quantised)
     chosen = choose_calibration(Path(data), scored, folder, console, how=how)
     pipeline = next(case.pipeline for case in cases if case.precision == "int8")
     return Requirements(wanted, chosen, pipeline, check)
@@ -113,7 +117,24 @@ def prepare_files(
     files = ModelFiles.from_dict(answer["files"])
     if not required or not required.wanted:
         return files
-    return replace(files, typed=prepare_typed_files(files, required, log, threads, timeout_seconds))
+    own = {
+        graph.key: _as_it_is(files, graph) for graph in required.wanted if required.is_quantised and not graph.converter
+    }
+    others = replace(required, wanted=tuple(graph for graph in required.wanted if graph.key not in own))
+    made = prepare_typed_files(files, others, log, threads, timeout_seconds) if others.wanted else {}
+    return replace(files, typed=own | made)
+
+
+def _as_it_is(files: ModelFiles, wanted: Wanted) -> dict[str, Any]:
+    """The user's quantised graph as the one that a Case of lower precision needs."""
+    if wanted.precision != "int8" or wanted.recipe:
+        return {"status": Status.FAILED.value, "reason": "the graph is quantised already", "do": "Give the FP32 graph."}
+    recipe = {"precision": "int8", "dialect": wanted.dialect}
+    return {
+        "path": files.onnx,
+        "sha256": files.onnx_sha256,
+        "facts": {"recipe": recipe, "source": "quantised by the user"},
+    }
 
 
 def why_unprepared(failure: channel.WorkerFailed, log: Path, who: str = "") -> Exception:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from bench import host
 from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
+from bench.host.gpu_state import Gpu
 from bench.record.case import Case, Status
 from bench.record.run_folder import CAUSE, CaseResult, RunFolder
 from bench.worker import channel, inputs
@@ -130,6 +131,7 @@ class Runner:
         self.run, self.context, self.listener = run, context, listener
         self.limits, self._workers, self._watch = limits or Limits(), workers or Workers(), watch
         self._monitor: Monitor | None = None
+        self._gpu: Gpu | None = None
         self._objections: Mapping[str, str] = {}
         self.live: dict[str, Live] = {}
         self.lives: dict[str, list[dict[str, Any]]] = {}
@@ -159,8 +161,8 @@ class Runner:
         todo = [case for case in cases if case.case_id not in finished]
         self.run.drop_parts(case.case_id for case in todo)  # of lives that somebody stopped
         self._objections = objections or {}
-        gpu = open_gpu({case.device for case in todo}) if self._watch else None
-        watching = Monitor(self.pids, gpu=gpu) if self._watch else nullcontext()
+        self._gpu = open_gpu({case.device for case in todo}) if self._watch else None
+        watching = Monitor(self.pids, gpu=self._gpu) if self._watch else nullcontext()
         with watching as self._monitor:
             try:
                 order(self, todo)
@@ -195,7 +197,7 @@ class Runner:
         taken = 0
         while taken < len(cases):
             more = min(host.allowed_cores(), len(cases) - taken)
-            while more > max(0, least - taken) and not self._workers.has_room(self.pids()[1:], more):
+            while more > max(0, least - taken) and not self._has_room(more):
                 more -= 1
             if not more:
                 break
@@ -205,6 +207,10 @@ class Runner:
             while self.turn(case, WARM_UP_ROUND, SLICE_NS) and not self.live[case.case_id].progress.warm:
                 pass
         return taken
+
+    def _has_room(self, more: int) -> bool:
+        on_gpu = self._gpu is None or self._gpu.has_room(more)
+        return on_gpu and self._workers.has_room(self.pids()[1:], more)
 
     def start(self, case: Case) -> bool:
         """Has a worker load the Case; False where that has ended it."""

@@ -128,9 +128,9 @@ class Session(AbstractContextManager["Session"]):
             lock.release()
             raise
         scored = tuple(Image(name, image_set.root / name, label) for name, label in images)
-        graph = (info.get("model_files") or {}).get("onnx")
-        # The user may be in another folder now.
-        source = f"onnx:{graph}" if graph and spec.network.kind == "onnx" else spec.source
+        # The user may be in another folder now, from which a path of the spec leads nowhere.
+        named = (info.get("model_files") or {}).get("model")
+        source = named if named and spec.network.path else spec.source
         return cls(spec, source, folder, image_set, scored, console, lock=lock)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -163,7 +163,13 @@ class Session(AbstractContextManager["Session"]):
             Unavailable: a package that the model needs is missing.
         """
         required = required or requirements(
-            self.spec.cases(), str(self.root), self.images, self.spec.calibration, self.console, self.spec.labelling
+            self.spec.cases(),
+            str(self.root),
+            self.images,
+            self.spec.calibration,
+            self.console,
+            self.spec.labelling,
+            self.spec.is_quantised,
         )
         with working(self.console, "preparing the model: weights, ONNX graph, check of its logits"):
             return prepare_files(

@@ -200,7 +200,9 @@ class Matrix(_Checked):
     pipeline: Annotated[
         Names, Axis("pipeline", pipelines.names, lambda spec: (pipelines.default_name(spec.devices),))
     ] = ()
-    backends: Annotated[Names, Axis("backend", lambda: REGISTRY, lambda spec: default_names(spec.devices))] = ()
+    backends: Annotated[
+        Names, Axis("backend", lambda: REGISTRY, lambda spec: default_names(spec.devices, spec.network.kind != "onnx"))
+    ] = ()
 
 
 def _axes(model: type[BaseModel]) -> dict[str, Axis]:
@@ -263,7 +265,8 @@ class RunSpec(Matrix):
 
     Attributes:
         model: ``scarlet_c``, ``timm/<name>``, ``onnx:<file>``.
-        checkpoint: a file, ``demo``, ``random`` or None for the default.
+        output: the output of an ONNX file that holds the logits; it becomes part of ``model``.
+        checkpoint: a file, ``demo``, ``random``, ``pretrained`` or None for the default.
         data: the user's folder of images, or None for the demo set.
         images: how many to score: a count, ``all``, or empty for the default.
         classes, labels, first_label: how images are labelled: see ``pipelines.imagenet.labels.Labelling``.
@@ -283,6 +286,7 @@ class RunSpec(Matrix):
     """
 
     model: StrictStr = "scarlet_c"
+    output: StrictStr | None = None
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
     images: Annotated[str, BeforeValidator(_image_count)] = ""
@@ -306,6 +310,13 @@ class RunSpec(Matrix):
             super().__init__(**given)
         except ValidationError as error:
             raise _mistake(error) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_output(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """``output`` is part of the model's name, so that results tell one from another."""
+        output, model = given.get("output"), str(given.get("model", ""))
+        return {**given, "model": f"{model}{zoo.OUTPUT}{output}", "output": None} if output else given
 
     @field_validator("model")
     @classmethod
@@ -397,8 +408,9 @@ class RunSpec(Matrix):
     @property
     def source(self) -> str:
         """``model`` for a worker: a path in it from the root."""
-        path = self.network.path
-        return self.model if path is None else f"{self.network.kind}:{path_from_root(path)}"
+        network = self.network
+        which = f"{zoo.OUTPUT}{network.output}" if network.output else ""
+        return self.model if network.path is None else f"{network.kind}:{path_from_root(network.path)}{which}"
 
     # --- Cases ---
 
@@ -424,11 +436,22 @@ class RunSpec(Matrix):
             )
         return kept
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the model is an ONNX file that computes in INT8 as it is: then that is its rows' precision."""
+        if self.network.kind != "onnx":
+            return False
+        from export.precision.audit import is_quantised
+
+        return is_quantised(Path(self.network.path or ""))
+
     def notes(self) -> tuple[str, ...]:
         """Sentences on rules that match nothing, and on what a number of lives leaves out."""
         cases = self._matrix()
         idle = [rule for rule in self.exclude if not any(rule.matches(case) for case in cases)]
         notes = [f"exclude: {rule} matches no Case of this plan" for rule in idle]
+        if self.is_quantised:
+            notes.append("the graph is quantised: it is run as it is, and its rows are int8")
         if self.lives == 1:
             notes.append("--lives 1: what differs between processes of the same Case is in no interval of this run")
         return tuple(notes)
@@ -460,6 +483,8 @@ class RunSpec(Matrix):
         accuracy = {field.name: field.default for field in fields(Case) if field.name in once}
         accuracy["batch"] = fixed_batch or ACCURACY_BATCH
 
+        is_quantised = self.is_quantised
+
         def expanded() -> Iterator[Case]:
             for values in itertools.product(*lists.values()):
                 chosen = dict(zip((axis.case for axis in AXES.values()), values, strict=True))
@@ -467,6 +492,8 @@ class RunSpec(Matrix):
                     continue  # a pair that nobody requested by name need not be a row
                 if chosen["scenario"] == "accuracy":
                     chosen |= accuracy
+                if is_quantised and chosen["precision"] == "fp32":
+                    chosen["precision"] = "int8"
                 if chosen["scenario"] == "latency":
                     chosen["pipeline"] = lists["pipeline"][0]
                 if chosen["scenario"] == "throughput" and "latency" in self.scenarios:

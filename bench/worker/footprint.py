@@ -33,7 +33,8 @@ class EnergyAccount:
 
     RAPL counts whole packages: what everything on the machine takes while the Case has its turn, idle power included.
     Other workers sleep then; other programs are counted in, as they are in a time. A turn lasts 50 ms or more, and the
-    counters are renewed every millisecond.
+    counters are renewed every millisecond. A Case on a GPU has the GPU's own energy instead, whose counter is renewed
+    every 20 to 100 ms: of one turn it tells little, of all of them the sum.
     """
 
     meter: energy.Meter
@@ -41,9 +42,9 @@ class EnergyAccount:
     images: int = 0
 
     @classmethod
-    def open(cls) -> EnergyAccount:
-        """An account on this machine's counters."""
-        return cls(energy.open_meter())
+    def open(cls, device: str = "cpu") -> EnergyAccount:
+        """An account on this machine's counters, or on its GPU's."""
+        return cls(energy.GpuMeter() if device == "cuda" else energy.open_meter())
 
     def metrics(self) -> dict[str, Any]:
         """``energy_joules_per_image``, or ``energy_reason`` where there is none."""

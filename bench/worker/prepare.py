@@ -148,24 +148,26 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
 
 
 def _onnx_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
-    from scarlet.onnx_file import inspect
+    from export.intake import take_in
 
     if request.checkpoint:
         raise BenchError(
             f"{spec.name} holds its own weights, and --checkpoint {request.checkpoint} was given too",
             "Leave --checkpoint out.",
         )
-    info = inspect(Path(spec.path or ""))
+    taken = take_in(Path(spec.path or ""), Store(), spec.output)
+    info = taken.info
     return ModelFiles(
         model=spec.name,
         weights="user",
         weights_sha256=info.sha256,
-        onnx=str(Path(info.path).resolve()),
-        onnx_sha256=info.sha256,
+        onnx=str(taken.path),
+        onnx_sha256=taken.sha256,
         input_size=info.input_size,
         preprocess=_preprocess(spec),
         fixed_batch=info.fixed_batch,
         classes=info.classes,
+        notes=taken.notes,
     )
 
 

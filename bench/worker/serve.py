@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from bench.backends import make_backend
 from bench.backends.base import Backend
+from bench.backends.cuda import distance_from_cpu
 from bench.backends.instances import Instances
 from bench.host import memory
 from bench.host.memory import peak_rss_bytes
@@ -29,7 +31,8 @@ class Worker:
         self._task: Any = None
         self._load_ns = 0
         self._file_bytes: int | None = None
-        self._energy = EnergyAccount.open()
+        self._energy = EnergyAccount.open()  # until the Case is known
+        self._compare: Callable[[], dict[str, Any]] = dict
 
     def answer(self, message: channel.Message) -> channel.Message:
         """The answer to a message; ``channel.reply`` makes a refusal of what is raised."""
@@ -75,6 +78,9 @@ class Worker:
         self._backend.load(case, context.files)
         self._load_ns = time.perf_counter_ns() - started
         self._file_bytes = model_file_bytes(case, context.files)
+        if case.device == "cuda":
+            self._energy = EnergyAccount.open(case.device)
+            self._compare = partial(distance_from_cpu, self._backend, case, context.files)
         self._task = make_task(case, self._backend, context)
         # A collection in the middle of a sample is our noise, not the backend's latency.
         gc.collect()
@@ -103,7 +109,9 @@ class Worker:
         # Only from here on: torch.export and torch.compile ask whether it is there, and take no exception for that.
         sys.meta_path.insert(0, WithoutPandas)
         outcome = self._task.finish(message.get("stop_reason", ""))
-        fallback = " and ".join(filter(None, [proof.get("fallback", ""), outcome.fallback]))
+        compared = self._compare()
+        sentences = (proof.get("fallback", ""), compared.get("fallback", ""), outcome.fallback)
+        fallback = " and ".join(filter(None, sentences))
         self._task.close()
         self._backend.close()
         metrics = {
@@ -117,7 +125,7 @@ class Worker:
         return {
             "stage": outcome.stage,
             "metrics": metrics,
-            "proof": {**proof, "fallback": fallback, "process_threads": memory.thread_count()},
+            "proof": {**proof, **compared, "fallback": fallback, "process_threads": memory.thread_count()},
             "bad_images": [dict(bad) for bad in outcome.bad_images],
         }
 

@@ -6,11 +6,13 @@ FakeQuantize), so that integers could be multiplied. Whether a runtime does so i
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 from onnx import TensorProto, numpy_helper
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -19,6 +21,11 @@ _MOVES = ("Reshape", "Squeeze", "Unsqueeze", "Transpose")
 # Nodes that hold nearly all the arithmetic: a graph in which none of them is quantised gains nothing.
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operations of OpenVINO that restore a value from its integers, one after the other.
+# Operators that take integers and multiply them, of ONNX and of ONNX Runtime.
+INTEGER = (
+    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+)
 _RESTORES = ("Convert", "Subtract", "Multiply")
 OPENVINO_HEAVY = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
 
@@ -151,7 +158,7 @@ def requested_by_onnx(path: Path) -> dict[str, str]:
         by name of the node ``int8``, ``float16``, ``bfloat16`` or ``float32``; the type of the others is that of
         their weights.
     """
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     values = (*model.graph.input, *model.graph.value_info)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
@@ -171,13 +178,24 @@ def requested_by_onnx(path: Path) -> dict[str, str]:
 
     requested = {}
     for node in model.graph.node:
-        if node.op_type in HEAVY:
+        if node.op_type in INTEGER:
+            requested[node.name or node.output[0]] = INT8
+        elif node.op_type in HEAVY:
             data = [source(name) for name in node.input[:2]]
             known = [_FLOATS[types[name]] for name in data[::-1] if types.get(name) in _FLOATS]
             requested[node.name or node.output[0]] = (
                 INT8 if all(name in restored for name in data) else (known or [FLOAT32])[0]
             )
     return requested
+
+
+@functools.cache
+def is_quantised(path: Path) -> bool:
+    """Whether a graph requests any layer in INT8; False where there is no such file, or it is no graph."""
+    try:
+        return INT8 in requested_by_onnx(path).values()
+    except (OSError, DecodeError):
+        return False
 
 
 def requested_by_openvino(model: Any) -> dict[str, str]:

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines.base import Batch, Passes, PipelineReport, Preprocess
+from pipelines.base import Batch, Passes, PipelineReport, PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refusal
 from pipelines.dali.cpu import from_reference
 from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, new_stream, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import normalise
+from scarlet.gpu import jpeg_engines
 
 if TYPE_CHECKING:
     import torch
@@ -123,8 +124,26 @@ def engine_pipeline(images: Sequence[Image], batch: int, threads: int, preproces
     under its own name before accuracy is measured.
     """
     pipeline = DaliGpuPipeline(images, batch, threads, preprocess, ENGINE_SHARE)
+    refuse_without_engine()
     pipeline.name = "dali_gpu_engine"
     return pipeline
+
+
+def refuse_without_engine() -> None:
+    """DALI decodes on the multiprocessors where it finds no engine, and does not say so.
+
+    Raises:
+        PipelineUnsupported: this GPU has none, or none is let into this container.
+        PipelineUnavailable: it cannot be found out.
+    """
+    engines = jpeg_engines()
+    if engines is None:
+        raise PipelineUnavailable("nvJPEG cannot be asked for a JPEG engine; run: pip install nvidia-nvjpeg")
+    if not engines:
+        raise PipelineUnsupported(
+            "this GPU has no JPEG engine (A100, H100 and their successors have), or this container may not use it "
+            "(NVIDIA_DRIVER_CAPABILITIES needs 'video'); use the pipeline 'dali_gpu'"
+        )
 
 
 class _HandOver:

@@ -228,7 +228,7 @@ def _listed(path: Path, root: Path, folder: Path, names: Sequence[str], how: Lab
     first, why = _first_label(path, numbers, most, how.first_label) if numbers else (0, "")
     notes = [f"{path.name}: {why}"] if why else []
     if n_more:
-        notes.append(f"{path.name} names {n_more:,} more images, which are not in {folder}: {first_more} and others")
+        notes.append(f"{path.name} also names {n_more:,} that are not in {folder}, such as {first_more}")
     labels = {
         here[name]: place[value] if isinstance(value, str) else value - first + background
         for name, value in given.items()

@@ -11,10 +11,10 @@ from scarlet.errors import BenchError
 from scarlet.onnx_file import inspect
 
 
-def classifier(dims=("batch", 3, 32, 32), dtype=TensorProto.FLOAT, out=("batch", 10), outputs=1, inputs=1):
+def classifier(dims=("batch", 3, 32, 32), dtype=TensorProto.FLOAT, out=("batch", 10), outputs=1, inputs=1, out_type=1):
     weight = numpy_helper.from_array(np.arange(30, dtype=np.float32).reshape(3, 10), "weight")
     ins = [helper.make_tensor_value_info(f"image{i or ''}", dtype, dims) for i in range(inputs)]
-    outs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, out)]
+    outs = [helper.make_tensor_value_info("scores", out_type, out)]
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("GlobalAveragePool", ["pixels"], ["pooled"]),
@@ -62,20 +62,21 @@ def test_a_number_of_classes_that_depends_on_the_image_is_refused(tmp_path):
     del model.graph.node[1:], model.graph.initializer[:]
     model.graph.node.append(helper.make_node("Flatten", ["pixels"], ["scores"]))
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(BenchError, match="n x classes; expected float32 logits"):
+    with pytest.raises(BenchError, match="n x classes FLOAT; expected float logits"):
         inspect(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"dims": (1, 32, 32, 3)}, "1 x 32 x 32 x 3"),
+        ({"dims": (1, 32, 48, 3)}, "1 x 32 x 48 x 3"),
         ({"dims": (1, 1, 32, 32)}, "1 x 1 x 32 x 32"),
         ({"dims": (1, 3, 32, 48)}, "1 x 3 x 32 x 48"),
         ({"dims": (1, 3, 32)}, "1 x 3 x 32"),
-        ({"dtype": TensorProto.UINT8}, "UINT8"),
+        ({"dtype": TensorProto.INT32}, "INT32"),
+        ({"out_type": TensorProto.INT64}, "scores' is batch x 10 INT64"),
         ({"inputs": 2}, "2 inputs"),
-        ({"outputs": 2}, "2 outputs"),
+        ({"outputs": 2}, "2 of its 2 outputs fit (scores batch x 10 FLOAT, more1 batch x 10 FLOAT)"),
     ],
 )
 def test_unfit_files_say_what_was_found_and_expected(tmp_path, changes, found):
@@ -86,22 +87,51 @@ def test_unfit_files_say_what_was_found_and_expected(tmp_path, changes, found):
     assert "\n" not in caught.value.what
 
 
-def test_output_that_is_no_row_of_logits(tmp_path):
+def test_the_output_that_is_named_is_taken(tmp_path):
+    path = saved(tmp_path, outputs=2)
+    info = inspect(path, "more1")
+    assert (info.output, info.notes) == ("more1", ())
+    with pytest.raises(BenchError, match="'none' is not among those"):
+        inspect(path, "none")
+
+
+def test_an_output_that_alone_can_be_logits_is_assumed_to_be(tmp_path):
     model = classifier()
-    del model.graph.node[2:], model.graph.initializer[:]
-    model.graph.node[1].output[0] = "scores"
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("batch", 3, 1, 1)))
+    model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0))
+    model.graph.output.insert(0, helper.make_tensor_value_info("best", TensorProto.INT64, ("batch",)))
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(BenchError, match="batch x 3 x 1 x 1; expected float32 logits"):
-        inspect(tmp_path / "net.onnx")
+    info = inspect(tmp_path / "net.onnx")
+    assert (info.output, info.classes) == ("scores", 10)
+    assert "best batch INT64" in info.notes[0]
 
 
-@pytest.mark.parametrize("raw", [b"", b"this is no graph", b"\x08\x07\x12\x07"])
-def test_broken_files(tmp_path, raw):
+def test_a_graph_in_training_mode_is_told(tmp_path):
+    model = classifier()
+    one = [numpy_helper.from_array(np.ones(3, np.float32), name) for name in "abcd"]
+    model.graph.initializer.extend(one)
+    norm = helper.make_node("BatchNormalization", ["pooled", *"abcd"], ["normed", "m", "v"], training_mode=1)
+    model.graph.node.insert(2, norm)
+    model.graph.node[3].input[0] = "normed"
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "training mode" in inspect(tmp_path / "net.onnx").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        (b"\n<!DOCTYPE html>", "an HTML page"),
+        (b"this is no graph", ""),
+        (b"\x08\x07\x12\x07", ""),
+    ],
+)
+def test_broken_files(tmp_path, raw, told):
     path = tmp_path / "net.onnx"
     path.write_bytes(raw)
     with pytest.raises(BenchError, match="not a valid ONNX file") as caught:
         inspect(path)
+    assert told in caught.value.what
     assert "\n" not in caught.value.what
 
 

@@ -123,9 +123,12 @@ def test_onnx_files_are_not_built(demo):
 def test_complete_leaves_scarlet_and_asks_onnx_files(monkeypatch):
     spec = zoo.resolve("scarlet_b")
     assert zoo.complete(spec) is spec
-    monkeypatch.setattr("scarlet.onnx_file.inspect", lambda path: types.SimpleNamespace(input_size=112))
+    monkeypatch.setattr(
+        "scarlet.onnx_file.inspect", lambda *_: types.SimpleNamespace(input_size=112, input_type="UINT8")
+    )
     found = zoo.complete(zoo.resolve("onnx:x.onnx"))
     assert (found.input_size, found.crop, found.resize) == (112, 112, 128)
+    assert (found.mean, found.std) == ((0.0,) * 3, (1 / 255,) * 3), "grey levels"
 
 
 def test_every_row_has_plausible_figures_and_a_source() -> None:

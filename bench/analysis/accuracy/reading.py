@@ -69,7 +69,7 @@ def judge(top1: Labels, labels: Labels, read: Read) -> list[Finding]:
     if read.n_classes and read.n_logits > read.n_classes and read.n_among == read.n_logits:
         what = f"the network has {read.n_logits:,} classes and the labels are of {read.n_classes:,}"
         is_one = read.n_logits == read.n_classes + 1
-        asked = f"{what}: is class 0 background?" if is_one else what
+        asked = f"{what} (is class 0 background?)" if is_one else what
         one = "--classes background reads them so; " if is_one else ""
         found.append(Finding("more_classes", asked, f"{one}--classes FILE names all classes in the logits' order."))
     if read.has_accuracy:

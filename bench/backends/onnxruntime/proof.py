@@ -12,11 +12,6 @@ import numpy as np
 
 from bench.backends.precision import Layer
 
-# Operations that multiply integers. ONNX Runtime puts them in the place of a layer between Q/DQ pairs.
-_INTEGER = (
-    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
-    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
-)
 _FLOAT = (*("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"),)
 # What rewritings add to the name of the layer that they replace.
 _ADDED = re.compile(r"^InsertedPrecisionFreeCast_|(_token_\d+|_nchwc|_nhwc)$")
@@ -97,12 +92,14 @@ def layers_of(model: Any) -> list[Layer]:
     """
     from onnx import TensorProto
 
+    from export.precision.audit import INTEGER
+
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     values = (*model.graph.input, *model.graph.value_info)
     found = {value.name: value.type.tensor_type.elem_type for value in values} | types
     layers = []
     for node in model.graph.node:
-        if node.op_type in _INTEGER:
+        if node.op_type in INTEGER:  # ONNX Runtime puts them in the place of a layer between Q/DQ pairs
             type_ = "int8"
         elif node.op_type in _FLOAT:
             known = [found[name] for name in (node.input[1], node.input[0]) if name in found]

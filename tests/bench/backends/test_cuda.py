@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -126,8 +128,7 @@ def test_without_a_gpu_the_reason_names_the_missing_half(monkeypatch: pytest.Mon
     with pytest.raises(Unavailable, match=r"is a CPU build; .*make clean setup"):
         cuda.require_cuda()
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Unavailable, match=r"no CUDA device; .*doctor"):
+    with pytest.raises(Unavailable, match=r"no CUDA device \(.*doctor"):
         cuda.require_cuda()
 
 
@@ -160,6 +161,28 @@ def test_older_gpus_lack_tf32_and_bf16(gpu: FakeCuda) -> None:
     assert (cuda.supports_tf32(), cuda.supports_bf16()) == (True, True)
     gpu.capability = (7, 5)
     assert (cuda.supports_tf32(), cuda.supports_bf16()) == (False, False)
+
+
+@pytest.mark.parametrize(("bits", "sentence"), [(23, ""), (10, "TF32 or less computed")])
+def test_fp32_is_proven_by_its_numbers(bits: int, sentence: str) -> None:
+    """TF32 keeps 10 of 23 bits of each factor."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 5)
+    )
+
+    class Rounding:
+        def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+            rounded = copy.deepcopy(network)
+            for parameter in rounded.parameters():
+                parameter.data = (parameter.data.view(torch.int32) >> (23 - bits) << (23 - bits)).view(torch.float32)
+            return rounded(torch.from_numpy(pixels)).detach().numpy()
+
+    files = types.SimpleNamespace(network=lambda: network, fixed_batch=None, input_size=8)
+    proof = cuda.distance_from_cpu(Rounding(), CASE, files)  # type: ignore[arg-type]
+    assert sentence in proof.get("fallback", "")
+    assert bool(proof.get("fallback")) is bool(sentence)
+    assert cuda.distance_from_cpu(Rounding(), dataclasses.replace(CASE, precision="fp16"), files) == {}  # type: ignore[arg-type]
 
 
 def test_the_state_of_the_l2_is_told(gpu: FakeCuda) -> None:

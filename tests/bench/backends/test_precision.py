@@ -30,11 +30,13 @@ def test_a_layer_left_in_float_is_no_fallback_and_one_that_stayed_there_is() -> 
     proof = precision_proof(asked, ran)
     assert proof["asked_counts"] == {"float32": 1, "int8": 3}
     assert proof["layer_counts"] == {"Conv float32": 2, "QLinearConv int8": 1}
-    assert proof["not_as_asked"] == {"c": "float32", "d": "float32"}, "d became something under another name"
+    assert proof["not_as_asked"] == {"c": "float32", "d": "float32"}, "d is nowhere"
     assert proof["fallback"] == (
         "2 of 3 layers of convolutions and matrix products ran in another precision than int8: c (float32), d (float32)"
     )
     assert precision_proof({"b": "float32"}, ran)["fallback"] == ""
+    renamed = precision_proof(asked, [*ran, Layer("d_quantised", "QLinearConv", "int8")])
+    assert renamed["not_as_asked"] == {"c": "float32"}, "d is what has another name"
 
 
 def test_a_sentence_names_some_layers_and_counts_the_rest() -> None:

@@ -16,6 +16,7 @@ from bench.host.disturbance import DISTURBANCES, Monitor, RoundState
 from bench.host.judgements import ADVICE, WarningKind
 from bench.record.files import DamagedRunWarning
 from bench.record.run_folder import RunFolder
+from bench.worker.footprint import EnergyAccount
 
 MS = 1_000_000
 OWN = 4242
@@ -396,6 +397,29 @@ def test_an_old_driver_and_a_slice_of_a_gpu_tell_less(nvml: Nvml) -> None:
     state = gpu_state.Gpu("GPU-7").read()
     assert state.clock_reasons == ("idle",)
     assert (state.sm_clock_mhz, state.power_w, state.process_ids) == (None, None, None)
+
+
+def test_a_row_on_a_gpu_has_the_gpu_s_own_energy(nvml: Nvml) -> None:
+    assert EnergyAccount.open("cuda").metrics() == {"energy_reason": "the GPU does not tell its energy"}
+    nvml.values["nvmlDeviceGetTotalEnergyConsumption"] = 5_000
+    account = EnergyAccount.open("cuda")
+    before = account.meter.read()
+    nvml.values["nvmlDeviceGetTotalEnergyConsumption"] = 7_500  # millijoules
+    account.joules, account.images = account.joules + account.meter.joules(before, account.meter.read()), 10
+    assert account.metrics() == {"energy_joules_per_image": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "more", "room"), [([3, 1], 2, True), ([3, 1], 3, False), ([None], 8, False), ([], 6, True)]
+)
+def test_a_gpu_holds_workers_as_large_as_its_largest(
+    nvml: Nvml, sizes: list[int | None], more: int, room: bool
+) -> None:
+    assert gpu_state.Gpu().has_room(99), "where it does not tell"
+    nvml.values["nvmlDeviceGetMemoryInfo"] = types.SimpleNamespace(free=8 * 2**30, total=0)
+    processes = [types.SimpleNamespace(usedGpuMemory=size and size * 2**30) for size in sizes]
+    nvml.values["nvmlDeviceGetComputeRunningProcesses"] = processes
+    assert gpu_state.Gpu().has_room(more) is room
 
 
 def test_no_library_no_driver_no_such_gpu(monkeypatch: pytest.MonkeyPatch, nvml: Nvml) -> None:

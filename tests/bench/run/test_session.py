@@ -109,7 +109,7 @@ def test_a_model_that_is_missing_is_a_mistake_where_nothing_can_be_done_without(
 
 def test_a_run_goes_on_with_the_graph_that_it_began_with(spec: RunSpec, tmp_path: Path) -> None:
     with Session.open(spec, Path("mine"), console()) as opened:
-        opened.write_plan(ModelFiles("m", "user", "", "/elsewhere/net.onnx", ""), opened.spec.cases())
+        opened.write_plan(ModelFiles("onnx:/elsewhere/net.onnx", "user", "", "", ""), opened.spec.cases())
     with Session.resume(Path("mine"), console()) as again:
         assert again.source == "onnx:/elsewhere/net.onnx"
     assert (again.spec, again.images) == (opened.spec, opened.images)

@@ -98,7 +98,7 @@ def test_the_settings_of_a_run_that_an_earlier_version_wrote_are_read() -> None:
     assert spec.pipeline == ("turbo", "dali")
     assert spec.options == {"pytorch": {"form": ("plain", "tuned")}}
     labels = {"classes": None, "labels": None, "first_label": None, "restrict_classes": False}
-    since = {"lives": None, "rotate_cores": False, "options": None, **labels}
+    since = {"output": None, "lives": None, "rotate_cores": False, "options": None, **labels}
     assert {**spec.to_dict(), **since} == {**{name: stored[name] for name in stored if name != "stop"}, **since}
 
 
@@ -132,6 +132,11 @@ def test_paths_are_taken_from_the_folder_of_the_user(tmp_path: Path, monkeypatch
     assert spec.options["pytorch"] == {"form": ("plain",)}
     assert (spec.model, spec.source) == ("onnx:net.onnx", f"onnx:{tmp_path / 'net.onnx'}")
     assert spec.absolute() == spec
+    named = RunSpec(model="onnx:net.onnx", output="scores").absolute()
+    assert (named.model, named.source) == ("onnx:net.onnx?output=scores", f"onnx:{tmp_path / 'net.onnx'}?output=scores")
+    assert named.network.path == "net.onnx"
+    assert named.but(seed=1).model == named.model
+    assert "pytorch" not in named.lists["backends"], "an ONNX file has no module"
     assert RunSpec(checkpoint="demo").absolute() == RunSpec(checkpoint="demo")
 
 

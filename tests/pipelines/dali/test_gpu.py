@@ -14,13 +14,14 @@ from failing_dali import DEVICE_FAULTS, failing_on
 from bench.record.case import Case
 from bench.worker.channel import classify
 from bench.worker.tasks.base import fallback_sentence
-from pipelines import ON_GPU, device, open_pipeline, open_stages, registry
+from pipelines import ON_GPU, device, open_pipeline, open_stages
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.dali import chunks, gpu, stages
 from pipelines.device import DevicePixels, Filler
 from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.parity.differences import TOLERANCES, WHOLE, tolerances_of
+from pipelines.parity.differences import TOLERANCES, WHOLE, Tally, tolerances_of
+from pipelines.parity.hints import Example
 from pipelines.reference.pipeline import normalise, reference_pixels
 
 pytest.importorskip("nvidia.dali")
@@ -34,6 +35,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The very code of the GPU pipeline, with the CPU as its device: other kernels, the same graph and hand-over."""
     for module in (gpu, stages):
         monkeypatch.setattr(module, "usable_gpu", lambda: torch.device("cpu"))
+    monkeypatch.setattr(gpu, "refuse_without_engine", lambda: None)
 
 
 def check_pass(pipeline, images: Sequence[Image], good: Sequence[int], batch: int) -> None:
@@ -210,20 +212,6 @@ def test_what_dali_cannot_match_is_refused_before_a_gpu_is_looked_for():
         open_pipeline("dali_gpu", [], 1, 1, Preprocess(interpolation="lanczos"))
 
 
-def test_a_driver_without_a_device_is_no_gpu(tmp_path):
-    assert not registry.has_gpu("no-such-library.so.1")
-    assert not registry.torch_has_cuda(tmp_path / "absent.py")
-    version = tmp_path / "version.py"
-    for text, expected in (
-        ("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n", False),
-        ("__version__ = '2.13.0'\ncuda: Optional[str] = '13.0'\n", True),
-        ("cuda = '12.8'\n", True),
-    ):
-        version.write_text(text)
-        assert registry.torch_has_cuda(version) is expected
-    assert registry.torch_has_cuda() is (torch.version.cuda is not None)
-
-
 # --- batches on a device ----------------------------------------------------------------------------------------
 
 
@@ -281,26 +269,21 @@ def test_what_the_gpu_may_differ_by():
     assert tolerances_of("dali") is TOLERANCES
     for name in ON_GPU:
         allowed = tolerances_of(name)
-        assert allowed["decode"].max_levels == 5.0
-        assert allowed[WHOLE].max_levels == pytest.approx(7.001)
+        assert allowed["decode"].max_levels == 8.0
+        assert allowed[WHOLE].max_levels == pytest.approx(10.001)
         assert {stage: allowed[stage] for stage in ("resize", "crop", "normalise")} == {
             stage: TOLERANCES[stage] for stage in ("resize", "crop", "normalise")
         }
 
 
 @pytest.mark.parametrize(
-    ("init", "status", "count", "expected"), [(0, 0, 1, True), (0, 0, 0, False), (100, 0, 1, False), (0, 3, 1, False)]
+    ("off", "n_values", "within"), [(8, 1, True), (9, 1, False), (4, 15, True), (4, 16, False), (3, 2000, True)]
 )
-def test_the_driver_is_asked_for_a_device(init, status, count, expected, monkeypatch):
-    class Library:
-        def cuInit(self, flags):  # noqa: N802 (the driver's name)
-            return init
-
-        def cuDeviceGetCount(self, into):  # noqa: N802 (the driver's name)
-            into._obj.value = count
-            return status
-
-    monkeypatch.setattr(registry.ctypes, "CDLL", lambda name: Library())
-    assert registry.has_gpu() is expected
-    monkeypatch.setattr(registry, "torch_has_cuda", lambda: False)
-    assert not registry.usable_gpu_is_there()
+def test_a_few_values_may_be_further_off_than_most(off, n_values, within):
+    """Of the 150,528 values of one image a ten thousandth is 15."""
+    right = np.full((224, 224, 3), 100, np.uint8)
+    got = right.copy()
+    got.reshape(-1)[:n_values] += off
+    tally = Tally("decode", DEFAULT, tolerances_of("dali_gpu")["decode"])
+    tally.add("image", Example(None, right, got))
+    assert tally.difference().within is within

@@ -147,7 +147,7 @@ def test_kaggles_list_and_one_that_is_longer_than_the_folder(tmp_path: Path, pla
     (tmp_path / place).write_text("\n".join(rows))
     found = find_images(tmp_path, Labelling(labels=str(tmp_path / place) if place == "mine.csv" else None))
     assert list(labels(found).values()) == [1]
-    assert "1 more images" in found.notes[0]
+    assert "also names 1 that" in found.notes[0]
 
 
 def test_names_that_end_in_the_wnid(tmp_path: Path) -> None:
