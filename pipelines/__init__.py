@@ -9,6 +9,7 @@ from pipelines.registry import (
     names,
     open_pipeline,
     open_stages,
+    refusal,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "names",
     "open_pipeline",
     "open_stages",
+    "refusal",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.imagenet.find import Image
-from scarlet.preprocess import Preprocess
+from scarlet.preprocess import Preprocess as Preprocess
 
 if TYPE_CHECKING:
     import torch

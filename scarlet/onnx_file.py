@@ -11,6 +11,7 @@ from typing import Any
 
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
+from scarlet.preprocess import METADATA
 
 DEFAULT_INPUT_SIZE = 224  # where a graph leaves height and width open
 
@@ -37,6 +38,8 @@ class OnnxInfo:
         opset: version of ONNX's own operators.
         changes: what has to be adapted before backends can run it; see ``export.intake``.
         notes: what was assumed, and what is odd.
+        has_fixed_size: height and width are not open.
+        preprocess: the entry of that name in its metadata, or an empty text.
     """
 
     path: str
@@ -52,6 +55,8 @@ class OnnxInfo:
     opset: int = 18
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    has_fixed_size: bool = True
+    preprocess: str = ""
 
 
 def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
@@ -93,6 +98,8 @@ def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
         input_size=side if isinstance(side, int) else DEFAULT_INPUT_SIZE,
         fixed_batch=dims[0] if isinstance(dims[0], int) else None,
         classes=_classes(logits)[0],
+        has_fixed_size=isinstance(side, int),
+        preprocess={entry.key: entry.value for entry in model.metadata_props}.get(METADATA, ""),
         input_type=type_,
         channels_last=last,
         output=logits.name,

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,8 @@ class Preprocess:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocess:
         """Reads what ``dataclasses.asdict`` made, also by way of JSON."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        numbers: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in data.items()}
+        return cls(**numbers)
 
     @property
     def step(self) -> int:
@@ -82,6 +82,11 @@ class Preprocess:
         """The fields in which it differs from ``usual``: a statement that makes the one from the other."""
         mine, its = asdict(self), asdict(usual)
         return {name: value for name, value in mine.items() if value != its[name]}
+
+
+def at(size: int) -> Preprocess:
+    """ImageNet's usual numbers for another size, with ResNet's margin."""
+    return Preprocess(round(size * 256 / 224), size)
 
 
 def described(statement: Mapping[str, Any]) -> str:
@@ -113,6 +118,8 @@ def checked(statement: Mapping[str, Any]) -> dict[str, Any]:
     levels = [name for name in ("mean", "std") if name in made]
     if any(abs(value) > 1 for name in levels for value in made[name]):
         made |= {name: tuple(value / 255 for value in made[name]) for name in levels}
+        if any(abs(value) > 1 for name in levels for value in made[name]):
+            raise BenchError("mean or std is above 255", "They are on the 0..1 scale, or on 0..255.")
     return made
 
 
@@ -125,7 +132,8 @@ def _checked(name: str, value: Any) -> Any:
     if name == "input_size" and text in ("train", "test"):
         return text
     try:
-        numbers = [float(Fraction(part.strip())) for part in text.split(",")]
+        pairs = [part.partition("/") for part in text.split(",")]
+        numbers = [one for over, _, under in pairs if math.isfinite(one := float(over) / float(under or 1))]
     except (ValueError, ZeroDivisionError):
         numbers = []
     if name in ("mean", "std"):

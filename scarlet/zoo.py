@@ -9,22 +9,19 @@ Nothing heavy is imported here at start: the command line lists and checks names
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarlet.errors import BenchError, unknown_name
+from scarlet.preprocess import INTERPOLATIONS, SIDECAR, Preprocess, applied, at, beside, from_metadata
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-RESIZE_PER_CROP = 256 / 224  # the short side before cropping, where a model does not say: ResNet's evaluation
 
 # How a name begins that says more than one of ours -> its kind, and an example.
 _KINDS = {
@@ -49,27 +46,30 @@ class ModelSpec:
     Attributes:
         name: canonical: ``scarlet_c``, ``timm/resnet18``, ``onnx:net.onnx``.
         kind: ``scarlet``, ``timm``, ``torchvision``, ``torch`` or ``onnx``.
-        input_size: height and width of the input in pixels.
-        resize: short side after resizing, in pixels.
-        crop: side of the central square, in pixels; equals ``input_size``.
-        interpolation: ``bilinear`` or ``bicubic``.
-        mean: per channel, RGB, on the 0..1 scale.
-        std: per channel, RGB, on the 0..1 scale.
+        preprocess: as the model's makers evaluate it; ImageNet's usual numbers where nothing is known.
+        at_test: the same at the other size for which timm has published an accuracy; None where there is none.
         path: of an ``onnx:`` or ``torch:`` model, which brings its own weights: the file, or the folder that a callable
             is imported from and its name (``folder/package.module:function``); else ``None``.
         output: of an ONNX file, where the name says which of several.
+        stated: what the file itself, or one beside it, says of the preprocessing; ``preprocess`` does without it.
+        source: where ``preprocess``, with ``stated``, is from, in words; empty where it is assumed.
+        has_fixed_size: a graph takes no other size.
     """
 
     name: str
     kind: str
-    input_size: int = 224
-    resize: int = 256
-    crop: int = 224
-    interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    preprocess: Preprocess = field(default_factory=Preprocess)
     path: str | None = None
     output: str | None = None
+    at_test: Preprocess | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "published evaluation"
+    has_fixed_size: bool = False
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of the input in pixels."""
+        return self.preprocess.crop
 
 
 @dataclass(frozen=True)
@@ -140,27 +140,52 @@ def complete(spec: ModelSpec) -> ModelSpec:
     if spec.kind == "onnx":
         from scarlet.onnx_file import inspect
 
-        assert spec.path is not None
-        info = inspect(spec.path, spec.output)
-        size = info.input_size
+        path = Path(spec.path or "")
+        info = inspect(path, spec.output)
+        usual, source = at(info.input_size), ""
         if info.input_type == "UINT8":  # it takes grey levels and normalises them itself
-            spec = replace(spec, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
-        return replace(spec, input_size=size, crop=size, resize=round(size * RESIZE_PER_CROP))
+            usual = replace(usual, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
+            source = "grey levels, since the input is uint8; the rest as usual for ImageNet"
+        stated, whose = beside(path), path.with_suffix(SIDECAR).name
+        if not stated and info.preprocess:
+            stated, whose = from_metadata(info.preprocess, path), "the graph's metadata"
+        fixed = info.has_fixed_size
+        return replace(spec, preprocess=usual, stated=stated, source=whose if stated else source, has_fixed_size=fixed)
     if spec.kind == "timm":
         return _timm_spec(spec)
     if spec.kind == "torch":
         from scarlet import foreign
 
-        size = foreign.program_size(spec) or spec.input_size
-        return replace(spec, input_size=size, crop=size, resize=round(size * RESIZE_PER_CROP))
+        size = foreign.program_size(spec)
+        return replace(spec, preprocess=at(size or spec.input_size), source="", has_fixed_size=bool(size))
     if spec.kind == "torchvision":
         from scarlet import foreign
 
         states = foreign.torchvision(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
         (crop,), (resize,) = states.crop_size, states.resize_size
-        how = {"interpolation": states.interpolation.value, "mean": tuple(states.mean), "std": tuple(states.std)}
-        return replace(spec, input_size=crop, crop=crop, resize=resize, **how)
+        made = Preprocess(resize, crop, states.interpolation.value, tuple(states.mean), tuple(states.std))
+        return replace(spec, preprocess=made, source="torchvision's transforms")
     return spec
+
+
+def fed(spec: ModelSpec, statement: Mapping[str, Any]) -> ModelSpec:
+    """A complete spec with the preprocessing that a statement (``scarlet.preprocess.checked``) makes of its own.
+
+    Raises:
+        BenchError: the model has no such size.
+    """
+    usual, more = spec.preprocess, dict(statement)
+    if more.get("input_size") in ("train", "test") and more.pop("input_size") == "test":
+        if spec.at_test is None:
+            raise BenchError(f"{spec.name} states no test size", "Leave --input-size test out, or give a number.")
+        usual = spec.at_test
+    made = applied(usual, more)
+    if spec.has_fixed_size and made.crop != spec.input_size:
+        raise BenchError(
+            f"{spec.name} takes inputs of {spec.input_size} x {spec.input_size}, not of {made.crop}",
+            "Leave --input-size and --crop out, or export the model with an open height and width.",
+        )
+    return replace(spec, preprocess=made)
 
 
 def build(
@@ -247,17 +272,22 @@ def _timm_spec(spec: ModelSpec) -> ModelSpec:
     from scarlet import foreign
 
     config = foreign.timm_config(spec)
-    size = int(config.input_size[-1])
-    interpolation = config.interpolation if config.interpolation in ("bilinear", "bicubic") else "bilinear"
-    return replace(
-        spec,
-        input_size=size,
-        crop=size,
-        resize=int(size / config.crop_pct),  # timm's own rounding: floor(size / crop_pct)
-        interpolation=interpolation,
-        mean=tuple(config.mean),
-        std=tuple(config.std),
-    )
+
+    def at_size(sides: Sequence[int], crop_pct: float) -> Preprocess:
+        height, width = sides[-2:]
+        if height != width:
+            raise BenchError(
+                f"{spec.name} takes inputs of {height} x {width}, and only squares are fed here",
+                "Name a model of square inputs.",
+            )
+        filter_ = config.interpolation if config.interpolation in INTERPOLATIONS else "bilinear"
+        mode = config.crop_mode or "center"
+        # timm's own rounding: floor(size / crop_pct)
+        return Preprocess(int(height / crop_pct), height, filter_, tuple(config.mean), tuple(config.std), mode)
+
+    usual = at_size(config.input_size, config.crop_pct)
+    test = at_size(config.test_input_size or config.input_size, config.test_crop_pct or config.crop_pct)
+    return replace(spec, preprocess=usual, at_test=test if test != usual else None, source="timm's pretrained_cfg")
 
 
 DATA = Path(__file__).with_name("published.yaml")

@@ -10,6 +10,7 @@ from bench.commands import options
 from bench.commands.show import INTERRUPTED, Json, Strict, console_for, exit_code, out_paths, show
 
 
+@options.preprocessing
 def against(
     context: typer.Context,
     ref: Annotated[str, typer.Argument(help="The other revision: a commit, branch or tag, such as HEAD~1.")],

@@ -11,6 +11,7 @@ from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, show
 
 
+@options.preprocessing
 def bisect(
     context: typer.Context,
     model: options.Model = "scarlet_c",

@@ -11,6 +11,7 @@ from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show
 
 
+@options.preprocessing
 def export(
     context: typer.Context,
     model: options.Model = "scarlet_c",

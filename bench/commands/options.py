@@ -6,6 +6,9 @@ context.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,6 +105,38 @@ Tolerance = Annotated[
 Caption = Annotated[str, typer.Option(help="Of the LaTeX table: plain text.")]
 Label = Annotated[str, typer.Option(help="Of the LaTeX table, such as tab:latency.")]
 
+_STATED = {
+    "mean": "Subtracted from the pixels: one number, or three for R, G, B, on the 0..1 scale or (above 1) 0..255.",
+    "std": "Divided by afterwards, likewise.",
+    "resize": "Pixels of the resized side.",
+    "crop": "Pixels of the square that is kept: the input's size.",
+    "crop_pct": "The kept share of the resized side, instead of --resize.",
+    "crop_mode": "center, squash or border, as timm has them.",
+    "interpolation": "bilinear, bicubic, lanczos, hamming, box or nearest.",
+    "input_size": "The input's size: pixels, or test or train as timm publishes them.",
+    "channels": "Order of the input's planes: rgb or bgr.",
+}
+
+
+def preprocessing(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for all that can be stated of a model's preprocessing; ``given`` reads them.
+
+    What is not stated is as the model, or the file beside it, says.
+    """
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        command(**{name: value for name, value in values.items() if name not in _STATED})
+
+    hints = {name: Annotated[str | None, typer.Option(help=text)] for name, text in _STATED.items()}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    signature = inspect.signature(command, eval_str=True)
+    added = [inspect.Parameter(name, keyword, default=None, annotation=hint) for name, hint in hints.items()]
+    called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    called.__annotations__ = {name: each.annotation for name, each in called.__signature__.parameters.items()}  # type: ignore[attr-defined]
+    return called
+
+
 # Fields of RunSpec whose options have other names.
 FIELDS = {
     "backend": "backends",
@@ -126,7 +161,9 @@ def given(context: typer.Context, explicit: bool = False) -> dict[str, Any]:
         for name, value in context.params.items()
         if value is not None and (not explicit or _is_explicit(context, name))
     }
-    return {name: value for name, value in values.items() if name in RunSpec.model_fields}
+    stated = {name: value for name, value in values.items() if name in _STATED}
+    fields = {name: value for name, value in values.items() if name in RunSpec.model_fields}
+    return {**fields, "preprocess": stated} if stated else fields
 
 
 def spec_of(context: typer.Context, **fixed: Any) -> RunSpec:
@@ -154,7 +191,9 @@ def run_spec(context: typer.Context) -> RunSpec:
 
     settings, plan_file = given(context), context.params["plan_file"]
     if plan_file is not None:
-        settings |= read_plan(plan_file) | given(context, explicit=True)
+        plan, explicit = read_plan(plan_file), given(context, explicit=True)
+        stated = {**plan.get("preprocess", {}), **explicit.get("preprocess", {})}
+        settings |= plan | explicit | ({"preprocess": stated} if stated else {})
     if builds := build_options(context.params["builds"]):
         settings["options"] = (*(context.params["option"] or ()), *builds)
     return RunSpec(**settings)

@@ -10,6 +10,7 @@ from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, Out, console_for, show
 
 
+@options.preprocessing
 def parity(
     context: typer.Context,
     data: options.Data = None,

@@ -12,6 +12,7 @@ from bench.commands.show import Json, console_for, out_paths, show
 from scarlet.errors import BenchError
 
 
+@options.preprocessing
 def profile(
     context: typer.Context,
     model: options.Model = "scarlet_c",

@@ -12,6 +12,7 @@ from bench.commands.show import GOOD, INTERRUPTED, NOT_OK, Json, console_for, ou
 from scarlet.errors import BenchError
 
 
+@options.preprocessing
 def quantize(
     context: typer.Context,
     search: Annotated[

@@ -24,6 +24,7 @@ Baseline = Annotated[
 ]
 
 
+@options.preprocessing
 def run(
     context: typer.Context,
     model: options.Model = "scarlet_c",

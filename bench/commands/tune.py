@@ -10,6 +10,7 @@ from bench.commands import options
 from bench.commands.show import GOOD, NOT_OK, Json, console_for, out_paths, show
 
 
+@options.preprocessing
 def tune(
     context: typer.Context,
     model: options.Model = "scarlet_c",

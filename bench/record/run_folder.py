@@ -67,6 +67,7 @@ RETRIED = (Status.FAILED, Status.CRASHED, Status.OOM, Status.TIMEOUT, Status.UNA
 _TEXT, _COUNT = (str, None), (int, None)
 _RUN_SHAPE: dict[str, Any] = {
     **dict.fromkeys(("settings", "model_files", "packages", "preprocessing", "reference", "noise"), (dict, None)),
+    "model_input": ({"source": _TEXT}, None),
     **dict.fromkeys(("created_at", "finished_at"), _TEXT),
     "plan": ({"cases": [dict], "model": _TEXT}, None),
     "host": ({"cpu_model": _TEXT, "nvidia": ({"gpus": ([dict], None)}, None)}, None),

@@ -21,6 +21,7 @@ from bench.backends import facts as facts_of
 from bench.record.case import Case
 from bench.report.text import number, one_line, percent, row_names, two_digits, whole, written
 from scarlet.errors import BenchError
+from scarlet.preprocess import Preprocess
 
 Row = Mapping[str, Any]
 
@@ -237,9 +238,12 @@ def dataset_line(info: Mapping[str, Any]) -> str:
 
 
 def facts(info: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What stands at the top of a report: host, images, and when it began, by name."""
+    """What stands at the top of a report: host, images, preprocessing, and when it began, by name."""
     started = [("Started", one_line(str(info["created_at"])))] if info.get("created_at") else []
-    return [("Host", host_line(info)), ("Images", dataset_line(info)), *started]
+    fed = info.get("model_input") or {}
+    source = fed.get("source") or "ImageNet's, assumed: nothing states the model's own"
+    lines = [("Preprocessing", f"{Preprocess.from_dict(fed['preprocess'])} ({one_line(source)})")] if fed else []
+    return [("Host", host_line(info)), ("Images", dataset_line(info)), *lines, *started]
 
 
 def command_line(info: Mapping[str, Any]) -> str:

@@ -84,7 +84,9 @@ def requirements(
     return Requirements(wanted, chosen, pipeline, check)
 
 
-def prepare_request(model: str, checkpoint: str | None, data: str, images: Sequence[Image]) -> dict[str, Any]:
+def prepare_request(
+    model: str, checkpoint: str | None, data: str, images: Sequence[Image], preprocess: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a worker needs to prepare the model: ``bench.worker.prepare.Request`` as plain JSON types."""
     return {
         "model": model,
@@ -92,6 +94,7 @@ def prepare_request(model: str, checkpoint: str | None, data: str, images: Seque
         "data": data,
         "images": [(image.image_id, image.label) for image in images[:CHECK_IMAGES]],
         "threads": host.allowed_cores(),
+        **({"preprocess": preprocess} if preprocess else {}),  # another revision may know of none
     }
 
 

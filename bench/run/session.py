@@ -11,9 +11,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from bench.record.lock import Lock
 from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
-from bench.run import estimate, pixel_gate
+from bench.run import estimate, model_input, pixel_gate
 from bench.run.images import DEMO_IMAGES, choose_images, working
 from bench.run.model_files import PreparationFailed, Requirements, changed, prepare_files, prepare_request, requirements
 from bench.run.progress import make_listener
@@ -60,6 +60,7 @@ class Session(AbstractContextManager["Session"]):
         is_scratch: the folder is a temporary one.
         lock: keeps other runs out of the folder.
         is_new: the folder was made for it.
+        model_input: of ``bench.run.model_input.settle``.
     """
 
     spec: RunSpec
@@ -71,6 +72,7 @@ class Session(AbstractContextManager["Session"]):
     is_scratch: bool = False
     lock: Lock | None = None
     is_new: bool = False
+    model_input: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "") -> Session:
@@ -84,22 +86,24 @@ class Session(AbstractContextManager["Session"]):
         Raises:
             BenchError: the data or the folder are at fault.
         """
-        spec, source, target = spec.absolute(), spec.source, path_from_root(str(out or ""))
+        source, target = spec.source, path_from_root(str(out or ""))
+        spec, fed = model_input.settle(spec.absolute(), source)
         image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling)
         spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
         model = re.split(r"[:/\\]", spec.network.name)[-1]
         name = f"{kind}-{model}" if kind else model
         path = Path(target) if target else new_run_path(RESULTS, name)
-        folder, lock = _begin(spec, image_set, images, path.resolve())
-        return cls(spec, source, folder, image_set, tuple(images), console, lock=lock, is_new=True)
+        folder, lock = _begin(spec, image_set, images, path.resolve(), fed)
+        return cls(spec, source, folder, image_set, tuple(images), console, lock=lock, is_new=True, model_input=fed)
 
     @classmethod
     def scratch(cls, spec: RunSpec, console: Console) -> Session:
         """As ``open``, for a command that leaves no run: its folder takes the logs."""
-        spec, source = spec.absolute(), spec.source
+        source = spec.source
+        spec, fed = model_input.settle(spec.absolute(), source)
         image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling)
         folder = RunFolder.create(Path(tempfile.mkdtemp(prefix="scarlet-bench-")))
-        return cls(spec, source, folder, image_set, tuple(images), console, is_scratch=True)
+        return cls(spec, source, folder, image_set, tuple(images), console, is_scratch=True, model_input=fed)
 
     @classmethod
     def resume(cls, path: Path, console: Console) -> Session:
@@ -131,7 +135,8 @@ class Session(AbstractContextManager["Session"]):
         # The user may be in another folder now, from which a path of the spec leads nowhere.
         named = (info.get("model_files") or {}).get("model")
         source = named if named and spec.network.path else spec.source
-        return cls(spec, source, folder, image_set, scored, console, lock=lock)
+        fed = info.get("model_input") or {}
+        return cls(spec, source, folder, image_set, scored, console, lock=lock, model_input=fed)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         mistake = isinstance(error, BenchError) and not isinstance(error, MachineError)
@@ -149,7 +154,7 @@ class Session(AbstractContextManager["Session"]):
     @property
     def request(self) -> dict[str, Any]:
         """What a worker needs to prepare the model: see ``prepare_request``."""
-        return prepare_request(self.source, self.spec.checkpoint, str(self.root), self.images)
+        return prepare_request(self.source, self.spec.checkpoint, str(self.root), self.images, self.spec.preprocess)
 
     def prepare(self, required: Requirements | None = None) -> ModelFiles:
         """Has workers build the model's files, and the graphs of lower precision that Cases need.
@@ -210,7 +215,9 @@ class Session(AbstractContextManager["Session"]):
         self.write(model_files=files.to_dict(), plan={"cases": [case.to_dict() for case in cases]})
 
 
-def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path) -> tuple[RunFolder, Lock]:
+def _begin(
+    spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path, fed: Mapping[str, Any]
+) -> tuple[RunFolder, Lock]:
     """A new run's folder, which knows the spec, the machine and the images; and the lock that keeps others out."""
     # Looked at before the run's own work begins, which would show as load.
     described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
@@ -223,6 +230,7 @@ def _begin(spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Pa
         "created_at": utc_now(),
         "command": ["scarlet-bench", *sys.argv[1:]],
         "settings": spec.to_dict(),
+        "model_input": fed,
         "host": {**described_host, "fingerprint": fingerprint},
         "packages": packages,
         "noise": lookup_noise({**described_host, "fingerprint": fingerprint}).to_dict(),
@@ -343,6 +351,7 @@ def _rows(
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
     info, noticed = folder.read_run_info(), reading.warnings_of(ScoredRun.open(folder.path))
+    noticed += model_input.warnings_of(session.model_input, cases)
     for one in noticed:
         session.console.print(f"{one['text']}. {one['advice']}", markup=False, highlight=False, soft_wrap=True)
     before = (one for one in info.get("warnings", ()) if "case_ids" not in one)
@@ -365,7 +374,8 @@ def foretell(spec: RunSpec, console: Console) -> Document:
     if spec.data is not None:
         n_images = len(choose_images(spec.data, spec.n_images, console, spec.labelling)[1])
     fingerprint = host.fingerprint(host.describe_host())
-    measured = estimate.measured_before(RESULTS, spec.network.name, fingerprint)
+    spec, _ = model_input.settle(spec, spec.source)
+    measured = estimate.measured_before(RESULTS, spec.named, fingerprint)
     expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured, spec.lives)
     return estimate.document(expected, (*_nothing_runs(spec), *spec.notes()))
 

@@ -58,6 +58,7 @@ from pipelines.imagenet.labels import BACKGROUND, Labelling
 from scarlet import zoo
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_yaml
+from scarlet.preprocess import checked, described
 
 # A prediction does not depend on the batch; of accuracy's time more would save little.
 ACCURACY_BATCH = 32
@@ -139,6 +140,15 @@ def _lives(value: int | None) -> int | None:
     if value is not None and value != 1 and (value < LEAST_LIVES or value % 2):
         raise ValueError("no such number")
     return value
+
+
+def _statement(value: Any) -> dict[str, Any]:
+    try:
+        if not isinstance(value, Mapping):
+            raise BenchError(f"preprocess is {shown(value)}", "Write a mapping, such as {mean: 0.5, std: 0.5}.")
+        return checked(value)
+    except BenchError as mistake:
+        raise _said(mistake) from None
 
 
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
@@ -278,6 +288,8 @@ class RunSpec(Matrix):
         timeout_seconds: that one worker of a Case may take.
         seed: of the order of turns.
         calibration: the user's folder of images for INT8, or None.
+        preprocess: what is stated of the model's preprocessing: see ``scarlet.preprocess``. In a run, all of it that
+            differs from what the model would be fed otherwise.
         options: the values of each option of each backend; an empty one stands for the option not being given.
         exclude: combinations that are not measured.
 
@@ -300,6 +312,7 @@ class RunSpec(Matrix):
     timeout_seconds: Seconds = 1800.0
     seed: StrictInt = 0
     calibration: StrictStr | None = None
+    preprocess: Annotated[dict[str, Any], BeforeValidator(_statement)] = Field(default_factory=dict)
     options: Annotated[Options, BeforeValidator(_by_backend), AfterValidator(_known_options)] = Field(
         default_factory=dict
     )
@@ -359,6 +372,11 @@ class RunSpec(Matrix):
     def labelling(self) -> Labelling:
         """How images are labelled."""
         return Labelling(self.classes, self.labels, self.first_label)
+
+    @property
+    def named(self) -> str:
+        """The model's name in Cases, with what it is fed otherwise than usual: another input is another model."""
+        return f"{self.network.name} ({described(self.preprocess)})" if self.preprocess else self.network.name
 
     @property
     def weights(self) -> str:
@@ -499,7 +517,7 @@ class RunSpec(Matrix):
                 if chosen["scenario"] == "throughput" and "latency" in self.scenarios:
                     chosen["batch"] = fixed_batch or max(self.batches)
                 for options in option_sets(self.options.get(chosen["backend"], {})):
-                    case = Case(self.network.name, weights or self.weights, options=options, **chosen)
+                    case = Case(self.named, weights or self.weights, options=options, **chosen)
                     yield _without_graph_options(case)
 
         return tuple(dict.fromkeys(expanded()))
@@ -512,7 +530,7 @@ class RunSpec(Matrix):
             backend: {name: list(values) for name, values in given.items()} for backend, given in self.options.items()
         }
         return {
-            "model": self.network.name,
+            "model": self.named,
             "weights": weights,
             **lists,
             "accuracy_batch": fixed_batch or ACCURACY_BATCH,

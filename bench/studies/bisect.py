@@ -28,7 +28,6 @@ from export.compare.values import OnnxValues, TorchValues, Values
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
 from export.network import export_model
 from export.store import Store
-from pipelines.base import Preprocess
 from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
@@ -78,6 +77,7 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
     """
     try:
         network = zoo.complete(spec.network)
+        network = zoo.fed(zoo.fed(network, network.stated), spec.preprocess)
     except zoo.ModelUnavailable as missing:
         raise BenchError(str(missing), "Install it, or choose another model.") from missing
     if network.kind == "onnx":
@@ -153,8 +153,9 @@ def _check_files(files: Sequence[Path], spec: ModelSpec) -> int | None:
 
 def _pixels(spec: ModelSpec, images: Sequence[Image], batch: int) -> list[NDArray[np.float32]]:
     """The images as the reference pipeline makes them."""
-    preprocess = Preprocess(spec.resize, spec.crop, spec.interpolation, spec.mean, spec.std)
-    with closing(pipelines.open_pipeline("reference", images, batch, host.allowed_cores(), preprocess)) as pipeline:
+    with closing(
+        pipelines.open_pipeline("reference", images, batch, host.allowed_cores(), spec.preprocess)
+    ) as pipeline:
         return [made.pixels for made in pipeline]
 
 

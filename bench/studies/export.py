@@ -20,6 +20,7 @@ from bench.run.session import Session
 from bench.run.spec import RunSpec
 from export.precision.recipe import DIALECTS, PRECISIONS, Recipe, default_recipe, read_recipe
 from scarlet.errors import BenchError
+from scarlet.preprocess import METADATA, metadata
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def export(spec: RunSpec, out: Path | None, console: Console, in_lower: Lower | 
         )
     source = Path(typed.get("path", files.onnx))
     _copy(source, target)
+    if target.suffix == ".onnx":
+        _state(target, files)
     if source.suffix == ".xml":
         _copy(source.with_suffix(".bin"), target.with_suffix(".bin"))
     return Written(target, files, typed)
@@ -135,6 +138,16 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
     except OSError as error:
         raise BenchError(f"{target} cannot be written: {error.strerror}", "Give another --out.") from None
+
+
+def _state(path: Path, files: ModelFiles) -> None:
+    """Writes the preprocessing into a graph, so that it need not be stated again where the file is run."""
+    import onnx
+
+    model = onnx.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, METADATA: metadata(files.preprocessing)})
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def document(written: Written) -> Document:

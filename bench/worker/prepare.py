@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from bench.backends import package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.worker.channel import own_home
 from export.store import Store, is_whole
-from pipelines.base import Preprocess
 from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
+from scarlet.preprocess import checked, described
 
 BATCH = 32
 PACKAGES = ("export", "pipelines", "scarlet")  # whose code decides what a network's files hold
@@ -39,6 +39,7 @@ class Request:
         images: ``(image_id, label)`` of real images: BatchNorm statistics of random weights are calibrated on
             them, and the exported graph is compared with PyTorch on the first batch of them.
         threads: of PyTorch and of the decoding.
+        preprocess: as given (``describe``), or all differences from the model's own (``prepare``).
     """
 
     model: str
@@ -46,6 +47,29 @@ class Request:
     data: str | None = None
     images: Sequence[tuple[str, int]] = ()
     threads: int = 1
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+
+
+def describe(request: Request) -> dict[str, Any]:
+    """How a model's input is made, as its file and ``request.preprocess`` say; nothing is prepared.
+
+    Returns:
+        ``preprocess``; ``differences`` of it from what ``prepare`` would take by itself; ``source``: in words, empty
+        where nothing is stated.
+
+    Raises:
+        BenchError: the model cannot be read, or has no such size.
+        Unavailable: a package that the model needs is missing.
+    """
+    try:
+        spec = zoo.complete(zoo.resolve(request.model))
+    except zoo.ModelUnavailable as missing:
+        raise Unavailable(str(missing)) from missing
+    made = zoo.fed(zoo.fed(spec, spec.stated), request.preprocess).preprocess
+    sources = [", ".join(request.preprocess) + " as given"] if request.preprocess else []
+    sources += [spec.source or "the rest as usual for ImageNet"] if sources or spec.source else []
+    differences = made.differences(spec.preprocess)
+    return {"preprocess": asdict(made), "differences": differences, "source": "; ".join(sources)}
 
 
 def prepare(request: Request) -> ModelFiles:
@@ -59,12 +83,16 @@ def prepare(request: Request) -> ModelFiles:
     try:
         spec = zoo.resolve(request.model)
         if spec.kind == "onnx":
-            return _onnx_files(zoo.complete(spec), request)
+            return _onnx_files(_complete(spec, request), request)
         if spec.path and not Path(spec.path).is_file():  # a callable may depend on any file
-            return _network_files(zoo.complete(spec), request, Store())
+            return _network_files(_complete(spec, request), request, Store())
         return _stored(spec, request)
     except zoo.ModelUnavailable as missing:
         raise Unavailable(str(missing)) from missing
+
+
+def _complete(spec: zoo.ModelSpec, request: Request) -> zoo.ModelSpec:
+    return zoo.fed(zoo.complete(spec), checked(request.preprocess))
 
 
 def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
@@ -72,7 +100,7 @@ def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
     store, parts = Store(), _key_parts(spec, request)
 
     def make(path: Path) -> None:
-        path.write_text(json.dumps(_network_files(zoo.complete(spec), request, store).to_dict()))
+        path.write_text(json.dumps(_network_files(_complete(spec, request), request, store).to_dict()))
 
     while True:
         path = store.get_or_make(parts, ".model.json", make)
@@ -100,6 +128,7 @@ def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
         "file": _digest([Path(spec.path)] if spec.path else []),
         "images": f"{bool(images)} {_digest(read)}",
         "threads": str(request.threads),
+        "preprocess": described(request.preprocess),
         "sources": _digest([*sources, Path(__file__)]),
         "packages": json.dumps(package_versions()),
     }
@@ -138,7 +167,7 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
         onnx_sha256=exported.onnx_sha256,
         state=str(exported.state_path),
         input_size=size,
-        preprocess=_preprocess(spec),
+        preprocess=asdict(spec.preprocess),
         classes=exported.classes,
         parity=exported.parity,
         parameters=total.parameters,
@@ -163,17 +192,12 @@ def _onnx_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
         weights_sha256=info.sha256,
         onnx=str(taken.path),
         onnx_sha256=taken.sha256,
-        input_size=info.input_size,
-        preprocess=_preprocess(spec),
+        input_size=spec.input_size,
+        preprocess=asdict(spec.preprocess),
         fixed_batch=info.fixed_batch,
         classes=info.classes,
         notes=taken.notes,
     )
-
-
-def _preprocess(spec: zoo.ModelSpec) -> dict[str, Any]:
-    """The model's preprocessing numbers as the keywords of ``pipelines.base.Preprocess``."""
-    return {name: getattr(spec, name) for name in ("resize", "crop", "interpolation", "mean", "std")}
 
 
 def _batches(spec: zoo.ModelSpec, request: Request) -> list[NDArray[np.float32]]:
@@ -182,6 +206,5 @@ def _batches(spec: zoo.ModelSpec, request: Request) -> list[NDArray[np.float32]]
         return []
     root = Path(request.data)
     images = [Image(image_id, root / image_id, label) for image_id, label in request.images]
-    preprocess = Preprocess(**_preprocess(spec))
-    with closing(pipelines.open_pipeline("reference", images, BATCH, request.threads, preprocess)) as pipeline:
+    with closing(pipelines.open_pipeline("reference", images, BATCH, request.threads, spec.preprocess)) as pipeline:
         return [batch.pixels for batch in pipeline]

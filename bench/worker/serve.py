@@ -37,6 +37,7 @@ class Worker:
     def answer(self, message: channel.Message) -> channel.Message:
         """The answer to a message; ``channel.reply`` makes a refusal of what is raised."""
         handlers: dict[str, Callable[[channel.Message], dict[str, Any]]] = {
+            "describe": self._describe,
             "prepare": self._prepare,
             "parity": self._parity,
             "digests": self._digests,
@@ -45,6 +46,11 @@ class Worker:
             "finish": self._finish,
         }
         return handlers[message["do"]](message)
+
+    def _describe(self, message: channel.Message) -> dict[str, Any]:
+        from bench.worker.prepare import Request, describe
+
+        return describe(Request(**message["request"]))
 
     def _prepare(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker.prepare import Request, prepare

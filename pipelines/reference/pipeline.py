@@ -93,6 +93,11 @@ def cut(pixels: NDArray[np.uint8], top: int, left: int, preprocess: Preprocess) 
     return whole
 
 
+def centre(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """The central square of side ``crop``: see ``cut``."""
+    return cut(pixels, *crop_offset(pixels.shape[0], pixels.shape[1], preprocess.crop), preprocess)
+
+
 def fits_memory(height: int, width: int, preprocess: Preprocess) -> bool:
     """Whether the resized image stays under ``PIXELS_MAX``; only absurdly thin images do not."""
     resized_height, resized_width = target_size(height, width, preprocess)
@@ -168,7 +173,7 @@ def reference_pixels(path: Path, preprocess: Preprocess) -> NDArray[np.uint8]:
     except OSError as error:
         raise UnreadableImage(_reason(b"", error)) from error
     pixels = np.asarray(resized(_open_rgb(data), preprocess, resampling))
-    return cut(pixels, *crop_offset(*pixels.shape[:2], preprocess.crop), preprocess)
+    return centre(pixels, preprocess)
 
 
 def resized(image: PillowImage.Image, preprocess: Preprocess, resampling: PillowImage.Resampling) -> PillowImage.Image:
@@ -299,7 +304,7 @@ class ReferenceStages:
         return np.array(resized(PillowImage.fromarray(pixels), self._preprocess, self._resampling))
 
     def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cut(pixels, *crop_offset(*pixels.shape[:2], self._preprocess.crop), self._preprocess).copy()
+        return centre(pixels, self._preprocess).copy()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalise(pixels, self._preprocess)

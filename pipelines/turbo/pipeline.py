@@ -228,7 +228,8 @@ class TurboStages:
         return self._turbo.resize(pixels)
 
     def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return cut(pixels, *crop_offset(*pixels.shape[:2], self._preprocess.crop), self._preprocess).copy()
+        top, left = crop_offset(pixels.shape[0], pixels.shape[1], self._preprocess.crop)
+        return cut(pixels, top, left, self._preprocess).copy()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return normalise(pixels, self._preprocess)

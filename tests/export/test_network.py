@@ -18,10 +18,11 @@ from scarlet.errors import BenchError
 from scarlet.files import file_sha256
 from scarlet.networks import BlockSpec, Scarlet
 from scarlet.onnx_file import inspect
+from scarlet.preprocess import at
 from scarlet.random_weights import calibrate, initialise, noise_batches
 from scarlet.zoo import Built, ModelSpec, build, resolve
 
-SMALL = ModelSpec("small", "scarlet", input_size=32)
+SMALL = ModelSpec("small", "scarlet", at(32))
 
 
 def built(module, spec):

@@ -22,7 +22,12 @@ TIMM = "timm/test_resnet"  # 0.5 M parameters
 
 def test_a_network_of_timm_is_timms_own_and_seeded() -> None:
     spec = zoo.complete(zoo.resolve("TIMM/test_ResNet"))
-    assert (spec.name, spec.input_size, spec.interpolation, spec.mean) == (TIMM, 160, "bilinear", (0.5, 0.5, 0.5))
+    assert (spec.name, spec.input_size, spec.preprocess.interpolation, spec.preprocess.mean) == (
+        TIMM,
+        160,
+        "bilinear",
+        (0.5, 0.5, 0.5),
+    )
     state = torch.get_rng_state()
     built = zoo.build(spec, None, [np.random.default_rng(0).random((8, 3, 160, 160), np.float32)])
     assert torch.equal(torch.get_rng_state(), state)
@@ -44,7 +49,7 @@ def test_near_names_are_suggested(name: str) -> None:
 
 def test_torchvision_states_its_preprocessing() -> None:
     spec = zoo.complete(zoo.resolve("torchvision/EfficientNet_B0"))
-    assert (spec.name, spec.resize, spec.crop, spec.interpolation) == (
+    assert (spec.name, spec.preprocess.resize, spec.preprocess.crop, spec.preprocess.interpolation) == (
         "torchvision/efficientnet_b0",
         256,
         224,

@@ -15,6 +15,7 @@ from scarlet import zoo
 from scarlet.checkpoint import weights_sha256
 from scarlet.errors import BenchError
 from scarlet.networks import scarlet
+from scarlet.preprocess import Preprocess
 from scarlet.zoo import published, rows
 
 
@@ -22,7 +23,7 @@ from scarlet.zoo import published, rows
 def test_scarlet_names(name):
     spec = zoo.resolve(name)
     assert (spec.name, spec.kind, spec.input_size) == ("scarlet_c", "scarlet", 224)
-    assert (spec.resize, spec.crop, spec.interpolation) == (256, 224, "bilinear")
+    assert (spec.preprocess.resize, spec.preprocess.crop, spec.preprocess.interpolation) == (256, 224, "bilinear")
     with pytest.raises(FrozenInstanceError):
         spec.name = "other"
 
@@ -123,12 +124,10 @@ def test_onnx_files_are_not_built(demo):
 def test_complete_leaves_scarlet_and_asks_onnx_files(monkeypatch):
     spec = zoo.resolve("scarlet_b")
     assert zoo.complete(spec) is spec
-    monkeypatch.setattr(
-        "scarlet.onnx_file.inspect", lambda *_: types.SimpleNamespace(input_size=112, input_type="UINT8")
-    )
+    known = types.SimpleNamespace(input_size=112, input_type="UINT8", has_fixed_size=True, preprocess="")
+    monkeypatch.setattr("scarlet.onnx_file.inspect", lambda *_: known)
     found = zoo.complete(zoo.resolve("onnx:x.onnx"))
-    assert (found.input_size, found.crop, found.resize) == (112, 112, 128)
-    assert (found.mean, found.std) == ((0.0,) * 3, (1 / 255,) * 3), "grey levels"
+    assert found.preprocess == Preprocess(128, 112, mean=(0.0,) * 3, std=(1 / 255,) * 3), "grey levels"
 
 
 def test_every_row_has_plausible_figures_and_a_source() -> None:

@@ -97,7 +97,9 @@ class Pixels:
 def _levels(pixels: NDArray[np.float32], preprocess: Preprocess) -> NDArray[np.uint8]:
     """The grey levels that were normalised: rounding error is far below half a level."""
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    levels: NDArray[np.uint8] = np.rint((pixels * std + mean) * 255).clip(0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = (
+        np.rint((pixels[:, :: preprocess.step] * std + mean) * 255).clip(0, 255).astype(np.uint8)
+    )
     return levels
 
 

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
-from bench_fakes import HereWorker, Recorder, fake_case, run_on, tiny_files
+from bench_fakes import HereWorker, Recorder, fake_case, make_graph, run_on, tiny_files
 from folders import ROOT
 from rich.console import Console
 
@@ -40,7 +41,9 @@ def console() -> Console:
 
 
 @pytest.fixture
-def spec(image_folder: Path) -> RunSpec:
+def spec(image_folder: Path, tmp_path: Path) -> RunSpec:
+    (tmp_path / "deep").mkdir()
+    onnx.save(make_graph("batch"), tmp_path / "deep/net.onnx")
     return RunSpec(model="onnx:deep/net.onnx", data=str(image_folder), backends="fake", batches=1)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import onnx
 import pytest
+from bench_fakes import make_graph
 from rich.console import Console
 
 from bench import host
@@ -28,7 +30,9 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def spec(image_folder: Path) -> RunSpec:
+def spec(image_folder: Path, tmp_path: Path) -> RunSpec:
+    (tmp_path / "deep").mkdir()
+    onnx.save(make_graph("batch"), tmp_path / "deep/net.onnx")
     return RunSpec(model="onnx:deep/net.onnx", data=str(image_folder), backends="fake", batches=1)
 
 
