@@ -79,8 +79,8 @@ def torch_cuda(version_file: Path | None = None) -> str:
         text = version_file.read_text(encoding="utf-8")
     except OSError:
         return ""
-    found = re.search(r"^cuda\b[^=\n]*= *['\"]([\d.]+)", text, re.MULTILINE)
-    return found[1] if found else ""
+    stated = re.search(r"^cuda\b[^=\n]*= *['\"]([\d.]+)", text, re.MULTILINE)
+    return stated[1] if stated else ""
 
 
 def usable_gpu_is_there(driver: str = DRIVER, version_file: Path | None = None) -> bool:
