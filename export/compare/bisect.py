@@ -281,12 +281,12 @@ class Collector:
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def add(self, reference: NDArray[Any], other: NDArray[Any]) -> None:
-        """Both ``(n, ...)``, floating-point, of the same images."""
+        """Both ``(n, ...)``, floating-point, of the same images; or one number each, whatever the images."""
         if reference.shape != other.shape:
             self._shapes = reference.shape[1:], other.shape[1:]
             return
-        for image, its_other in zip(reference, other, strict=True):  # an image at a time: float64 needs room
-            self._add(image.astype(np.float64), its_other.astype(np.float64))
+        for pair in zip(np.atleast_1d(reference), np.atleast_1d(other), strict=True):  # float64 of all needs room
+            self._add(*(np.atleast_1d(image).astype(np.float64) for image in pair))
 
     def _add(self, image: NDArray[np.float64], other: NDArray[np.float64]) -> None:
         self._count += image.size
@@ -298,7 +298,7 @@ class Collector:
         apart[(image == other) | (np.isnan(image) & np.isnan(other))] = 0.0
         apart[np.isnan(apart)] = np.inf
         self._noise += float(np.square(apart).sum())
-        worst = apart.reshape(len(apart), -1).max(axis=1) if apart.ndim else apart.reshape(1)
+        worst = apart.reshape(len(apart), -1).max(axis=1)
         self._worst = worst if self._worst is None else np.maximum(self._worst, worst)
 
     def difference(self) -> Difference:

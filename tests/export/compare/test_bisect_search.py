@@ -157,6 +157,18 @@ def test_figures_of_a_difference_are_those_of_the_whole(pieces):
     assert not found.beyond(Tolerance(rtol=0.0, atol=0.3))
 
 
+def test_a_value_that_is_one_number_is_compared_too():
+    one = np.array(2.0, np.float32)
+    assert measured_once(one, one + 1).max_abs == 1.0
+    assert measured_once(one, one).max_abs == 0.0
+
+
+def measured_once(reference, other):
+    collector = Collector()
+    collector.add(reference, other)
+    return collector.difference()
+
+
 def test_a_layer_that_does_not_vary_is_judged_by_the_absolute_part():
     still = np.ones((2, 3), np.float32)
     assert measured(still, still) == Difference(0.0, 0.0, 0.0, None, math.inf)
