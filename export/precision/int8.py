@@ -85,7 +85,7 @@ def expand(patterns: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
 def quantised(graph: Path, ranges: Mapping[str, tuple[float, float]], recipe: Recipe) -> Any:
     """The INT8 model of a prepared graph.
 
-    With the default recipe of ``ort`` this is what ``onnxruntime.quantization.quantize_static`` makes.
+    With a recipe of ``ort`` that sets nothing this is what ``onnxruntime.quantization.quantize_static`` makes.
 
     Args:
         graph: what ``prepare_graph`` wrote.

@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.backends import REGISTRY, facts
-from export.precision.recipe import Recipe
+from export.precision.recipe import Recipe, default_recipe
 from scarlet.errors import unknown_name
 
-# ONNX Runtime fuses a layer on x86 into one of integers where its data is uint8; with int8, its default, it leaves
-# every layer behind a sum or a product in float (the proof of such a row names them).
-_BEST_GUESS = Recipe(
-    "int8", "ort", activation_type="uint8", per_channel=True, calibration="percentile", percentile=99.99
-)
-_ORT = (
-    _BEST_GUESS,
-    replace(_BEST_GUESS, calibration="minmax", percentile=99.999),
-    replace(_BEST_GUESS, per_channel=False, calibration="minmax", percentile=99.999),
-    replace(_BEST_GUESS, per_channel=False),
-)
+# Its ranges cost one pass over the calibration images: something usable is found first, whatever the budget.
+_CHEAP = default_recipe("int8", "ort")
+_BEST_GUESS = replace(_CHEAP, calibration="percentile", percentile=99.99)
+_ORT = (_BEST_GUESS, replace(_CHEAP, per_channel=False), replace(_BEST_GUESS, per_channel=False))
 # These read every activation of every calibration image once more, which takes minutes.
 _SLOW = (replace(_BEST_GUESS, percentile=99.9), replace(_BEST_GUESS, calibration="entropy", percentile=99.999))
 # Besides what a dialect's own quantiser does when it is not told anything.
@@ -39,7 +32,7 @@ def settings_to_try(backend: str) -> tuple[Recipe, ...]:
     if backend not in backends():
         raise unknown_name("backend to search a recipe for", backend, backends())
     default = default_of(backend)
-    return (_BEST_GUESS, default, *_ORT[1:], *_FURTHER.get(default.dialect, ()), *_SLOW)
+    return (_CHEAP, default, *_ORT, *_FURTHER.get(default.dialect, ()), *_SLOW)
 
 
 def default_of(backend: str) -> Recipe:

@@ -121,7 +121,7 @@ def decided(
         if holds := one.holds(margin_percent):
             return (one, True, f"it keeps within the margin by its {holds} on images that nothing was chosen on")
     if not found.tried:
-        return None, False, "no recipe could be made and run"
+        return None, False, "no recipe could be made and run in the time: give a larger --budget, or fewer --images"
     closest = max(found.tried, key=lambda one: one.order)
     if interrupted:
         return closest, False, "the search was stopped before anything was confirmed"

@@ -172,7 +172,9 @@ class Search:
         """Measures a recipe that could be used."""
         self._check_time()
         one = self._evaluate(label, recipe)
-        if one is not None:
+        if one is None:
+            self.found.notes.append(f"{label}: no such graph could be made and run, or not in time; the log says which")
+        else:
             self.found.tried.append(one)
             holds = {BOUND: "within the margin", ESTIMATE: "within the margin by its estimate"}
             self._say(

@@ -11,7 +11,7 @@ from export.precision.int8 import expand, prepare_graph, quantised
 from export.precision.recipe import Recipe, default_recipe
 from scarlet.errors import BenchError
 
-DEFAULT, SYMMETRIC = default_recipe("int8", "ort"), default_recipe("int8", "symmetric")
+DEFAULT, SYMMETRIC = Recipe("int8", "ort"), default_recipe("int8", "symmetric")
 
 
 def prepared(tmp_path, model):
@@ -33,7 +33,7 @@ class Reader:
         return self.feeds.pop(0) if self.feeds else None
 
 
-def test_the_default_is_what_quantize_static_makes(tmp_path):
+def test_settings_left_out_are_those_of_quantize_static(tmp_path):
     source = saved(tmp_path, small(), "source.onnx")
     quantize_static(str(source), str(tmp_path / "theirs.onnx"), Reader(images()))
     theirs = onnx.load(tmp_path / "theirs.onnx").SerializeToString(deterministic=True)
