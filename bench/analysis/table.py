@@ -81,7 +81,7 @@ def load_frame(run: Path) -> pd.DataFrame:
     if (info.get("settings") or {}).get("restrict_classes"):
         marks.append(f"chosen among the {dataset.get('n_classes_present')} classes that have images")
     marks += (info.get("model_files") or {}).get("notes") or ()
-    noticed = [one for one in info.get("warnings") or () if "case_ids" in one]
+    noticed = [one for name in ("warnings", "real") for one in info.get(name) or () if "case_ids" in one]
     derived = score_columns(folder, results, is_demo) | timing_columns(folder, results, info)
     rows = []
     for result in results:

@@ -69,6 +69,7 @@ FirstLabel = Annotated[int | None, typer.Option(help="What that file calls the f
 RestrictClasses = Annotated[
     bool, typer.Option("--restrict-classes", help="Choose among the classes that have images alone, as of ImageNet-R.")
 ]
+Real = Annotated[str | None, typer.Option(help="ReaL labels (real.json) to tell top-1 by as well.")]
 Budget = Annotated[
     float, typer.Option(help="Seconds for all timed Cases together, with the starts of their processes.")
 ]

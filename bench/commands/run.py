@@ -44,6 +44,7 @@ def run(
     labels: options.Labels = None,
     first_label: options.FirstLabel = None,
     restrict_classes: options.RestrictClasses = False,
+    real: options.Real = None,
     budget: options.Budget = 160.0,
     lives: options.Lives = None,
     rotate_cores: options.RotateCores = False,

@@ -75,6 +75,7 @@ _RUN_SHAPE: dict[str, Any] = {
     "git": ({"commit": _TEXT}, None),
     "command": ([str], None),
     "warnings": ([dict], None),
+    "real": ([dict], None),
     "digests": ({"images": [str], "rounds": [str]}, None),
 }
 _ROW_SHAPE: dict[str, Any] = {

@@ -304,7 +304,7 @@ def resume(path: Path, console: Console, retry: bool = False) -> Ended:
 def _carry_out(session: Session, is_latest: bool = False) -> Ended:
     folder, spec, console = session.folder, session.spec, session.console
     files: ModelFiles | None = None
-    missing = ""
+    missing, real = "", reading.read_real(spec.real) if spec.real else {}
     try:
         files = session.prepare()
     except Unavailable as reason:
@@ -328,11 +328,16 @@ def _carry_out(session: Session, is_latest: bool = False) -> Ended:
         scores = any(case.scenario == "accuracy" for case in cases)
         digests = pixel_gate.reference_digests(folder, images, request, console) if scores else {}
         session.write(preprocessing=pixels, **({"reference": digests} if digests else {}))
-    return _rows(session, cases, files, pixels, missing)
+    return _rows(session, cases, files, pixels, missing, real)
 
 
 def _rows(
-    session: Session, cases: Sequence[Case], files: ModelFiles | None, pixels: dict[str, Any], missing: str
+    session: Session,
+    cases: Sequence[Case],
+    files: ModelFiles | None,
+    pixels: dict[str, Any],
+    missing: str,
+    real: Mapping[int, frozenset[int]],
 ) -> Ended:
     """Runs the Cases; where the model is missing, says so in every row."""
     folder, interrupted, disturbed, resolves = session.folder, False, list[RoundState](), dict[str, Any]()
@@ -350,13 +355,14 @@ def _rows(
     results = {result.case.case_id: result.status for result in folder.case_results()}
     statuses = tuple(results.get(case.case_id, Status.INTERRUPTED) for case in cases)
     ended = Ended(folder.path, interrupted, statuses)
-    info, noticed = folder.read_run_info(), reading.warnings_of(ScoredRun.open(folder.path))
-    noticed += model_input.warnings_of(session.model_input, cases)
+    info, scored = folder.read_run_info(), ScoredRun.open(folder.path)
+    noticed = [*reading.warnings_of(scored), *model_input.warnings_of(session.model_input, cases)]
     for one in noticed:
         session.console.print(f"{one['text']}. {one['advice']}", markup=False, highlight=False, soft_wrap=True)
     before = (one for one in info.get("warnings", ()) if "case_ids" not in one)
     session.write(
         warnings=[*before, *summary(disturbed), *noticed],
+        **({"real": reading.score_real(scored, real)} if real else {}),
         resolves={**info.get("resolves", {}), **resolves},
         finished_at=None if interrupted else utc_now(),
         exit_code=ended.exit_code(),

@@ -280,6 +280,7 @@ class RunSpec(Matrix):
         data: the user's folder of images, or None for the demo set.
         images: how many to score: a count, ``all``, or empty for the default.
         classes, labels, first_label: how images are labelled: see ``pipelines.imagenet.labels.Labelling``.
+        real: file with ReaL labels, by which top-1 is told as well.
         restrict_classes: choose among the classes that have images alone.
         budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
         lives: how many fresh workers measure a timed Case, one after the other: an even number, at least 4, or 1; what
@@ -306,6 +307,7 @@ class RunSpec(Matrix):
     labels: StrictStr | None = None
     first_label: Annotated[StrictInt | None, Field(ge=0, le=1)] = None
     restrict_classes: StrictBool = False
+    real: StrictStr | None = None
     budget_seconds: Seconds = 160.0
     lives: Annotated[StrictInt | None, AfterValidator(_lives)] = None
     rotate_cores: StrictBool = False
@@ -409,7 +411,7 @@ class RunSpec(Matrix):
 
         ``model`` stays as it was written, since a graph's path is a name in results, too: see ``source``.
         """
-        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration", "labels")}
+        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration", "labels", "real")}
         if self.classes != BACKGROUND:
             files["classes"] = path_from_root(self.classes)
         if self.checkpoint not in WEIGHTS:

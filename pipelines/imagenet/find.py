@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.imagenet.labels import BACKGROUNDS, Labelling, Reading, flat_labels, spoken
+from pipelines.imagenet.labels import Labelling, Reading, flat_labels, spoken
 from pipelines.imagenet.labels import first_few as first_few
 from pipelines.imagenet.labels import wnids as wnids
 from scarlet.errors import BenchError
@@ -233,8 +233,7 @@ def _by_folder(found: _Found, how: Labelling) -> Reading:
         BenchError: folders are named neither as classes nor all by numbers.
     """
     place = {name: label for label, name in enumerate(how.names)}
-    background = how.names[0].lower() in BACKGROUNDS
-    most = len(how.names) - background
+    most = len(how.names) - how.background
     unknown = sorted(name for name in found.classes if name not in place)
     if not unknown:
         return Reading("folders", {name: place[name] for name in found.classes})
@@ -242,7 +241,7 @@ def _by_folder(found: _Found, how: Labelling) -> Reading:
     low, high = min(numbers.values(), default=0), max(numbers.values(), default=0)
     first = int(low > 0 and high == most)
     if len(numbers) == len(found.classes) == len(set(numbers.values())) and high - first < most:
-        labels = {name: number - first + background for name, number in numbers.items()}
+        labels = {name: number - first + how.background for name, number in numbers.items()}
         return Reading("numbered folders", labels, (f"folders named by the places of classes, counted from {first}",))
     raise BenchError(
         f"{found.folder} holds {'a folder' if len(unknown) == 1 else f'{len(unknown)} folders'} of images that no "

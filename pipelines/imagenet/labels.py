@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_text
@@ -23,7 +24,7 @@ GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 
 BACKGROUND = "background"  # as a value of --classes: class 0, before the 1000 of ImageNet
-BACKGROUNDS = (BACKGROUND, "__background__", "dummy", "0: background")
+BACKGROUNDS = (BACKGROUND, "__background__", "dummy")
 
 _OFFICIAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 _NAMED_BY_WNID = re.compile(r".+_(n\d{8})\.\w+")
@@ -54,6 +55,11 @@ class Labelling:
         """The classes in the order of the logits."""
         return read_classes(self.classes)
 
+    @property
+    def background(self) -> bool:
+        """The first class is none of an image's."""
+        return self.names[0].lower() in BACKGROUNDS
+
 
 def wnids() -> tuple[str, ...]:
     """The 1000 WordNet ids of ILSVRC2012, sorted: a label is a place in this list."""
@@ -80,48 +86,47 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     if source is None or source == BACKGROUND:
         return (*((BACKGROUND,) if source else ()), *wnids())
     path = Path(source)
-    text = "\n".join(_lines(path))
+    lines = [line.strip() for line in _lines(path) if line.strip()]
     try:
-        names = _of_json(json.loads(text)) if text.lstrip().startswith(("{", "[")) else _of_lines(text.splitlines())
+        names = _of_json(json.loads("\n".join(lines))) if lines[0][0] in "{[" else _of_lines(lines)
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError("fewer than two" if len(names) < 2 else f"{shown(_twice(names))} stands there twice")
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        raise BenchError(
-            f"{path} does not list classes: {error}", "Write a class a line, in the logits' order."
-        ) from None
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice or len(names) < 2:
-        what = f"has the class {shown(twice[0])} twice" if twice else "lists fewer than two classes"
-        raise BenchError(f"{path} {what}", "Write each class once, in the logits' order; wnids tell all of them apart.")
+        do = "Write each class once, a line each, in the logits' order; wnids tell all of them apart."
+        raise BenchError(f"{path} does not list classes: {error}", do) from None
     return names
 
 
-def _of_json(data: object) -> tuple[str, ...]:
+def _twice(names: Sequence[str]) -> str:
+    return next(name for place, name in enumerate(names) if name in names[:place])
+
+
+def _of_json(data: Any) -> tuple[str, ...]:
     if isinstance(data, list):
-        return tuple(str(name) for name in data)
-    assert isinstance(data, Mapping)
-    if all(isinstance(value, int) for value in data.values()):  # name to number
-        return _numbered({number: str(name) for name, number in data.items()})
-    return _numbered({int(key): str(value if isinstance(value, str) else value[0]) for key, value in data.items()})
+        return tuple(map(str, data))
+    if all(isinstance(value, int) for value in data.values()):
+        return _numbered((number, str(name)) for name, number in data.items())
+    return _numbered((int(key), str(name if isinstance(name, str) else name[0])) for key, name in data.items())
 
 
 def _of_lines(lines: Sequence[str]) -> tuple[str, ...]:
-    lines = [line.strip() for line in lines if line.strip()]
-    head = lines[:1] if lines and lines[0].lower() in BACKGROUNDS else []
+    head = lines[:1] if lines[0].lower() in BACKGROUNDS else []
     words = [line.replace(",", " ").split() for line in lines[len(head) :]]
     if all(re.fullmatch(r"n\d{8}", line[0]) for line in words):
         if all(len(line) > 1 and line[1].isdecimal() for line in words):
-            return (*head, *_numbered({int(line[1]): line[0] for line in words}))
+            return (*head, *_numbered((int(line[1]), line[0]) for line in words))
         return (*head, *(line[0] for line in words))
-    numbered = [re.fullmatch(r"(\d+)\s*[\s,:]\s*(.+)", line) for line in lines]
-    if all(numbered):
-        return _numbered({int(match[1]): match[2].strip("'\", ") for match in numbered if match})
-    return tuple(lines)
+    numbered = [match for line in lines if (match := re.fullmatch(r"(\d+)\s*[\s,:]\s*(.+)", line))]
+    if len(numbered) < len(lines):
+        return tuple(lines)
+    return _numbered((int(match[1]), match[2].strip("'\", ")) for match in numbered)
 
 
-def _numbered(names: Mapping[int, str]) -> tuple[str, ...]:
-    first = min(names, default=0)
-    if first not in (0, 1) or sorted(names) != list(range(first, first + len(names))):
+def _numbered(pairs: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+    numbers, names = zip(*sorted(pairs), strict=True)
+    if numbers[0] not in (0, 1) or numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
         raise ValueError("its numbers are not 0, 1, 2 and so on")
-    return tuple(names[number] for number in sorted(names))
+    return names
 
 
 # --- labels of a flat folder ------------------------------------------------------------------------------------------
@@ -194,41 +199,35 @@ def _listed(path: Path, root: Path, folder: Path, names: Sequence[str], how: Lab
     below = folder.relative_to(root).as_posix()
     is_csv = path.suffix.lower() == ".csv"
     here = {Path(name).stem if is_csv else name: name for name in names}
-    place = {name: label for label, name in enumerate(how.names)}
-    background = how.names[0].lower() in BACKGROUNDS
+    place, background = {name: label for label, name in enumerate(how.names)}, how.background
     most = len(how.names) - background
     given: dict[str, int | str] = {}
-    n_more, first_more = 0, ""
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip() or (is_csv and number == 1 and line.lower().startswith("imageid")):
+    for number, line in enumerate(map(str.strip, _lines(path)), start=1):
+        if not line or (is_csv and number == 1 and line.lower().startswith("imageid")):
             continue
-        # From the right: file names may hold blanks.
         if is_csv:
-            name, _, label = line.strip().partition(",")
+            name, _, label = line.partition(",")
             name, label = Path(name).stem, (label.split() or [""])[0]
-        else:
-            name, _, label = line.strip().rpartition("\t" if "\t" in line else " ")
+        else:  # from the right: file names may hold blanks
+            name, _, label = line.rpartition("\t" if "\t" in line else " ")
         name = name.strip().removeprefix("./").removeprefix(f"{below}/")
         if not name or not (label in place or 0 <= whole(label) <= most):
             raise BenchError(
-                f"line {number} of {path} is not a file name and a label from 0 to {most - 1}: '{line.strip()[:80]}'",
+                f"line {number} of {path} is not a file name and a label from 0 to {most - 1}: '{line[:80]}'",
                 "Write one line an image, such as 'ILSVRC2012_val_00000001.JPEG 65'.",
             )
         if name in given:
             raise BenchError(f"line {number} of {path} names {name} again", "Give each image one line.")
-        n_more, first_more = n_more + (name not in here), first_more or ("" if name in here else name)
         given[name] = label if label in place else whole(label)
-    unlisted = [here[name] for name in here if name not in given]
-    if unlisted:
-        raise BenchError(
-            f"{path} has no line for {_count(unlisted)} in {folder}: {first_few(unlisted)}",
-            "Add them to the list, or take them out of the folder.",
-        )
+    if unlisted := [here[name] for name in here if name not in given]:
+        count = "an image that is" if len(unlisted) == 1 else f"{len(unlisted)} images that are"
+        what = f"{path} has no line for {count} in {folder}: {first_few(unlisted)}"
+        raise BenchError(what, "Add them to the list, or take them out of the folder.")
     numbers = {name: value for name, value in given.items() if isinstance(value, int)}
     first, why = _first_label(path, numbers, most, how.first_label) if numbers else (0, "")
     notes = [f"{path.name}: {why}"] if why else []
-    if n_more:
-        notes.append(f"{path.name} also names {n_more:,} that are not in {folder}, such as {first_more}")
+    if more := [name for name in given if name not in here]:
+        notes.append(f"{path.name} also names {len(more):,} that are not in {folder}, such as {more[0]}")
     labels = {
         here[name]: place[value] if isinstance(value, str) else value - first + background
         for name, value in given.items()
@@ -243,38 +242,29 @@ def _first_label(path: Path, numbers: Mapping[str, int], most: int, wanted: int 
     Raises:
         BenchError: the numbers are of another order or fit neither.
     """
+    official = ((_OFFICIAL_NAME.fullmatch(f"{Path(name).stem}.JPEG"), number) for name, number in numbers.items())
     known = [
-        (number, int(match[1]) - 1)
-        for name, number in numbers.items()
-        if (match := _OFFICIAL_NAME.fullmatch(name if "." in name else f"{name}.JPEG"))
-        and 1 <= int(match[1]) <= len(_FIRST_IDS)
+        (int(match[1]) - 1, number) for match, number in official if match and 1 <= int(match[1]) <= len(_FIRST_IDS)
     ]
-    if len(known) >= _ENOUGH:
-        if {number - _FIRST_IDS[image] for number, image in known} in ({0}, {-1}):
-            raise BenchError(
-                f"{path} has the ids of the development kit, whose order is not that of the classes",
-                f"Put {DEVKIT.parent}/ beside the images, whose {META} tells the classes, and take {path.name} away.",
-            )
-        apart = {number - _FIRST_CLASSES[image] for number, image in known}
-        if wanted is None and most == len(wnids()) and apart in ({0}, {1}):
-            return apart.pop(), f"labels from {known[0][0] - _FIRST_CLASSES[known[0][1]]}, as the first images show"
+    of_ids, apart = ({number - first[image] for image, number in known} for first in (_FIRST_IDS, _FIRST_CLASSES))
+    if len(known) >= _ENOUGH and of_ids in ({0}, {-1}):
+        raise BenchError(
+            f"{path} has the ids of the development kit, whose order is not that of the classes",
+            f"Put {DEVKIT.parent}/ beside the images, whose {META} tells the classes, and take {path.name} away.",
+        )
+    if len(known) >= _ENOUGH and wanted is None and most == len(wnids()) and apart in ({0}, {1}):
+        (first,) = apart
+        return first, f"labels from {first}, as the first images show"
     low, high = min(numbers.values()), max(numbers.values())
     if (low == 0 and wanted == 1) or (high == most and (low == 0 or wanted == 0)):
-        raise BenchError(
-            f"{path} has labels from {low} to {high}, and there are {most} classes, numbered from "
-            f"{wanted if wanted is not None else '0 or 1'}",
-            "Correct the list, or name the classes with --classes FILE.",
-        )
+        counted = "0 or 1" if wanted is None else wanted
+        what = f"{path} has labels from {low} to {high}, and there are {most} classes, numbered from {counted}"
+        raise BenchError(what, "Correct the list, or name the classes with --classes FILE.")
     if wanted is not None:
         return wanted, f"labels from {wanted}, as --first-label says"
     if high == most:
         return 1, f"labels from 1, because {most} is among them and 0 is not"
-    doubt = "" if low == 0 else "; 0 is not among them: --first-label 1 reads them from 1, --first-label 0 settles it"
-    return 0, f"labels from 0{doubt}"
-
-
-def _count(names: Sequence[str]) -> str:
-    return "an image that is" if len(names) == 1 else f"{len(names)} images that are"
+    return 0, f"labels from 0{'' if low == 0 else '; 0 is not among them: if they are from 1, give --first-label 1'}"
 
 
 def _devkit(folder: Path, names: Sequence[str], place: Mapping[str, int]) -> dict[str, int]:

@@ -6,14 +6,18 @@ fewer images than would show it by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.accuracy.predictions import ScoredRun
+from scarlet.errors import BenchError
+from scarlet.files import read_json
 
 Labels = NDArray[np.integer[Any]]
 
@@ -23,6 +27,10 @@ ONE_CLASS = 0.9
 # A network that was trained is right on this share at least, above chance. The first is what fewer hits by it, the
 # second what as many by chance may come to before neither is believed.
 TRAINED, TOO_FEW, TOO_MANY = 0.2, 0.01, 1e-4
+
+
+NO_LEADS = np.zeros(0, dtype=np.float32)
+_DEAD = "The network is dead, or fed other pixels than it was trained on: check weights and preprocessing."
 
 
 class Finding(NamedTuple):
@@ -52,15 +60,18 @@ class Read:
     has_accuracy: bool = True
 
 
-def judge(top1: Labels, labels: Labels, read: Read) -> list[Finding]:
+def judge(top1: Labels, labels: Labels, read: Read, leads: NDArray[np.float32] = NO_LEADS) -> list[Finding]:
     """What is noticed of a row, the most certain first.
 
     Args:
         top1: ``(n,)``, first classes.
         labels: ``(n,)``, likewise.
         read: how they came about.
+        leads: ``(n,)``, of the first classes; empty where they are not known.
     """
     found = []
+    if len(leads) >= MIN_IMAGES and (tied := int(np.count_nonzero(leads == 0))) >= ONE_CLASS * len(leads):
+        return [Finding("one_class", f"the first classes of {tied} of {len(leads)} images tie", _DEAD)]
     if read.are_probabilities:
         advice = (
             "Leads were taken from their logarithm, as of logits; export the graph without softmax to measure those."
@@ -93,8 +104,7 @@ def _wrong(top1: Labels, labels: Labels, read: Read) -> Iterator[Finding]:
             return
     common = int(np.bincount(top1).max())
     if common >= ONE_CLASS * n and np.bincount(labels).max() < (ONE_CLASS - 0.2) * n:
-        advice = "The network is dead, or fed other pixels than it was trained on: check weights and preprocessing."
-        yield Finding("one_class", f"{common} of {n} images get the same class, {np.bincount(top1).argmax()}", advice)
+        yield Finding("one_class", f"{common} of {n} images get the same class, {np.bincount(top1).argmax()}", _DEAD)
         return
     hits, spoke = _renamed(top1, labels)
     if hits >= max(MIN_IMAGES, 0.5 * spoke) and 2 * right < hits:
@@ -141,6 +151,31 @@ def warnings_of(run: ScoredRun) -> list[dict[str, Any]]:
     for case_id, one in run.predicted.items():
         probabilities = bool(metrics[case_id].get("are_probabilities"))
         read = Read(n_logits, int(dataset.get("n_classes") or 0), n_among, probabilities, not one.no_accuracy)
-        for finding in judge(one.top[:, 0], one.label, read):
+        for finding in judge(one.top[:, 0], one.label, read, one.margin):
             cases.setdefault(finding, []).append(case_id)
     return [{**finding._asdict(), "case_ids": ids} for finding, ids in cases.items()]
+
+
+def read_real(path: str) -> dict[int, frozenset[int]]:
+    """The classes of each image of ILSVRC2012's validation set by its number, from 1, as ReaL has them: a JSON list of
+    lists (Beyer et al., Are we done with ImageNet?, arXiv 2006.07159).
+
+    Raises:
+        BenchError: the file is no such list.
+    """
+    try:
+        return {number: frozenset(map(int, classes)) for number, classes in enumerate(read_json(Path(path)), start=1)}
+    except (OSError, ValueError, TypeError) as error:
+        raise BenchError(f"{path} holds no ReaL labels: {error}", "Give the file real.json of its authors.") from None
+
+
+def score_real(run: ScoredRun, real: Mapping[int, frozenset[int]]) -> list[dict[str, Any]]:
+    """Each row's share of images whose first class is one of ReaL's; those that it gives none are left out."""
+    scores = []
+    for case_id, one in run.predicted.items():
+        numbers = [re.search(r"val_(\d{8})", str(one.image_ids[place])) for place in one.image]
+        answers = [real.get(int(match[1]), frozenset()) if match else frozenset() for match in numbers]
+        right = [int(first) in classes for first, classes in zip(one.top[:, 0], answers, strict=True) if classes]
+        share = f"{100 * sum(right) / len(right):.2f} %" if right else "unknown"
+        scores.append({"text": f"ReaL top-1 {share} of {len(right):,} images", "case_ids": [case_id]})
+    return scores

@@ -97,7 +97,7 @@ def test_the_settings_of_a_run_that_an_earlier_version_wrote_are_read() -> None:
     spec = RunSpec.from_dict({**stored, "of_a_later_version": 1})
     assert spec.pipeline == ("turbo", "dali")
     assert spec.options == {"pytorch": {"form": ("plain", "tuned")}}
-    labels = {"classes": None, "labels": None, "first_label": None, "restrict_classes": False}
+    labels = {"classes": None, "labels": None, "first_label": None, "restrict_classes": False, "real": None}
     since = {"output": None, "lives": None, "rotate_cores": False, "options": None, "preprocess": {}, **labels}
     assert {**spec.to_dict(), **since} == {**{name: stored[name] for name in stored if name != "stop"}, **since}
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench.analysis.accuracy.reading import Labels, Read, judge
+from bench.analysis.accuracy.predictions import ScoredRun
+from bench.analysis.accuracy.reading import Labels, Read, judge, read_real, score_real
+from scarlet.errors import BenchError
 
 PUBLISHED = Path(__file__).resolve().parents[4] / "results" / "published"
 IMAGENET = Read(n_logits=1000, n_classes=1000, n_among=1000)
@@ -31,7 +35,7 @@ def kinds(top1: Labels, labels: Labels, read: Read = IMAGENET) -> list[str]:
 def test_sound_rows_are_left_alone_however_few_images_they_have(rows: list[pd.DataFrame]) -> None:
     for row in rows:
         for n in (1, 7, 8, 32, 512, 2000):
-            assert kinds(row["top1"][:n], row["label"][:n]) == []
+            assert kinds(row["top1"].to_numpy()[:n], row["label"].to_numpy()[:n]) == []
 
 
 @pytest.mark.parametrize("n", [32, 512])
@@ -88,3 +92,23 @@ def test_odd_sets_raise_no_alarm(top1: Labels, labels: Labels) -> None:
 )
 def test_heads_and_outputs(read: Read, expected: list[str]) -> None:
     assert kinds(np.arange(40), np.arange(40), read) == expected
+
+
+def test_outputs_that_tie_are_of_a_dead_network() -> None:
+    leads = np.zeros(40, dtype=np.float32)
+    top1 = np.random.default_rng(0).integers(0, 1000, 40)  # ties are broken by the images' ids
+    assert [one.kind for one in judge(top1, np.arange(40), IMAGENET, leads)] == ["one_class"]
+    assert judge(np.arange(40), np.arange(40), IMAGENET, leads + 0.5) == []
+
+
+def test_real_labels_count_any_of_an_images_classes(tmp_path: Path) -> None:
+    path = tmp_path / "real.json"
+    path.write_text("[[3], [], [5, 7], [9]]")
+    ids = pd.Index([f"val/ILSVRC2012_val_{number:08d}.JPEG" for number in (3, 1, 2, 4, 9)])
+    top = np.array([[7], [3], [1], [1], [1]], dtype=np.int16)
+    one = SimpleNamespace(image_ids=ids, image=np.arange(5), top=top)
+    run = cast("ScoredRun", SimpleNamespace(predicted={"a": one}))
+    assert score_real(run, read_real(str(path))) == [{"text": "ReaL top-1 66.67 % of 3 images", "case_ids": ["a"]}]
+    path.write_text('{"a": 1}')
+    with pytest.raises(BenchError, match="ReaL"):
+        read_real(str(path))
