@@ -14,9 +14,8 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
-from pipelines.demo.picture import SPLITS, class_of, relative_path, write_image
+from pipelines.demo.picture import SPLITS, class_of, image_bytes, relative_path
 from pipelines.imagenet.find import wnids
 from scarlet.errors import BenchError, unknown_name
 from scarlet.processes import tie
@@ -57,10 +56,10 @@ class How:
 def make_demo(
     out: Path, images: int = QUICK_IMAGES, split: str = "val", seed: int = DEFAULT_SEED, how: How | None = None
 ) -> DemoSet:
-    """Makes ``out`` hold exactly this set; a complete one is left alone, an unfinished one is finished.
+    """Makes ``out`` hold exactly this set; a complete one is left alone, any other is made anew.
 
     Image number i depends on the seed, the split and i alone, so a smaller set is the beginning of a larger
-    one, and the number of processes does not matter. The marker file is written last.
+    one, and the number of processes does not matter. The marker is written last.
 
     Args:
         out: the folder; images go to ``out/valid/<wnid>/``. It must be empty, absent or a demo set.
@@ -71,14 +70,22 @@ def make_demo(
         BenchError: an argument is out of range, the folder holds something else or cannot be written, or the
             bytes made here are not the published ones.
     """
-    _check_arguments(images, split, seed)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if images < 1:
+        raise BenchError(f"a demo set of {images} images was requested", "Ask for at least 1.")
     wanted = DemoSet(REVISION, split, seed, images, "", "", PIL.__version__, np.__version__)
-    with _as_bench_error(out):
+    how = how or How()
+    try:
         _check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / LOCK):
-            how = how or How()
             return _complete(out, wanted, how) or _make(out, wanted, how)
+    except OSError as error:
+        raise BenchError(
+            f"the demo set cannot be written to {out}: {error.strerror or error}",
+            "Free some space (512 images take about 60 MB) or name a folder that can be written.",
+        ) from error
 
 
 def published_fingerprint(split: str, seed: int, images: int) -> str | None:
@@ -101,36 +108,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_arguments(images: int, split: str, seed: int) -> None:
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    if images < 1:
-        raise BenchError(f"a demo set of {images} images was requested", "Ask for at least 1.")
-    if seed < 0:
-        raise BenchError(f"the demo set's seed is {seed}", "Use 0 or more.")
-
-
 def _check_folder(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir():
         raise BenchError(f"{out} is not a folder", "Name another place for the demo set.")
     names = {path.name for path in out.iterdir()}
-    if names and not names & {MARKER, UNFINISHED, LOCK}:
+    if names and not names & {MARKER, LOCK}:
         raise BenchError(
             f"{out} holds something that is not a demo set", "Name an empty or a new folder for the demo set."
         )
-
-
-@contextmanager
-def _as_bench_error(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BenchError(
-            f"the demo set cannot be written to {out}: {error.strerror or error}",
-            "Free some space (512 images take about 60 MB) or name a folder that can be written.",
-        ) from error
 
 
 def _complete(out: Path, wanted: DemoSet, how: How) -> DemoSet | None:
@@ -162,35 +149,26 @@ def _present(out: Path) -> list[str]:
 def _make(out: Path, wanted: DemoSet, how: How) -> DemoSet:
     paths = image_paths(wanted.split, wanted.images)
     (out / MARKER).unlink(missing_ok=True)
-    # Files are written whole, so those of an unfinished set can be trusted if the same versions made them.
-    keep = set(paths) if read_set(out / UNFINISHED) == wanted else set()
     for path in _present(out):
-        if path not in keep:
-            (out / path).unlink()
-    write_set(out / UNFINISHED, wanted)
-    _draw_missing(out, wanted, paths, how)
-
+        (out / path).unlink()
+    _draw(out, wanted, paths, how)
     fingerprint = fingerprint_of(out, paths)
     verdict = _verdict(wanted, fingerprint)
     if verdict == "differs" and not how.accept_other_bytes:
-        # The next call is to trust nothing that lies here.
-        (out / UNFINISHED).write_text("{}\n", encoding="utf-8")
         raise BenchError(
             f"the demo images made here differ from the published ones (found Pillow {wanted.pillow} and "
             f"NumPy {wanted.numpy}, published with {PINNED['pillow']} and {PINNED['numpy']})",
             "Install the pinned versions, or accept other bytes (accuracy is then not the model card's).",
         )
     made = replace(wanted, fingerprint=fingerprint, verdict=verdict)
-    write_set(out / MARKER, made)
-    (out / UNFINISHED).unlink()
+    (out / MARKER).write_text(json.dumps(asdict(made), indent=2) + "\n", encoding="utf-8")
     return made
 
 
-def _draw_missing(out: Path, wanted: DemoSet, paths: list[str], how: How) -> None:
+def _draw(out: Path, wanted: DemoSet, paths: list[str], how: How) -> None:
     processes = how.processes or _cores()
-    missing = [index for index, path in enumerate(paths) if not (out / path).exists()]
-    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-    done = len(paths) - len(missing)
+    chunks = [range(start, min(start + CHUNK, len(paths))) for start in range(0, len(paths), CHUNK)]
+    done = 0
     how.on_progress(done, len(paths))
     if processes == 1 or len(chunks) < 2:
         for chunk in chunks:
@@ -213,7 +191,8 @@ def _draw_missing(out: Path, wanted: DemoSet, paths: list[str], how: How) -> Non
 def _draw_chunk(out: Path, wanted: DemoSet, paths: Sequence[str], indices: Sequence[int]) -> int:
     """Writes some images; returns how many. Runs in a worker process."""
     for path, index in zip(paths, indices, strict=True):
-        write_image(out, path, wanted.split, wanted.seed, index)
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(image_bytes(wanted.split, wanted.seed, index))
     return len(indices)
 
 
@@ -249,7 +228,6 @@ def print_progress(done: int, total: int) -> None:
 
 
 MARKER = ".scarlet-demo.json"
-UNFINISHED = ".scarlet-demo.unfinished.json"
 
 
 @dataclass(frozen=True)
@@ -258,7 +236,7 @@ class DemoSet:
 
     Attributes:
         split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val) or ``calib``.
-        fingerprint: SHA-256 over every file's place and SHA-256, in the order of making; "" while unfinished.
+        fingerprint: SHA-256 over every file's place and SHA-256, in the order of making.
         verdict: ``as published``, ``not published`` (no fingerprint is known for this set) or ``differs``
             (from the published one, and the caller accepted that).
         pillow, numpy: versions that the files were made with.
@@ -292,13 +270,6 @@ def read_set(path: Path) -> DemoSet | None:
         return DemoSet(**json.loads(path.read_text("utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
         return None
-
-
-def write_set(path: Path, demo_set: DemoSet) -> None:
-    """Writes a marker, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(asdict(demo_set), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -321,15 +320,6 @@ def class_of(index: int) -> int:
 def relative_path(wnid: str, split: str, index: int) -> str:
     """Where an image goes under the set's folder, with forward slashes."""
     return f"valid/{wnid}/demo_{split}_{index:06d}.JPEG"
-
-
-def write_image(out: Path, relative: str, split: str, seed: int, index: int) -> None:
-    """Makes one image and writes it whole or not at all; OSError where the file cannot be written."""
-    path = out / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(image_bytes(split, seed, index))
-    temporary.replace(path)
 
 
 def image_bytes(split: str, seed: int, index: int) -> bytes:

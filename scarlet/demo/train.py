@@ -119,28 +119,14 @@ def build(model: str, seed: int) -> Scarlet:
 
 
 def train(
-    network: Scarlet,
-    phases: Sequence[Phase],
-    sources: dict[str, Pictures],
-    seed: int,
-    device: torch.device,
-    checkpoint: Path,
+    network: Scarlet, phases: Sequence[Phase], sources: dict[str, Pictures], seed: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """Runs the schedule; returns a log entry per epoch. Goes on from ``checkpoint`` where there is one.
+    """Runs the schedule; returns a log entry per epoch, each of which ends with an evaluation on ``held_out``.
 
-    The source ``held_out`` is evaluated after every epoch.
-
-    Every epoch draws its order and crops from (seed, phase, epoch), so that a resumed run differs from an
-    uninterrupted one only in what a step was interrupted.
+    Every epoch draws its order and crops from (seed, phase, epoch).
     """
     log: list[dict[str, Any]] = []
-    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
-    if saved is not None:
-        network.load_state_dict(saved["network"])
-        log = json.loads(saved["log"])
     network.to(device)
-    done = len(log)
-    epoch_number = 0
     for number, phase in enumerate(phases):
         pictures = sources[phase.source]
         steps = len(pictures) // phase.batch
@@ -148,27 +134,14 @@ def train(
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, phase.peak_rate, total_steps=steps * phase.epochs, pct_start=phase.warm_up
         )
-        if saved is not None and saved["phase"] == number:
-            optimiser.load_state_dict(saved["optimiser"])
-            cycle.load_state_dict(saved["cycle"])
         for epoch in range(phase.epochs):
-            epoch_number += 1
-            if epoch_number <= done:
-                continue
             started = time.monotonic()
             rng = np.random.default_rng([seed, number, epoch])
             loss = _run_epoch(network, optimiser, cycle, pictures, phase, rng)
-            entry = {"phase": number, "side": phase.side, "epoch": epoch + 1, "loss": loss}
-            entry |= {
-                "train_seconds": time.monotonic() - started,
-                **evaluate(network, sources["held_out"], phase.side, device),
-            }
-            log.append(entry)
-            print(json.dumps({key: round(value, 3) for key, value in entry.items()}), flush=True)
-            state: dict[str, Any] = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-            state |= {"cycle": cycle.state_dict(), "phase": number, "log": json.dumps(log)}
-            torch.save(state, checkpoint.with_name(checkpoint.name + ".part"))
-            checkpoint.with_name(checkpoint.name + ".part").replace(checkpoint)
+            seconds = time.monotonic() - started
+            entry = {"phase": number, "side": phase.side, "epoch": epoch + 1, "loss": loss, "train_seconds": seconds}
+            log.append(entry | evaluate(network, sources["held_out"], phase.side, device))
+            print(json.dumps({key: round(value, 3) for key, value in log[-1].items()}), flush=True)
     return log
 
 
@@ -248,8 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "held_out": Pictures(tune.pixels[-HELD_OUT:], tune.factors[-HELD_OUT:]),
     }
     network = build(chosen.model, chosen.seed)
-    checkpoint = chosen.out.with_suffix(".checkpoint.pt")
-    epochs = train(network, SCHEDULE, sources, chosen.seed, device, checkpoint)
+    epochs = train(network, SCHEDULE, sources, chosen.seed, device)
     save(network, chosen.out, {"model": chosen.model, "seed": str(chosen.seed)})
     log = {
         "model": chosen.model,
@@ -270,7 +242,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "epochs": epochs,
     }
     chosen.out.with_suffix(".log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-    checkpoint.unlink()
 
 
 FACTORS = 3
