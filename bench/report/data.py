@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.analysis.columns import CASES, NUMBER, PREDICTIONS, REGISTRY, ROUNDS, SAMPLES, TEXT, WHOLE, source_of
 from bench.analysis.table import DEMO_NOTE, Loaded, public
 from bench.record.files import atomic_file, encodable, plain, write_text
 from bench.report.document import Document, as_data, as_frames
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 VERSION = 1
 
@@ -58,8 +57,6 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Writes the frame, unknown values as empty cells, and no digit that only binary fractions have."""
-    import pandas as pd
-
     safe = frame.copy()
     for column in safe.columns:
         if getattr(safe[column].dtype, "kind", "O") not in "biuf":

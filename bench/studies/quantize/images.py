@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.run.calibration_images import IMAGES, choose_calibration, without_copies
 from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
+from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import Image, ImageSet, find_images, subset
 from scarlet.errors import BenchError
 
@@ -77,8 +78,6 @@ def choose_sets(
 
 def _demo_split(n_more: int, console: Console) -> Path:
     """The demo set's split for calibration: what runs calibrate on, and so many images behind it."""
-    from pipelines.demo.make import make_demo
-
     out = DEMO_DATA / f"calib-{IMAGES + n_more}"
     with working(console, f"making sure of {IMAGES + n_more} demo images in {out}"):
         make_demo(out, IMAGES + n_more, "calib")

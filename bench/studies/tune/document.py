@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bench.report.document import Cell, Column, Document, Head, Table, count_cell, notes, number_cell, table_of
 from bench.report.text import number, one_line, options_text
-from bench.studies.tune.search import command
-
-if TYPE_CHECKING:
-    from bench.studies.tune.drive import Tuned
-    from bench.studies.tune.search import Standing
+from bench.studies.tune.drive import Tuned
+from bench.studies.tune.search import Standing, command
 
 
 def document(tuned: Tuned) -> Document:
