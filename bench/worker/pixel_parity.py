@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,8 @@ def count_flips(
     """
     right: dict[int, int] = {}
     changed: dict[str, int | None] = dict.fromkeys((*STAGES, WHOLE), 0)
-    for some in _batches(swapped(images, pipeline, preprocess), batch):
+    each = swapped(images, pipeline, preprocess)
+    while some := list(islice(each, batch)):
         top = _top1(predict, [item.reference for item in some])
         right |= {item.index: best for item, best in zip(some, top, strict=True)}
         for stage in STAGES:
@@ -129,17 +131,6 @@ def count_flips(
             pairs = zip(read.indices.tolist(), _top1(predict, list(read.pixels)), strict=True)
             changed[WHOLE] = before + sum(best != right[index] for index, best in pairs if index in right)
     return Flips(len(right), changed)
-
-
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    some: list[Any] = []
-    for item in items:
-        some.append(item)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _top1(predict: Predict, planes: Sequence[NDArray[np.float32]]) -> list[int]:

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,10 @@ class CalibrationSet:
 
 def chunks(batches: Batches, size: int, whole: bool = False) -> Iterator[NDArray[np.float32]]:
     """The same images in batches of ``size``, the last one smaller, or left out where only ``whole`` ones do."""
-    held: list[NDArray[np.float32]] = []
-    for batch in batches:
-        for image in batch:
-            held.append(image)
-            if len(held) == size:
-                yield np.stack(held)
-                held = []
-    if held and not whole:
-        yield np.stack(held)
+    images = (image for batch in batches for image in batch)
+    while held := list(islice(images, size)):
+        if len(held) == size or not whole:
+            yield np.stack(held)
 
 
 class _Once:
