@@ -19,9 +19,8 @@ from export.parity import can_check
 from export.store import Store, recorded_sha256
 from scarlet.errors import error_text
 from scarlet.files import file_sha256
-from scarlet.onnx_file import OnnxInfo, embedded, inspect
+from scarlet.onnx_file import LEAST_OPSET, OnnxInfo, embedded, inspect
 
-LEAST_OPSET = 7  # ONNX Runtime has kernels from here on
 _OPSET, _IR = 13, 8  # of a graph that is adapted
 _PIXELS, _LOGITS = "scarlet_bench_pixels", "scarlet_bench_logits"
 

@@ -88,7 +88,8 @@ def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
         f"the output cast from {_type(logits)}": _type(logits) != "FLOAT",
         f"the output of {_show(_dims(logits))} flattened": len(_dims(logits)) > 2,
         f"the output {logits.name} alone kept": len(model.graph.output) > 1,
-        f"opset {opset} and IR version {model.ir_version} raised": opset < LEAST_OPSET or model.ir_version < LEAST_IR,
+        f"opset {opset} raised": opset < LEAST_OPSET,
+        f"IR version {model.ir_version} raised": model.ir_version < LEAST_IR,
         "weights among the inputs made constant": any(value.name in weights for value in model.graph.input),
         "weights behind links put into it": any(_is_linked(path.parent / name) for name in _external_files(model)),
     }

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from document_tables import check_table
 from onnx import TensorProto, helper, numpy_helper
 
 from export.intake import take_in
@@ -17,6 +18,7 @@ from export.precision import int8
 from export.precision.audit import is_quantised
 from export.precision.recipe import Recipe
 from export.store import Store
+from scarlet.errors import BenchError
 
 SIZE, CLASSES = 8, 5
 LEVELS = np.random.default_rng(0).integers(0, 256, (3, 3, SIZE, SIZE)).astype(np.float32)
@@ -110,14 +112,39 @@ def test_what_backends_run_answers_as_the_plain_graph(kind: str, tmp_path: Path)
     assert take_in(tmp_path / "net.onnx", store).path == taken.path
 
 
-def test_one_of_several_outputs_is_kept_alone(tmp_path: Path) -> None:
+def two_outputs() -> Any:
     model = network(behind=(node("Neg", "y", "scores"), node("Neg", "scores", "more")))
     model.graph.output.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ("N", CLASSES)))
-    onnx.save(model, tmp_path / "net.onnx")
+    return model
+
+
+def test_one_of_several_outputs_is_kept_alone(tmp_path: Path) -> None:
+    onnx.save(two_outputs(), tmp_path / "net.onnx")
     one, other = (
         answers(take_in(tmp_path / "net.onnx", Store(tmp_path), name).path, LEVELS) for name in ("scores", "more")
     )
     np.testing.assert_array_equal(one, -other)
+
+
+REFUSED = {
+    "several outputs that may be logits, without `--output NAME`": two_outputs(),
+    "an input that is not square": network(("N", 3, SIZE, 2 * SIZE)),
+    "an input of other types": network(type_=TensorProto.INT32),
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1",
+    "a web page": b"<!DOCTYPE html>",
+}
+
+
+def test_the_table_of_onnx_files(tmp_path: Path) -> None:
+    rows, path = [], tmp_path / "FILE"
+    for name, model in {**{name: model for name, (model, _) in KINDS.items()}, **REFUSED}.items():
+        path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+        try:
+            notes = take_in(path, Store(tmp_path / "store")).notes
+            rows.append((name, "; ".join(["runs", *(note.partition(" says: ")[0] for note in notes)])))
+        except BenchError as error:
+            rows.append((name, f"refused: {error.what.replace(str(path), 'FILE')}. {error.do}"))
+    check_table("models.md", "onnx", ("Given", "What happens"), rows)
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from document_tables import check_table
 from safetensors.torch import save
 from torch import nn
 
@@ -38,13 +40,6 @@ def test_a_network_of_timm_is_timms_own_and_seeded() -> None:
     own.load_state_dict(built.module.state_dict())
     pixels = torch.rand(2, 3, 160, 160)
     assert torch.equal(own(pixels), built.module(pixels))
-
-
-@pytest.mark.parametrize("name", ["timm/resnet19", "torchvision/resnet19"])
-def test_near_names_are_suggested(name: str) -> None:
-    with pytest.raises(BenchError) as caught:
-        zoo.complete(zoo.resolve(name))
-    assert "resnet18" in caught.value.do
 
 
 def test_torchvision_states_its_preprocessing() -> None:
@@ -146,42 +141,40 @@ class Tiny(nn.Module):
         return self.norm(self.conv(pixels)).mean((2, 3))  # type: ignore[no-any-return]
 
 
-SOURCE = "from inspect import cleandoc\nimport torch\nnet = lambda: torch.nn.Flatten()\nother = dict\n"
+SOURCE = "import torch\nfunction = lambda: torch.nn.Flatten()\nother = dict\n"
+NAMES = {
+    "timm/test_resnet": "timm/NAME",
+    "timm/resnet19": "a name that timm does not have",
+    "torchvision/resnet18": "torchvision/NAME",
+    "torch:my_nets:function": "torch:MODULE:FUNCTION, of the folder that the command is called in",
+    "torch:my_nets:other": "a function that returns something else",
+    "torch:nowhere:function": "a module that is not there",
+    "torch:net.pt": "torch:FILE.pt, TorchScript",
+    "torch:weights.pt": "weights alone",
+    "torch:net.pt2": "torch:FILE.pt2, an exported program",
+    "torch:fixed.pt2": "one whose batch is fixed",
+    "torch:net.onnx": "an ONNX file by the wrong name",
+}
 
 
-def test_files_and_callables_bring_their_own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     pixels, network = torch.rand(2, 3, 32, 32), Tiny().eval()
     torch.jit.save(torch.jit.script(network), "net.pt")
     dims = ({0: torch.export.Dim("n")},)
     torch.export.save(torch.export.export(network, (pixels,), dynamic_shapes=dims), "net.pt2")
-    Path("my_nets.py").write_text(SOURCE)
-    for name in ("torch:net.pt", f"torch:{tmp_path}/net.pt2"):
-        spec = zoo.complete(zoo.resolve(name))
-        built = zoo.build(spec)
-        assert (built.weights, spec.input_size) == ("user", 32 if name.endswith("2") else 224)
-        assert torch.allclose(built.module(pixels), network(pixels))
-    assert isinstance(zoo.build(zoo.resolve("torch:my_nets:net")).module, nn.Flatten)
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("torch:gone.pt", "does not exist"),
-        ("torch:net.onnx", "no file and no callable"),
-        ("torch:weights.pt", "--checkpoint"),
-        ("torch:fixed.pt2", "any number of square images"),
-        ("torch:my_nets2:other", "returned dict"),
-        ("torch:my_nets2:gone", "AttributeError"),
-        ("torch:nowhere:net", "No module named"),
-    ],
-)
-def test_what_is_no_network_is_a_mistake(name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("my_nets2.py").write_text(SOURCE)
+    torch.export.save(torch.export.export(network, (pixels[:1],)), "fixed.pt2")
     torch.save({"a": torch.zeros(1)}, "weights.pt")
-    if "fixed" in name:
-        torch.export.save(torch.export.export(Tiny().eval(), (torch.rand(1, 3, 32, 32),)), "fixed.pt2")
-    with pytest.raises(BenchError) as caught:
-        zoo.build(zoo.complete(zoo.resolve(name)))
-    assert told in str(caught.value)
+    Path("my_nets.py").write_text(SOURCE)
+    rows = []
+    for name, shown in NAMES.items():
+        try:
+            spec = zoo.complete(zoo.resolve(name))
+            module = zoo.untrained(spec)
+            weights = {"user": "its own weights", "random": "random weights"}[zoo.default_weights(spec)]
+            rows.append((shown, f"taken, with {weights} where no checkpoint is named; {spec.preprocess}"))
+            assert "net.pt" not in name or torch.allclose(module(pixels), network(pixels))
+        except BenchError as error:
+            what = re.sub(r"'.*' is not (?=TorchScript)(.*?):.*", r"FILE is not \1", error.what)
+            rows.append((shown, f"refused: {what}. {error.do.replace(str(tmp_path), 'FOLDER')}"))
+    check_table("models.md", "models", ("Given", "What happens"), rows)
