@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,12 @@ from bench.analysis.stats.changepoints import LEVEL, MIN_SEGMENT, ChangePoint, c
 from bench.analysis.table import DEMO_NOTE, load_frame
 from bench.analysis.time.verdict import LEAST_MATERIALITY
 from bench.record.case import Case
+from bench.record.files import write_text
 from bench.record.run_folder import CASES, RUN_INFO, RunFolder
 from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
 from bench.report.flips import p_text
+from bench.report.html.page import PAGE
+from bench.report.html.safety import content_policy, environment, inlined
 from bench.report.text import number, one_line, percent
 from scarlet.errors import BenchError
 
@@ -352,3 +356,51 @@ def _scores(group: Sequence[Series], history: pd.DataFrame) -> Table:
         Column(Head("Changes"), changes),
     ]
     return table_of("Top-1 % on the same images, run by run", columns, group)
+
+
+# --- a page, and other tools --------------------------------------------------------------------------------
+
+
+def write_page(found: Sequence[Series], folder: Path, title: str, path: Path) -> None:
+    """Writes one page: each row's course with the changes of its level, and links to the runs' own pages."""
+    reports = {run.name: run / "report.html" for run in runs_in(folder)}
+
+    def link(run: str) -> str:
+        return os.path.relpath(reports[run], path.parent) if reports[run].is_file() else ""
+
+    figures = []
+    for each in found:
+        values = [point.value for point in each.points]
+        low, high = min(values), max(values)
+        xs = [100 * place / max(1, len(values) - 1) for place in range(len(values))]
+        ys = [100 - 100 * (value - low) / ((high - low) or 1) for value in values]
+        figures.append(
+            {
+                "label": one_line(each.case.label),
+                "what": "time per image over the baseline's" if each.kind == "ratio" else "top-1 in per cent",
+                "host": each.host_name,
+                "low": f"{low:.4g}",
+                "high": f"{high:.4g}",
+                "line": " ".join(f"{x:.2f},{y:.2f}" for x, y in zip(xs, ys, strict=True)),
+                "changes": [round(xs[change.index], 2) for change in each.changes],
+                "told": [_change(each, change) for change in each.changes],
+                "points": [{"run": p.run, "link": link(p.run), "text": f"{p.value:.4g}"} for p in each.points],
+            }
+        )
+    marks = [DEMO_NOTE] if any(each.case.weights == "demo" for each in found) else []
+    style = inlined((PAGE / "style.css").read_text(encoding="utf-8"))
+    template = environment().get_template("history.html.j2")
+    write_text(path, template.render(figures=figures, title=title, marks=marks, style=style, policy=content_policy()))
+
+
+def benchmark_action(found: Sequence[Series]) -> list[dict[str, Any]]:
+    """The newest figure of each row, where less is better: ``customSmallerIsBetter`` of github-action-benchmark."""
+    rows = []
+    for each in found:
+        newest, is_ratio = each.points[-1], each.kind == "ratio"
+        row = {"name": each.case.label, "unit": "time / baseline" if is_ratio else "top-1 error %"}
+        row |= {"value": newest.value if is_ratio else 100.0 - newest.value, "extra": f"run {newest.run}"}
+        if newest.low is not None and newest.high is not None:
+            row["range"] = f"± {(newest.high - newest.low) / 2:.3g}"
+        rows.append(row)
+    return rows

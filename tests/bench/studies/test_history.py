@@ -49,6 +49,24 @@ def twelve(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_page_has_every_row_its_changes_and_links_and_another_tool_its_form(twelve: Path, tmp_path: Path) -> None:
+    (twelve / "runs" / "run-03" / "report.html").write_text("a report")
+    page, other = tmp_path / "history.html", tmp_path / "figures.json"
+    ended = CliRunner().invoke(app, ["history", str(twelve), "--html", str(page), "--benchmark", str(other)])
+    assert ended.exit_code == 0, ended.output
+    text = page.read_text()
+    links = re.findall(r'<a href="([^"]+)">', text)
+    assert links
+    assert all((tmp_path / link).resolve() == (twelve / "runs" / "run-03" / "report.html").resolve() for link in links)
+    assert text.count("<figure>") == text.count("<polyline") == 2
+    assert text.count('class="change"') == 2, "the ratio's new level, and the run with another top-1"
+    assert "from 2026-01-07 0707070707" in text
+    rows = json.loads(other.read_text())
+    assert {"name", "unit", "value"} <= rows[0].keys()
+    values = {row["unit"]: row["value"] for row in rows}
+    assert values == {"time / baseline": pytest.approx(0.6, abs=0.01), "top-1 error %": pytest.approx(40.0)}
+
+
 def test_a_ratio_is_followed_and_its_change_is_found(twelve: Path) -> None:
     found = {(each.kind, each.case): each for each in history.series(history.load_history(twelve))}
     ratios = found["ratio", FAST]
