@@ -71,6 +71,8 @@ def run(
     if retry and not resume:
         raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
     console, spec = console_for(as_json), options.run_spec(context)
+    if baseline and (classes or labels or first_label is not None or restrict_classes):
+        raise BenchError("a check of the baseline would label images otherwise", "Leave --baseline out, or the labels.")
     folder, file = out_paths(out)
     if purpose == "plan":
         show(session.foretell(spec, console), file, as_json)

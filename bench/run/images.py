@@ -46,7 +46,7 @@ def choose_images(
     """
     if data is None:
         count = max(n_images or 0, DEMO_IMAGES)
-        image_set = find_images(make_demo_set(DEMO_DATA / str(count), count, console))
+        image_set = find_images(make_demo_set(DEMO_DATA / str(count), count, console), how)
         default = DEMO_IMAGES
     else:
         image_set = find_images(Path(os.path.expanduser(data)), how)

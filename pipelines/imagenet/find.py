@@ -235,12 +235,16 @@ def _by_folder(found: _Found, how: Labelling) -> Reading:
     place = {name: label for label, name in enumerate(how.names)}
     most = len(how.names) - how.background
     unknown = sorted(name for name in found.classes if name not in place)
+    if how.labels or (how.first_label is not None and not unknown):
+        given = "--labels" if how.labels else "--first-label"
+        what = f"{found.folder} has class folders, and {given} is of images without"
+        raise BenchError(what, f"Leave {given} out, or give another --data.")
     if not unknown:
         return Reading("folders", {name: place[name] for name in found.classes})
     numbers = {name: int(name) for name in found.classes if name.isdecimal() and len(name) < 10}
     low, high = min(numbers.values(), default=0), max(numbers.values(), default=0)
-    first = int(low > 0 and high == most)
-    if len(numbers) == len(found.classes) == len(set(numbers.values())) and high - first < most:
+    first = int(low > 0 and high == most) if how.first_label is None else how.first_label
+    if len(numbers) == len(found.classes) == len(set(numbers.values())) and first <= low and high - first < most:
         labels = {name: number - first + how.background for name, number in numbers.items()}
         return Reading("numbered folders", labels, (f"folders named by the places of classes, counted from {first}",))
     raise BenchError(

@@ -77,7 +77,7 @@ def judge(top1: Labels, labels: Labels, read: Read, leads: NDArray[np.float32] =
             "Leads were taken from their logarithm, as of logits; export the graph without softmax to measure those."
         )
         found.append(Finding("probabilities", "the network's outputs are probabilities: each row sums to 1", advice))
-    if read.n_classes and read.n_logits > read.n_classes and read.n_among == read.n_logits:
+    if read.n_classes and read.n_logits > read.n_classes:
         what = f"the network has {read.n_logits:,} classes and the labels are of {read.n_classes:,}"
         is_one = read.n_logits == read.n_classes + 1
         asked = f"{what} (is class 0 background?)" if is_one else what

@@ -96,6 +96,26 @@ def test_folders_named_by_numbers(tmp_path: Path, folders: tuple[str, ...], expe
         assert (found.layout, sorted(labels(found).values())) == ("numbered folders", expected)
 
 
+@pytest.mark.parametrize(
+    ("folder", "how", "expected"),
+    [
+        ("5", Labelling(first_label=1), 4),
+        ("0", Labelling(first_label=1), None),
+        (TENCH, Labelling(first_label=1), None),
+        (TENCH, Labelling(labels="val.txt"), None),
+    ],
+)
+def test_what_is_said_of_lists_is_not_passed_over_for_folders(
+    tmp_path: Path, folder: str, how: Labelling, expected: int | None
+) -> None:
+    put(tmp_path, f"{folder}/a.jpg")
+    if expected is None:
+        with pytest.raises(BenchError):
+            find_images(tmp_path, how)
+    else:
+        assert list(labels(find_images(tmp_path, how)).values()) == [expected]
+
+
 def official(root: Path, n: int, suffix: str = ".JPEG") -> list[str]:
     names = [f"ILSVRC2012_val_{number:08d}{suffix}" for number in range(1, n + 1)]
     put(root / "val", *names)

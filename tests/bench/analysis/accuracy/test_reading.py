@@ -85,7 +85,8 @@ def test_odd_sets_raise_no_alarm(top1: Labels, labels: Labels) -> None:
         (Read(1001, 1000, 1001), ["more_classes"]),
         (Read(21841, 1000, 21841), ["more_classes"]),
         (Read(21841, 21841, 1000), []),  # the classes were named, and restricted
-        (Read(1000, 10, 10), []),
+        (Read(1000, 10, 10), ["more_classes"]),
+        (Read(21841, 1000, 200), ["more_classes"]),  # restricted, but to places in another list
         (Read(1000, 0, 1000), []),  # of a run that does not say
         (replace(IMAGENET, are_probabilities=True), ["probabilities"]),
     ],
