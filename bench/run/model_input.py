@@ -71,6 +71,13 @@ def warnings_of(model_input: Mapping[str, Any], cases: Sequence[Case]) -> list[d
             "State it: --mean, --std, --resize and so on, or <model>.preprocess.yaml beside the file.",
             (case for case in cases if case.scenario != "latency"),
         )
+    tried = model_input.get("tried") or {}
+    if tried.get("better"):
+        text = "{n_right} of {n_images} images are right as they were fed, {n_right_better} with {better}".format(
+            **tried
+        )
+        advice = "The model was most likely trained so: run again with these options."
+        add("other_preprocessing", text, advice, (case for case in cases if case.scenario == "accuracy"))
     for name, reason in (model_input.get("replaced") or {}).items():
         by_reference = (case for case in cases if case.pipeline == REFERENCE and case.scenario != "latency")
         add("replaced_pipeline", f"the reference made the pixels: {reason}", f"{name} cannot.", by_reference)

@@ -26,6 +26,7 @@ REFERENCE = "reference"
 
 # Together with the probes a few seconds' work. What so few images do not show, the probes are made to show.
 GATE_IMAGES = 32
+CONVENTION_IMAGES = 48
 GATE_TIMEOUT_SECONDS = 120.0
 
 # These are the row's own: it says the same.
@@ -78,6 +79,22 @@ def reference_digests(folder: RunFolder, images: Sequence[Image], request: Reque
         return {}
     digests: dict[str, Any] = answer["digests"]
     return digests
+
+
+def conventions(folder: RunFolder, images: Sequence[Image], request: Request, console: Console) -> dict[str, Any]:
+    """What other common scalings score on a few of a run's images (``try_conventions``); empty where it is not told.
+
+    Args:
+        request: as returned by ``sample``, with the model's files; other images are asked for.
+    """
+    pairs = [(image.image_id, image.label) for image in subset(images, CONVENTION_IMAGES)]
+    message = {"do": "conventions", "request": asdict(replace(request, images=pairs))}
+    with working(console, "trying other common preprocessing, since none is stated"):
+        try:
+            return channel.ask_once(message, folder.log_path("conventions"), request.threads, GATE_TIMEOUT_SECONDS)
+        except channel.WorkerFailed as failure:
+            _say(console, f"other preprocessing was not tried: {failure.line}")
+            return {}
 
 
 def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Console) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +327,11 @@ def _carry_out(session: Session, is_latest: bool = False) -> Ended:
         pixels = pixel_gate.gate(folder, cases, request, console)
         scores = any(case.scenario == "accuracy" for case in cases)
         digests = pixel_gate.reference_digests(folder, images, request, console) if scores else {}
+        if scores and session.model_input.get("source") == "" and files.weights == "user":
+            request = replace(request, files=files, threads=host.allowed_cores())
+            tried = pixel_gate.conventions(folder, images, request, console)
+            session = replace(session, model_input={**session.model_input, "tried": tried})
+            session.write(model_input=session.model_input)
         session.write(preprocessing=pixels, **({"reference": digests} if digests else {}))
     return _rows(session, cases, files, pixels, missing, real)
 

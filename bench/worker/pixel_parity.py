@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,56 @@ def answer(request: Request) -> dict[str, Any]:
     with predictor(request.files, request.threads) as (backend, predict):
         counted = count_flips(images, request.pipeline, preprocess, predict, request.threads)
     return {"report": report, "flips": asdict(counted) | {"backend": backend}}
+
+
+# What networks are fed besides ImageNet's mean and deviation, as options say it.
+CONVENTIONS: Mapping[str, Mapping[str, Any]] = {
+    "--mean 0 --std 1": {"mean": 0, "std": 1},
+    "--mean 0.5 --std 0.5": {"mean": 0.5, "std": 0.5},
+    "--mean 127 --std 128": {"mean": 127, "std": 128},
+    "--mean 0 --std 1/255": {"mean": 0, "std": "1/255"},
+    "--channels bgr": {"channels": "bgr"},
+    "--std 1/255 --channels bgr": {"std": "1/255", "channels": "bgr"},
+}
+# Of the hypothesis that the best of them is right no oftener than what was assumed.
+CONVENTION_P = 0.001
+
+
+def try_conventions(request: Request) -> dict[str, Any]:
+    """Whether a common scaling of the same crops gets more top-1 classes right than the one that was assumed.
+
+    The exact one-sided test of McNemar on images that either gets right alone, for as many conventions as are tried.
+
+    Returns:
+        ``n_images``; ``n_right`` with what was assumed; ``better``: the options of the best one, or an empty text;
+        ``n_right_better``: with it.
+    """
+    from pipelines.reference.pipeline import UnreadableImage, normalise, reference_pixels
+    from scarlet.preprocess import Preprocess, applied, checked
+
+    assumed, crops, labels = Preprocess.from_dict(request.preprocess), [], []
+    for image in request.image_list():
+        with suppress(UnreadableImage):
+            crops.append(reference_pixels(image.path, assumed))
+            labels.append(image.label)
+    assert request.files is not None
+    with predictor(request.files, request.threads) as (_, predict):
+
+        def right(statement: Mapping[str, Any]) -> list[bool]:
+            fed = applied(assumed, checked(statement))
+            some = (crops[first : first + BATCH] for first in range(0, len(crops), BATCH))
+            tops = chain(*(_top1(predict, [normalise(crop, fed) for crop in each]) for each in some))
+            return list(map(operator.eq, tops, labels))
+
+        usual, better, most = right({}), "", 0
+        for text, statement in CONVENTIONS.items():
+            found = right(statement)
+            won, lost = (sum(map(operator.gt, *pair)) for pair in ((found, usual), (usual, found)))
+            n = won + lost
+            p = len(CONVENTIONS) * sum(math.comb(n, k) for k in range(won, n + 1)) / 2**n
+            if sum(found) > most and p < CONVENTION_P:
+                better, most = text, sum(found)
+    return {"n_images": len(labels), "n_right": sum(usual), "better": better, "n_right_better": most}
 
 
 def count_flips(

@@ -41,6 +41,7 @@ class Worker:
             "prepare": self._prepare,
             "parity": self._parity,
             "digests": self._digests,
+            "conventions": self._conventions,
             "start": self._start,
             "turn": self._turn,
             "finish": self._finish,
@@ -68,6 +69,11 @@ class Worker:
 
         request = Request.from_dict(message["request"])
         return {"digests": of_reference(request.image_list(), request.preprocess)}
+
+    def _conventions(self, message: channel.Message) -> dict[str, Any]:
+        from bench.worker.pixel_parity import Request, try_conventions
+
+        return try_conventions(Request.from_dict(message["request"]))
 
     def _start(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker import inputs

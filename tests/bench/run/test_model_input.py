@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from bench_fakes import make_graph
+from PIL import Image as PillowImage
 
+from bench.backends.base import ModelFiles
 from bench.run.model_input import settle, warnings_of
 from bench.run.spec import RunSpec, read_plan
+from bench.worker.pixel_parity import Request, try_conventions
 from scarlet.errors import BenchError
 from scarlet.preprocess import METADATA, Preprocess, metadata
 
@@ -82,3 +87,33 @@ def test_what_a_pipeline_cannot_do_falls_to_the_reference_in_that_row_alone(grap
 def test_a_size_that_the_model_has_not_is_refused(graph: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(BenchError, match=words):
         settled(graph, preprocess=given)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "better"), [((127.0, 128.0), "--mean 127 --std 128"), ((0.0, 255.0), "--mean 0 --std 1"), (None, "")]
+)
+def test_a_network_that_was_trained_otherwise_is_noticed(
+    tmp_path: Path, scaling: tuple[float, float] | None, better: str
+) -> None:
+    """A network that tells apart how bright an image is on the scale that it was trained with."""
+    images = []
+    for level in range(20, 240, 5):
+        path = tmp_path / f"{level}.png"
+        PillowImage.new("RGB", (32, 32), (level,) * 3).save(path)
+        images.append((path.name, level))
+    mean, std = scaling or (0.449 * 255, 0.226 * 255)
+    weight = np.stack([2 * (np.arange(256) - mean) / std, np.zeros(256), np.zeros(256)]).astype(np.float32)
+    model = make_graph("batch", 256, 32)
+    bias = -(((np.arange(256) - mean) / std) ** 2)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "weight"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(bias.astype(np.float32), "bias"))
+    model.graph.node[-1].output[0] = "product"
+    model.graph.node.append(onnx.helper.make_node("Add", ["product", "bias"], ["logits"]))
+    onnx.save(model, tmp_path / "net.onnx")
+    grey = Preprocess(32, 32, mean=(0.449,) * 3, std=(0.226,) * 3)
+    files = ModelFiles("onnx:net.onnx", "user", "", str(tmp_path / "net.onnx"), "", input_size=32, classes=256)
+    tried = try_conventions(Request("", str(tmp_path), images, asdict(grey), 1, files))
+    assert tried["better"] == better
+    assert tried["n_images"] == len(images)
+    (*_, warning) = warnings_of({"source": "", "tried": tried}, RunSpec().cases())
+    assert (warning["kind"] == "other_preprocessing") == bool(better)
