@@ -48,7 +48,8 @@ class Options:
             ``compile_seconds`` are those of a first time.
         bf16: what precision ``bf16`` means. ``cast`` stores weights in BF16 and computes all in it; ``autocast`` keeps
             float32 weights and casts them for each layer that autocast lists, which costs time.
-        graph: ``yes`` replays a CUDA graph, one for each batch size, instead of queueing every kernel; on GPUs only.
+        graph: ``yes`` replays a CUDA graph of the Case's batch instead of queueing every kernel; smaller batches are
+            filled up to it. On GPUs only.
     """
 
     form: Literal["tuned", "plain", "channels_last", "folded"] = "tuned"

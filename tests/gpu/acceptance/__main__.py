@@ -16,7 +16,7 @@ import typer
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 from bench.record.files import disk_errors
 from scarlet.errors import BenchError, error_text
-from tests.gpu.acceptance.steps import MINUTES, Runner, load_steps
+from tests.gpu.acceptance.steps import MINUTES, RECORDS, Runner, load_steps
 
 if TYPE_CHECKING:
     from tests.gpu.acceptance.judge import Figure
@@ -37,7 +37,7 @@ DO = "Run it on a machine with an NVIDIA GPU and a CUDA build of PyTorch; docs/g
 
 def gpu_check(
     out: Annotated[
-        Path, typer.Option(help="Folder that takes a new folder <gpu>-<date>, or goes on with the one of today.")
+        Path, typer.Option(help="Folder that takes a new folder <gpu>-<date>, or one that a check has begun.")
     ] = Path("results/published"),
     minutes: Annotated[float, typer.Option(help="How long all of it may take.")] = MINUTES,
     quick: Annotated[
@@ -55,7 +55,8 @@ def gpu_check(
         raise BenchError(f"--minutes {minutes:g} is no time", "Give a number above 0, for example --minutes 8.")
     console = console_for(as_json)
     machine = find_gpu()
-    folder = (out / folder_name(machine["name"], datetime.now(timezone.utc).date())).resolve()
+    begun = (out / RECORDS).exists()
+    folder = (out if begun else out / folder_name(machine["name"], datetime.now(timezone.utc).date())).resolve()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 

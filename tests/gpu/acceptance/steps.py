@@ -28,8 +28,9 @@ RECORDS = "steps.json"
 # A little under eight: a step that has to be ended gets some seconds to write down what it has. The times in
 # ``steps.yaml`` are for so many minutes; with more, each step may take more.
 MINUTES = 7.5
-# Share of a step's time that a run measures; the rest is for loading its Cases, which nobody knows beforehand.
-MEASURING = 0.25
+# Share of a step's time that is the run's budget, in which Cases start, warm up and take rounds; before it the model is
+# prepared, after it what was measured is written down.
+MEASURING = 0.5
 # A run that is asked to end records its Cases, merges its samples and writes its report first.
 GRACE_SECONDS = 20.0
 
@@ -49,6 +50,7 @@ class Step:
         most_seconds: it is ended after as long.
         plan: of a run; it is written to ``plans/<name>.yaml``.
         stdout: file in the folder that takes its standard output; none where it goes to the log.
+        extra: it takes only time that no other step needs.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Step:
     most_seconds: float
     plan: Mapping[str, Any] | None = field(default=None, compare=False)
     stdout: str = ""
+    extra: bool = False
 
     def command(self, seconds: float) -> list[str]:
         """The whole command, for a step that gets so many seconds."""
@@ -75,7 +78,7 @@ def load_steps(folder: Path, quick: bool = False) -> tuple[Step, ...]:
     """
     described = yaml.safe_load((HERE / "steps.yaml").read_text(encoding="utf-8"))
     changes = described["quick"] if quick else {}
-    entries = [entry for entry in described["steps"] if entry.get("quick", True) or not quick]
+    entries = [entry for entry in described["steps"] if not (quick and entry.get("extra"))]
     return tuple(_step(entry, folder, changes) for entry in entries)
 
 
@@ -89,21 +92,22 @@ def _step(entry: Mapping[str, Any], folder: Path, quick: Mapping[str, Any]) -> S
         "budget": "{budget}",
     }
     argv = tuple(word.format(**texts) for word in entry.get("command", RUN).split())
-    plan = _plan(entry["plan"], entry.get("batches"), quick) if "plan" in entry else None
-    least, most = entry["seconds"]
-    return Step(entry["name"], entry["title"], argv, least, most, plan, entry.get("stdout", ""))
+    plan = _plan(entry, quick) if "plan" in entry else None
+    more = entry.get("tensorrt", 0) * _is_installed("tensorrt")
+    least, most = (seconds + more for seconds in entry["seconds"])
+    is_extra = entry.get("extra", False)
+    return Step(entry["name"], entry["title"], argv, least, most, plan, entry.get("stdout", ""), is_extra)
 
 
-def _plan(name: str, batches: list[int] | None, quick: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan file, perhaps with other batches; of a backend that is not installed with its first precision alone.
+def _plan(entry: Mapping[str, Any], quick: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan file, perhaps with other batches and precisions; of a backend that is not installed its first one alone.
 
     One row says that it is missing as well as five, each of which would start a process that imports PyTorch.
     """
-    plan: dict[str, Any] = yaml.safe_load((HERE / "plans" / f"{name}.yaml").read_text(encoding="utf-8"))
+    plan: dict[str, Any] = yaml.safe_load((HERE / "plans" / f"{entry['plan']}.yaml").read_text(encoding="utf-8"))
+    plan |= {name: entry[name] for name in ("batches", "precisions") if name in entry}
     precisions = [name for name in plan["precisions"] if name in quick.get("precisions", plan["precisions"])]
     plan |= {"images": quick.get("images", plan["images"]), "precisions": precisions}
-    if batches:
-        plan["batches"] = batches
     absent = [backend for backend in plan["backends"] if not _is_installed(backend)]
     if absent and precisions[1:]:
         plan["exclude"] = [*plan.get("exclude", ()), {"backend": absent, "precision": precisions[1:]}]
@@ -132,7 +136,8 @@ def allowance(todo: Sequence[Step], left_seconds: float, minutes: float = MINUTE
     """
     first, *later = todo
     most = first.most_seconds * max(1.0, minutes / MINUTES)
-    granted = min(most, max(left_seconds - sum(step.least_seconds for step in later), first.least_seconds))
+    kept = sum(step.least_seconds for step in later if not step.extra)
+    granted = min(most, max(left_seconds - kept, first.least_seconds))
     return granted if granted <= left_seconds else 0.0
 
 

@@ -84,6 +84,9 @@ def test_the_command_carries_out_and_judges(tmp_path, monkeypatch):
     assert folder.name.startswith("nvidia-h200-20")
     assert "not run  tests that need a GPU: no figure" in answer.output
     assert "cannot be written yet: division by zero" in answer.output, "and the check goes on"
-    as_json = CliRunner().invoke(app, ["--out", str(tmp_path), "--json"])
+    (folder,) = tmp_path.iterdir()
+    (folder / "steps.json").write_text("[]")
+    as_json = CliRunner().invoke(app, ["--out", str(folder), "--json"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name], "it is gone on with, whatever the day"
     assert json.loads(as_json.stdout)["gpu"] == H200
     assert list(tmp_path.iterdir()) == [folder], "the folder of today is gone on with"
