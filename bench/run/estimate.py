@@ -7,7 +7,7 @@ take as long as their images do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,19 +40,9 @@ CHECK_SECONDS = 5.0
 RUNS_READ = 20
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What earlier runs of the same model say.
-
-    Attributes:
-        images_per_s: of an accuracy Case, from its start to its end, by ``_accuracy_key``.
-        latency_s: median of one call, by ``_latency_key``.
-        runs: the newest run that each figure is from, by the same key.
-    """
-
-    images_per_s: Mapping[tuple[Any, ...], float] = field(default_factory=dict)
-    latency_s: Mapping[tuple[Any, ...], float] = field(default_factory=dict)
-    runs: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
+# What earlier runs of a model measured: of an accuracy Case images per second, from its start to its end, else the
+# seconds of one call; and the newest run that says so. By ``_key``.
+Measured = Mapping[tuple[Any, ...], tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ def estimate(
         measured: as returned by ``measured_before``.
         lives: that each timed Case is measured in; what suits the budget where None.
     """
-    known = measured or Measured()
+    known = measured or {}
     n_timed = sum(case.scenario != "accuracy" for case in cases)
     # They start side by side, but warm up one by one.
     start_seconds = START_SECONDS / min(host.allowed_cores(), max(1, n_timed)) + WarmUpRule.max_ns / 1e9
@@ -120,41 +110,31 @@ def estimate(
 
 
 def _accuracy(case: Case, n_images: int, known: Measured) -> CaseEstimate:
-    key = _accuracy_key(case)
-    rate = known.images_per_s.get(key, ASSUMED_IMAGES_PER_S)
-    basis = f"{n_images:,} images at {rate:.3g} images/s, {_source(key, known)}"
+    rate, run = known.get(_key(case), (ASSUMED_IMAGES_PER_S, ""))
+    basis = f"{n_images:,} images at {rate:.3g} images/s, {_source(run)}"
     # A measured rate is of the whole Case, its start included.
-    start_seconds = 0.0 if key in known.images_per_s else START_SECONDS
-    return CaseEstimate(case, start_seconds + n_images / rate, basis)
+    return CaseEstimate(case, (0.0 if run else START_SECONDS) + n_images / rate, basis)
 
 
 def _timed(case: Case, share_seconds: float, n_lives: int, start_seconds: float, known: Measured) -> CaseEstimate:
-    key = _latency_key(case)
-    call_s = known.latency_s.get(key, ASSUMED_LATENCY_S * case.batch)
+    call_s, run = known.get(_key(case), (ASSUMED_LATENCY_S * case.batch, ""))
     calls, least_s = MIN_SAMPLES_PER_TURN + 1, 0.0  # one call of a turn is warm-up: see LatencySampler.turn
     if case.scenario == "throughput":
         calls, least_s = LEAST_BATCHES + WARM_UP_BATCHES + AHEAD + 1, SLICES * SLICE_NS / 1e9
     rounds_seconds = LEAST_ROUNDS[case.scenario] * max(least_s, calls * call_s)
     seconds = max(share_seconds, n_lives * (start_seconds + rounds_seconds))
     many = f"{n_lives} starts" if n_lives > 1 else "its start"
-    basis = f"{share_seconds:.3g} s of the budget with {many}, a call of {1000 * call_s:.3g} ms {_source(key, known)}"
+    basis = f"{share_seconds:.3g} s of the budget with {many}, a call of {1000 * call_s:.3g} ms {_source(run)}"
     return CaseEstimate(case, seconds, basis)
 
 
-def _source(key: tuple[Any, ...], known: Measured) -> str:
-    return f"measured in {known.runs[key]}" if key in known.runs else "assumed"
+def _source(run: str) -> str:
+    return f"measured in {run}" if run else "assumed"
 
 
-def _shared_key(case: Case) -> tuple[Any, ...]:
-    return (case.model, case.backend, case.device, case.precision, case.threads, case.instances, case.options)
-
-
-def _accuracy_key(case: Case) -> tuple[Any, ...]:
-    return ("accuracy", *_shared_key(case), case.pipeline)
-
-
-def _latency_key(case: Case) -> tuple[Any, ...]:
-    return ("latency", *_shared_key(case), case.batch)
+def _key(case: Case) -> tuple[Any, ...]:
+    shared = (case.model, case.backend, case.device, case.precision, case.threads, case.instances, case.options)
+    return (*shared, case.pipeline if case.scenario == "accuracy" else case.batch)
 
 
 def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -> Measured:
@@ -163,9 +143,7 @@ def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -
     Args:
         host_fingerprint: of this host; runs of other hosts are passed over. Empty: any host's will do.
     """
-    images_per_s: dict[tuple[Any, ...], float] = {}
-    latency_s: dict[tuple[Any, ...], float] = {}
-    runs: dict[tuple[Any, ...], str] = {}
+    figures: dict[tuple[Any, ...], tuple[float, str]] = {}
     folders = sorted((results_dir / "runs").glob("*"), reverse=True)[:RUNS_READ]  # names sort by time
     for path in folders:
         try:
@@ -173,47 +151,33 @@ def measured_before(results_dir: Path, model: str, host_fingerprint: str = "") -
             info = folder.read_run_info()
         except BenchError:  # a stray folder, or a run of a newer version
             continue
-        host = info.get("host") or {}
-        if host_fingerprint and host.get("fingerprint") != host_fingerprint:
+        if host_fingerprint and (info.get("host") or {}).get("fingerprint") != host_fingerprint:
             continue
         done = [result for result in folder.case_results() if result.status is Status.OK and result.case.model == model]
+        new = [result for result in done if _key(result.case) not in figures]
         n_images = int((info.get("dataset") or {}).get("n_images") or 0)
-        for key, figure in _accuracy_rates(done, n_images):
-            if key not in images_per_s:
-                images_per_s[key], runs[key] = figure, path.name
-        for key, figure in _latencies(folder, done, set(latency_s)):
-            latency_s[key], runs[key] = figure, path.name
-    return Measured(images_per_s, latency_s, runs)
+        for key, figure in (*_accuracy_rates(new, n_images), *_latencies(folder, new)):
+            figures[key] = figure, path.name
+    return figures
 
 
-def _accuracy_rates(done: Iterable[CaseResult], n_images: int) -> Iterable[tuple[tuple[Any, ...], float]]:
-    for result in done:
-        if result.case.scenario != "accuracy":
-            continue
-        try:
+def _accuracy_rates(new: Iterable[CaseResult], n_images: int) -> Iterable[tuple[tuple[Any, ...], float]]:
+    for result in new:
+        if result.case.scenario == "accuracy" and result.started_at and result.ended_at:
             began, ended = (datetime.fromisoformat(time) for time in (result.started_at, result.ended_at))
-        except ValueError:
-            continue
-        seconds = (ended - began).total_seconds()
-        if seconds > 0 and n_images > 0:
-            yield _accuracy_key(result.case), n_images / seconds
+            if ended > began and n_images > 0:
+                yield _key(result.case), n_images / (ended - began).total_seconds()
 
 
-def _latencies(
-    folder: RunFolder, done: Iterable[CaseResult], known: set[tuple[Any, ...]]
-) -> Iterable[tuple[tuple[Any, ...], float]]:
-    wanted = {
-        (result.case.case_id, result.stage): key
-        for result in done
-        if result.case.scenario == "latency" and (key := _latency_key(result.case)) not in known
-    }
-    if not wanted:
+def _latencies(folder: RunFolder, new: Iterable[CaseResult]) -> Iterable[tuple[tuple[Any, ...], float]]:
+    keys = {(row.case.case_id, row.stage): _key(row.case) for row in new if row.case.scenario == "latency"}
+    if not keys:
         return
     samples = folder.samples()
     timed = samples[~samples["warmup"]].groupby(["case_id", "stage"], observed=True)["latency_ns"].median()
-    for case_id, stage, median_ns in timed.reset_index().itertuples(index=False):
-        if (case_id, stage) in wanted:
-            yield wanted[case_id, stage], float(median_ns) / 1e9
+    for (case_id, stage), median_ns in timed.items():
+        if (case_id, stage) in keys:
+            yield keys[case_id, stage], float(median_ns) / 1e9
 
 
 def document(found: Estimate, remarks: Sequence[str] = ()) -> Document:

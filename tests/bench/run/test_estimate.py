@@ -72,10 +72,10 @@ def test_the_newest_run_of_this_host_tells_the_rates(tmp_path: Path) -> None:
     assert "5 images/s, measured in 20260102T000000Z-scarlet_c-2" in found.cases[0].basis
     assert "a call of 100 ms measured in 20260102T000000Z-scarlet_c-2" in found.cases[1].basis
     assert "assumed" in found.cases[2].basis
-    assert estimate.measured_before(tmp_path, "scarlet_a") == estimate.Measured()
-    assert estimate.measured_before(tmp_path / "none", "scarlet_c") == estimate.Measured()
+    assert estimate.measured_before(tmp_path, "scarlet_a") == {}
+    assert estimate.measured_before(tmp_path / "none", "scarlet_c") == {}
     anywhere = estimate.measured_before(tmp_path, "scarlet_c")
-    assert set(anywhere.runs.values()) == {"20260103T000000Z-scarlet_c-3"}
+    assert {run for _, run in anywhere.values()} == {"20260103T000000Z-scarlet_c-3"}
 
 
 def test_the_text_has_a_line_a_case_and_one_for_all() -> None:
