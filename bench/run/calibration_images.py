@@ -53,7 +53,7 @@ def choose_calibration(
     else:
         image_set = find_images(data, how)
         if image_set.is_demo:
-            root = _demo_split(n, console).resolve()
+            root = demo_split(n, console).resolve()
             candidates, source = find_images(root).images, "the demo set's calibration split"
         else:
             scored_ids = {image.image_id for image in scored}
@@ -109,7 +109,8 @@ def _size_bytes(path: Path) -> int:
         return -1
 
 
-def _demo_split(n: int, console: Console) -> Path:
+def demo_split(n: int, console: Console) -> Path:
+    """The folder with the first images of the demo set's split for calibration, made where they are missing."""
     out = DEMO_DATA / f"calib-{n}"
     with working(console, f"making sure of {n} demo images to calibrate on in {out}"):
         make_demo(out, n, "calib")

@@ -105,7 +105,7 @@ class _Doctor:
         """The FP32 files; BenchError where the model is at fault, or its weights have no accuracy to keep."""
         files = self._session.require(Requirements())
         case = replace(self._case, weights=files.weights)
-        if reason := predictions.no_accuracy(case, self._sets.image_set.is_demo):
+        if reason := predictions.no_accuracy(case, self._session.image_set.is_demo):
             raise BenchError(f"there is no accuracy to keep: {reason}", "Give the model's weights with --checkpoint.")
         return files
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
-from bench.run.calibration_images import IMAGES, choose_calibration, without_copies
-from bench.run.images import DEMO_DATA, working
+from bench.run.calibration_images import IMAGES, choose_calibration, demo_split, without_copies
 from bench.worker.messages import CalibrationImages
-from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import Image, ImageSet, find_images, subset
 from scarlet.errors import BenchError
 
@@ -26,13 +23,11 @@ class Sets:
     """The images of a search.
 
     Attributes:
-        image_set: where those to confirm on come from.
         search: recipes are compared on these.
         confirm: what was found is confirmed on these, which nothing was chosen on. They are those that a run of as
             many images scores.
     """
 
-    image_set: ImageSet
     calibration: CalibrationImages
     search: CalibrationImages
     confirm: CalibrationImages
@@ -57,8 +52,8 @@ def choose_sets(
     confirm = CalibrationImages(root, tuple(scored), "images that a run scores")
     calibrating = choose_calibration(root, scored, calibration, console)
     if image_set.is_demo:
-        root, source = _demo_split(n_search, console).resolve(), "the demo set's calibration split"
-        used = {image.image_id for image in find_images(_demo_split(0, console)).images}
+        root, source = demo_split(IMAGES + n_search, console).resolve(), "the demo set's calibration split"
+        used = {image.image_id for image in find_images(demo_split(IMAGES, console)).images}
     else:
         source = "images of the set that are neither scored nor calibrated on"
         used = {image.image_id for image in scored}
@@ -73,12 +68,4 @@ def choose_sets(
             f"{len(calibrating.images)} to calibrate on",
             "Give more images, or fewer --confirm.",
         )
-    return Sets(image_set, calibrating, CalibrationImages(root, searching, source), confirm)
-
-
-def _demo_split(n_more: int, console: Console) -> Path:
-    """The demo set's split for calibration: what runs calibrate on, and so many images behind it."""
-    out = DEMO_DATA / f"calib-{IMAGES + n_more}"
-    with working(console, f"making sure of {IMAGES + n_more} demo images in {out}"):
-        make_demo(out, IMAGES + n_more, "calib")
-    return out
+    return Sets(calibrating, CalibrationImages(root, searching, source), confirm)
