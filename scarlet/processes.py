@@ -1,4 +1,4 @@
-"""Ties the life of a process to that of the one that started it: none is left behind, whatever either is doing."""
+"""Ties the life of a process to that of the one that started it: none is left behind. Says how a process ended."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def tie(parent: int) -> None:
     """The same for this process, which ``parent`` started; called where it begins."""
     if sys.platform == "linux":
         exec(_TIE % parent)
+
+
+def ending(returncode: int) -> str:
+    """How a process ended: ``was killed by SIGKILL``, ``ended with exit code 1``."""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    named = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {named.get(-returncode, f'signal {-returncode}')}"

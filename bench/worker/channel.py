@@ -28,7 +28,7 @@ from bench.record.run_folder import MACHINE
 from export.store import ROOT_VARIABLE, default_root
 from pipelines.base import PipelineUnavailable, PipelineUnsupported
 from scarlet.errors import BenchError, MachineError, refusal
-from scarlet.processes import tied
+from scarlet.processes import ending, tied
 
 Message = dict[str, Any]
 Answer = Callable[[Message], Message]
@@ -103,12 +103,8 @@ def dead(returncode: int, words: str, out_of_memory: bool = False) -> WorkerFail
     if returncode == -signal.SIGKILL and out_of_memory:
         reason = "the system killed the worker because memory ran out"
         return WorkerFailed(Status.OOM, reason, "Use a smaller batch or fewer workers.", gone=True)
-    end = f"ended with exit code {returncode}"
-    if returncode < 0:
-        named = -returncode in [number.value for number in signal.Signals]
-        end = f"was killed by {signal.Signals(-returncode).name if named else f'signal {-returncode}'}"
     said = f"; its last words: {words}" if words else ""
-    return WorkerFailed(Status.CRASHED, f"the worker {end}{said}", gone=True)
+    return WorkerFailed(Status.CRASHED, f"the worker {ending(returncode)}{said}", gone=True)
 
 
 def checked(answer: Message) -> Message:

@@ -5,9 +5,8 @@ A plan fits one version of TensorRT and one kind of GPU, so both are in its key.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
+import pickle
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from export.store import Artefact, Store, artefact_key
 from export.tensorrt.builder import PlanSpec, write_plan
 from export.tensorrt.package import TensorRtUnavailable
 from scarlet.errors import BenchError
-from scarlet.processes import tied
+from scarlet.processes import ending, tied
 
 # Goes up when a change in the builder makes other plans of the same graph.
 REVISION = 1
@@ -88,58 +87,36 @@ def in_own_process(spec: PlanSpec, target: Path, timing: Path | None) -> dict[st
         TensorRtUnavailable: as raised by ``write_plan``.
         MemoryError: as raised by ``write_plan``.
     """
-    request = {"spec": asdict(spec), "target": str(target), "timing": None if timing is None else str(timing)}
     home = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
         [sys.executable, "-c", tied(PROGRAM)],
-        input=json.dumps(request),
+        input=pickle.dumps((spec, target, timing)),
         stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONPATH": path},
     )
     if done.returncode:
         raise BenchError(
-            f"the process that builds TensorRT's plan {_ending(done.returncode)}", "Its messages are in the Case's log."
+            f"the process that builds TensorRT's plan {ending(done.returncode)}", "Its messages are in the Case's log."
         )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "facts" in answer:
-        facts: dict[str, Any] = answer["facts"]
-        return facts
-    if answer["kind"] == "mistake":
-        raise BenchError(answer["what"], answer["do"])
-    raise {"unavailable": TensorRtUnavailable, "memory": MemoryError}[answer["kind"]](answer["what"])
-
-
-def _ending(returncode: int) -> str:
-    if returncode > 0:
-        return f"ended with exit code {returncode}"
-    try:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was killed by signal {-returncode}"
+    answer: dict[str, Any] | Exception = pickle.loads(done.stdout)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def main() -> None:
     """Reads one request from stdin, and answers on stdout; what libraries print goes to stderr."""
-    with os.fdopen(os.dup(1), "w") as answer:
+    with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)
-        answer.write(json.dumps(answered(json.load(sys.stdin))))
+        answer.write(pickle.dumps(answered(*pickle.load(sys.stdin.buffer))))
     # Libraries of the GPU sometimes crash while the interpreter takes itself apart; the plan is written by now.
     os._exit(0)
 
 
-def answered(request: dict[str, Any]) -> dict[str, Any]:
-    """``{"facts": ...}``, or what kind of error it was and its text."""
-    timing = request["timing"]
+def answered(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, Any] | Exception:
+    """What ``write_plan`` returns, or raises of what it says that it does."""
     try:
-        facts = write_plan(
-            PlanSpec(**request["spec"]), Path(request["target"]), None if timing is None else Path(timing)
-        )
-        return {"facts": facts}
-    except BenchError as mistake:
-        return {"kind": "mistake", "what": mistake.what, "do": mistake.do}
-    except TensorRtUnavailable as missing:
-        return {"kind": "unavailable", "what": str(missing)}
-    except MemoryError as shortage:
-        return {"kind": "memory", "what": str(shortage)}
+        return write_plan(spec, target, timing)
+    except (BenchError, TensorRtUnavailable, MemoryError) as error:
+        return error

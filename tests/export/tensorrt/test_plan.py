@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import pickle
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +20,9 @@ from export.tensorrt import builder, package
 from export.tensorrt import plan as plans
 from export.tensorrt.builder import PlanSpec
 from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import Gpu, _ending, answered, key_parts, plan_for
+from export.tensorrt.plan import Gpu, answered, key_parts, plan_for
 from scarlet.errors import BenchError
+from scarlet.processes import ending
 
 GPU = Gpu("a GPU", "9.0", 132, "580.1")
 SPEC = PlanSpec("graph.onnx", "0" * 64, 8, 8)
@@ -141,11 +144,8 @@ def test_what_the_building_process_answers_is_raised_again(
     fault: str, kind: type[Exception], words: str, drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_this_process(command: Any, **settings: Any) -> Any:
-        import json
-        import subprocess
-
-        answer = answered(json.loads(settings["input"]))
-        return subprocess.CompletedProcess(command, 0, stdout=json.dumps(answer))
+        answer = answered(*pickle.loads(settings["input"]))
+        return subprocess.CompletedProcess(command, 0, stdout=pickle.dumps(answer))
 
     monkeypatch.setattr(plans.subprocess, "run", in_this_process)
     drive.fake.FAULTS.add(fault)
@@ -156,9 +156,9 @@ def test_what_the_building_process_answers_is_raised_again(
 
 
 def test_how_a_process_ended_is_said_in_words() -> None:
-    assert _ending(1) == "ended with exit code 1"
-    assert _ending(-9) == "was killed by SIGKILL"
-    assert _ending(-250) == "was killed by signal 250"
+    assert ending(1) == "ended with exit code 1"
+    assert ending(-9) == "was killed by SIGKILL"
+    assert ending(-250) == "was killed by signal 250"
 
 
 def test_warnings_and_errors_are_printed_and_errors_kept(drive: Any, capsys: pytest.CaptureFixture[str]) -> None:
