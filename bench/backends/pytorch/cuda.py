@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +135,7 @@ def require_triton() -> None:
     """torch.compile makes Triton kernels for a GPU, whose launchers a C compiler builds.
 
     Raises:
-        Unavailable: Triton, or a C compiler where it looks for one, is missing.
+        Unavailable: Triton, a C compiler where it looks for one, or Python's headers are missing.
     """
     if importlib.util.find_spec("triton") is None:
         raise Unavailable("torch.compile on a GPU needs the package triton; run: pip install triton")
@@ -143,6 +145,8 @@ def require_triton() -> None:
             f"torch.compile on a GPU needs a C compiler, and there is no {' or '.join(compilers)}; install gcc or "
             "name another in the variable CC"
         )
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise Unavailable("torch.compile on a GPU needs Python's headers; run: sudo apt install python3-dev")
 
 
 def device_proof(case: Case, network: CudaNetwork) -> dict[str, Any]:

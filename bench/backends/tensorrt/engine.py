@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.backends.base import Unavailable
 from export.tensorrt.package import make_log
 from scarlet.errors import BenchError
 
@@ -50,7 +51,13 @@ class Engine:
 
         self._trt, self._stream, self._shape, self._graph = trt, stream, shape, graph
         self._log = make_log(trt)
-        self._runtime = trt.Runtime(self._log)
+        try:
+            self._runtime = trt.Runtime(self._log)
+        except TypeError as error:  # its factory gave nothing: CUDA cannot be initialised
+            raise Unavailable(
+                f"TensorRT {trt.__version__} cannot start here: {self._last()}; `scarlet-bench doctor` tells whether "
+                "driver and libraries fit together"
+            ) from error
         engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if engine is None:
             raise BenchError(
@@ -200,7 +207,11 @@ def captured(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[]
     import torch
 
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        work()
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work()
+    except RuntimeError as error:
+        # To end a capture that failed fails too: the first error says why.
+        raise error.__context__ or error from None
     replay: Callable[[], None] = graph.replay
     return replay

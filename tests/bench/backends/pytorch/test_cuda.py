@@ -148,7 +148,7 @@ def test_compiling_is_for_the_batch_and_smaller_ones_are_filled_up(
     assert backend.proof()["compile"] == "max-autotune"
 
 
-def test_compiling_needs_triton_and_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_needs_triton_a_c_compiler_and_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pytorch_cuda.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="package triton"):
         pytorch_cuda.require_triton()
@@ -157,4 +157,9 @@ def test_compiling_needs_triton_and_a_c_compiler(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Unavailable, match="no no-such-compiler"):
         pytorch_cuda.require_triton()
     monkeypatch.setenv("CC", "sh")
+    (tmp_path / "Python.h").touch()
+    folders = iter([tmp_path, tmp_path / "none"])
+    monkeypatch.setattr(pytorch_cuda.sysconfig, "get_path", lambda name: str(next(folders)))
     pytorch_cuda.require_triton()
+    with pytest.raises(Unavailable, match="python3-dev"):
+        pytorch_cuda.require_triton()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +324,28 @@ def test_tf32_that_nobody_asked_for_is_a_fallback() -> None:
     proof = engine_proof(text, {"conv1": "float32"}, "fp32")
     assert proof["fallback"] == "1 layers ran in TF32, which was not asked for: conv1"
     assert engine_proof(text, {"conv1": "float32"}, "tf32")["fallback"] == ""
+
+
+def test_a_runtime_that_does_not_start_is_unavailable(drive: Any, files: ModelFiles, monkeypatch) -> None:
+    def nothing(log: Any) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(drive.fake, "Runtime", nothing)
+    with pytest.raises(Unavailable, match="cannot start here"):
+        TensorRt().load(a_case(), files)
+
+
+def test_a_failed_capture_says_why(drive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def graph(*args: Any, **more: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("capture_end: the capture is invalid")
+
+    def work() -> None:
+        raise RuntimeError("TensorRT would not enqueue: no memory")
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    with pytest.raises(RuntimeError, match="would not enqueue"):
+        engine_module.captured(work, torch.cuda.Stream())
