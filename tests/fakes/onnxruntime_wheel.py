@@ -2,11 +2,14 @@
 
 The provider's library wants functions of CUDA's libraries. Stubs are compiled that define every one of them: memory is
 the host's, copies are copies, one device is there, and all else says that it succeeded and does nothing. That is
-enough for the provider to read its options, to be given nodes, and to make a session; no kernel is ever run.
+enough for the provider to read its options, to be given nodes, to make a session and to call it; no kernel is ever run.
+They know which stream is captured, by which thread and how strictly, refuse as CUDA does what may not be done then, and
+count what ``STUB_COUNTS`` names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,20 +31,74 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Functions that must do something for a session to be made. cudaDevAttrComputeCapabilityMajor and its like are numbers
 # of CUDA's enum cudaDeviceAttr: 75 and 76 are the compute capability, 16 the number of multiprocessors.
+STUB_COUNTS = (
+    "on the legacy stream",
+    "captures",
+    "captures spoilt",
+    "graphs launched",
+    "waits for all",
+    "waits for a stream",
+)
 SPECIAL = """
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+struct dim3 { unsigned x, y, z; };
+static __thread struct { struct dim3 grid, block; size_t shared; void *stream; } pushed;
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+static void *capturing;
+static pthread_t capturer;
+static int mode, spoilt;
+int stub_counts[6];
+static int on(void *stream) { return __sync_fetch_and_add(&stub_counts[0], !stream || stream == (void *)1), 0; }
+static int unsafe(void) { // 900: may not be done while a stream captures in the global mode (0), or in this thread
+  pthread_mutex_lock(&guard);
+  int bad = capturing && (mode == 0 || pthread_equal(capturer, pthread_self()));
+  if (bad) spoilt = 1;
+  pthread_mutex_unlock(&guard);
+  return bad ? 900 : 0;
+}
+int cudaStreamBeginCapture(void *stream, int how) {
+  pthread_mutex_lock(&guard);
+  capturing = stream, capturer = pthread_self(), mode = how, spoilt = 0, stub_counts[1]++;
+  pthread_mutex_unlock(&guard);
+  return usleep(50000), on(stream);
+}
+int cudaStreamEndCapture(void *stream, void **graph) {
+  pthread_mutex_lock(&guard);
+  int bad = spoilt;
+  capturing = 0, stub_counts[2] += bad, *graph = (void *)5;
+  pthread_mutex_unlock(&guard);
+  return bad ? 901 : on(stream);
+}
+int cudaStreamIsCapturing(void *stream, int *status) { *status = capturing && stream == capturing; return 0; }
+int cudaGraphInstantiate(void **exec, void *graph, unsigned long flags) { *exec = (void *)6; return 0; }
+int cudaGraphLaunch(void *exec, void *stream) { __sync_fetch_and_add(&stub_counts[3], 1); return on(stream); }
+int cudaDeviceSynchronize(void) { __sync_fetch_and_add(&stub_counts[4], 1); return unsafe(); }
+int cudaStreamSynchronize(void *stream) { __sync_fetch_and_add(&stub_counts[5], 1); return on(stream); }
+int __cudaPushCallConfiguration(struct dim3 grid, struct dim3 block, size_t shared, void *stream) {
+  pushed.grid = grid, pushed.block = block, pushed.shared = shared, pushed.stream = stream;
+  return 0;
+}
+int __cudaPopCallConfiguration(struct dim3 *grid, struct dim3 *block, size_t *shared, void **stream) {
+  *grid = pushed.grid, *block = pushed.block, *shared = pushed.shared, *stream = pushed.stream;
+  return 0;
+}
+int __cudaLaunchKernel(void *f, struct dim3 g, struct dim3 b, void **a, size_t n, void *stream) { return on(stream); }
+int cudaLaunchKernel(void *f, struct dim3 g, struct dim3 b, void **args, size_t n, void *stream) { return on(stream); }
 int cudaGetDeviceCount(int *n) { *n = 1; return 0; }
 int cudaGetDevice(int *n) { *n = 0; return 0; }
-int cudaMalloc(void **p, size_t n) { return posix_memalign(p, 256, n); }
+int cudaMalloc(void **p, size_t n) { return unsafe() ? 900 : posix_memalign(p, 256, n); }
 int cudaMallocHost(void **p, size_t n) { return posix_memalign(p, 256, n); }
-int cudaHostAlloc(void **p, size_t n, unsigned flags) { return posix_memalign(p, 256, n); }
-int cudaFree(void *p) { free(p); return 0; }
+int cudaHostAlloc(void **p, size_t n, unsigned flags) { return unsafe() ? 900 : posix_memalign(p, 256, n); }
+int cudaFree(void *p) { int bad = unsafe(); if (!bad) free(p); return bad; }
 int cudaFreeHost(void *p) { free(p); return 0; }
 int cudaMemcpy(void *to, const void *from, size_t n, int kind) { memmove(to, from, n); return 0; }
-int cudaMemcpyAsync(void *to, const void *from, size_t n, int kind, void *stream) { memmove(to, from, n); return 0; }
+int cudaMemcpyAsync(void *to, const void *from, size_t n, int kind, void *stream)
+{ memmove(to, from, n); return on(stream); }
 int cudaMemset(void *to, int value, size_t n) { memset(to, value, n); return 0; }
-int cudaMemsetAsync(void *to, int value, size_t n, void *stream) { memset(to, value, n); return 0; }
+int cudaMemsetAsync(void *to, int value, size_t n, void *stream) { memset(to, value, n); return on(stream); }
 int cudaMemGetInfo(size_t *left, size_t *all) { *left = *all = (size_t)64 << 30; return 0; }
 int cudaRuntimeGetVersion(int *version) { *version = 13000; return 0; }
 int cudaDriverGetVersion(int *version) { *version = 13000; return 0; }
@@ -58,7 +115,8 @@ def ask(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pytest.skip(f"{PACKAGE} has 250 MB to fetch: set {SWITCH}=1 to check it")
     folder = _cache() / VERSION
     with filelock.FileLock(f"{folder}.lock"):
-        site, stubs = _unpacked(folder), folder / "stubs"
+        digest = hashlib.sha256(SPECIAL.encode()).hexdigest()[:8]
+        site, stubs = _unpacked(folder), folder / f"stubs-{digest}"
         if not (stubs / "done").exists():
             _make_stubs(site / PROVIDER_LIBRARY, stubs)
     environment = {

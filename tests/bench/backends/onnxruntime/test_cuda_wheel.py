@@ -14,7 +14,7 @@ import onnx
 import pytest
 from folders import FAKES
 from onnx import TensorProto, helper
-from onnxruntime_wheel import VERSION, ask
+from onnxruntime_wheel import STUB_COUNTS, VERSION, ask
 
 from bench.backends.onnxruntime.cuda import PROVIDER
 from export.precision.audit import requested_by_onnx
@@ -120,3 +120,22 @@ def test_a_node_without_a_cuda_kernel_is_refused_by_name(tmp_path: Path) -> None
     for found in ask([{"graph": str(tmp_path / "det.onnx"), "options": {"graph": use}} for use in ("no", "yes")]):
         assert found["refused"] == "Unsupported", found
         assert "no CUDA kernel for the_node (Det on CPUExecutionProvider)" in found["reason"]
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_a_pipeline_spoils_no_capture_where_the_inferring_thread_has_called_before(blank: bool, tmp_path: Path) -> None:
+    shape = [2, 3, 4, 4]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", "output")]
+    graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "relu", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "relu.onnx")
+    (found,) = ask([{"graph": str(tmp_path / "relu.onnx"), "shape": shape, "blank": blank}])
+    counts = dict(zip(STUB_COUNTS, found["counts"], strict=True))
+    assert counts["on the legacy stream"] == 0
+    assert dict(zip(STUB_COUNTS, found["loading"], strict=True))["captures"] == 1
+    if blank:
+        assert (counts["captures"], counts["captures spoilt"]) == (2, 0), "each thread has its own graph"
+        assert set(found["errors"]) == {""}
+    else:  # what would become of it otherwise
+        assert counts["captures spoilt"] >= 1
+        assert any(found["errors"])
