@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,41 +172,30 @@ def applied(usual: Preprocess, statement: Mapping[str, Any]) -> Preprocess:
     return replace(usual, **more)
 
 
-def beside(path: Path) -> dict[str, Any]:
-    """What ``<model>.preprocess.yaml`` beside a file states; empty where there is none.
+def stated(path: Path, embedded: str) -> tuple[dict[str, Any], str]:
+    """What ``<model>.preprocess.yaml`` beside an ONNX file states, else its metadata; and which, in words.
+
+    Args:
+        embedded: the metadata's entry, JSON; empty where there is none.
 
     Raises:
         BenchError: it cannot be read, or states what cannot be.
     """
-    sidecar = path.with_suffix(SIDECAR)
-    if not sidecar.is_file():
-        return {}
-    return checked_file(read_yaml(sidecar, "the preprocessing", "Write a mapping.", "mean: [0.5, 0.5, 0.5]"), sidecar)
-
-
-def from_metadata(text: str, path: Path) -> dict[str, Any]:
-    """What the entry ``preprocess`` of an ONNX file's metadata states.
-
-    Raises:
-        BenchError: it is no JSON object, or states what cannot be.
-    """
+    sidecar, data = path.with_suffix(SIDECAR), None
+    if sidecar.is_file():
+        data, source = (
+            read_yaml(sidecar, "the preprocessing", "Write a mapping.", "mean: [0.5, 0.5, 0.5]"),
+            sidecar.name,
+        )
+    elif embedded:
+        source = "the graph's metadata"
+        with suppress(ValueError):
+            data = json.loads(embedded)
+    else:
+        return {}, ""
     try:
-        data = json.loads(text)
-    except ValueError:
-        data = None
-    if not isinstance(data, dict):
-        raise BenchError(f"the metadata '{METADATA}' of {path} is no JSON object", "Export the model again.")
-    return checked_file(data, path)
-
-
-def checked_file(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """As ``checked``; mistakes name the file."""
-    try:
-        return checked(data)
+        if not isinstance(data, dict):
+            raise BenchError(f"'{METADATA}' is no JSON object", "Export the model again.")
+        return checked(data), source
     except BenchError as mistake:
-        raise BenchError(f"{path}: {mistake.what}", mistake.do) from None
-
-
-def metadata(preprocess: Preprocess) -> str:
-    """What ``from_metadata`` reads: all numbers."""
-    return json.dumps({field.name: getattr(preprocess, field.name) for field in fields(preprocess)}, sort_keys=True)
+        raise BenchError(f"{path}: {source}: {mistake.what}", mistake.do) from None

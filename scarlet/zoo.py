@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarlet.errors import BenchError, unknown_name
-from scarlet.preprocess import INTERPOLATIONS, SIDECAR, Preprocess, applied, at, beside, from_metadata
+from scarlet.preprocess import INTERPOLATIONS, Preprocess, applied, at, stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,11 +146,9 @@ def complete(spec: ModelSpec) -> ModelSpec:
         if info.input_type == "UINT8":  # it takes grey levels and normalises them itself
             usual = replace(usual, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
             source = "grey levels, since the input is uint8; the rest as usual for ImageNet"
-        stated, whose = beside(path), path.with_suffix(SIDECAR).name
-        if not stated and info.preprocess:
-            stated, whose = from_metadata(info.preprocess, path), "the graph's metadata"
+        says, whose = stated(path, info.preprocess)
         fixed = info.has_fixed_size
-        return replace(spec, preprocess=usual, stated=stated, source=whose if stated else source, has_fixed_size=fixed)
+        return replace(spec, preprocess=usual, stated=says, source=whose or source, has_fixed_size=fixed)
     if spec.kind == "timm":
         return _timm_spec(spec)
     if spec.kind == "torch":

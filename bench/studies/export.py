@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from bench.run.session import Session
 from bench.run.spec import RunSpec
 from export.precision.recipe import DIALECTS, PRECISIONS, Recipe, default_recipe, read_recipe
 from scarlet.errors import BenchError
-from scarlet.preprocess import METADATA, metadata
+from scarlet.preprocess import METADATA
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _state(path: Path, files: ModelFiles) -> None:
 
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, {**kept, METADATA: metadata(files.preprocessing)})
+    onnx.helper.set_model_props(model, {**kept, METADATA: json.dumps(files.preprocess, sort_keys=True)})
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 

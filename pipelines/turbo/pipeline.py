@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image, read_image
 from pipelines.imagenet.jpeg import plain_size
-from pipelines.reference.pipeline import UnreadableImage, crop_offset, cut, normalise, reference_pixels, within_limits
+from pipelines.reference.pipeline import (
+    ReferenceStages,
+    UnreadableImage,
+    crop_offset,
+    cut,
+    normalise,
+    reference_pixels,
+    within_limits,
+)
 from pipelines.turbo.image import Pixels, Scratch, TurboImage, refusal
 
 # Images in the making beyond one batch, for each thread: so that none waits while the caller takes a batch.
@@ -41,7 +49,7 @@ class TurboPipeline(Passes):
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         super().__init__(images, batch, threads, preprocess)
         self._turbo = TurboImage(preprocess)
-        self._scratch = _ThreadScratch()
+        self._own = threading.local()
 
     def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
         ahead = self._batch + AHEAD_PER_THREAD * self._threads
@@ -96,16 +104,15 @@ class TurboPipeline(Passes):
         if size is None or not within_limits(*size, self._preprocess):
             return None
         try:
-            return self._turbo.crop(data, size, self._scratch.memory)
+            return self._turbo.crop(data, size, _scratch(self._own))
         except UnreadableImage:
             return None
 
 
-class _ThreadScratch(threading.local):
-    """Each thread's own memory; it goes with the thread."""
-
-    def __init__(self) -> None:
-        self.memory = Scratch()
+def _scratch(own: threading.local) -> Scratch:
+    """The calling thread's memory; it goes with the thread."""
+    memory: Scratch = own.__dict__.setdefault("scratch", Scratch())
+    return memory
 
 
 class _Made(NamedTuple):
@@ -203,7 +210,7 @@ class Places:
         return planes
 
 
-class TurboStages:
+class TurboStages(ReferenceStages):
     """simplejpeg's and PyTorch's steps; see ``pipelines.base.Stages``. Many images are spread over threads.
 
     A pass decodes no rows below the crop; ``decode`` and ``decode_all`` give the whole image. ``preprocess_all``
@@ -211,9 +218,8 @@ class TurboStages:
     """
 
     def __init__(self, preprocess: Preprocess, threads: int = 1) -> None:
+        super().__init__(preprocess, threads)
         self._turbo = TurboImage(preprocess)
-        self._preprocess = preprocess
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stages")
         self._own = threading.local()
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
@@ -231,22 +237,13 @@ class TurboStages:
         top, left = crop_offset(pixels.shape[0], pixels.shape[1], self._preprocess.crop)
         return cut(pixels, top, left, self._preprocess).copy()
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return normalise(pixels, self._preprocess)
-
-    def decode_all(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
-        return list(self._pool.map(self.decode, files))
-
     def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         side = self._preprocess.crop
         planes = np.empty((len(images), 3, side, side), np.float32)
 
         def one(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-            scratch = self._own.__dict__.setdefault("scratch", Scratch())
-            normalise(self._turbo.cropped(pixels, pixels.shape[0], scratch), self._preprocess, out=out)
+            cropped = self._turbo.cropped(pixels, pixels.shape[0], _scratch(self._own))
+            normalise(cropped, self._preprocess, out=out)
 
         list(self._pool.map(one, images, planes))
         return planes
-
-    def close(self) -> None:
-        self._pool.shutdown()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from scarlet import zoo
 from scarlet.errors import BenchError
-from scarlet.preprocess import Preprocess, applied, beside, checked, described, from_metadata, metadata
+from scarlet.preprocess import Preprocess, applied, checked, described, stated
 
 LITE0 = Preprocess(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)
 
@@ -61,14 +63,15 @@ def test_mistakes_are_told(statement: dict, words: str) -> None:
 
 def test_a_file_beside_the_model_and_its_metadata_state_it(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
-    assert beside(path) == {}
+    assert stated(path, "") == ({}, "")
     path.with_suffix(".preprocess.yaml").write_text("mean: 127\nstd: 128\ninterpolation: bicubic\n")
-    assert applied(Preprocess(), beside(path)) == LITE0
-    assert applied(Preprocess(), from_metadata(metadata(LITE0), path)) == LITE0
+    embedded = json.dumps(asdict(LITE0))
+    assert applied(Preprocess(), stated(path, "[1]")[0]) == LITE0
+    assert applied(Preprocess(), stated(tmp_path / "other.onnx", embedded)[0]) == LITE0
     path.with_suffix(".preprocess.yaml").write_text("means: 127")
-    for wrong in (lambda: beside(path), lambda: from_metadata("[1]", path)):
-        with pytest.raises(BenchError, match="net"):
-            wrong()
+    for name, wrong in (("net", ""), ("other", "[1]"), ("other", "{"), ("other", '{"mean": []}')):
+        with pytest.raises(BenchError, match=name):
+            stated(tmp_path / f"{name}.onnx", wrong)
 
 
 @pytest.mark.parametrize(

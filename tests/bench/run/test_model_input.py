@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bench.run.model_input import settle, warnings_of
 from bench.run.spec import RunSpec, read_plan
 from bench.worker.pixel_parity import Request, try_conventions
 from scarlet.errors import BenchError
-from scarlet.preprocess import METADATA, Preprocess, metadata
+from scarlet.preprocess import METADATA, Preprocess
 
 HALF = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 
@@ -58,7 +59,7 @@ def test_a_statement_is_part_of_the_models_name_whoever_makes_it(graph: Path, tm
         (tmp_path / "net.preprocess.yaml").write_text("mean: 127.5\nstd: 127.5\ncrop: 224\n")
     else:
         model = onnx.load(graph)
-        onnx.helper.set_model_props(model, {METADATA: metadata(Preprocess(**HALF))})
+        onnx.helper.set_model_props(model, {METADATA: json.dumps(asdict(Preprocess(**HALF)))})
         onnx.save(model, graph)
     spec, fed = settled(graph, preprocess=given)
     assert spec.preprocess == HALF
