@@ -9,7 +9,7 @@ from typing import Any
 
 import pipelines
 from bench.record.case import Case
-from bench.run.spec import RunSpec
+from bench.run.spec import WEIGHTS, RunSpec
 from bench.worker import channel
 from bench.worker.prepare import Request, describe
 from scarlet.errors import BenchError
@@ -34,6 +34,9 @@ def settle(spec: RunSpec, source: str) -> tuple[RunSpec, dict[str, Any]]:
     Raises:
         BenchError: the model or a statement of its preprocessing is at fault.
     """
+    checkpoint = spec.checkpoint or ""
+    if checkpoint not in ("", *WEIGHTS) and not any(map(os.path.exists, (checkpoint, checkpoint.rpartition("#")[0]))):
+        raise BenchError(f"checkpoint '{checkpoint}' does not exist", "Check the path, or leave --checkpoint out.")
     request: dict[str, Any] = {"model": source, "preprocess": spec.preprocess}
     try:
         if spec.network.kind in ("scarlet", "onnx"):

@@ -90,6 +90,11 @@ def test_a_size_that_the_model_has_not_is_refused(graph: Path, given: dict[str, 
         settled(graph, preprocess=given)
 
 
+def test_a_checkpoint_that_is_not_there_is_told_before_anything_begins() -> None:
+    with pytest.raises(BenchError, match="does not exist"):
+        settle(RunSpec(checkpoint="absent.pth#ema"), "scarlet_c")
+
+
 @pytest.mark.parametrize(
     ("scaling", "better"), [((127.0, 128.0), "--mean 127 --std 128"), ((0.0, 255.0), "--mean 0 --std 1"), (None, "")]
 )

@@ -17,6 +17,7 @@ from bench.run import session
 from bench.studies import export as exporting
 from export.precision.recipe import Recipe, write_recipe
 from scarlet.errors import BenchError
+from scarlet.preprocess import Preprocess
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -48,7 +49,9 @@ def export(
 def test_int8_for_onnx_runtime(export: Command) -> None:
     code, out, err = export("--precision", "int8")
     assert code == 0, err
-    graph = onnx.load("tiny-int8-ort.onnx").graph
+    model = onnx.load("tiny-int8-ort.onnx")
+    graph, states = model.graph, {entry.key: entry.value for entry in model.metadata_props}["preprocess"]
+    assert Preprocess.from_dict(json.loads(states)) == Preprocess(), "as the graph was calibrated"
     assert {"QuantizeLinear", "DequantizeLinear"} < {node.op_type for node in graph.node}
     assert "int8 ort: 1 Flatten, 1 GlobalAveragePool, 1 MatMul" in out
     assert "calibrated on 8 images" in out
