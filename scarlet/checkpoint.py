@@ -247,6 +247,9 @@ def _check_archive(path: Path) -> None:
             return
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
+            if any(entry.filename.endswith(("/constants.pkl", "/models/model.json")) for entry in entries):
+                what = f"checkpoint '{path}' is a whole program (TorchScript or exported), not a checkpoint"
+                raise BenchError(what, f"Name it as the model: --model torch:{path.name}.")
             size = sum(entry.file_size for entry in entries)
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
             if packed or size > path.stat().st_size:

@@ -123,6 +123,12 @@ def test_a_file_in_place_of_a_checkpoint_is_named(tmp_path, head, what):
     assert what in one_line_error(lambda: load_state(tmp_path / "net.safetensors")).what
 
 
+def test_a_whole_program_is_named(tmp_path):
+    torch.jit.script(small()).save(tmp_path / "net.pt")
+    error = one_line_error(lambda: load_state(tmp_path / "net.pt"))
+    assert ("program" in error.what, "--model torch:net.pt" in error.do) == (True, True)
+
+
 def test_safetensors_load_by_any_name_and_through_a_link(tmp_path):
     """Files of the Hugging Face cache are links to blobs whose names have no suffix."""
     save_file(small().state_dict(), tmp_path / "71d9")
