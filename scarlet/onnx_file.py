@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scarlet.errors import BenchError
-from scarlet.files import file_sha256
+from scarlet.files import HEAD_BYTES, file_sha256, kind_of
 from scarlet.preprocess import METADATA
 
 DEFAULT_INPUT_SIZE = 224  # where a graph leaves height and width open
@@ -165,10 +164,9 @@ def _load(path: Path) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
     with path.open("rb") as file:
-        start = file.read(200)
-    for kind, sign in _NOT_ONNX.items():
-        if re.match(sign, start):
-            raise BenchError(f"'{path}' is not a valid ONNX file: it is {kind}", "Download the file itself again.")
+        kind = kind_of(file.read(HEAD_BYTES))
+    if kind:
+        raise BenchError(f"'{path}' is not a valid ONNX file: it is {kind[0]}", kind[1])
     try:
         model = onnx.load(str(path), load_external_data=False)
         missing = [name for name in _external_files(model) if not (path.parent / _below(path, name)).is_file()]
@@ -225,11 +223,6 @@ def _one_output(path: Path, model: Any, name: str | None) -> tuple[Any, list[str
 
 
 _EXPECTED = "float logits of N x classes"
-_NOT_ONNX = {
-    "empty": rb"\Z",
-    "a Git LFS pointer (git lfs pull fetches the file)": rb"version https://git-lfs",
-    "an HTML page": rb"\s*<(?i:!doctype|html|\?xml)",
-}
 
 
 def _classes(value: Any) -> list[int]:

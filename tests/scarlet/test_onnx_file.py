@@ -121,7 +121,7 @@ def test_a_graph_in_training_mode_is_told(tmp_path):
     [
         (b"", "it is empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
-        (b"\n<!DOCTYPE html>", "an HTML page"),
+        (b"\n<!DOCTYPE html>", "a web page"),
         (b"this is no graph", ""),
         (b"\x08\x07\x12\x07", ""),
     ],
