@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import itertools
 import json
-import pickletools
+import pickle
 import re
 import warnings
 import zipfile
@@ -32,7 +32,6 @@ _AVERAGES = frozenset({"ema", "teacher", "swa", "averaged"})
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, *_WHOLE)
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
-_TENSOR_MODULES = ("torch", "collections")
 _PROTOCOL_MAX = 3
 _LEVELS_MAX = 10_000
 _MOST = 0.9  # of the tensors of the best fit, that others must hold to be named
@@ -190,14 +189,12 @@ def _levels(path: Path) -> dict[str, StateDict]:
 
 
 def _read(path: Path) -> Any:
-    is_pickle = True
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         if kind := kind_of(head):
             raise BenchError(f"checkpoint '{path}' is {kind[0]}", kind[1])
         if head[8:9] == b"{":  # after the length of its header
-            is_pickle = False
             from safetensors.torch import load_file
 
             return load_file(path)
@@ -210,14 +207,14 @@ def _read(path: Path) -> Any:
     except PermissionError as error:
         raise BenchError(f"checkpoint '{path}' may not be read", "Give yourself the right to read it.") from error
     except Exception as error:  # a damaged pickle can raise anything; each of them means the same to the user
-        refused, protocol = _refused_global(path, str(error)) if is_pickle else (None, 0)
+        refused, protocol = _REFUSED.search(str(error)), _protocol(path)
         if refused is None and protocol <= _PROTOCOL_MAX:
             raise BenchError(
                 f"checkpoint '{path}' cannot be read: it is cut off, or is not a checkpoint",
                 "Download or copy it again, and compare its size with the original's.",
             ) from error
         what = (
-            f"it holds more than tensors ({refused}), which could run code"
+            f"it holds more than tensors ({refused[1]}), which could run code"
             if refused
             else f"it is a pickle of protocol {protocol}, and PyTorch reads up to {_PROTOCOL_MAX} without running code"
         )
@@ -264,33 +261,13 @@ def _check_archive(path: Path) -> None:
                 )
 
 
-def _refused_global(path: Path, message: str) -> tuple[str | None, int]:
-    """The first name in the file that is not of plain tensors, or ``None``; and its pickle's protocol. Runs nothing."""
-    found = _REFUSED.search(message)
-    if found:
-        return found.group(1), 0
-    # torch.load stops at newer pickle protocols before it looks at names, so look at the opcodes ourselves.
-    texts, memo, protocol = list[str](), dict[Any, str](), 0
+def _protocol(path: Path) -> int:
+    """Of the file's pickle: torch.load stops at newer ones before it looks at anything else."""
     data = path.read_bytes()
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "PROTO":
-                protocol = int(argument or 0)
-            elif opcode.name in ("GLOBAL", "INST"):
-                texts = str(argument).split(" ")
-            elif isinstance(argument, str) or (opcode.name.endswith("GET") and argument in memo):
-                texts.append(argument if isinstance(argument, str) else memo[argument])
-            elif opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
-                memo[len(memo) if argument is None else argument] = texts[-1] if texts else ""
-            named = opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and len(texts) >= 2
-            if named and not texts[-2].startswith(_TENSOR_MODULES):
-                return ".".join(texts[-2:]), protocol
-    except ValueError:  # not a pickle, or cut off: what pickletools says of any damage
-        return None, 0
-    return None, protocol
+    return data[1] if data[:1] == pickle.PROTO and len(data) > 1 else 0
 
 
 def _weights(path: Path, tensors: Mapping[str, Tensor]) -> StateDict:

@@ -203,7 +203,7 @@ def test_code_is_refused_named_and_not_run(tmp_path, how):
         path.write_bytes(pickle.dumps(content, protocol=int(how[-1])))
     error = one_line_error(lambda: load_state(path))
     assert "refused" in error.what
-    assert "open" in error.what
+    assert ("protocol 4" if how == "pickle4" else "open") in error.what
     assert not witness.exists()
 
 
