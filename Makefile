@@ -74,7 +74,7 @@ TEST_WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev bench plan noise export report history compare table verify parity bisect check baseline doctor demo \
+.PHONY: help setup setup-dev bench best plan noise export report history compare table verify parity bisect check baseline doctor demo \
   demo-weights gpu-check docker-bench test faults contracts lint constraints clean
 
 help: ## Show this list
@@ -105,6 +105,12 @@ RUN_OPTIONS = $(CASE_OPTIONS) $(call option,--scenarios,SCENARIOS) $(call option
 bench: ## Measure accuracy, latency and throughput of MODEL, and show the table
 	$(SETUP) run
 	@$(BIN)/scarlet-bench run $(RUN_OPTIONS)
+
+best: ## Find the runtime, precision, batch and split of the cores to deploy (ARGS="--accuracy-loss 0.5")
+	$(SETUP) run
+	@$(BIN)/scarlet-bench best $(MODEL_OPTIONS) $(call option,--pipeline,PIPELINE) $(call option,--backends,BACKENDS) \
+	  $(call option,--precisions,PRECISIONS) $(call option,--batches,BATCHES) $(call option,--images,IMAGES) \
+	  $(call option,--budget,BUDGET) $(call option,--out,OUT) $(ARGS)
 
 plan: ## Show what bench would run, and about how long it would take
 	$(SETUP) run

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from bench.commands import (
     against,
     baseline,
+    best,
     bisect,
     check,
     compare,
@@ -35,7 +36,6 @@ from bench.commands import (
     run,
     schema,
     table,
-    tune,
     verify,
 )
 from bench.commands.show import INTERRUPTED, PASS_ON, USER_ERROR
@@ -99,7 +99,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "bisect": bisect.bisect,
         "noise": run.measure_noise,
     },
-    "Improve": {"tune": tune.tune, "quantize": quantize.quantize, "export": export.export},
+    "Improve": {"best": best.best, "quantize": quantize.quantize, "export": export.export},
     "Manage": {
         "doctor": doctor.doctor,
         "verify": verify.verify,

@@ -26,8 +26,8 @@ PLANTED = (
     ),
     (
         "bench/studies/check/tolerances.py",
-        "bench.studies.tune.search",
-        "bench.studies.check is not allowed to import bench.studies.tune",
+        "bench.studies.best.search",
+        "bench.studies.check is not allowed to import bench.studies.best",
     ),
     (
         "bench/backends/openvino/proof.py",

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {
     "help", "setup", "bench", "export", "report", "table", "verify", "doctor", "demo", "demo-weights", "test", "lint",
     "constraints", "clean", "plan", "noise", "compare", "parity", "bisect", "check", "baseline", "gpu-check",
-    "docker-bench", "contracts", "history", "faults",
+    "docker-bench", "contracts", "history", "faults", "best",
 }
 VARIABLES = {
     "MODEL", "MODELS", "DATA", "CHECKPOINT", "BACKENDS", "DEVICES", "PRECISIONS", "BATCHES", "IMAGES", "PIPELINE",
@@ -120,6 +120,7 @@ def test_only_variables_that_are_set_are_passed_on(checkout: Path) -> None:
             "table MODELS=scarlet_a\\ onnx:*.onnx BUDGET=9 BATCHES=1,8",
             "table --batches 1,8 --budget 9 -- scarlet_a onnx:*.onnx",
         ),
+        ("best BATCHES=8 DEVICES=cuda", "best --model scarlet_c --batches 8"),
         ("plan BUDGET=9", "plan --model scarlet_c --budget 9"),
         ("noise BUDGET=9", "noise --model scarlet_c --budget 9"),
         ("check BASELINE=b.json", "check --model scarlet_c --baseline b.json"),

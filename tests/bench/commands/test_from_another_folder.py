@@ -81,7 +81,7 @@ RECIPE = ("--option", "onnxruntime.recipe=recipe.yaml")
 COMMANDS = {
     "run": ("run", *DATA, "--backends", "fake", "--scenarios", "accuracy,latency"),
     "noise": ("noise", *DATA, "--backends", "fake"),
-    "tune": ("tune", *DATA, "--backend", "fake"),
+    "best": ("best", *DATA, "--backends", "fake", "--precisions", "fp32", "--pipeline", "reference"),
     "profile": ("profile", *DATA),
     "export": ("export", *DATA, "--precision", "fp16"),
     "parity": ("parity", *DATA, "--images", "2"),
@@ -133,7 +133,7 @@ def test_workers_are_told_of_a_recipe_and_of_calibration_images_from_the_root(
     assert required.calibration.images
 
 
-@pytest.mark.parametrize("words", [COMMANDS["run"], COMMANDS["noise"], COMMANDS["tune"]])
+@pytest.mark.parametrize("words", [COMMANDS["run"], COMMANDS["noise"], COMMANDS["best"]])
 def test_a_run_lies_where_the_user_says(
     folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:

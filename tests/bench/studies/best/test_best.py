@@ -1,4 +1,4 @@
-"""The search for the best split of the cores: who is tried, who leaves, how they are ranked."""
+"""What to deploy: who is judged and tried, who leaves, how they are ranked, and what is left to deploy."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from bench_fakes import Recorder, fake_case, run_on, tiny_files
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.record.case import Case, Status
-from bench.record.run_folder import RunFolder
+from bench.record.run_folder import CaseResult, RunFolder
 from bench.run import schedule
 from bench.run.runner import Limits, Runner, Workers
-from bench.studies.tune import drive as tuning_run
-from bench.studies.tune import search
-from bench.studies.tune.document import tuning_table
+from bench.run.spec import RunSpec, read_plan
+from bench.studies.best import drive, search
+from bench.studies.best.document import tuning_table
 from bench.worker.messages import Context
 
 BASE = Case("m", "demo", "openvino", pipeline="turbo", options=(("hint", "latency"), ("keep", "1")))
@@ -189,20 +192,24 @@ def test_the_command_names_what_the_case_has() -> None:
 # --- with real workers of the fake backend ------------------------------------------------------------------
 
 
+Driven = Callable[..., tuple[drive.Found, RunFolder]]
+
+
 @pytest.fixture
-def driven(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[tuning_run.Tuned, RunFolder]]:
-    def drive(cases: Sequence[Case], workers: Workers | None = None) -> tuple[tuning_run.Tuned, RunFolder]:
-        folder = run_on(tmp_path / "run", image_folder, cases)
-        context = Context(str(folder.path), str(image_folder), tiny_files(tiny_graph), time_parts=False)
+def driven(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Driven:
+    def race(cases: Sequence[Case], workers: Workers | None = None) -> tuple[drive.Found, RunFolder]:
+        folder, files = run_on(tmp_path / "run", image_folder, cases), tiny_files(tiny_graph)
+        context = Context(str(folder.path), str(image_folder), files, time_parts=False)
         runner = Runner(folder, context, Recorder(), Limits(60.0, 0.2), workers)
-        found = tuning_run.drive(runner, cases)
+        halving = drive.Halving(runner, lambda case: [case])
+        runner.execute(cases, halving)
         folder.merge_parts()
-        return found, folder
+        return drive._found(runner, halving, (), 1.0, files), folder
 
-    return drive
+    return race
 
 
-def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
+def test_candidates_leave_rows_and_samples(driven: Driven) -> None:
     fast, slow = (fake_case("throughput", batch=4, latency_ns=text) for text in ("80000000", "240000000"))
     broken = fake_case("throughput", batch=4, latency_ns="80000000", fault="raise", fault_call="30")
     dead = fake_case("throughput", batch=4, fault="sigkill", fault_at="load")
@@ -210,6 +217,7 @@ def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_ru
     assert [standing.case for standing in found.standings[:2]] == [fast, slow]
     assert found.best is not None
     assert found.best.ratio == 1.0
+    assert found.best.n_rounds > found.standings[1].n_rounds, "what is much slower leaves after the first race"
     assert found.standings[1].ratio == pytest.approx(1 / 3)
     reasons = {standing.case: standing.why_not for standing in found.standings[2:]}
     assert "told to raise" in reasons[broken]
@@ -217,17 +225,16 @@ def test_candidates_leave_rows_and_samples(driven: Callable[..., tuple[tuning_ru
     statuses = {result.case: result.status for result in folder.case_results()}
     assert statuses == {slow: Status.OK, fast: Status.OK, broken: Status.FAILED, dead: Status.CRASHED}
     samples = folder.samples()
-    rounds = folder.rounds()
-    assert set(rounds["round"]) == set(samples["round"]) - {-1}, "every round is watched"
+    assert set(folder.rounds()["round"]) == set(samples["round"]) - {-1}, "every round is watched"
     assert set(samples["stage"]) == {"end_to_end"}, "no parts: they would take time from the search"
+    assert Path(found.deploy["file"]).read_bytes()
     json.dumps(found.to_dict(), allow_nan=False)
-    table = tuning_table(found.standings)
-    assert [row[4] for row in table.rows] == ["50", "16.7", "", ""] or table.rows[0][4].startswith("50")
-    assert table.rows[1][6].startswith("0.333")
-    assert "told to raise" in table.rows[2][8] + table.rows[3][8]
+    table = tuning_table(found.standings, {})
+    rate = next(number for number, head in enumerate(table.columns) if head.text == "Images/s")
+    assert table.cells[0][rate].value == pytest.approx(50.0)
 
 
-def test_where_memory_is_full_the_rest_is_not_tried(driven: Callable[..., tuple[tuning_run.Tuned, RunFolder]]) -> None:
+def test_where_memory_is_full_the_rest_is_not_tried(driven: Driven) -> None:
     cases = [fake_case("throughput", batch=batch, latency_ns="80000000") for batch in (1, 2, 4, 8)]
     found, folder = driven(cases, Workers(has_room=lambda pids, more: len(pids) + more <= 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
@@ -235,18 +242,71 @@ def test_where_memory_is_full_the_rest_is_not_tried(driven: Callable[..., tuple[
     assert [result.status for result in folder.case_results()].count(Status.UNAVAILABLE) == 2
 
 
-def test_the_command_searches_and_prints_options_to_copy(
+def test_forms_are_kept_by_the_bound_on_their_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, forms = 2000, [fake_case("accuracy", seed=str(number)) for number in range(4)]
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_run_info({"plan": {"cases": [form.to_dict() for form in forms]}})
+    names = [f"{number}.JPEG" for number in range(n)]
+    folder.write_images((name, 0) for name in names)
+    for form, n_wrong in zip(forms, (200, 202, 220), strict=False):
+        top = np.zeros((n, 5), np.int16)
+        top[:n_wrong, 0] = 1
+        same = {"label": np.zeros(n, np.int16), "margin": np.ones(n, np.float32)}
+        folder.write_predictions_part(form.case_id, image_id=names, top=top, **same)
+        folder.append_case(CaseResult(form, Status.OK))
+    folder.append_case(CaseResult(forms[3], Status.UNAVAILABLE, "no such package"))
+    folder.merge_parts()
+    monkeypatch.setattr(schedule, "alone", lambda runner, case: None)
+    runner = SimpleNamespace(run=folder, ended={row.case.case_id: row for row in folder.case_results()})
+    judging = drive.Judging(runner, forms, 1.0)  # type: ignore[arg-type]
+    assert [judging.keeps(replace(form, scenario="throughput")) for form in forms] == [True, True, False, False]
+    judged = judging.judged
+    assert [form.difference_points for form in judged[:3]] == pytest.approx([0.0, -0.1, -1.0])
+    assert -0.9 < judged[1].low_points < -0.1, "0.9 points are 1 % of 90 %"
+    assert "no such package" in judged[3].why_not
+    assert not drive.Judging(runner, forms[3:], 1.0).keeps(forms[3]), "nothing to hold it against"  # type: ignore[arg-type]
+
+
+def test_the_command_judges_races_and_leaves_what_is_to_be_deployed(
     tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-    given = ["tune", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backend", "fake"]
-    given += ["--pipeline", "reference", "--batches", "4", "--budget", "0.1", "--out", str(tmp_path / "run")]
-    done = CliRunner().invoke(app, [*given, "--option", "fake.latency_ns=80000000"])
+    monkeypatch.setattr(search, "ways", lambda base, cores: [replace(base, scenario="throughput", threads=1)])
+    given = ["best", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake"]
+    given += ["--pipeline", "reference", "--batches", "4,8", "--precisions", "fp32", "--budget", "0.1"]
+    given += [
+        "--option",
+        "fake.latency_ns=80000000",
+        "--option",
+        "fake.flip=0",
+        "--option",
+        "fake.flip=1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = CliRunner().invoke(app, given)
     assert done.exit_code == 0, done.output
-    assert "of best" in done.output
-    assert "scarlet-bench run --scenarios throughput" in done.output
-    assert "--option fake.latency_ns=80000000" in done.output
-    stored = json.loads((tmp_path / "run" / tuning_run.FILE).read_text())
-    assert stored["best"]["case"]["batch"] == 4
-    assert len(stored["candidates"]) >= 2
+    stored = json.loads((tmp_path / "run" / drive.FILE).read_text())
+    assert [form["within"] for form in stored["forms"]] == [True, False], "no loss can be excluded on eight images"
+    assert [each["case"]["batch"] for each in stored["candidates"]] == [8, 4, 4], (
+        "the form that does not keep it leaves"
+    )
+    assert stored["best"]["case"]["batch"] == 8
+    assert (tmp_path / "run" / "deploy").is_dir()
+    assert Path(stored["deploy"]["file"]).read_bytes() == tiny_graph.read_bytes()
+    (repeated,) = (case for case in RunSpec(**read_plan(tmp_path / "run" / drive.PLAN)).cases() if case.batch == 8)
+    assert repeated.to_dict() == stored["best"]["case"]
     assert RunFolder.open(tmp_path / "run").read_run_info()["finished_at"]
+
+
+@pytest.mark.parametrize(
+    ("proof", "expected"),
+    [
+        ({"layer_counts": {"Convolution brgconv_avx512_amx_i8 i8": 3}}, ("AMX", "AVX-512", "INT8")),
+        ({"layer_counts": {"Convolution brgconv_avx512_1x1_bf16 bf16": 3}}, ("AVX-512", "BF16")),
+        ({"instruction_set": "AVX512"}, ("AVX-512",)),
+        ({"version": "1"}, ()),
+    ],
+)
+def test_features_of_the_cpu_are_told_by_kernels_alone(proof: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert search.cpu_features(proof) == expected

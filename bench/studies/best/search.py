@@ -8,7 +8,9 @@ candidates are ranked by the median over rounds of their time relative to the ro
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from typing import Any, Protocol
 from bench.analysis.stats import intervals
 from bench.backends import facts
 from bench.record.case import Case
+from bench.run.spec import AXES, RunSpec
 
 # Rounds of the first stage. Two, in opposite places of the order, tell a half from the other half; the last stage
 # tells the best from the second best.
@@ -25,6 +28,8 @@ FIRST_ROUNDS = 2
 FINALISTS = 4
 
 BATCHES = (8, 16, 32)
+# Options by which ways of running one form differ.
+OF_WAYS = ("decode_threads", "hint", "streams")
 
 
 def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tuple[Case, ...]:
@@ -83,6 +88,7 @@ class Standing:
     Attributes:
         images_per_s: median over its rounds.
         low, high: the sign-test interval of that; None under six rounds.
+        n_rounds: slices it made.
         ratio: of its images/s to the best's, median over common rounds; 1 for the best.
         ratio_low, ratio_high: the sign-test interval of that; None under six common rounds, and for the best.
         why_not: why it has no figures; else empty.
@@ -111,7 +117,7 @@ class Field(Protocol):
     """The candidates at work."""
 
     def one_pass(self, case: Case, round_: int) -> tuple[float, float] | None:
-        """Nanoseconds an image of a pass, and seconds that its turn took; None where the candidate failed."""
+        """Nanoseconds an image of a slice, and seconds that its turn took; None where the candidate failed."""
         ...
 
     def end_of_round(self, round_: int) -> None: ...
@@ -130,25 +136,27 @@ def search(
     field: Field,
     order: Callable[[Sequence[Case]], Iterable[Sequence[Case]]],
     budget_seconds: float,
+    first_round: int = 0,
 ) -> Times:
-    """Takes rounds of passes, and drops the slower half after each stage.
+    """Takes rounds of slices, and drops the slower half after each stage.
 
     Args:
         order: orders of some candidates, round after round, without end; see ``bench.run.schedule.rounds``.
         budget_seconds: for all turns. The first stage is made whatever it takes.
+        first_round: number of the first round.
 
     Returns:
         Nanoseconds an image of each candidate's rounds, by its id.
     """
     times: Times = {case.case_id: {} for case in cases}
-    alive, spent, round_, stage = list(cases), 0.0, 0, 1
+    alive, spent, round_, stage = list(cases), 0.0, first_round, 1
     while alive:
         last = len(alive) <= FINALISTS
         turns = iter(order(alive))
         began = round_
         while alive:
             of_stage = round_ - began
-            over = spent >= budget_seconds and round_ >= FIRST_ROUNDS
+            over = spent >= budget_seconds and round_ - first_round >= FIRST_ROUNDS
             if over or (of_stage >= FIRST_ROUNDS * stage and not last):
                 break
             for case in next(turns):
@@ -214,15 +222,17 @@ def _standing(case: Case, best: Case, times: Times) -> Standing:
     rates = [1e9 / time for time in own.values()]
     interval = intervals.sign_test_interval(rates)
     common = sorted(own.keys() & other.keys())
-    against = intervals.ratio_interval([other[round_] for round_ in common], [own[round_] for round_ in common])
+    # Who left before the best came shares no round with it.
+    against = common and intervals.ratio_interval([other[place] for place in common], [own[place] for place in common])
+    ends = (against.low, against.high) if against and case is not best else (None, None)
     return Standing(
         case,
         statistics.median(rates),
         interval.low if interval else None,
         interval.high if interval else None,
         len(rates),
-        against.ratio,
-        *((None, None) if case is best else (against.low, against.high)),
+        against.ratio if against else None,
+        *ends,
     )
 
 
@@ -240,6 +250,30 @@ def unsettled(found: Sequence[Standing]) -> str:
     if second.ratio_high >= 1.0:
         return "not settled: the first and the second are as fast as each other as far as these rounds tell"
     return ""
+
+
+def is_tied(standing: Standing) -> bool:
+    """Whether the rounds cannot tell it from the best."""
+    return standing.ratio_high is not None and standing.ratio_high >= 1.0
+
+
+def cpu_features(proof: Mapping[str, Any]) -> tuple[str, ...]:
+    """Extensions of the CPU by which the layers ran, and narrow types, as far as the runtime tells of its kernels."""
+    told = " ".join([*proof.get("layer_counts", {}), str(proof.get("instruction_set", ""))]).lower()
+    names = {"amx": "AMX", "vnni": "VNNI", "avx512": "AVX-512", "avx2": "AVX2", "bf16": "BF16", "i8": "INT8"}
+    return tuple(name for word, name in names.items() if re.search(rf"(?<![a-z0-9]){word}(?![0-9])", told))
+
+
+def plan_text(case: Case, spec: RunSpec) -> str:
+    """A plan file that measures a Case, with its accuracy."""
+    ways = {*AXES, "options", "exclude", "budget_seconds", "timeout_seconds", "lives", "rotate_cores", "seed"}
+    given: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude=ways)
+    given |= {"model": spec.model, "scenarios": ["accuracy", "throughput"], "backends": [case.backend]}
+    given |= {"devices": [case.device], "precisions": [case.precision], "pipeline": [case.pipeline]}
+    given |= {"batches": [case.batch], "threads": [case.threads], "instances": [case.instances]}
+    options = {case.backend: dict(case.options)} if case.options else None
+    lines = {name: value for name, value in {**given, "options": options}.items() if value}
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items())
 
 
 def command(case: Case) -> str:

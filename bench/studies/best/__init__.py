@@ -1,0 +1,1 @@
+"""What to deploy: the fastest way from files to top-5 that keeps the accuracy."""

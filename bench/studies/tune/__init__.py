@@ -1,1 +1,0 @@
-"""How cores are split best."""
