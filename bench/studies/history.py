@@ -37,27 +37,9 @@ if TYPE_CHECKING:
 
 # Of the runs' tables, what is followed; the rest is in each run's own report.
 FOLLOWED = (
-    "case_id",
-    "status",
-    "model",
-    "weights",
-    "backend",
-    "device",
-    "precision",
-    "pipeline",
-    "batch",
-    "threads",
-    "instances",
-    "scenario",
-    "options",
-    "baseline_case_id",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "verdict",
-    "n_images",
-    "top1_percent",
-    "agreement_percent",
+    *("case_id", "status", "model", "weights", "backend", "device", "precision", "pipeline", "batch", "threads"),
+    *("instances", "scenario", "options", "baseline_case_id", "ratio", "ratio_low", "ratio_high", "verdict"),
+    *("n_images", "top1_percent", "agreement_percent"),
 )
 
 
@@ -398,7 +380,7 @@ def benchmark_action(found: Sequence[Series]) -> list[dict[str, Any]]:
     rows = []
     for each in found:
         newest, is_ratio = each.points[-1], each.kind == "ratio"
-        row = {"name": each.case.label, "unit": "time / baseline" if is_ratio else "top-1 error %"}
+        row: dict[str, Any] = {"name": each.case.label, "unit": "time / baseline" if is_ratio else "top-1 error %"}
         row |= {"value": newest.value if is_ratio else 100.0 - newest.value, "extra": f"run {newest.run}"}
         if newest.low is not None and newest.high is not None:
             row["range"] = f"± {(newest.high - newest.low) / 2:.3g}"
