@@ -45,7 +45,7 @@ BASELINE ?=
 AGAINST ?=
 ## Further options, passed on as they are: ARGS="--threads 2 --strict"
 ARGS ?=
-## Packages to install: cpu or gpu; without it a GPU is looked for
+## Packages to install: cpu, gpu or (drivers before 580) gpu12; without it a GPU is looked for
 EXTRAS ?=
 ## Python 3.10 or newer (with a GPU 3.11) to make .venv with
 PYTHON ?= python3

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Remakes constraints/cpu.txt and constraints/gpu.txt from pyproject.toml. Versions already pinned are kept where
+# Remakes constraints/cpu.txt, gpu.txt and gpu12.txt from pyproject.toml. Versions already pinned are kept where
 # they still fit; "--upgrade" or "--upgrade-package NAME" takes newer ones.
 #
 #   make constraints            keep what is pinned
@@ -9,10 +9,10 @@ cd "$(dirname "$0")/.."
 uv=.venv/bin/uv
 [ -x "$uv" ] || .venv/bin/python -m pip install --quiet uv
 
-for extra in cpu gpu; do
+for extra in cpu gpu gpu12; do
     file="constraints/$extra.txt"
     work="$file.new"
-    cp "$file" "$work"
+    cp "$file" "$work" 2>/dev/null || : # none yet
     # --universal writes one file for every Python from 3.10 up, with markers where versions differ.
     "$uv" pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header \
         --extra "$extra" --extra dev "$@" -o "$work" pyproject.toml

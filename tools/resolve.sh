@@ -18,5 +18,5 @@ resolve() { # pins, extra, Pythons
     done
 }
 for extra in cpu mnn dev; do resolve cpu "$extra" 3.10 3.11 3.12 3.13 3.14; done
-resolve gpu gpu 3.11 3.12 3.13 3.14
+for extra in gpu gpu12; do resolve "$extra" "$extra" 3.11 3.12 3.13 3.14; done
 exit $failed

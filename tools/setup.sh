@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv with the packages for this machine: `tools/setup.sh [run|dev]`, called by the Makefile before every
-# target. PYTHON names the interpreter; EXTRAS is cpu or gpu, and without it a GPU is looked for.
+# target. PYTHON names the interpreter; EXTRAS is cpu, gpu or gpu12, and without it a GPU is looked for.
 #
 # uv installs the packages. It reads neither pip.conf nor PIP_*: where those say how packages are to be had (an index, a
 # proxy, wheels on disk), pip installs instead, and so it does where uv or what it needs is out of reach.
@@ -89,11 +89,12 @@ case $version in 2.* | 3.[0-9]) fail "this Python is $version, and the project n
 extra=$(printf %s "${EXTRAS:-}" | tr -d ' ' | tr '[:upper:]' '[:lower:]')
 case $extra in
     "") if has_gpu; then extra=gpu; else extra=cpu; fi ;;
-    cpu | gpu) ;;
-    *) fail "EXTRAS is '$EXTRAS'" "Write EXTRAS=cpu or EXTRAS=gpu, or leave it out to detect a GPU." ;;
+    cpu | gpu | gpu12) ;;
+    *) fail "EXTRAS is '$EXTRAS'" \
+        "Write EXTRAS=cpu, EXTRAS=gpu or (drivers before 580) EXTRAS=gpu12, or leave it out to detect a GPU." ;;
 esac
-[ "$extra $version" != "gpu 3.10" ] || fail "the packages for a GPU need Python 3.11 or newer, and this is 3.10" \
-    "Name a newer one, for example: make setup PYTHON=python3.12; or leave the GPU out: EXTRAS=cpu"
+case "$extra $version" in gpu*" 3.10") fail "the packages for a GPU need Python 3.11 or newer, and this is 3.10" \
+    "Name a newer one, for example: make setup PYTHON=python3.12; or leave the GPU out: EXTRAS=cpu" ;; esac
 constraints=constraints/$extra.txt
 # The place is one of the inputs, as a .venv cannot move.
 inputs=$({ cat pyproject.toml "$constraints" tools/setup.sh && echo "$extra $version $PWD"; } | cksum)

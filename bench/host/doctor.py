@@ -167,9 +167,10 @@ def _driver(versions: Versions) -> Finding:
         return Finding(text)
     major = max(too_new, key=int)
     who = " and ".join(name for name, of in built_for.items() if of == major)
+    how = ": make clean setup EXTRAS=gpu12" if major == "13" else ""
     return Finding(
         f"{text}: CUDA {major} needs driver {OLDEST_DRIVER[major]} or newer",
-        f"Install driver {OLDEST_DRIVER[major]} or newer, or builds of {who} for an older CUDA.",
+        f"Install driver {OLDEST_DRIVER[major]} or newer, or builds of {who} for an older CUDA{how}.",
     )
 
 

@@ -155,7 +155,8 @@ def test_a_gpu_is_one_that_answers(set_up: SetUp, answer: str, extra: str) -> No
         ({"VERSION": "2.7"}, "this Python is 2.7", "PYTHON="),
         ({"VERSION": "3.9"}, "needs 3.10 or newer", "PYTHON="),
         ({"VERSION": "3.10", "EXTRAS": "gpu"}, "need Python 3.11 or newer", "EXTRAS=cpu"),
-        ({"EXTRAS": "both"}, "EXTRAS is 'both'", "EXTRAS=cpu or EXTRAS=gpu"),
+        ({"VERSION": "3.10", "EXTRAS": "gpu12"}, "need Python 3.11 or newer", "EXTRAS=cpu"),
+        ({"EXTRAS": "both"}, "EXTRAS is 'both'", "EXTRAS=cpu, EXTRAS=gpu or"),
         ({"MISSING": "ensurepip"}, "no module ensurepip", "apt install python3-venv"),
     ],
 )
