@@ -6,6 +6,7 @@ What is of another layout or type gets nodes before or behind it, once, in the s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,10 +87,22 @@ def _adapt(path: Path, info: OnnxInfo, target: Path) -> list[str]:
     model.ir_version = max(model.ir_version, _IR)
     graph = model.graph
     (entry,) = [value for value in graph.input if value.name not in weights]
-    before = _before(entry.name, info)
+    type_ = TensorProto.DataType.Value(info.input_type)
+    before = _chain(
+        [
+            # So it is rounded: a cast alone would cut off.
+            *([("Add", [f"{_PIXELS}_half"], dict[str, Any]())] if info.input_type == "UINT8" else []),
+            *([("Cast", [], {"to": type_})] if info.input_type != "FLOAT" else []),
+            *([("Transpose", [], {"perm": [0, 2, 3, 1]})] if info.channels_last else []),
+        ],
+        _PIXELS,
+        entry.name,
+    )
     if before:
         entry = helper.make_tensor_value_info(_PIXELS, TensorProto.FLOAT, _dims(entry, info, "height", "width"))
-    behind = _behind(info)
+    cast = [("Cast", list[str](), {"to": TensorProto.FLOAT})] if info.output_type != "FLOAT" else []
+    flat = [("Flatten", list[str](), {"axis": 1})] if info.output_rank > 2 else []
+    behind = _chain([*cast, *flat], info.output, _LOGITS)
     if behind:
         batch = _batch(graph.output[0])
         graph.output[0].CopyFrom(helper.make_tensor_value_info(_LOGITS, TensorProto.FLOAT, [batch, info.classes]))
@@ -115,29 +128,8 @@ def _dims(entry: Any, info: OnnxInfo, *names: str) -> list[int | str]:
     return [_batch(entry), 3, *(int(dim.dim_value) or name for dim, name in zip(sides, names, strict=True))]
 
 
-def _before(name: str, info: OnnxInfo) -> list[Any]:
-    """Nodes that make the graph's own input of float32 NCHW pixels."""
-    steps: list[tuple[str, list[str], dict[str, Any]]] = []
-    if info.input_type == "UINT8":  # rounded: a cast alone would cut off
-        steps.append(("Add", [f"{_PIXELS}_half"], {}))
-    if info.input_type != "FLOAT":
-        steps.append(("Cast", [], {"to": TensorProto.DataType.Value(info.input_type)}))
-    if info.channels_last:
-        steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
-    return _chain(steps, _PIXELS, name)
-
-
-def _behind(info: OnnxInfo) -> list[Any]:
-    """Nodes that make logits of the graph's own output."""
-    steps: list[tuple[str, list[str], dict[str, Any]]] = []
-    if info.output_type != "FLOAT":
-        steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
-    if info.output_rank > 2:
-        steps.append(("Flatten", [], {"axis": 1}))
-    return _chain(steps, info.output, _LOGITS)
-
-
-def _chain(steps: list[tuple[str, list[str], dict[str, Any]]], first: str, last: str) -> list[Any]:
+def _chain(steps: Sequence[tuple[str, list[str], dict[str, Any]]], first: str, last: str) -> list[Any]:
+    """Nodes one after the other, from one name to another: the kind of each, its further inputs, its attributes."""
     names = [first, *(f"{first}_{index}" for index in range(1, len(steps))), last]
     return [
         helper.make_node(kind, [source, *more], [target], f"{target}/{kind}", **attributes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-4  # of the logits' spread
+# A network may itself round away more than that (EfficientNets of random weights do). Two orders of summation then lie
+# apart by some such errors, and never by a hundredth of the spread.
+ROUNDINGS, ROUNDED_MAX = 4.0, 1e-2
 _THREADS = 2
 
 
@@ -34,6 +39,7 @@ class Parity:
         ratio: ``max_abs_diff / logits_spread``; infinite where the logits do not vary, or are not finite.
         top1_agreement: share of images (0..1) with the same highest class.
         top5_ordered_agreement: share of images (0..1) with the same five highest classes in the same order.
+        rounding: as ``ratio``, of PyTorch's own logits against those that it computes in float64; 0 where nobody asked.
     """
 
     n_images: int
@@ -43,6 +49,7 @@ class Parity:
     ratio: float
     top1_agreement: float
     top5_ordered_agreement: float
+    rounding: float = 0.0
 
 
 def can_check() -> bool:
@@ -65,9 +72,17 @@ def logits_parity(module: nn.Module, onnx_path: Path, batches: Iterable[NDArray[
         raise BenchError("there are no images to check the export on", "Give at least one image.")
     import torch  # checks of one graph against another need none
 
-    with torch.inference_mode():
-        expected = [module(torch.from_numpy(batch)).numpy() for batch in images]
-    return compare_logits(np.concatenate(expected), graph_logits(onnx_path, images))
+    def logits(network: nn.Module, dtype: torch.dtype) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.concatenate([network(torch.from_numpy(batch).to(dtype)).float().numpy() for batch in images])
+
+    expected = logits(module, torch.float32)
+    found = compare_logits(expected, graph_logits(onnx_path, images))
+    if TOLERANCE < found.ratio < ROUNDED_MAX:
+        with suppress(RuntimeError):  # a network may have types of its own
+            exact = logits(copy.deepcopy(module).double(), torch.float64)
+            return replace(found, rounding=compare_logits(exact, expected).ratio)
+    return found
 
 
 def graph_logits(onnx_path: Path, batches: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -107,12 +122,13 @@ def compare_logits(expected: NDArray[np.float32], found: NDArray[np.float32]) ->
 def check(
     parity: Parity, what: str = "the ONNX graph", reference: str = "PyTorch", tolerance: float = TOLERANCE
 ) -> None:
-    """Passes if the largest difference is at most ``tolerance`` of the logits' spread.
+    """Passes if the largest difference is at most ``tolerance`` of the logits' spread, or so small as some rounding
+    errors of the network.
 
     Raises:
         BenchError: it is more, or the logits do not vary; with the figures.
     """
-    if parity.ratio <= tolerance:
+    if parity.ratio <= max(tolerance, min(ROUNDINGS * parity.rounding, ROUNDED_MAX)):
         return
     raise BenchError(
         f"{what} differs from {reference}: by up to {parity.max_abs_diff:.3g} on {parity.n_images} images, which"

@@ -38,14 +38,11 @@ def network(spec: ModelSpec, pretrained: bool = False) -> nn.Module:
             raise BenchError(f"{spec.name} has no published weights", "Leave the checkpoint out, or name a file.")
         return _own(spec)
     name = spec.name if spec.name.startswith("hf-hub:") else spec.name.partition("/")[2]
-    asked: dict[str, Any] = {"pretrained": pretrained}
-    if spec.kind == "timm":
-        make = timm(spec).create_model
-    else:
-        make, asked = torchvision(spec).get_model, {"weights": "DEFAULT" if pretrained else None}
+    module = package(spec)
     with _fetching(spec) if pretrained or name == spec.name else nullcontext():
-        module: nn.Module = make(name, **asked)
-    return module
+        if spec.kind == "timm":
+            return module.create_model(name, pretrained=pretrained)  # type: ignore[no-any-return]
+        return module.get_model(name, weights="DEFAULT" if pretrained else None)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -61,7 +58,7 @@ def _fetching(spec: ModelSpec) -> Iterator[None]:
 
 def timm_config(spec: ModelSpec) -> Any:
     """timm's configuration of a model's pretrained weights; of ``hf-hub:`` that beside the weights there."""
-    module, name = timm(spec), re.split("[:/]", spec.name, maxsplit=1)[1]
+    module, name = package(spec), re.split("[:/]", spec.name, maxsplit=1)[1]
     if not spec.name.startswith("hf-hub:"):
         return module.get_pretrained_cfg(name)
     with _fetching(spec):
@@ -70,38 +67,41 @@ def timm_config(spec: ModelSpec) -> Any:
     return module.models.PretrainedCfg(**{key: value for key, value in config.items() if key in known})
 
 
-def timm(spec: ModelSpec) -> Any:
-    """timm, once it is known to hold the model."""
-    module, name = _imported("timm", spec), spec.name.partition("/")[2]
-    if not spec.name.startswith("hf-hub:") and not module.is_model(name):
-        raise unknown_name("timm model", name, module.list_models())
+def package(spec: ModelSpec) -> Any:
+    """timm, or torchvision's classifiers, once it is known to hold the model.
+
+    Raises:
+        BenchError: it does not; near names are suggested.
+        ModelUnavailable: it does not import.
+    """
+    which, name = "timm" if spec.kind == "timm" else "torchvision.models", spec.name.partition("/")[2]
+    try:
+        module = _import(which)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelUnavailable(
+            f"{spec.name} needs {spec.kind}, which does not import ({reason}): run make setup, which installs it"
+        ) from error
+    known = module.list_models() if which == "timm" else module.list_models(module=module)
+    holds = module.is_model(name) if which == "timm" else name in known  # timm's have tags and older names besides
+    if not spec.name.startswith("hf-hub:") and not holds:
+        raise unknown_name(f"{spec.kind} model", name, known)
     return module
 
 
-def torchvision(spec: ModelSpec) -> Any:
-    """torchvision's classifiers, once they are known to hold the model."""
-    module, name = _imported("torchvision.models", spec), spec.name.partition("/")[2]
-    if name not in (known := module.list_models(module=module)):
-        raise unknown_name("torchvision model", name, known)
-    return module
-
-
-def _imported(package: str, spec: ModelSpec) -> Any:
-    """A package that needs torchvision, whose operators a build for another torch leaves undeclared: no classifier
+def _import(name: str) -> Any:
+    """A module that may need torchvision, whose operators a build for another torch leaves undeclared: no classifier
     calls one, but importing does not go on without their names.
     """
     while True:
         try:
-            return importlib.import_module(package)
+            return importlib.import_module(name)
         except Exception as error:
             absent = _ABSENT_OPERATOR.search(str(error))
             if absent is None or len(_declared) > 9:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ModelUnavailable(
-                    f"{spec.name} needs {package}, which does not import ({reason}): run make setup, which installs it"
-                ) from error
-            for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
-                del sys.modules[name]
+                raise
+            for half in [half for half in sys.modules if half.partition(".")[0] in ("torchvision", "timm")]:
+                del sys.modules[half]
             declaring: Any = torch.library.Library
             library = declaring("torchvision", "FRAGMENT")
             library.define(f"{absent[1]}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -168,7 +168,7 @@ def _own(spec: ModelSpec) -> nn.Module:
         )
     sys.path.insert(0, str(folder.resolve()))
     try:
-        made = getattr(importlib.import_module(name), attribute)()
+        made = getattr(_import(name), attribute)()
     except Exception as error:
         raise BenchError(
             f"torch:{name}:{attribute} cannot be called: {type(error).__name__}: {error_text(error)[:300]}",

@@ -159,7 +159,7 @@ def complete(spec: ModelSpec) -> ModelSpec:
     if spec.kind == "torchvision":
         from scarlet import foreign
 
-        states = foreign.torchvision(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
+        states = foreign.package(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
         (crop,), (resize,) = states.crop_size, states.resize_size
         made = Preprocess(resize, crop, states.interpolation.value, tuple(states.mean), tuple(states.std))
         return replace(spec, preprocess=made, source="torchvision's transforms")

@@ -1,6 +1,7 @@
 """The figures of a comparison, and when it fails."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export.parity import check, compare_logits, logits_parity
+from export.parity import TOLERANCE, check, compare_logits, logits_parity
 from scarlet.errors import BenchError
 
 
@@ -54,6 +55,16 @@ def test_a_changed_weight_fails_with_the_figures(tmp_path):
     assert f"{parity.max_abs_diff:.3g}" in caught.value.what
     assert f"{parity.ratio:.3g}" in caught.value.what
     check(parity, tolerance=1.0)
+
+
+def test_a_network_may_differ_by_some_of_its_own_rounding_errors(tmp_path):
+    parity = logits_parity(*linear_pair(tmp_path, error=0.0005), batches())
+    assert TOLERANCE < parity.ratio < 1e-2
+    assert 0 < parity.rounding < 1e-6
+    check(replace(parity, rounding=parity.ratio / 3))
+    for other in (parity, replace(parity, ratio=0.02, rounding=1.0)):
+        with pytest.raises(BenchError):
+            check(other)
 
 
 def test_figures_by_hand():

@@ -62,7 +62,7 @@ def test_operators_that_torchvision_lacks_are_declared_and_else_the_reason_is_to
 
     monkeypatch.setattr("importlib.import_module", broken)
     with pytest.raises(zoo.ModelUnavailable, match=r"no such luck.*make setup") as caught:
-        foreign.timm(zoo.resolve(TIMM))
+        foreign.package(zoo.resolve(TIMM))
     assert "more lines" not in str(caught.value)
     assert hasattr(torch.ops.torchvision, "nms2")
 
