@@ -136,7 +136,12 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     with Session.open(spec, out, console, "best") as session:
         files = session.require()
         cases = session.spec.cases(files.weights, files.fixed_batch)
-        forms = [case for case in cases if case.scenario == "accuracy"]
+        # A recipe is of INT8: what has another precision would be tried twice.
+        forms = [
+            case
+            for case in cases
+            if case.scenario == "accuracy" and (case.precision == "int8" or not case.option("recipe"))
+        ]
         batches = [files.fixed_batch] if files.fixed_batch else session.spec.batches
         first = [search.candidates(form, host.allowed_cores(), batches)[0] for form in forms]
         session.write_plan(files, first)
@@ -156,6 +161,8 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
         session.folder.merge_parts()
         session.write_plan(files, [*(form.case for form in judged), *halving.times])
         found = _found(runner, halving, judged, loss_percent, files)
+        if judging and judging.too_few:
+            found = replace(found, notes=(judging.too_few, *found.notes))
         if found.best:
             write_text(found.run / PLAN, search.plan_text(found.best.case, session.spec))
         session.write(finished_at=utc_now(), exit_code=0)
@@ -186,6 +193,7 @@ class Judging:
 
     Attributes:
         judged: what is known so far, the reference first.
+        too_few: a sentence where there are not enough images to keep any; else empty.
     """
 
     def __init__(self, runner: Runner, forms: Sequence[Case], loss_percent: float) -> None:
@@ -195,6 +203,7 @@ class Judging:
         self._references = sorted(in_fp32, key=lambda form: form.backend != REFERENCE_BACKEND)
         self._reference: Predicted | None = None
         self.judged: list[Judged] = []
+        self.too_few = ""
 
     def keeps(self, case: Case) -> bool:
         """Whether the form of a Case keeps the accuracy; measures what is not known yet."""
@@ -227,7 +236,12 @@ class Judging:
         hits, base_hits = (each.top[at, 0] == each.label[at] for each, at in ((own, mine), (base, others)))
         wins, losses = wins_and_losses(base_hits, hits)
         low, difference = lower(wins, losses, len(hits), self._alpha), (wins - losses) / len(hits)
-        within = low >= -self._loss * float(base_hits.mean())
+        allowed = self._loss * float(base_hits.mean())
+        if lower(0, 0, len(hits), self._alpha) < -allowed:
+            self.too_few = (
+                f"{len(hits):,} images are too few to show that a form keeps the accuracy; give more --images"
+            )
+        within = low >= -allowed
         return Judged(form, 100.0 * float(hits.mean()), 100.0 * difference, 100.0 * low, within)
 
 

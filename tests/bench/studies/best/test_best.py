@@ -264,6 +264,7 @@ def test_forms_are_kept_by_the_bound_on_their_loss(tmp_path: Path, monkeypatch: 
     assert [form.difference_points for form in judged[:3]] == pytest.approx([0.0, -0.1, -1.0])
     assert -0.9 < judged[1].low_points < -0.1, "0.9 points are 1 % of 90 %"
     assert "no such package" in judged[3].why_not
+    assert not judging.too_few
     assert not drive.Judging(runner, forms[3:], 1.0).keeps(forms[3]), "nothing to hold it against"  # type: ignore[arg-type]
 
 
@@ -292,6 +293,7 @@ def test_the_command_judges_races_and_leaves_what_is_to_be_deployed(
         "the form that does not keep it leaves"
     )
     assert stored["best"]["case"]["batch"] == 8
+    assert stored["notes"][0].startswith("8 images are too few")
     assert (tmp_path / "run" / "deploy").is_dir()
     assert Path(stored["deploy"]["file"]).read_bytes() == tiny_graph.read_bytes()
     (repeated,) = (case for case in RunSpec(**read_plan(tmp_path / "run" / drive.PLAN)).cases() if case.batch == 8)
