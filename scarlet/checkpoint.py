@@ -97,7 +97,7 @@ def load_into(module: nn.Module, path: str | Path, model: str) -> tuple[str, ...
     notes = [f"{len(counters)} keys that profilers left were not used: {_first(counters)}"] if counters else []
     if len(names) > 1 or _is_average(names[0]):
         others = [name or "the top" for name in names if name != f"{level}{prefix}".rstrip(".")]
-        more = f"; not used: {', '.join(others)} (--checkpoint FILE#{others[0]})" if others else ""
+        more = f", not those under {', '.join(others)} (--checkpoint FILE#{others[0]} takes them)" if others else ""
         notes.append(f"weights are those under {f'{level}{prefix}'.rstrip('.') or 'the top'}{more}")
     return tuple(notes)
 
