@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import onnx
 import planted_pipelines
 import pytest
-from bench_fakes import Clock, HereWorker, Recorder, make_graph, run_on, tiny_files
+from bench_fakes import Answer, Clock, Command, HereWorker, Recorder, make_graph, run_on, tiny_files
 from folders import FAKES
 
 import pipelines
+from bench import cli
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run.runner import Limits, Runner, Workers
@@ -61,6 +63,32 @@ def run_cases(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[
         return folder, recorder
 
     return run
+
+
+@pytest.fixture
+def scarlet_bench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Calls the command in this process."""
+
+    def call(*words: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["scarlet-bench", *words])
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        captured = capfd.readouterr()
+        return Answer(int(code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with nothing in it, and a store of its own elsewhere."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+    return tmp_path / "work"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from bench_fakes import WNIDS, make_graph
+from bench_fakes import WNIDS, Answer, Command, make_graph
 
 from bench import cli
 from bench.record.case import Status
@@ -18,30 +18,7 @@ from bench.run.model_files import PreparationFailed, prepare_files
 from bench.run.session import Ended
 from bench.worker import channel
 
-
-class Answer:
-    """What a command printed, and its exit code."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def scarlet_bench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> object:
-    """Runs the command in this process, in an empty folder, with a store of its own."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-
-    def call(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return Answer(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def expect_mistake(answer: Answer, *words: str) -> None:
@@ -85,20 +62,20 @@ def expect_mistake(answer: Answer, *words: str) -> None:
     ],
 )
 def test_a_mistake_is_two_lines_and_exit_code_2(
-    scarlet_bench: object, image_folder: Path, words: list[str], expected: list[str]
+    scarlet_bench: Command, image_folder: Path, words: list[str], expected: list[str]
 ) -> None:
     filled = [word.replace("{data}", str(image_folder)) for word in words]
-    expect_mistake(scarlet_bench("run", *filled), *expected)  # type: ignore[operator]
+    expect_mistake(scarlet_bench("run", *filled), *expected)
 
 
-def run_tiny(scarlet_bench: object, graph: Path, data: Path, *more: str) -> Answer:
+def run_tiny(scarlet_bench: Command, graph: Path, data: Path, *more: str) -> Answer:
     words = ["--model", f"onnx:{graph}", "--data", str(data), "--pipeline", "reference", "--backends", "fake"]
     words += ["--batches", "1", "--budget", "1", "--lives", "1", "--option", "fake.latency_ns=80000000"]
-    return scarlet_bench("run", *words, *more)  # type: ignore[operator,no-any-return]
+    return scarlet_bench("run", *words, *more)
 
 
 def test_a_run_ends_with_a_table_its_files_and_latest(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder)
     assert answer.code == 0, answer.err
@@ -122,7 +99,7 @@ def test_a_run_ends_with_a_table_its_files_and_latest(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
+def test_a_run_can_answer_in_json(scarlet_bench: Command, image_folder: Path, tiny_graph: Path) -> None:
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder, "--json", "--out", "here")
     whole = json.loads(answer.out)
     assert {case["status"] for case in whole["cases"]} == {"ok"}
@@ -133,7 +110,7 @@ def test_a_run_can_answer_in_json(scarlet_bench: object, image_folder: Path, tin
 
 @pytest.mark.usefixtures("workers_here")
 def test_a_failed_row_is_exit_code_1_and_the_table_is_printed(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     fault = ("--backends", "onnxruntime,fake", "--option", "fake.fault=raise", "--scenarios", "latency")
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder, *fault, "--out", "here")
@@ -165,35 +142,35 @@ def test_the_exit_code_of_a_run(statuses: tuple[Status, ...], interrupted: bool,
 
 
 def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     # The accuracy Cases run in this order; the fake one sends the runner a Ctrl-C at its first call.
     words = ["run", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
     words += ["--backends", "onnxruntime,fake", "--scenarios", "accuracy", "--out", "stopped"]
     words += ["--option", "fake.fault=interrupt", "--option", f"fake.fault_once={Path('happened').resolve()}"]
-    answer = scarlet_bench(*words)  # type: ignore[operator]
+    answer = scarlet_bench(*words)
     assert answer.code == 130
     assert "interrupted" in answer.out
     assert "--resume" in answer.out
     assert json.loads(Path("stopped/run.json").read_text())["finished_at"] is None
     first = Path("stopped/cases.jsonl").read_text().splitlines()[0]
-    answer = scarlet_bench("run", "--resume", "--out", "stopped")  # type: ignore[operator]
+    answer = scarlet_bench("run", "--resume", "--out", "stopped")
     assert answer.code == 0, answer.err
     assert Path("stopped/cases.jsonl").read_text().splitlines()[0] == first
-    answer = scarlet_bench("report", "stopped", "--json")  # type: ignore[operator]
+    answer = scarlet_bench("report", "stopped", "--json")
     statuses = {case["backend"]: case["status"] for case in json.loads(answer.out)["cases"]}
     assert statuses == {"onnxruntime": "ok", "fake": "ok"}
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_resume_refuses_images_that_have_changed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
+def test_resume_refuses_images_that_have_changed(scarlet_bench: Command, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     assert run_tiny(scarlet_bench, tiny_graph, Path("data"), "--out", "run").code == 0
     next(Path("data").rglob("*.JPEG")).unlink()
-    expect_mistake(scarlet_bench("run", "--resume", "--out", "run"), "changed")  # type: ignore[operator]
+    expect_mistake(scarlet_bench("run", "--resume", "--out", "run"), "changed")
 
 
-def test_an_output_folder_in_use_is_left_alone(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
+def test_an_output_folder_in_use_is_left_alone(scarlet_bench: Command, image_folder: Path, tiny_graph: Path) -> None:
     Path("mine").mkdir()
     Path("mine/thesis.tex").write_text("years of work")
     expect_mistake(run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "mine"), "mine", "--out")
@@ -203,7 +180,7 @@ def test_an_output_folder_in_use_is_left_alone(scarlet_bench: object, image_fold
 
 @pytest.mark.usefixtures("workers_here")
 def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.record import run_folder
 
@@ -225,7 +202,7 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
 
 @pytest.mark.usefixtures("workers_here")
 def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.record import run_folder
 
@@ -240,7 +217,7 @@ def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
         patched.setattr(run_folder.RunFolder, "append_case", full)
         expect_mistake(run_tiny(scarlet_bench, tiny_graph, image_folder, "--out", "full"), "disk is full")
     assert list(Path("full/parts").glob("*.parquet")), "what the worker wrote stays"
-    answer = scarlet_bench("run", "--resume", "--out", "full")  # type: ignore[operator]
+    answer = scarlet_bench("run", "--resume", "--out", "full")
     assert answer.code == 0, answer.err
     folder = run_folder.RunFolder.open(Path("full"))
     assert [result.status.value for result in folder.case_results()] == ["ok"] * 3
@@ -248,7 +225,7 @@ def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
 
 @pytest.mark.usefixtures("workers_here")
 def test_a_network_for_other_classes_has_latency_but_no_accuracy(
-    scarlet_bench: object, image_folder: Path, tmp_path: Path
+    scarlet_bench: Command, image_folder: Path, tmp_path: Path
 ) -> None:
     graph = tmp_path / "two.onnx"
     onnx.save(make_graph("batch", classes=2), graph)
@@ -261,13 +238,13 @@ def test_a_network_for_other_classes_has_latency_but_no_accuracy(
 
 @pytest.mark.usefixtures("workers_here")
 def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
-    scarlet_bench: object, image_folder: Path, tmp_path: Path
+    scarlet_bench: Command, image_folder: Path, tmp_path: Path
 ) -> None:
     graph = tmp_path / "fixed.onnx"
     onnx.save(make_graph(3, size=96), graph)
     words = ["run", "--model", f"onnx:{graph}", "--data", str(image_folder), "--pipeline", "reference"]
     words += ["--backends", "onnxruntime,pytorch", "--batches", "1,3", "--budget", "1", "--lives", "1", "--json"]
-    cases = json.loads(scarlet_bench(*words).out)["cases"]  # type: ignore[operator]
+    cases = json.loads(scarlet_bench(*words).out)["cases"]
     rows = {(case["backend"], case["scenario"], case["batch"]): case for case in cases}
     assert rows["onnxruntime", "accuracy", 3]["status"] == "ok"
     assert rows["onnxruntime", "accuracy", 3]["n_images"] == 8
@@ -280,14 +257,14 @@ def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
 
 @pytest.mark.usefixtures("workers_here")
 def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     words = ["run", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
-    answer = scarlet_bench(*words, "--backends", "onnxruntime", "--devices", "cuda", "--batches", "1", "--json")  # type: ignore[operator]
+    answer = scarlet_bench(*words, "--backends", "onnxruntime", "--devices", "cuda", "--batches", "1", "--json")
     assert answer.code == 1, "no row is ok"
     cases = json.loads(answer.out)["cases"]
     assert {case["status"] for case in cases} == {"unavailable"}
@@ -295,7 +272,7 @@ def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_unreadable_files_are_counted_and_listed(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
+def test_unreadable_files_are_counted_and_listed(scarlet_bench: Command, image_folder: Path, tiny_graph: Path) -> None:
     shutil.copytree(image_folder, "data")
     (Path("data/valid") / WNIDS[0] / "broken.JPEG").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     answer = run_tiny(scarlet_bench, tiny_graph, Path("data"), "--scenarios", "accuracy", "--json", "--out", "run")
@@ -305,13 +282,13 @@ def test_unreadable_files_are_counted_and_listed(scarlet_bench: object, image_fo
 
 
 def test_plan_shows_what_would_run_and_measures_nothing(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     Path("plan.yaml").write_text(
         f"model: 'onnx:{tiny_graph}'\ndata: {image_folder}\nbackends: [onnxruntime, fake]\nbatches: [1, 8, 64]\n"
         "threads: [1]\nexclude:\n  - {backend: fake, batch: 64}\n"
     )
-    answer = scarlet_bench("plan", "--plan", "plan.yaml", "--batches", "8,64", "--images", "5")  # type: ignore[operator]
+    answer = scarlet_bench("plan", "--plan", "plan.yaml", "--batches", "8,64", "--images", "5")
     assert answer.code == 0, answer.err
     assert "latency onnxruntime cpu fp32 batch 64" in answer.out
     assert "latency fake cpu fp32 batch 8" in answer.out
@@ -321,27 +298,29 @@ def test_plan_shows_what_would_run_and_measures_nothing(
     assert "for 6 Cases" in answer.out
     assert not Path("results").exists()
     Path("plan.yaml").write_text("modell: scarlet_c\n")
-    expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")  # type: ignore[operator]
+    expect_mistake(scarlet_bench("plan", "--plan", "plan.yaml"), "modell", "model")
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_plan_file_runs_without_what_it_excludes(scarlet_bench: object, image_folder: Path, tiny_graph: Path) -> None:
+def test_a_plan_file_runs_without_what_it_excludes(
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
+) -> None:
     Path("plan.yaml").write_text("batches: [1, 2]\nscenarios: [latency]\nexclude:\n  - {batch: 1}\n")
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "1"]
     words += ["--lives", "1", "--pipeline", "reference", "--plan", "plan.yaml", "--json"]
-    cases = json.loads(scarlet_bench("run", *words).out)["cases"]  # type: ignore[operator]
+    cases = json.loads(scarlet_bench("run", *words).out)["cases"]
     assert [(case["scenario"], case["batch"]) for case in cases] == [("latency", 2)]
 
 
 @pytest.mark.usefixtures("workers_here")
 def test_noise_measures_a_case_against_itself_and_later_runs_know(
-    scarlet_bench: object, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+    scarlet_bench: Command, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Other tests are at work beside this one, now more and now less.
     monkeypatch.setattr("bench.record.machine._is_like", lambda busy, then: True)
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "4"]
     words += ["--pipeline", "reference", "--option", "fake.noise=0.01"]
-    answer = scarlet_bench("noise", *words)  # type: ignore[operator]
+    answer = scarlet_bench("noise", *words)
     assert answer.code == 0, answer.err
     assert "against itself" in answer.out
     assert "stored: " in answer.out
@@ -351,12 +330,12 @@ def test_noise_measures_a_case_against_itself_and_later_runs_know(
     assert "note" in known
 
 
-def test_models_and_doctor_speak_to_people_and_to_machines(scarlet_bench: object) -> None:
-    assert "scarlet_c" in scarlet_bench("models").out  # type: ignore[operator]
-    specs = json.loads(scarlet_bench("models", "--json").out)  # type: ignore[operator]
+def test_models_and_doctor_speak_to_people_and_to_machines(scarlet_bench: Command) -> None:
+    assert "scarlet_c" in scarlet_bench("models").out
+    specs = json.loads(scarlet_bench("models", "--json").out)
     assert [spec["name"] for spec in specs] == ["scarlet_a", "scarlet_b", "scarlet_c"]
-    assert "processor" in scarlet_bench("doctor").out  # type: ignore[operator]
-    checks = json.loads(scarlet_bench("doctor", "--json").out)  # type: ignore[operator]
+    assert "processor" in scarlet_bench("doctor").out
+    checks = json.loads(scarlet_bench("doctor", "--json").out)
     assert {check["state"] for check in checks} <= {"ok", "warn", "bad"}
 
 
@@ -376,35 +355,35 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_export_writes_a_checked_graph(
-    scarlet_bench: object, image_folder: Path, shared_store: Path, monkeypatch: pytest.MonkeyPatch
+    scarlet_bench: Command, image_folder: Path, shared_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
     words = ("export", "--model", "SCARLET-C", "--data", str(image_folder))
-    answer = scarlet_bench(*words, "--out", "deep/net.onnx", "--json")  # type: ignore[operator]
+    answer = scarlet_bench(*words, "--out", "deep/net.onnx", "--json")
     assert answer.code == 0, answer.err
     files = json.loads(answer.out)
     assert files["out"] == str(Path("deep/net.onnx").resolve())
     assert files["parity"]["ratio"] < 1e-4
     onnx.checker.check_model("deep/net.onnx")
-    again = scarlet_bench(*words)  # type: ignore[operator]
+    again = scarlet_bench(*words)
     assert again.code == 0, again.err
     assert "largest difference of a logit" in again.out
     assert Path("scarlet_c.onnx").read_bytes() == Path("deep/net.onnx").read_bytes()
-    expect_mistake(scarlet_bench(*words, "--out", "scarlet_c.onnx/net.onnx"), "cannot be written", "--out")  # type: ignore[operator]
-    expect_mistake(scarlet_bench("export", "--model", "onnx:deep/net.onnx"), "ONNX graph already")  # type: ignore[operator]
+    expect_mistake(scarlet_bench(*words, "--out", "scarlet_c.onnx/net.onnx"), "cannot be written", "--out")
+    expect_mistake(scarlet_bench("export", "--model", "onnx:deep/net.onnx"), "ONNX graph already")
 
 
-def test_demo_makes_images_that_a_run_finds(scarlet_bench: object) -> None:
-    answer = scarlet_bench("demo", "--out", "images", "--images", "6")  # type: ignore[operator]
+def test_demo_makes_images_that_a_run_finds(scarlet_bench: Command) -> None:
+    answer = scarlet_bench("demo", "--out", "images", "--images", "6")
     assert answer.code == 0, answer.err
     assert len(list(Path("images").rglob("*.JPEG"))) == 6
-    expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")  # type: ignore[operator]
+    expect_mistake(scarlet_bench("demo", "--images", "0"), "--images 0")
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: object, image_folder: Path) -> None:
+def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: Command, image_folder: Path) -> None:
     Path("weights.pth").write_bytes(b"PK but no zip")
-    answer = scarlet_bench("run", "--data", str(image_folder), "--checkpoint", "weights.pth")  # type: ignore[operator]
+    answer = scarlet_bench("run", "--data", str(image_folder), "--checkpoint", "weights.pth")
     expect_mistake(answer, "weights.pth")
     assert list(Path("results/runs").iterdir()) == []
 

@@ -6,10 +6,10 @@ import gc
 import json
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -65,6 +65,17 @@ SAYS_MODULES = (
     "serve.Worker.answer = lambda own, asked: {**answer(own, asked), 'modules': list(sys.modules)}\n"
     "main()\n"
 )
+
+
+class Answer(NamedTuple):
+    """Exit code of a command, what it printed, and what it complained of."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
 
 
 class Ends(AbstractContextManager[Any]):

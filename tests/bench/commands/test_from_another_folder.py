@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_fakes import tiny_files
+from bench_fakes import Answer, tiny_files
 
-from bench import cli
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.run import model_files
@@ -40,16 +38,9 @@ def folder(tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: py
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(scarlet_bench: Callable[..., Answer]) -> Command:
     """Calls a command in this process; gives its exit code."""
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0)
-
-    return call
+    return lambda *words: scarlet_bench(*words).code
 
 
 class Stopped(channel.WorkerFailed):

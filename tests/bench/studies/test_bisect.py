@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,31 +12,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bench_fakes import make_graph
+from bench_fakes import Command, make_graph
 from onnx import numpy_helper
 from torch import nn
 
-from bench import cli
 from bench.studies import bisect as bisection
 from scarlet import zoo
 
 pytest.importorskip("onnxruntime")
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def bisect(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], image_folder: Path) -> Command:
-    """Runs the command in this process on the small image folder; gives exit code, output and errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "bisect", "--data", str(image_folder), *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def bisect(scarlet_bench: Command, image_folder: Path) -> Command:
+    """The command on the small image folder."""
+    return partial(scarlet_bench, "bisect", "--data", str(image_folder))
 
 
 def changed(path: Path, target: Path, weight: str, channel: int) -> Path:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from report_run import case, end, make_run
 from rich.console import Console
 
-from bench import cli
 from bench.analysis.accuracy.flips import compare
 from bench.analysis.accuracy.pairing import compare_named
 from bench.analysis.accuracy.predictions import RANDOM_NOTE, ScoredRun
@@ -58,19 +57,10 @@ def make(path, changed=0, weights="official", seed=0, missing=0, fewer_labels=0,
 
 
 @pytest.fixture
-def command(monkeypatch, capfd, tmp_path):
-    """Runs `compare` in this process, and gives its exit code, what it printed and what it complained of."""
+def command(scarlet_bench, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "compare", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+    return partial(scarlet_bench, "compare")
 
 
 # --- the command --------------------------------------------------------------------------------------------

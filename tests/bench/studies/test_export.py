@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+from bench_fakes import Command
 
-from bench import cli
 from bench.backends.base import Unavailable
 from bench.run import session
 from bench.studies import export as exporting
@@ -19,31 +18,12 @@ from export.precision.recipe import Recipe, write_recipe
 from scarlet.errors import BenchError
 from scarlet.preprocess import Preprocess
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def export(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    tiny_graph: Path,
-    image_folder: Path,
-) -> Command:
-    """The command on the tiny graph and eight images, in this process, in an empty folder with a store of its own."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-
-    def call(*words: str) -> tuple[int, str, str]:
-        model = ("--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference")
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "export", *model, *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def export(scarlet_bench: Command, empty_folder: Path, tiny_graph: Path, image_folder: Path) -> Command:
+    """The command on the tiny graph and eight images."""
+    model = ("--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference")
+    return partial(scarlet_bench, "export", *model)
 
 
 def test_int8_for_onnx_runtime(export: Command) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bench_fakes import Command
 from folders import golden
 from latex_run import HOSTILE, paper_run, scored_run
 from report_run import add_predictions, add_samples, case, end, make_run
 
-from bench import cli
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.best import groups_of_run, most_accurate
 from bench.analysis.table import load, load_frame
@@ -407,27 +407,18 @@ def test_wide_tables_take_both_columns_and_long_ones_go_on() -> None:
 # --- the command --------------------------------------------------------------------------------------------
 
 
-def test_the_command_makes_one_format(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "report", str(folder.path), *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0)
-
-    assert call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C") == 0
-    assert capsys.readouterr().out.strip() == str(folder.path / "table.tex")
+def test_the_command_makes_one_format(folder: RunFolder, scarlet_bench: Command) -> None:
+    call = partial(scarlet_bench, "report", str(folder.path))
+    made = call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C")
+    assert (made.code, made.out.strip()) == (0, str(folder.path / "table.tex"))
     text = (folder.path / "table.tex").read_text()
     assert header(text) == ["Backend", "Latency (ms)"]
     assert r"\label{tab:x}" in text
-    assert call("--format", "csv") == 0
+    assert call("--format", "csv").code == 0
     assert "case_id" in (folder.path / "table.csv").read_text()
-    capsys.readouterr()
-    assert call("--columns", "backend") == 2
-    assert "Add --format latex." in capsys.readouterr().err
-    assert call("--format", "latx") == 2
-    assert "latex" in capsys.readouterr().err
-    assert call("--json") == 0
-    assert len(json.loads(capsys.readouterr().out)["cases"]) == 10
+    for words, said in ((("--columns", "backend"), "Add --format latex."), (("--format", "latx"), "latex")):
+        refused = call(*words)
+        assert refused.code == 2
+        assert said in refused.err
+    assert len(json.loads(call("--json").out)["cases"]) == 10
     assert header((folder.path / "table.tex").read_text())[0] == "Backend"

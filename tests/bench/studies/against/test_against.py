@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import Clock, HereWorker, Recorder, fake_case, run_on, tiny_files
+from bench_fakes import Clock, Command, HereWorker, Recorder, fake_case, run_on, tiny_files
 from rich.console import Console
 
-from bench import cli
 from bench.analysis.stats import intervals
 from bench.backends.base import ModelFiles
 from bench.backends.fake import Fake
@@ -530,11 +528,7 @@ def test_a_commit_that_changes_a_document_passes(project: Path, image_folder: Pa
 
 
 def test_a_slow_down_in_the_tree_as_it_is_fails(
-    project: Path,
-    image_folder: Path,
-    tiny_graph: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    project: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch, scarlet_bench: Command
 ) -> None:
     fake = project / "bench" / "backends" / "fake.py"
     slow = fake.read_text().replace("round(base * warm", "round(1.1 * base * warm")
@@ -545,11 +539,8 @@ def test_a_slow_down_in_the_tree_as_it_is_fails(
     words = ["HEAD", "--model", f"onnx:{os.path.relpath(tiny_graph)}", "--data", str(image_folder)]
     words += ["--pipeline", "reference", "--backends", "fake", "--threads", "1", "--budget", "1", "--lives", "4"]
     words += ["--option", "fake.latency_ns=20000000", "--tolerance", "5", "--json", "--out", "run"]
-    monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    captured = capfd.readouterr()
-    assert ended.value.code == 1, captured.err
+    captured = scarlet_bench("against", *words)
+    assert captured.code == 1, captured.err
     said = json.loads(captured.out)
     assert (said["outcome"], said["tolerance"], said["notes"]) == ("fail", 0.05, [])
     assert said["cases"][0]["ratio"] == pytest.approx(1.1)
@@ -635,10 +626,8 @@ def test_what_is_no_checkout_has_no_other_revision(tmp_path: Path, monkeypatch: 
     [(["--lives", "3"], "--lives 3"), (["--lives", "1"], "--lives 1"), (["--tolerance", "0"], "--tolerance 0")],
 )
 def test_numbers_that_make_no_sense_are_two_lines_and_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str], said: str
+    scarlet_bench: Command, words: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["scarlet-bench", "against", "HEAD~1", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert said in capfd.readouterr().err.splitlines()[0]
+    answer = scarlet_bench("against", "HEAD~1", *words)
+    assert answer.code == 2
+    assert said in answer.err.splitlines()[0]

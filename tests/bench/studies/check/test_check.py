@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bench_fakes import Command
 from report_run import case
 from rich.console import Console
 from snapshots import accuracy_case, row, snapshot
 
-from bench import cli
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.run import session
@@ -339,26 +338,12 @@ def test_the_report_as_plain_data_is_json() -> None:
 
 # --- commands -----------------------------------------------------------------------------------------------
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs the command in this process, in an empty folder."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
+def command(scarlet_bench: Command, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+    return scarlet_bench
 
 
 def test_a_baseline_is_made_checked_and_broken(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import onnx
 import pytest
-from bench_fakes import make_graph
+from bench_fakes import Command, make_graph
 from folders import golden
 from latex_run import HOSTILE, compiled, complaints
 from report_run import add_predictions, add_samples, case, end, make_run
 from rich.console import Console
 
-from bench import cli
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.table import DEMO_NOTE
 from bench.record.case import Status
@@ -276,28 +275,16 @@ def test_models_may_bring_their_weights() -> None:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> object:
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
-
-    def run_command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "table", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run_command
+def call(scarlet_bench: Command, empty_folder: Path) -> Command:
+    return partial(scarlet_bench, "table")
 
 
 def test_models_are_measured_one_after_the_other_and_a_failure_is_a_row(
-    call: object, image_folder: Path, tiny_graph: Path
+    call: Command, image_folder: Path, tiny_graph: Path
 ) -> None:
     options = ["--data", str(image_folder), "--pipeline", "reference", "--backends", "fake", "--budget", "1"]
     words = [f"onnx:{tiny_graph}", "onnx:gone.onnx", *options, "--out", "field"]
-    code, out, err = call(*words)  # type: ignore[operator]
+    code, out, err = call(*words)
     assert code == 0, err
     assert "model 1 of 2" in out
     assert "gone.onnx' does not exist" in out.partition("onnx:gone.onnx: failed: ONNX file")[2]
@@ -310,14 +297,14 @@ def test_models_are_measured_one_after_the_other_and_a_failure_is_a_row(
     assert lines[0]["parameters"] == "3000"
     assert not Path("results").exists()
     # The same table again from the runs that are there.
-    code, out, _ = call("--runs", "field", "--published", "--json")  # type: ignore[operator]
+    code, out, _ = call("--runs", "field", "--published", "--json")
     again = json.loads(out)
     assert again[0]["latencies"][0]["p50"] == 1_000_000
     assert again[-1]["model"] == "EfficientNet-B0"
     assert {row["status"] for row in again} == {"ok", "published"}
 
 
-def test_mistakes_end_before_anything_is_measured(call: object, image_folder: Path) -> None:
+def test_mistakes_end_before_anything_is_measured(call: Command, image_folder: Path) -> None:
     for words, expected in (
         (["scarlet_d"], "unknown model"),
         (["scarlet_a", "--data", "no/such"], "no/such"),
@@ -326,7 +313,7 @@ def test_mistakes_end_before_anything_is_measured(call: object, image_folder: Pa
         (["--runs", str(image_folder)], "holds no run"),
         (["scarlet_a", "--label", "a b"], "label"),
     ):
-        code, _, err = call(*words)  # type: ignore[operator]
+        code, _, err = call(*words)
         assert code == 2, words
         assert expected in err, err
     assert not Path("results").exists()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import tiny_files
+from bench_fakes import Command, tiny_files
 
-from bench import cli
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
 from bench.run.spec import RunSpec
@@ -22,24 +20,11 @@ from bench.studies.profile import drive
 from bench.worker import channel
 from scarlet.errors import BenchError
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def profile(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], image_folder: Path) -> Command:
-    """Runs the command in this process on the small image folder; gives exit code, output and errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scarlet-bench", "profile", "--data", str(image_folder), *words])
-        try:
-            cli.main()
-            code: Any = 0
-        except SystemExit as ended:
-            code = ended.code
-        captured = capfd.readouterr()
-        return int(code or 0), captured.out, captured.err
-
-    return call
+def profile(scarlet_bench: Command, image_folder: Path) -> Command:
+    """The command on the small image folder."""
+    return partial(scarlet_bench, "profile", "--data", str(image_folder))
 
 
 PEAK = {"threads": 1, "gflop_per_s": {"fp32": 50.0}, "copy_gbyte_per_s": 10.0}
