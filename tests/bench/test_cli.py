@@ -236,6 +236,7 @@ def test_a_network_for_other_classes_has_latency_but_no_accuracy(
     assert "2 classes" in status["accuracy"][1]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
     scarlet_bench: Command, image_folder: Path, tmp_path: Path
 ) -> None:

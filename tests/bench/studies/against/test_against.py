@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -173,12 +174,14 @@ class Slowed(Fake):
 class SlowedWorker(HereWorker):
     """A worker without a process of its own, slower by a factor for as long as it lives."""
 
+    one_at_a_time = threading.Lock()  # workers start in threads side by side: each is to find what it patched
+
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor = factor
 
     def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
-        with pytest.MonkeyPatch.context() as patch:
+        with self.one_at_a_time, pytest.MonkeyPatch.context() as patch:
             patch.setattr("bench.worker.serve.make_backend", lambda name: Slowed(self.factor))
             return super().ask(request, timeout_seconds)
 
