@@ -7,14 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from bench.backends import make_backend
 from bench.backends.base import Backend
-from bench.backends.cuda import distance_from_cpu
+from bench.backends.cuda import distance_from_cpu, named_range
 from bench.backends.instances import Instances
 from bench.host import memory
 from bench.host.memory import peak_rss_bytes
@@ -33,6 +33,7 @@ class Worker:
         self._file_bytes: int | None = None
         self._energy = EnergyAccount.open()  # until the Case is known
         self._compare: Callable[[], dict[str, Any]] = dict
+        self._range: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
     def answer(self, message: channel.Message) -> channel.Message:
         """The answer to a message; ``channel.reply`` makes a refusal of what is raised."""
@@ -92,6 +93,7 @@ class Worker:
         self._file_bytes = model_file_bytes(case, context.files)
         if case.device == "cuda":
             self._energy = EnergyAccount.open(case.device)
+            self._range = named_range
             self._compare = partial(distance_from_cpu, self._backend, case, context.files)
         self._task = make_task(case, self._backend, context)
         # A collection in the middle of a sample is our noise, not the backend's latency.
@@ -106,7 +108,8 @@ class Worker:
         gc.disable()
         before = self._energy.meter.read()
         try:
-            progress = asdict(self._task.turn(message["round"], message["slice_ns"]))
+            with self._range("warm-up" if message["round"] < 0 else f"round {message['round']}"):
+                progress = asdict(self._task.turn(message["round"], message["slice_ns"]))
         finally:
             gc.enable()
         if message["round"] >= 0:

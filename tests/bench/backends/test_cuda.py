@@ -185,6 +185,15 @@ def test_fp32_is_proven_by_its_numbers(bits: int, sentence: str) -> None:
     assert cuda.distance_from_cpu(Rounding(), dataclasses.replace(CASE, precision="fp16"), files) == {}  # type: ignore[arg-type]
 
 
+def test_a_range_ends_whatever_happens_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(torch.cuda.nvtx, "range_push", said.append)
+    monkeypatch.setattr(torch.cuda.nvtx, "range_pop", lambda: said.append("end"))
+    with pytest.raises(ZeroDivisionError), cuda.named_range("round 3"):
+        raise ZeroDivisionError
+    assert said == ["round 3", "end"]
+
+
 def test_the_state_of_the_l2_is_told(gpu: FakeCuda) -> None:
     assert cuda.l2_note(CASE).startswith("warm")
     assert cuda.l2_note(dataclasses.replace(CASE, options=(("l2", "cold"),))).startswith("cold")
