@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.backends.base import ModelFiles
 from bench.record.case import Case
 from bench.run import pixel_gate
+from bench.run.model_input import settle
 from bench.run.session import Session
 from bench.run.spec import RunSpec
 from bench.studies.against.drive import Ended, Pair, carry_out, check
@@ -63,7 +64,8 @@ def run(models: tuple[str, str], spec: RunSpec, console: Console, tolerance: flo
     old, new = (spec_of(spec, model) for model in models)
     with Session.open(new, None, console, "against") as session:
         shared = {"data": session.spec.data, "pipeline": session.spec.pipeline}
-        other = replace(session, spec=old.absolute().but(**shared), source=old.source)
+        fed, _ = settle(old.absolute(), old.source)
+        other = replace(session, spec=fed.but(**shared), source=old.source)
         files = {THIS: session.require(), OLD: other.require()}
 
         def make_worker(case: Case) -> LocalWorker:
