@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from bench_fakes import WNIDS, Clock, HereWorker, tiny_files
+from bench_fakes import WNIDS, Clock, HereWorker, make_graph, tiny_files
 from PIL import Image
 
 from bench import cli
@@ -69,7 +70,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callab
         pixels[..., number % 3] = 255 - number
         Image.fromarray(pixels).save(folder / f"{number}.JPEG")
     for name in ("old", "same", "slow", "wrong"):
-        (tmp_path / f"{name}.onnx").touch()
+        onnx.save(make_graph("batch"), tmp_path / f"{name}.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Session, "require", lambda own: tiny_files(own.source.removeprefix("onnx:")))
     monkeypatch.setattr(pixel_gate, "gate", lambda *_: {})
