@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.record.case import Case
 
-FAULTS = ("", "raise", "memory", "sigkill", "exit", "hang", "unavailable", "unsupported", "interrupt", "fallback")
+RAISED = {
+    "raise": RuntimeError("the fake backend was told to raise"),
+    "memory": MemoryError("the fake backend was told to run out of memory"),
+    "unavailable": Unavailable("the fake backend was told to be unavailable; nothing to install"),
+    "unsupported": Unsupported("the fake backend was told to be unsupported"),
+}
+FAULTS = ("", *RAISED, "sigkill", "exit", "hang", "interrupt", "fallback")
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,8 @@ class Fake:
 
     def load(self, case: Case, files: ModelFiles) -> None:
         self._options = options = read_options(Options, case)
-        self._latency_ns, self._per_image_ns = float(options.latency_ns), float(options.per_image_ns)
-        self._noise, self._drift = float(options.noise), float(options.drift)
-        self._warmup_calls, self._warmup_factor = float(options.warmup_calls), float(options.warmup_factor)
-        self._flip, self._fault_call = float(options.flip), float(options.fault_call)
+        texts = ("fault", "fault_at", "fault_once")
+        self._told = {name: float(value) for name, value in vars(options).items() if name not in texts}
         self._times = np.random.default_rng(int(options.seed))
         # A projection of the pixels' 8 x 8 block means: cheap, and different images get different classes.
         self._projection = np.random.default_rng(12345).standard_normal((3 * 64, files.classes)).astype(np.float32)
@@ -85,12 +89,13 @@ class Fake:
 
     def infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         self._calls += 1
-        if self._options.fault_at == "infer" and self._calls >= self._fault_call:
+        told = self._told
+        if self._options.fault_at == "infer" and self._calls >= told["fault_call"]:
             self._misbehave()
-        base = self._latency_ns + self._per_image_ns * len(pixels)
-        warm = self._warmup_factor if self._calls <= self._warmup_calls else 1.0
-        drift = 1.0 + self._drift * self._now_ns / 1e9
-        noise = float(np.exp(self._times.standard_normal() * self._noise)) if self._noise else 1.0
+        base = told["latency_ns"] + told["per_image_ns"] * len(pixels)
+        warm = told["warmup_factor"] if self._calls <= told["warmup_calls"] else 1.0
+        drift = 1.0 + told["drift"] * self._now_ns / 1e9
+        noise = float(np.exp(self._times.standard_normal() * told["noise"])) if told["noise"] else 1.0
         self._now_ns += round(base * warm * drift * noise)
         return self._logits(pixels)
 
@@ -101,7 +106,7 @@ class Fake:
         logits: NDArray[np.float32] = (means.reshape(n, -1).astype(np.float32) @ self._projection).astype(np.float32)
         for row in logits:
             # Which images flip depends on the image alone, so that batches of any size flip the same ones.
-            if self._flip and (float(row[0]) * 1e4) % 1.0 < self._flip:
+            if (float(row[0]) * 1e4) % 1.0 < self._told["flip"]:
                 first, second = np.argsort(-row, kind="stable")[:2]
                 row[[first, second]] = row[[second, first]]
         return logits
@@ -115,20 +120,14 @@ class Fake:
             if Path(once).exists():
                 return
             Path(once).touch()
-        if fault == "raise":
-            raise RuntimeError("the fake backend was told to raise")
-        if fault == "memory":
-            raise MemoryError("the fake backend was told to run out of memory")
+        if fault in RAISED:
+            raise RAISED[fault]
         if fault == "sigkill":
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "exit":
             os._exit(7)
         if fault == "hang":
             time.sleep(3600)
-        if fault == "unavailable":
-            raise Unavailable("the fake backend was told to be unavailable; nothing to install")
-        if fault == "unsupported":
-            raise Unsupported("the fake backend was told to be unsupported")
         if fault == "interrupt":
             # As a Ctrl-C in the middle of a run: the signal goes to the process that drives this worker.
             os.kill(os.getppid(), signal.SIGINT)

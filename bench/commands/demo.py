@@ -16,10 +16,11 @@ def demo(
     images: Annotated[int, typer.Option(help="How many.")] = 512,
 ) -> None:
     """Make the demo images."""
+    from bench.report.terminal import printer
     from bench.run.images import make_demo_set
 
     if images < 1:
         raise BenchError(f"--images {images} is not a number above 0", "Write for example --images 512.")
     console = console_for(False)
     make_demo_set(out, images, console)
-    console.print(f"{images} demo images are in {out}", highlight=False, soft_wrap=True)
+    printer(console)(f"{images} demo images are in {out}")

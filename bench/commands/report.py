@@ -42,9 +42,13 @@ def report(
     console = console_for(as_json)
     with kept_reads():
         show_run(run, console, as_json, out)
-        drawn = _figures(run.resolve()) if figures else []
-    if figures:
-        printer(console)(f"figures: {len(drawn)} files in {run / 'figures'}")
+        if figures:
+            from bench.analysis.table import load
+            from bench.report.charts import charts
+            from bench.report.charts.files import write_figures
+
+            drawn = write_figures(charts(load(run.resolve())), run.resolve() / "figures")
+            printer(console)(f"figures: {len(drawn)} files in {run / 'figures'}")
 
 
 def _one(run: Path, form: str, chosen: tuple[str, str, str, str]) -> Path:
@@ -61,12 +65,3 @@ def _one(run: Path, form: str, chosen: tuple[str, str, str, str]) -> Path:
     else:
         FORMATS[form].write(loaded, path)
     return path
-
-
-def _figures(run: Path) -> list[Path]:
-    """Draws the charts of a run for papers."""
-    from bench.analysis.table import load
-    from bench.report.charts import charts
-    from bench.report.charts.files import write_figures
-
-    return write_figures(charts(load(run)), run / "figures")

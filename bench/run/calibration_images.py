@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.report.terminal import printer
 from bench.run.images import DEMO_DATA, working
 from bench.worker.messages import CalibrationImages
 from pipelines.demo.make import make_demo
@@ -60,7 +61,7 @@ def choose_calibration(
             root, source = image_set.root, "images of the set that are not scored"
             candidates = tuple(image for image in image_set.images if image.image_id not in scored_ids)
     chosen = subset(candidates, n, SEED) if candidates else ()
-    apart = without_copies(chosen, scored)
+    apart, say = without_copies(chosen, scored), printer(console)
     if not apart:
         raise BenchError(
             "INT8 needs images to calibrate on, and "
@@ -68,17 +69,9 @@ def choose_calibration(
             "Name a folder of other images with --calibration, or score fewer with --images.",
         )
     if len(apart) < len(chosen):
-        console.print(
-            f"{len(chosen) - len(apart)} calibration images are copies of scored ones and were left out",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{len(chosen) - len(apart)} calibration images are copies of scored ones and were left out")
     if len(apart) < FEW:
-        console.print(
-            f"calibrating on {len(apart)} images only, from {source}; {FEW} or more are usual",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"calibrating on {len(apart)} images only, from {source}; {FEW} or more are usual")
     return CalibrationImages(root.resolve(), apart, source)
 
 

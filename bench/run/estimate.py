@@ -175,7 +175,7 @@ def _latencies(folder: RunFolder, new: Iterable[CaseResult]) -> Iterable[tuple[t
         return
     samples = folder.samples()
     timed = samples[~samples["warmup"]].groupby(["case_id", "stage"], observed=True)["latency_ns"].median()
-    for (case_id, stage), median_ns in timed.items():
+    for case_id, stage, median_ns in timed.reset_index().itertuples(index=False):
         if (case_id, stage) in keys:
             yield keys[case_id, stage], float(median_ns) / 1e9
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from bench.report.terminal import printer
 from pipelines.demo.make import How, make_demo
 from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
 from pipelines.imagenet.labels import Labelling
@@ -26,7 +27,7 @@ def working(console: Console, text: str) -> AbstractContextManager[object]:
     """Says that something takes a while: a spinner on a terminal, a line elsewhere."""
     if console.is_terminal:
         return console.status(Text(text))
-    console.print(text, highlight=False, soft_wrap=True)
+    printer(console)(text)
     return nullcontext()
 
 
@@ -52,18 +53,15 @@ def choose_images(
         image_set = find_images(Path(os.path.expanduser(data)), how)
         default = DEFAULT_IMAGES
         for sentence in image_set.reading():
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            printer(console)(sentence)
     if image_set.passed_over:
-        what = f"passed over, because they may not be entered: {first_few(image_set.passed_over)}"
-        console.print(what, markup=False, highlight=False, soft_wrap=True)
+        printer(console)(f"passed over, because they may not be entered: {first_few(image_set.passed_over)}")
     wanted = default if n_images is None else n_images or len(image_set.images)
     chosen = list(subset(image_set.images, wanted))
     if len(chosen) < len(image_set.images):
-        console.print(
+        printer(console)(
             f"scoring {len(chosen):,} of {len(image_set.images):,} images, evenly over the classes "
-            "(--images all for all of them)",
-            highlight=False,
-            soft_wrap=True,
+            "(--images all for all of them)"
         )
     return image_set, chosen
 
@@ -71,7 +69,7 @@ def choose_images(
 def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
     """Makes the demo images, or finds them made; shows progress."""
     if not console.is_terminal:
-        console.print(f"making sure of {n_images} demo images in {out}", highlight=False, soft_wrap=True)
+        printer(console)(f"making sure of {n_images} demo images in {out}")
         make_demo(out, n_images)
         return out
     with Progress(console=console, transient=True) as bars:

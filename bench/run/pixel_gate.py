@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
+from bench.report.terminal import printer
 from bench.run.images import working
 from bench.worker import channel
 from bench.worker.pixel_parity import Request
@@ -75,7 +76,7 @@ def reference_digests(folder: RunFolder, images: Sequence[Image], request: Reque
     try:
         answer = channel.ask_once(message, folder.log_path("reference"), 1, GATE_TIMEOUT_SECONDS)
     except channel.WorkerFailed as failure:
-        _say(console, f"a change of the reference will not be told from others: {failure.line}")
+        printer(console)(f"a change of the reference will not be told from others: {failure.line}")
         return {}
     digests: dict[str, Any] = answer["digests"]
     return digests
@@ -93,7 +94,7 @@ def conventions(folder: RunFolder, images: Sequence[Image], request: Request, co
         try:
             return channel.ask_once(message, folder.log_path("conventions"), request.threads, GATE_TIMEOUT_SECONDS)
         except channel.WorkerFailed as failure:
-            _say(console, f"other preprocessing was not tried: {failure.line}")
+            printer(console)(f"other preprocessing was not tried: {failure.line}")
             return {}
 
 
@@ -114,14 +115,10 @@ def gate(folder: RunFolder, cases: Sequence[Case], request: Request, console: Co
             found[name] = ask(asked, folder.log_path(f"parity-{name}"))
         status, reason = found[name]["status"], found[name]["reason"]
         if status == Status.INVALID.value:
-            _say(console, f"{reason}. Accuracy rows of {name} will be invalid.")
+            printer(console)(f"{reason}. Accuracy rows of {name} will be invalid.")
         elif status not in OWN_WORDS:
-            _say(console, f"the pipeline {name} could not be compared with the reference: {reason}")
+            printer(console)(f"the pipeline {name} could not be compared with the reference: {reason}")
     return found
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _to_check(folder: RunFolder, cases: Iterable[Case], found: Mapping[str, Any]) -> dict[str, int]:

@@ -9,32 +9,28 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench.record.case import Case, Status
 from bench.record.run_folder import CaseResult
+from bench.report.terminal import printer
 
 
 class PlainListener(AbstractContextManager["PlainListener"]):
     """One line when a Case begins and one when it ends; for logs and pipes."""
 
     def __init__(self, console: Console, cases: int) -> None:
-        self._console, self._cases, self._begun = console, cases, 0
+        self.note = printer(console)
+        self._cases, self._begun = cases, 0
 
     def __exit__(self, *raised: object) -> None:
         return
 
     def case_started(self, case: Case) -> None:
         self._begun += 1
-        self._say(f"[{self._begun}/{self._cases}] {case.label}: started")
+        self.note(f"[{self._begun}/{self._cases}] {case.label}: started")
 
     def progress(self, case: Case, fraction: float, detail: str) -> None:
         """Nothing: a log wants no bars."""
 
     def case_ended(self, result: CaseResult) -> None:
-        self._say(f"{result.case.label}: {ending(result)}")
-
-    def note(self, text: str) -> None:
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.note(f"{result.case.label}: {ending(result)}")
 
 
 class BarListener:
@@ -48,6 +44,7 @@ class BarListener:
             TextColumn("{task.fields[detail]}", style="dim", markup=False),
             console=console,
         )
+        self.note = printer(console)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> BarListener:
@@ -68,9 +65,6 @@ class BarListener:
         if task is not None:
             self._bars.update(task, completed=1.0, detail=ending(result))
             self._bars.stop_task(task)
-
-    def note(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def ending(result: CaseResult) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from bench.record.case import Case, Status
 from bench.record.machine import NoiseResult, Resolution, others_cores, save_noise
 from bench.record.run_folder import CaseResult, utc_now
 from bench.report.document import Document, notes
+from bench.report.terminal import printer
 from bench.run.progress import make_listener
 from bench.run.runner import Runner
 from bench.run.schedule import Lives
@@ -49,8 +49,7 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Document:
         base = next(case for case in session.spec.cases(files.weights) if case.scenario == "latency")
         cases = noise_cases(base)
         session.write_plan(files, cases)
-        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        say(f"{base.label} against itself, for about {spec.budget_seconds:g} s")
+        printer(console)(f"{base.label} against itself, for about {spec.budget_seconds:g} s")
         with make_listener(console, len(cases)) as listener:
             runner = Runner(session.folder, session.context(files), listener, session.limits)
             result = measure(runner, cases, session.folder.read_run_info()["host"])

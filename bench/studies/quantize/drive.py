@@ -18,9 +18,8 @@ from bench.run.model_files import Requirements
 from bench.run.session import Session
 from bench.studies.quantize import timing
 from bench.studies.quantize.candidates import default_of, settings_to_try
-from bench.studies.quantize.evaluator import Evaluator
 from bench.studies.quantize.images import Sets, choose_sets
-from bench.studies.quantize.measured import Measured
+from bench.studies.quantize.measured import Evaluator, Measured
 from bench.studies.quantize.outcome import Asked, Outcome, Row, decided, finalists_of, to_dict
 from bench.studies.quantize.search import Found, Search
 from bench.studies.quantize.worker import PROGRAM

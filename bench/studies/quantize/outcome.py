@@ -205,7 +205,8 @@ def about(outcome: Outcome) -> dict[str, Any]:
         "why": outcome.why,
         "layers_in_int8": f"{one.asked - len(one.not_as_asked)} of {one.layers}",
     }
-    for name, side in (("search", _of(outcome, one)), ("confirmation", one if outcome.confirmed else None)):
+    searched = next((row.measured for row in outcome.rows if row.measured.recipe == one.recipe), None)
+    for name, side in (("search", searched), ("confirmation", one if outcome.confirmed else None)):
         if side is not None:
             low, high = (round(100.0 * end, 2) for end in side.difference[1:])
             figures[name] = {
@@ -224,8 +225,3 @@ def about(outcome: Outcome) -> dict[str, Any]:
             "batch": asked.spec.batches[0],
         }
     return figures
-
-
-def _of(outcome: Outcome, one: Measured) -> Measured | None:
-    """The recipe's figures on the search images."""
-    return next((row.measured for row in outcome.rows if row.measured.recipe == one.recipe), None)

@@ -60,7 +60,9 @@ def time_recipes(
         a speed for each recipe, in order.
     """
     folder, limits = session.folder, replace(session.limits, budget_seconds=budget_seconds)
-    cases = [with_recipe(base, path) for path in recipes]
+    cases = [
+        replace(base, precision="int8", options=(*base.options, ("recipe", str(path.resolve())))) for path in recipes
+    ]
     wanted = {graph for case in cases if (graph := wanted_by(case))}
     required = Requirements(tuple(sorted(wanted)), calibration, base.pipeline)
     log, cores = folder.log_path("prepare"), host.allowed_cores()
@@ -70,11 +72,6 @@ def time_recipes(
         Runner(folder, session.context(files), listener, limits).execute([base, *cases], by_scenario([base, *cases]))
     folder.merge_parts()
     return speeds(folder, base, cases, verdict.materiality(folder.read_run_info()))
-
-
-def with_recipe(base: Case, recipe: Path) -> Case:
-    """The INT8 Case of a recipe file that is like the FP32 Case otherwise."""
-    return replace(base, precision="int8", options=(*base.options, ("recipe", str(recipe.resolve()))))
 
 
 def speeds(folder: RunFolder, base: Case, cases: Sequence[Case], material: float) -> list[Speed]:

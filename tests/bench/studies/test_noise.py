@@ -105,7 +105,7 @@ def test_what_processes_differ_by_is_in_the_figure(measure: Any) -> None:
         def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
             answer = super().ask(request, timeout_seconds)
             if request["do"] == "start":
-                self.worker._backend._latency_ns *= math.exp(source.normal(0, 0.02))  # type: ignore[union-attr]
+                self.worker._backend._told["latency_ns"] *= math.exp(source.normal(0, 0.02))  # type: ignore[union-attr]
             return answer
 
     result, _ = measure(fake_case(latency_ns="5000000"), make_worker=lambda case: Unlike())

@@ -23,9 +23,8 @@ from bench.run import session
 from bench.run.images import choose_images
 from bench.studies.quantize import candidates, document, drive, outcome, timing
 from bench.studies.quantize import images as quantize_images
-from bench.studies.quantize.evaluator import Evaluator
 from bench.studies.quantize.images import choose_sets
-from bench.studies.quantize.measured import BOUND, Measured
+from bench.studies.quantize.measured import BOUND, Evaluator, Measured
 from bench.studies.quantize.outcome import Asked, Outcome, Row, decided, finalists_of
 from bench.studies.quantize.search import Found
 from bench.studies.quantize.timing import Speed, best_of

@@ -9,7 +9,7 @@ import pytest
 
 from bench.studies.quantize.candidates import backends, default_of, described, settings_to_try, variants_of
 from bench.studies.quantize.groups import Node
-from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured, measured
+from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
 from bench.studies.quantize.search import Found, Search
 from export.precision.int8 import expand
 from export.precision.recipe import Recipe, read_recipe, write_recipe
@@ -143,22 +143,7 @@ def test_an_interrupted_search_keeps_what_it_found() -> None:
 
 
 def test_the_margin_is_a_share_of_fp32s_accuracy() -> None:
-    lost = measured(
-        "x",
-        GOOD,
-        {
-            "n": N,
-            "fp32_right": 900,
-            "wins": 0,
-            "losses": 9,
-            "changed": 9,
-            "margin_shift": 0.0,
-            "asked": 1,
-            "layers": 1,
-            "not_as_asked": [],
-            "seconds": 0.1,
-        },
-    )
+    lost = Measured("x", GOOD, N, 900, wins=0, losses=9, changed=9, margin_shift=0.0, asked=1, layers=1)
     assert lost.holds(1.0) == ESTIMATE
     assert lost.holds(0.99) == ""
     assert lost.holds(5.0) == BOUND
