@@ -280,7 +280,7 @@ def _fake_as_the_graph_says(fake: Any) -> None:
 
         ordinary(self, case, files)
         text = Path(files.onnx).read_bytes()
-        self._latency_ns *= 1.1 if b"slow" in text else 1.0
+        self._told["latency_ns"] *= 1.1 if b"slow" in text else 1.0
         wrong = 5 if b"wrong" in text else 0
         self._logits = lambda pixels: np.eye(1000, dtype=np.float32)[np.full(len(pixels), wrong)]
 

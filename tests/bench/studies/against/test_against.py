@@ -168,7 +168,7 @@ class Slowed(Fake):
 
     def load(self, case: Case, files: ModelFiles) -> None:
         super().load(verdict.bare(case), files)
-        self._latency_ns *= self.factor
+        self._told["latency_ns"] *= self.factor
 
 
 class SlowedWorker(HereWorker):
