@@ -342,6 +342,13 @@ class RunSpec(Matrix):
             raise _said(mistake) from None
         return value
 
+    @model_validator(mode="after")
+    def _real_has_its_own_classes(self) -> RunSpec:
+        if self.real and self.classes:
+            what = "--real has ImageNet's 1000 classes in their own order, and --classes gives the model others"
+            raise _said(BenchError(what, "Leave one of the two out."))
+        return self
+
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> RunSpec:
         """Reads what ``to_dict`` wrote, in whatever version; keys that are not known are left out."""

@@ -369,6 +369,7 @@ def test_a_rule_that_matches_nothing_is_said_and_one_that_leaves_nothing_is_refu
         ("pipeline: {dali: 1}", r"pipeline\[0\] is {'dali': 1}", "a name"),
         ("model: [a, b]", r"model is \['a', 'b'\]", "one text"),
         ("model: scarlet_d", "model: unknown model 'scarlet_d'", "scarlet_a"),
+        ("real: real.json\nclasses: names.txt", "ImageNet.s 1000", "Leave one"),
         ("budget: soon", "budget is 'soon'$", "seconds above 0"),
         ("timeout: 0", "timeout is 0$", "seconds above 0"),
         ("budget: .inf", "budget is inf$", "seconds above 0"),
