@@ -4,8 +4,6 @@ A shell without job control makes what it starts in the background ignore SIGINT
 Ctrl-C would fail there for no fault of the code.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The steps of the action, executed as a runner does, in a repository with packages called as ours are."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -124,9 +122,7 @@ exit "$code"
         ("pass 0", {}, "error", 2),
     ],
 )
-def test_the_verdict_reaches_the_caller(
-    runner: Any, says: str, inputs: dict[str, str], verdict: str, code: int
-) -> None:
+def test_the_verdict_reaches_the_caller(runner, says, inputs, verdict, code):
     made = runner(SAID)
     (made.temporary / "say").write_text(says)
     assert made.step("install").returncode == 0, "a tool that the cache brought is not installed again"
@@ -158,9 +154,7 @@ def test_one_comment_is_written_and_changed_later(runner: Any, known: str, call:
 
 
 @pytest.mark.slow
-def test_a_document_passes_and_a_wrong_and_slower_model_fails_with_row_and_stage(
-    runner: Any, image_folder: Path, tmp_path: Path
-) -> None:
+def test_a_document_passes_and_a_wrong_and_slower_model_fails_with_row_and_stage(runner, image_folder, tmp_path):
     made = runner(f'cd . && exec {sys.executable} -c "import scarlet_bench; scarlet_bench.main()" "$@"')
     made.environment |= {"SCARLET_BENCH_STORE": str(tmp_path / "store")}
     made.environment = planted.plant(tmp_path / "planted", "graph-says", made.environment)

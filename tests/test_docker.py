@@ -1,7 +1,5 @@
 """The container files, without Docker: what they copy and call exists, and a fake docker is asked the right thing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Every bash and python block of the documents runs as it stands."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """The accuracy gate as a user meets it: this project's own baseline, and faults planted in the code."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -89,9 +87,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("last-dropped", [("fail", "order"), ("fail", "order")]),
     ],
 )
-def test_a_planted_fault_fails_the_check_with_row_and_stage(
-    checked: Path, fault: str, expected: list[tuple[str, str]]
-) -> None:
+def test_a_planted_fault_fails_the_check_with_row_and_stage(checked, fault, expected):
     ended = scarlet_bench(checked, "check", "--baseline", "b.json", "--json", fault=fault)
     assert rows(ended) == expected, ended.stdout  # in the baseline's order: dali, reference
     assert ended.returncode == (1 if fault else 0)

@@ -1,7 +1,5 @@
 """The wheel in an environment of its own, called in a project whose packages are called as ours are."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -59,9 +57,7 @@ def call(project: Path, program: Path, *words: str) -> subprocess.CompletedProce
     return subprocess.run([program, *words], cwd=project, env={**environment, **store}, capture_output=True, text=True)
 
 
-def test_the_tool_runs_checks_and_reports_in_a_project_with_packages_of_the_same_names(
-    tool: Path, project: Path
-) -> None:
+def test_the_tool_runs_checks_and_reports_in_a_project_with_packages_of_the_same_names(tool, project):
     command = tool / "scarlet-bench"
     model = ("--model", "onnx:net.onnx", "--data", "images", "--images", "all", "--scenarios", "accuracy")
     ran = call(project, command, "run", *model, "--backends", "onnxruntime", "--baseline", "b.json", "--out", "mine")

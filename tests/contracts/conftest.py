@@ -1,7 +1,5 @@
 """What the contract tests share: those of our files that use TensorRT, parsed."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ The bindings wheel on the package index needs nine C functions of NVIDIA's libra
 define them are compiled here, so that every class, enum, method and docstring of the real API can be looked at.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import json

@@ -5,8 +5,6 @@ attribute that bears a name of the API on a value of which nothing is known is a
 So a misspelt call cannot hide, neither among TensorRT's objects nor among others.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Drives our TensorRT code over the fake runtime: a graph, a stand-in for CUDA streams, two walks through it all."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Prints the whole surface of TensorRT's Python bindings as JSON: run by a Python that can import them."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

@@ -1,7 +1,5 @@
 """What driver, nvJPEG and torch are asked before a GPU is chosen, with libraries in C that play machines."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable

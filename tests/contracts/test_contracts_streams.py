@@ -1,7 +1,5 @@
 """The path of pixels from DALI to logits, its own code unchanged, under a checker of what comes before what."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every use that our source makes of TensorRT, against the real bindings of two versions; and that nothing escapes."""
 
-from __future__ import annotations
-
 import ast
 import copy
 import inspect
@@ -245,9 +243,7 @@ def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[st
         ("bench.backends.tensorrt.engine", "walk_engine", 12),
     ],
 )
-def test_every_call_that_is_left_out_is_noticed(
-    name: str, walk: str, calls: int, sources: Trees, newest: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_call_that_is_left_out_is_noticed(name, walk, calls, sources, newest, tmp_path, monkeypatch):
     drive.stand_in(monkeypatch)
 
     def go(tree: ast.Module, folder: Path) -> None:

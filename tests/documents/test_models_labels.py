@@ -1,7 +1,5 @@
 """The tables of docs/models.md on labels, on checkpoints and on what is noticed after a row, made by trying each."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of docs/models.md on preprocessing, made by trying each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A graph in a runtime's own format: made once, and never handed on unless it computes the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import copying_converter
@@ -43,9 +41,7 @@ def test_a_graph_is_converted_once_and_checked(graph: Path, tmp_path: Path) -> N
     assert len(copying_converter.conversions) == 1
 
 
-def test_a_graph_that_computes_something_else_is_refused(
-    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_that_computes_something_else_is_refused(graph, tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     monkeypatch.setattr(copying_converter, "error", 1.0)
     for _ in range(2):  # nor does it pass for having been made before
@@ -55,9 +51,7 @@ def test_a_graph_that_computes_something_else_is_refused(
     assert converted(graph, store).facts["parity"]["ratio"] == 0
 
 
-def test_without_images_or_onnxruntime_nothing_is_claimed(
-    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_images_or_onnxruntime_nothing_is_claimed(graph, tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     assert "parity" not in converted(graph, store, checked=False).facts
     monkeypatch.setattr(parity, "can_check", lambda: False)

@@ -1,7 +1,5 @@
 """Users' ONNX files of all kinds: what backends are given answers as the plain graph does."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """MNN's converter, where it is installed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs whose Cases predicted given classes, for baselines and checks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

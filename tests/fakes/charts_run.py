@@ -1,7 +1,5 @@
 """A run that has something for every chart, and rows of a frame with few words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path

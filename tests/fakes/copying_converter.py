@@ -1,7 +1,5 @@
 """A converter whose format is ONNX itself and whose runtime is ONNX Runtime: to test what is around converters."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables of documents that tests make: each stands between two marks, and is as the code behaves, or the test fails."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """DALI that fails on chosen files, as it does on damaged ones: the run raises, and the graph is dead."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whether there is a GPU to test on; every file in this folder begins with ``pytestmark = needs_gpu``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """A run with one of everything, for the tests of the HTML report and for its screenshots: fixed, made-up figures."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A run for the tests of LaTeX tables, and a TeX engine to compile them with."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

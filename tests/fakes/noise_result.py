@@ -1,7 +1,5 @@
 """A made-up A/A run of a host."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta, timezone
 
 from bench.record.machine import NoiseResult, Resolution

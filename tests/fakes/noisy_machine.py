@@ -5,8 +5,6 @@ deviation of 8 %, calls of a round are alike (intraclass correlation 0.7), proce
 the one that was started first is slower, and some change between two speeds, each by itself.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

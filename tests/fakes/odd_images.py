@@ -1,7 +1,5 @@
 """Every oddity of real validation sets as a file, made by Pillow and, where it cannot, by hand."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Run by ``onnxruntime_wheel.ask``. A question holds ``graph`` (a file), ``options
 ``more``: further options of the provider.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import sys

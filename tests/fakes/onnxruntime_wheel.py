@@ -7,8 +7,6 @@ They know which stream is captured, by which thread and how strictly, refuse as 
 count what ``STUB_COUNTS`` names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -5,8 +5,6 @@
 imported; the product has no hook for it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

@@ -1,7 +1,5 @@
 """Pipelines that are the reference but for one fault, to see the fault found and named."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 

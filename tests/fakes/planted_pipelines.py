@@ -1,7 +1,5 @@
 """Pipelines for the tests of the gate, reached by worker processes too (through ``PYTHONPATH``)."""
 
-from __future__ import annotations
-
 import os
 import signal
 

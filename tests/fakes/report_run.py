@@ -1,7 +1,5 @@
 """Makes small runs for the tests of reports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Snapshots for tests of the gate: rows with few words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

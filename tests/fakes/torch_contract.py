@@ -1,7 +1,5 @@
 """What our source uses of torch.cuda, found by walking it, against the installed PyTorch (a CPU build will do)."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

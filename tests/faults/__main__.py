@@ -1,7 +1,5 @@
 """Strikes the real command with faults of all kinds and counts what became of it: `make faults ARGS="--count 1000"`."""
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import importlib

@@ -1,7 +1,5 @@
 """Checkpoints and YAML that no reader may take: what makes much of little, runs code, or is no weights."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import zipfile

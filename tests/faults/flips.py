@@ -1,7 +1,5 @@
 """Flips single bits of a run's files and counts what its reader makes of them: `python -m tests.faults.flips`."""
 
-from __future__ import annotations
-
 import random
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """Judges what became of a fault: by the run that nothing disturbed, and by what was said."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from dataclasses import dataclass, field

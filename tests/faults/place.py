@@ -1,7 +1,5 @@
 """Where faults strike: the real command on a model of some kB and 32 images, in forked processes that start at once."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

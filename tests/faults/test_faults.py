@@ -1,7 +1,5 @@
 """Sixty faults of all kinds, in forked processes. `make faults` strikes with a thousand."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

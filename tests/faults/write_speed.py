@@ -1,7 +1,5 @@
 """Times writing, merging and reading 8 times 50,000 predictions: `python -m tests.faults.write_speed`."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the GPU tests share: demo images, and SCARLET-C with its demo weights, prepared once."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The backends on a real GPU: the CPU's predictions, the precision that was asked for, no copy over the host."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What the GPU tests load: graphs prepared as a run prepares them, and no skip that hides a fault. Needs no GPU."""
 
-from __future__ import annotations
-
 import gpu_here
 import pytest
 from bench_fakes import tiny_files

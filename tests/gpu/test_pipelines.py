@@ -1,7 +1,5 @@
 """Decoding on a real GPU: pixels within the tolerance, every image once, batches that stay as they are."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

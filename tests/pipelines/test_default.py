@@ -1,7 +1,5 @@
 """Which pipeline is taken where none is named."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 
@@ -23,15 +21,7 @@ import pipelines
         (set(), "avx2", ["cuda"], True, "reference"),
     ],
 )
-def test_the_fastest_that_runs_here(
-    installed: set[str],
-    flags: str,
-    devices: list[str],
-    gpu: bool,
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_fastest_that_runs_here(installed, flags, devices, gpu, expected, tmp_path, monkeypatch):
     known = installed | {name.partition(".")[0] for name in installed}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in known else None)
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")

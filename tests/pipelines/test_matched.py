@@ -1,7 +1,5 @@
 """The fast pipelines against the reference, on every oddity, and past every kind of damage."""
 
-from __future__ import annotations
-
 import re
 from contextlib import closing
 from pathlib import Path

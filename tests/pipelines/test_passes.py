@@ -1,7 +1,5 @@
 """What every pipeline promises about its passes, for all: the same batches, each image once, none lost."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

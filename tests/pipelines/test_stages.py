@@ -1,7 +1,5 @@
 """Each pipeline's steps one at a time give what its full pass gives."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The reference makes of a file what timm's own transform makes of it, to one grey level."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image as PillowImage

@@ -1,7 +1,5 @@
 """Files of people are data: nothing waits, nothing runs, nothing grows."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The three networks against the figures that are known of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What may be stated of a model's preprocessing, where, and what it makes of the model's own."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names, what is known of a model before it is loaded, and building it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import types

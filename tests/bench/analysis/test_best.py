@@ -1,7 +1,5 @@
 """Which rows are the best of their group: resolved against every other one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from latex_run import paper_run, scored_run

@@ -1,7 +1,5 @@
 """bench.analysis.columns: the registry, and the documents that list it."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

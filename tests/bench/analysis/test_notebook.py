@@ -1,7 +1,5 @@
 """A run as tables, and the example notebook executed on one."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """bench.analysis.table: every figure derived from raw files, every planned Case a row."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

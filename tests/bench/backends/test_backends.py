@@ -1,7 +1,5 @@
 """The real backends on SCARLET-C with random weights, in this process."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import sys
@@ -73,9 +71,7 @@ def test_prepared_files_say_what_they_are(files: ModelFiles) -> None:
     assert ModelFiles(**files.to_dict()) == files
 
 
-def test_the_second_time_no_framework_is_imported(
-    files: ModelFiles, request_: Request, shared_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_time_no_framework_is_imported(files, request_, shared_store, tmp_path, monkeypatch):
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
     with channel.LocalWorker(tmp_path / "prepare.log", 1, program=SAYS_MODULES) as worker:
         answer = worker.ask({"do": "prepare", "request": dataclasses.asdict(request_)}, 300.0)
@@ -83,9 +79,7 @@ def test_the_second_time_no_framework_is_imported(
     assert not {"torch", "onnx", "onnxruntime"} & set(answer["modules"])
 
 
-def test_backends_agree_on_every_image_and_logits_differ_by_rounding_only(
-    files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_backends_agree_on_every_image_and_logits_differ_by_rounding_only(files, pixels):
     plain, _ = logits_of(case_of("pytorch", options=(("form", "plain"),)), files, pixels)
     spread = float(plain.std())
     assert len(set(plain.argmax(axis=1))) > 1, "a network that says the same of every image proves nothing"
@@ -121,9 +115,7 @@ def test_pytorch_proves_its_form_threads_and_types(files: ModelFiles, pixels: ND
     assert (plain["form"], plain["batchnorms_folded"], plain["layout"]) == ("plain", 0, "contiguous_format")
 
 
-def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(
-    files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(files, pixels):
     _, proof = logits_of(case_of("onnxruntime", threads=2), files, pixels)
     assert proof["providers"] == ["CPUExecutionProvider"]
     assert proof["fallback"] == ""
@@ -133,9 +125,7 @@ def test_onnxruntime_proves_that_every_node_ran_on_the_provider_asked_for(
     assert proof["graph_optimization"] == "all"
 
 
-def test_onnxruntime_of_the_oldest_pin_proves_by_a_profiled_pass_and_says_so(
-    files: ModelFiles, pixels: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_onnxruntime_of_the_oldest_pin_proves_by_a_profiled_pass_and_says_so(files, pixels, monkeypatch):
     """Python 3.10 has no version that tells which provider each node was given; where this is newer, it is made so."""
     import onnxruntime
 
@@ -223,9 +213,7 @@ def test_cuda_without_a_device_is_unavailable_with_what_to_do(files: ModelFiles)
             make_backend(name).load(case_of(name, device="cuda"), files)
 
 
-def test_a_missing_package_is_unavailable_with_how_to_install_it(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_unavailable_with_how_to_install_it(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(Unavailable, match="pip install onnxruntime"):
         make_backend("onnxruntime").load(case_of("onnxruntime"), files)

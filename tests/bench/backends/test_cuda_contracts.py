@@ -1,7 +1,5 @@
 """The real PyTorch and ONNX Runtime know every name that our source uses of them on a GPU; no GPU is needed."""
 
-from __future__ import annotations
-
 import json
 import mmap
 import re

@@ -1,7 +1,5 @@
 """What backends say of themselves, and that nobody has to import a runtime to hear it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

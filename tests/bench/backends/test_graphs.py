@@ -1,7 +1,5 @@
 """Which Case needs which graph, and what a backend is told where there is none."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Options that the harness heeds: every backend takes them, and they do what they say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Several copies of a backend, each with as many slots as it has."""
 
-from __future__ import annotations
-
 import os
 import threading
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """MNN: its contract on a module that only looks like it, and itself where it is installed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace

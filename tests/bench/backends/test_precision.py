@@ -1,7 +1,5 @@
 """The proof of a graph of lower precision: what each layer was asked for, and what it ran in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

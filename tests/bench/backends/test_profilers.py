@@ -1,7 +1,5 @@
 """The three runtimes tell of their nodes: recorded pieces, and a tiny network in each of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -182,9 +180,7 @@ def images(image_folder: Path) -> list[Image]:
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_graph_in_a_runtime_is_joined_whole(
-    runtime: str, small: Small, small_files: ModelFiles, images: list[Image]
-) -> None:
+def test_a_graph_in_a_runtime_is_joined_whole(runtime, small, small_files, images):
     pytest.importorskip(runtime)
     case = Case("small", "user", runtime, pipeline="reference", batch=2)
     recording = worker.record(case, small_files, images, 5)
@@ -308,9 +304,7 @@ def test_a_compiled_network_cannot_be_watched() -> None:
         PyTorchProfiler(case, ModelFiles("small", "", "", "", ""), SimpleNamespace())  # type: ignore[arg-type]
 
 
-def test_pytorch_from_its_backend_to_rows(
-    small: Small, tmp_path: Path, images: list[Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytorch_from_its_backend_to_rows(small, tmp_path, images, monkeypatch):
     from safetensors.torch import save_file
 
     from scarlet import zoo

@@ -1,7 +1,5 @@
 """What the command line does where its output, its folder or a run's record is not as it should be."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -125,9 +123,7 @@ def test_verify_says_what_nothing_vouches_for(folder: RunFolder) -> None:
     assert [state for what, state in rows if what.endswith((".json", ".parquet"))] == ["written before digests"] * 3
 
 
-def test_a_report_shows_its_tables_where_the_folder_cannot_be_written(
-    folder: RunFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_shows_its_tables_where_the_folder_cannot_be_written(folder, capsys):
     (folder.path / "table.csv").mkdir()
     with pytest.raises(MachineError, match="a folder of that name is in the way"):
         show.show_run(folder.path, show.console_for(False), as_json=False)

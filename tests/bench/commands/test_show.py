@@ -1,7 +1,5 @@
 """bench.commands.show: every command shows one document, in every form."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

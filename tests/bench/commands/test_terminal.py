@@ -1,7 +1,5 @@
 """No name of a file's steers a terminal, or hides in a report: whatever it is part of, and whichever way it leaves."""
 
-from __future__ import annotations
-
 import io
 import os
 import warnings
@@ -71,9 +69,7 @@ def test_warnings_of_damage_are_a_line_without_hidden_signs() -> None:
     assert (hidden(said), said.count("\n")) == (set(), 1)
 
 
-def test_a_current_folder_that_is_gone_is_a_mistake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_current_folder_that_is_gone_is_a_mistake(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -83,9 +79,7 @@ def test_a_current_folder_that_is_gone_is_a_mistake(
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_full_standard_output_stops_nothing_and_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_standard_output_stops_nothing_and_is_said(monkeypatch, capsys):
     done: list[int] = []
 
     def program() -> None:

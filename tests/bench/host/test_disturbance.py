@@ -1,7 +1,5 @@
 """Counters, GPU state and disturbances on made-up systems and a stand-in for NVIDIA's library."""
 
-from __future__ import annotations
-
 import os
 import sys
 import types
@@ -243,9 +241,7 @@ def swap(system: System) -> None:
         (swap, WarningKind.SWAPPING, "swap_in_pages", 256),
     ],
 )
-def test_every_kind_of_disturbance_marks_its_round(
-    system: System, strike: object, reason: WarningKind, column: str, value: float
-) -> None:
+def test_every_kind_of_disturbance_marks_its_round(system, strike, reason, column, value):
     monitor = system.monitor()
     monitor.begin("throughput")
     strike(system)  # type: ignore[operator]
@@ -380,9 +376,7 @@ def test_a_gpu_disturbs(system: System, nvml: Nvml, change: dict[str, object], r
 
 
 @pytest.mark.parametrize(("policy", "reason"), enumerate([WarningKind.GPU_POWER_CAP, WarningKind.GPU_THROTTLING]))
-def test_time_held_down_within_a_round_counts_though_it_is_over(
-    system: System, nvml: Nvml, policy: int, reason: WarningKind
-) -> None:
+def test_time_held_down_within_a_round_counts_though_it_is_over(system, nvml, policy, reason):
     monitor = system.monitor(gpu=disturbance.open_gpu(["cuda"]))
     monitor.begin("latency")
     nvml.violations[policy] = 5 * MS
@@ -412,9 +406,7 @@ def test_a_row_on_a_gpu_has_the_gpu_s_own_energy(nvml: Nvml) -> None:
 @pytest.mark.parametrize(
     ("sizes", "more", "room"), [([3, 1], 2, True), ([3, 1], 3, False), ([None], 8, False), ([], 6, True)]
 )
-def test_a_gpu_holds_workers_as_large_as_its_largest(
-    nvml: Nvml, sizes: list[int | None], more: int, room: bool
-) -> None:
+def test_a_gpu_holds_workers_as_large_as_its_largest(nvml, sizes, more, room):
     assert gpu_state.Gpu().has_room(99), "where it does not tell"
     nvml.values["nvmlDeviceGetMemoryInfo"] = types.SimpleNamespace(free=8 * 2**30, total=0)
     processes = [types.SimpleNamespace(usedGpuMemory=size and size * 2**30) for size in sizes]
@@ -453,9 +445,7 @@ def test_the_gpu_that_cuda_uses(monkeypatch: pytest.MonkeyPatch, visible: str | 
     ("listed", "own", "others"),
     [(None, [1], None), ([], [1], 0), ([1, 5], [1], 1), ([900, 901], [1], None), ([5], [], 1)],
 )
-def test_processes_of_another_namespace_are_not_taken_for_others(
-    listed: list[int] | None, own: list[int], others: int | None
-) -> None:
+def test_processes_of_another_namespace_are_not_taken_for_others(listed, own, others):
     assert gpu_state.other_processes(listed, own) == others
 
 

@@ -1,7 +1,5 @@
 """Which versions of driver, CUDA and GPU packages fit together: ``bench.host.doctor``."""
 
-from __future__ import annotations
-
 import sys
 import types
 from pathlib import Path
@@ -71,9 +69,7 @@ def test_what_the_set_up_installs_fits() -> None:
         ({"compute_capability": "7.0"}, "GPU and CUDA", "capability 7.0", "PyTorch and ONNX Runtime for CUDA 12"),
     ],
 )
-def test_each_mismatch_has_one_line_that_mends_it(
-    change: dict[str, str | None], check: str, said: str, advised: str
-) -> None:
+def test_each_mismatch_has_one_line_that_mends_it(change, check, said, advised):
     (fit,) = wrong({**GOOD, **change})
     assert fit.check == check
     assert said in fit.text
@@ -99,9 +95,7 @@ def test_unknown_versions_warn_of_nothing_that_is_there() -> None:
     assert wrong(silent) == []
 
 
-def test_versions_are_read_without_importing_what_they_belong_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_are_read_without_importing_what_they_belong_to(tmp_path, monkeypatch):
     torch = tmp_path / "madeuptorch"
     (torch / "capi").mkdir(parents=True)
     (torch / "__init__.py").write_text("raise RuntimeError('imported')\n")

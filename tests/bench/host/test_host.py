@@ -1,7 +1,5 @@
 """bench.host, bench.host.machine and the judgements on made-up /proc and /sys trees."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Peaks are measured, and shares of them computed, by the textbook."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -1,10 +1,7 @@
 """A run's folder is a record: what was damaged, lost or edited since it was written is found by whoever reads."""
 
-from __future__ import annotations
-
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,9 +69,7 @@ def test_a_missing_file_makes_its_rows_invalid(folder: RunFolder, name: str) -> 
 
 @pytest.mark.parametrize("name", [*PARQUET, *TEXT])
 @pytest.mark.parametrize("instead", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_is_told_and_never_waited_for(
-    folder: RunFolder, name: str, instead: Callable[[Path], None]
-) -> None:
+def test_what_is_no_file_is_told_and_never_waited_for(folder, name, instead):
     (folder.path / name).unlink()
     instead(folder.path / name)
     if name in ("run.json", "cases.jsonl"):
@@ -162,9 +157,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def test_a_kill_while_rounds_are_added_leaves_an_honest_folder(
-    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_while_rounds_are_added_leaves_an_honest_folder(folder, monkeypatch):
     def killed(*_: object) -> None:
         raise Killed
 
@@ -178,9 +171,7 @@ def test_a_kill_while_rounds_are_added_leaves_an_honest_folder(
     assert len(folder.rounds()) == 31
 
 
-def test_a_kill_while_parts_are_removed_leaves_an_honest_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_while_parts_are_removed_leaves_an_honest_folder(tmp_path, monkeypatch):
     folder = RunFolder.create(tmp_path / "run")
     for life in range(2):
         add_samples(folder, case(), [life])

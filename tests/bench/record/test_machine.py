@@ -1,7 +1,5 @@
 """What is known of a machine from earlier measurements."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

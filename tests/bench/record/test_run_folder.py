@@ -1,8 +1,6 @@
 """bench.record.run_folder, bench.record.raw_tables and bench.record.files: nothing is lost, half a file is
 never read."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -1,7 +1,5 @@
 """What bounds a pass: the limit that its parts set, and how the report tells it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +34,7 @@ NS = {"decode": 2.0, "preprocess": 1.0, "compute": 6.0}
         ((4, 0), 4, (6.0, "compute")),
     ],
 )
-def test_the_limit_is_of_turns_on_shared_cores_and_of_the_slower_side_on_own_ones(
-    threads: tuple[int, int], cores: int, expected: tuple[float, str]
-) -> None:
+def test_the_limit_is_of_turns_on_shared_cores_and_of_the_slower_side_on_own_ones(threads, cores, expected):
     readers, computing = threads
     named = {"decode": readers, "preprocess": readers, "compute": computing}
     assert limit_of_parts(NS, named, cores) == expected

@@ -1,7 +1,5 @@
 """Several builds of one plan: the Cases they are, and what the report says of their differences."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Comparisons as files: every form, twice the same, safe with hostile names."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows that ran elsewhere than asked keep their figures, and take no part in comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -44,9 +42,7 @@ def test_figures_of_a_fallback_are_kept_beside_its_reason(run_cases: Callable[..
     assert all("fall back" in row["Reason"] for row in cells)
 
 
-def test_a_run_in_which_every_case_fell_back_has_figures_without_a_reference(
-    run_cases: Callable[..., tuple[RunFolder, Recorder]],
-) -> None:
+def test_a_run_in_which_every_case_fell_back_has_figures_without_a_reference(run_cases):
     folder, _ = run_cases(fake_case("accuracy", 4, fault="fallback"), fake_case(fault="fallback"))
     frame = load_frame(folder.path)
     assert frame["top1_percent"].notna().tolist() == [True, False]

@@ -1,7 +1,5 @@
 """The formats: csv, parquet, markdown and the terminal's tables."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -4,8 +4,6 @@ HTML and LaTeX have theirs in tests of their own. Numbers are compared to nine d
 processor's instructions.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

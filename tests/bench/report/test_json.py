@@ -1,7 +1,5 @@
 """``table.json``: valid by its published schema, every figure with its source."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

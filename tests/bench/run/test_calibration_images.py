@@ -1,7 +1,5 @@
 """Calibration images: seeded, even over the classes, apart from those scored; or a refusal that says what to do."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from io import StringIO

@@ -6,8 +6,6 @@ are compared by ``verdict.compare`` over six lives, as in a run. Processes do no
 tests/bench/analysis/time/test_lives_on_a_noisy_machine.py.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -183,9 +181,7 @@ def test_one_after_the_other_two_equal_cases_are_not(disturbance: Disturbance) -
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES.values(), ids=list(DISTURBANCES))
 @pytest.mark.parametrize(("relative", "expected"), [(1.05, verdict.Verdict.SLOWER), (1 / 1.05, verdict.Verdict.FASTER)])
-def test_a_difference_of_five_per_cent_is_found(
-    relative: float, expected: verdict.Verdict, disturbance: Disturbance
-) -> None:
+def test_a_difference_of_five_per_cent_is_found(relative, expected, disturbance):
     found = [interleaved(seed, (1.0, relative), disturbance)[0] for seed in range(SEEDS)]
     verdicts = Counter(each.verdict for each in found)
     assert verdicts[expected] >= ENOUGH

@@ -1,7 +1,5 @@
 """About how long a plan takes."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run that a kill, a full disk or another run got in the way of goes on; nothing that was measured is lost."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -133,9 +131,7 @@ def run_with(folder: RunFolder, image_folder: Path, fails: Exception | None = No
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE])
-def test_a_part_that_the_disk_refused_is_written_when_the_run_goes_on(
-    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_part_that_the_disk_refused_is_written_when_the_run_goes_on(tmp_path, image_folder, monkeypatch, number):
     folder = run_on(tmp_path / "run", image_folder, [fake_case("accuracy")])
 
     def refuses(*_: object) -> None:

@@ -1,7 +1,5 @@
 """Lives: how many, in what order, when they are enough, and what becomes of a Case that several workers measure."""
 
-from __future__ import annotations
-
 import math
 import os
 import threading
@@ -38,9 +36,7 @@ def rows(folder: RunFolder) -> dict[Case, CaseResult]:
 
 
 @pytest.mark.parametrize(("members", "n_lives"), [("AB", 2), ("ABC", 6), ("ABCD", 4), ("ABCDE", 10), ("ABCDEF", 6)])
-def test_every_member_starts_in_every_place_equally_often_and_before_each_other_in_half(
-    members: str, n_lives: int
-) -> None:
+def test_every_member_starts_in_every_place_equally_often_and_before_each_other_in_half(members, n_lives):
     orders = [start_order(members, life) for life in range(n_lives)]
     assert orders[0] == list(members), "the one that others are compared with leads the first"
     places = Counter((place, each) for order in orders for place, each in enumerate(order))
@@ -68,9 +64,7 @@ def test_two_members_alternate_in_pairs() -> None:
         (4.3, 60.0, 6),
     ],
 )
-def test_starts_take_at_most_their_share_of_the_budget_where_four_lives_do(
-    start_seconds: float, budget_seconds: float, expected: int
-) -> None:
+def test_starts_take_at_most_their_share_of_the_budget_where_four_lives_do(start_seconds, budget_seconds, expected):
     found = how_many(start_seconds, budget_seconds)
     assert found == expected
     assert found in (1, 4, 6) or found * start_seconds <= START_SHARE * budget_seconds
@@ -262,9 +256,7 @@ def test_what_is_measured_when_time_is_up_makes_rows(run_cases: RunCases, tmp_pa
     assert measured[OTHER.case_id] >= 2
 
 
-def test_workers_load_side_by_side_on_as_many_cores_as_there_are(
-    run_cases: RunCases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_load_side_by_side_on_as_many_cores_as_there_are(run_cases, monkeypatch):
     monkeypatch.setattr(host, "allowed_cores", lambda: 2)
     both, at_once, lock = threading.Barrier(2, timeout=20.0), Counter[str](), threading.Lock()
 
@@ -328,9 +320,7 @@ def test_groups_that_memory_holds_have_their_lives_one_after_the_other(run_cases
 # --- cores ------------------------------------------------------------------------------------------------------------
 
 
-def test_all_of_a_pair_of_rounds_are_kept_on_the_same_cores(
-    run_cases: RunCases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_of_a_pair_of_rounds_are_kept_on_the_same_cores(run_cases, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3})
     kept: list[tuple[int, ...]] = []
     monkeypatch.setattr(serve, "keep_on", lambda cpus: kept.append(tuple(cpus)))

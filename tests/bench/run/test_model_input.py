@@ -1,7 +1,5 @@
 """How a run settles what its model is fed, which pipelines make it, and what identifies it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -98,9 +96,7 @@ def test_a_checkpoint_that_is_not_there_is_told_before_anything_begins() -> None
 @pytest.mark.parametrize(
     ("scaling", "better"), [((127.0, 128.0), "--mean 127 --std 128"), ((0.0, 255.0), "--mean 0 --std 1"), (None, "")]
 )
-def test_a_network_that_was_trained_otherwise_is_noticed(
-    tmp_path: Path, scaling: tuple[float, float] | None, better: str
-) -> None:
+def test_a_network_that_was_trained_otherwise_is_noticed(tmp_path, scaling, better):
     """A network that tells apart how bright an image is on the scale that it was trained with."""
     images = []
     for level in range(20, 240, 5):

@@ -1,7 +1,5 @@
 """A further dimension of the matrix is a field of Case, one of Matrix, and a column: tried on a copy of the tree."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

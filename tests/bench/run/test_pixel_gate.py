@@ -1,7 +1,5 @@
 """The gate: a pipeline that makes other pixels than the reference has no valid accuracy rows."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -69,9 +67,7 @@ def test_a_name_that_is_not_known_is_a_mistake(tmp_path: Path, image_folder: Pat
         pixel_gate.ask(request_for("dally", image_folder), tmp_path / "check.log", 60.0)
 
 
-def test_the_references_digests_come_from_a_worker_which_nothing_hinders_to_die(
-    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_references_digests_come_from_a_worker_which_nothing_hinders_to_die(tmp_path, image_folder, monkeypatch):
     folder, console = RunFolder.create(tmp_path / "run"), Console(file=io.StringIO())
     images = find_images(image_folder).images
     request = pixel_gate.sample(images, str(image_folder), {}, 0)
@@ -138,9 +134,7 @@ def test_a_resumed_run_asks_only_what_it_does_not_know(tmp_path: Path, asked: li
     assert [request.pipeline for request in asked] == ["two"]
 
 
-def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(tmp_path, monkeypatch):
     answers = {
         "good": OK,
         "bad": {"status": "invalid", "reason": "the pipeline bad crops otherwise"},

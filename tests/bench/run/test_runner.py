@@ -1,7 +1,5 @@
 """The runner on the fake backend."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a command that measures begins with: its folder, and when that stays."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -62,9 +60,7 @@ def test_a_new_folder_knows_the_spec_and_the_images(spec: RunSpec, image_folder:
         (KeyboardInterrupt(), False, True),
     ],
 )
-def test_a_run_that_ends_by_a_mistake_before_it_has_a_row_leaves_no_folder(
-    spec: RunSpec, ends_by: BaseException | None, has_row: bool, stays: bool
-) -> None:
+def test_a_run_that_ends_by_a_mistake_before_it_has_a_row_leaves_no_folder(spec, ends_by, has_row, stays):
     def measure() -> None:
         with Session.open(spec, Path("mine"), console()) as opened:
             if has_row:
@@ -83,9 +79,7 @@ def test_a_run_that_ends_by_a_mistake_before_it_has_a_row_leaves_no_folder(
 @pytest.mark.parametrize(
     ("ends_by", "stays"), [(None, False), (MISTAKE, False), (PreparationFailed("broken", "see it"), True)]
 )
-def test_a_scratch_folder_goes_unless_its_log_is_needed(
-    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends_by: BenchError | None, stays: bool
-) -> None:
+def test_a_scratch_folder_goes_unless_its_log_is_needed(spec, tmp_path, monkeypatch, ends_by, stays):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     try:
         with Session.scratch(spec, console()) as opened:
@@ -97,9 +91,7 @@ def test_a_scratch_folder_goes_unless_its_log_is_needed(
     assert opened.folder.path.exists() == stays
 
 
-def test_a_model_that_is_missing_is_a_mistake_where_nothing_can_be_done_without(
-    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_is_missing_is_a_mistake_where_nothing_can_be_done_without(spec, monkeypatch):
     def missing(*_: object, **__: object) -> ModelFiles:
         raise Unavailable("timm is not installed")
 

@@ -1,7 +1,5 @@
 """What a run measures: what the command line and a plan file give, and the Cases that it expands to."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Many runs as one history: ratios by machine, predictions by images, changes marked; and what the command shows."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

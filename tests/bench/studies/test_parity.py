@@ -1,7 +1,5 @@
 """The table of `parity`, its exit codes, and what reports say of pixels."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys
@@ -134,9 +132,7 @@ def test_tables_name_the_pipeline_where_a_run_has_several(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("reason", "code"), [("", 0), ("the pipeline dali crops otherwise", 1)])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_the_command_prints_and_tells_by_its_exit_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reason: str, code: int, as_json: bool
-) -> None:
+def test_the_command_prints_and_tells_by_its_exit_code(monkeypatch, capsys, reason, code, as_json):
     specs: list[RunSpec] = []
 
     def answered(spec: RunSpec, console: Console) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Processes and pipes: what a worker says, how it ends, what its log keeps."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json
@@ -110,9 +108,7 @@ def test_no_worker_and_nothing_that_it_started_outlives_a_killed_runner(tmp_path
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EMFILE])
-def test_a_log_that_cannot_be_opened_is_a_mistake_in_two_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_log_that_cannot_be_opened_is_a_mistake_in_two_lines(tmp_path, monkeypatch, number):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -138,9 +134,7 @@ def test_a_worker_that_died_is_noticed_when_it_is_asked(tmp_path: Path) -> None:
         (channel.too_slow(2.5), Status.TIMEOUT, "it took longer than 2.5 s; give a larger --timeout"),
     ],
 )
-def test_every_end_of_a_worker_has_a_status_and_one_sentence(
-    ended: channel.WorkerFailed, status: Status, line: str
-) -> None:
+def test_every_end_of_a_worker_has_a_status_and_one_sentence(ended, status, line):
     assert (ended.status, ended.gone, ended.is_mistake) == (status, True, False)
     assert line in ended.line
 

@@ -1,7 +1,5 @@
 """Energy counters from a made-up /sys, file sizes, and the share of the peak in the table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

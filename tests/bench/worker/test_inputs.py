@@ -1,7 +1,5 @@
 """What a worker imports, and the first batch that the workers of a run hand on as a file."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import replace
@@ -41,9 +39,7 @@ def through(case: Case, context: Context) -> dict[str, Any]:
         ("fake", "reference", "throughput"),
     ],
 )
-def test_a_worker_imports_no_framework_that_its_runtime_does_not_need(
-    backend: str, pipeline: str, scenario: str, context: Context
-) -> None:
+def test_a_worker_imports_no_framework_that_its_runtime_does_not_need(backend, pipeline, scenario, context):
     for module in {"turbo": ("simplejpeg",), "dali": ("nvidia.dali",)}.get(pipeline, ()):
         pytest.importorskip(module)
     options = {"latency_ns": "80000000"} if backend == "fake" else {}
@@ -76,9 +72,7 @@ def test_a_damaged_batch_is_decoded_anew(context: Context) -> None:
     assert through(case, context)["metrics"]["input_sha256"] == before
 
 
-def test_another_batch_size_and_changed_files_have_files_of_their_own(
-    context: Context, image_folder: Path, tmp_path: Path
-) -> None:
+def test_another_batch_size_and_changed_files_have_files_of_their_own(context, image_folder, tmp_path):
     first = through(fake_case(), context)["metrics"]["input_sha256"]
     assert through(fake_case(batch=2), context)["metrics"]["input_sha256"] != first
     image = context.images()[0].path

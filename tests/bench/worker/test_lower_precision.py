@@ -1,7 +1,5 @@
 """Graphs of lower precision made by a process of its own; what befalls one of them stays with that one."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from dataclasses import asdict, replace
@@ -75,9 +73,7 @@ def test_a_worker_makes_a_graph_and_says_what_it_is(files: ModelFiles, chosen: C
     assert set(facts["ranges"]) == {"tensors", "sha256"}
 
 
-def test_calibration_images_are_read_once_for_all_graphs(
-    files: ModelFiles, chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calibration_images_are_read_once_for_all_graphs(files, chosen, monkeypatch):
     passes = []
     original = lower_precision.CalibrationSet.of
     monkeypatch.setattr(lower_precision.CalibrationSet, "of", lambda batches: passes.append(1) or original(batches))
@@ -100,9 +96,7 @@ def copying(monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case("m", "user", "copying")
 
 
-def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
-    files: ModelFiles, chosen: CalibrationImages, copying: Case, image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(files, chosen, copying, image_folder, monkeypatch):
     scored = find_images(image_folder).images
     required = requirements([copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console())
     (wanted,) = required.wanted
@@ -124,9 +118,7 @@ def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(
         graph_for(copying, {wanted.key: answer})
 
 
-def test_mistakes_and_missing_packages_are_answers(
-    files: ModelFiles, chosen: CalibrationImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_mistakes_and_missing_packages_are_answers(files, chosen, monkeypatch, tmp_path):
     worker = TypedWorker()
     write_recipe(tmp_path / "all.yaml", Recipe("int8", "ort", exclude=("*",)))
     nothing = Wanted("int8@all.yaml", "int8", "", str(tmp_path / "all.yaml"))
@@ -167,9 +159,7 @@ def test_facts_travel_without_every_range() -> None:
     assert short != brief({"ranges": {"a": {"scale": 1.0}, "b": {"scale": 3.0}}})
 
 
-def test_real_workers_make_what_a_matrix_needs(
-    tiny_graph: Path, image_folder: Path, chosen: CalibrationImages, tmp_path: Path
-) -> None:
+def test_real_workers_make_what_a_matrix_needs(tiny_graph, image_folder, chosen, tmp_path):
     cases = [Case("m", "user", "onnxruntime", precision=precision) for precision in ("fp32", "fp16", "int8")]
     required = Requirements(needed(cases), chosen, "reference")
     request = prepare_request(f"onnx:{tiny_graph}", None, str(image_folder), [])

@@ -1,7 +1,5 @@
 """How many predictions each stage of a pipeline changes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

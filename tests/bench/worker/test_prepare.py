@@ -1,7 +1,5 @@
 """A model's files are made once for a request, and again where anything that they depend on has changed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,9 +56,7 @@ def test_files_that_are_no_longer_whole_are_made_again(made: list[str], damage: 
     assert made == ["demo", "demo"]
 
 
-def test_other_packages_or_sources_make_other_files(
-    made: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_other_packages_or_sources_make_other_files(made, monkeypatch, tmp_path):
     request = prepare.Request("scarlet_c", "demo")
     prepare.prepare(request)
     monkeypatch.setattr(prepare, "package_versions", lambda: {"torch": "0"})

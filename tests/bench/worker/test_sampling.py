@@ -1,7 +1,5 @@
 """On a fake clock: a call takes as long as the script says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

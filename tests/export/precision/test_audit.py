@@ -1,7 +1,5 @@
 """Which layers a graph asks to be computed in fewer bits: read from ONNX files and from OpenVINO's models."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import onnx

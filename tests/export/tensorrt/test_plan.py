@@ -1,7 +1,5 @@
 """Building TensorRT plans, over a fake runtime: what is asked of the builder, and what becomes of its refusals."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import os
@@ -68,9 +66,7 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
         ("__version__ = '8.6.1'", "8.6.1 is too old"),
     ],
 )
-def test_a_package_that_does_not_work_says_why(
-    source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_does_not_work_says_why(source, words, tmp_path, monkeypatch):
     (tmp_path / "tensorrt.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
@@ -122,9 +118,7 @@ def test_a_plan_is_built_once_in_a_process_of_its_own_and_kept(drive: Any, tmp_p
 
 
 @pytest.mark.usefixtures("in_processes")
-def test_a_builder_that_crashes_leaves_an_error_and_nothing_else(
-    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_builder_that_crashes_leaves_an_error_and_nothing_else(drive, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_TENSORRT_FAULTS", "crash")
     graph, store = drive.small_graph(tmp_path / "g.onnx"), Store(tmp_path / "store")
     with pytest.raises(BenchError, match=r"was killed by SIGSEGV"):
@@ -140,9 +134,7 @@ def test_a_builder_that_crashes_leaves_an_error_and_nothing_else(
         ("no_builder", TensorRtUnavailable, "cannot start here: .*factory function returned nullptr"),
     ],
 )
-def test_what_the_building_process_answers_is_raised_again(
-    fault: str, kind: type[Exception], words: str, drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_building_process_answers_is_raised_again(fault, kind, words, drive, tmp_path, monkeypatch):
     def in_this_process(command: Any, **settings: Any) -> Any:
         answer = answered(*pickle.loads(settings["input"]))
         return subprocess.CompletedProcess(command, 0, stdout=pickle.dumps(answer))

@@ -3,8 +3,6 @@
 A step that is missing leaves gaps, and no error.
 """
 
-from __future__ import annotations
-
 import operator
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping, Sequence

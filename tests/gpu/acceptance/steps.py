@@ -1,7 +1,5 @@
 """Carries out the steps of ``steps.yaml``: a process for each, a time for each, and a record of each as it ends."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

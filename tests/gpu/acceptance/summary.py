@@ -1,7 +1,5 @@
 """Writes down what a GPU check measured: figures against their targets, all rows, what executed in each, the host."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """How the GPU check judges what its steps left, and what it writes down: on runs made by hand, without a GPU."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The command of the GPU check: the GPU that it finds, the folder that it makes, its output and exit code."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from datetime import date

@@ -1,7 +1,5 @@
 """The steps of the GPU check: what they measure, for how long, and what becomes of failures. No GPU is needed."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

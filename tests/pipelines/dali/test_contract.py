@@ -1,7 +1,5 @@
 """The real DALI takes our GPU graphs, up to the point where it needs a device; a misspelt keyword is refused before."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """DALI where it fails on its own; what it shares with the other fast pipeline is in test_pipelines_matched.py."""
 
-from __future__ import annotations
-
 import importlib
 
 import numpy as np

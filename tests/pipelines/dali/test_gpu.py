@@ -1,7 +1,5 @@
 """The GPU pipeline without a GPU: its own graph and hand-over on the CPU, and the refusal where there is none."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The demo set: its bytes, its balance, its variety, and what happens to its folder."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -120,9 +118,7 @@ def test_sizes_and_kinds_vary_like_a_real_set() -> None:
         (FileKind(40, 30, 80, "4:4:4", progressive=True), "RGB", None, True),
     ],
 )
-def test_stored_as_asked_and_upright_without_exif(
-    kind: FileKind, mode: str, exif: int | None, progressive: bool
-) -> None:
+def test_stored_as_asked_and_upright_without_exif(kind, mode, exif, progressive):
     picture = np.zeros((30, 40, 3), np.uint8)
     picture[:15] = 200
     image = Image.open(io.BytesIO(demo_images.encode(picture, kind)))
@@ -212,9 +208,7 @@ def test_failure_leaves_no_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert make_demo(tmp_path / "set", 2, "train", how=How(1)).images == 2
 
 
-def test_other_bytes_than_the_published_are_refused_unless_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_bytes_than_the_published_are_refused_unless_accepted(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "published_fingerprint", lambda *_: "another")
     with pytest.raises(BenchError, match=r"found Pillow .* published with 13\.0\.0"):
         make_demo(tmp_path / "set", 2, "train", how=How(1))

@@ -1,7 +1,5 @@
 """Finding, labelling and choosing images. No file here holds a picture: none is opened."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections import Counter

@@ -1,7 +1,5 @@
 """Which files are plain JPEGs, by their markers alone."""
 
-from __future__ import annotations
-
 import odd_images
 import pytest
 

@@ -1,7 +1,5 @@
 """Class lists, lists of labels and named folders: which reading is taken, that it is said, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -105,9 +103,7 @@ def test_folders_named_by_numbers(tmp_path: Path, folders: tuple[str, ...], expe
         (TENCH, Labelling(labels="val.txt"), None),
     ],
 )
-def test_what_is_said_of_lists_is_not_passed_over_for_folders(
-    tmp_path: Path, folder: str, how: Labelling, expected: int | None
-) -> None:
+def test_what_is_said_of_lists_is_not_passed_over_for_folders(tmp_path, folder, how, expected):
     put(tmp_path, f"{folder}/a.jpg")
     if expected is None:
         with pytest.raises(BenchError):
@@ -138,9 +134,7 @@ def official(root: Path, n: int, suffix: str = ".JPEG") -> list[str]:
         (tuple(number - 1 for number in FIRST_IDS), None, None),
     ],
 )
-def test_lists_from_0_from_1_and_in_another_order(
-    tmp_path: Path, numbers: tuple[int, ...], first_label: int | None, expected: tuple[int, ...] | None
-) -> None:
+def test_lists_from_0_from_1_and_in_another_order(tmp_path, numbers, first_label, expected):
     names = official(tmp_path, len(numbers))
     lines = [f"{name} {number}\n" for name, number in zip(names, numbers, strict=True)]
     (tmp_path / "val.txt").write_text("".join(lines))

@@ -1,7 +1,5 @@
 """A planted fault is blamed on its stage, and on no other; what is right passes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

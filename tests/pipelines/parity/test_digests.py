@@ -1,7 +1,5 @@
 """Digests of what the reference's stages make: equal for equal code, and telling from which stage on it changed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The comparison itself, on pipelines whose differences are known."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

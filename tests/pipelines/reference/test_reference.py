@@ -1,7 +1,5 @@
 """The right pixels, checked against torchvision's documented arithmetic written out, and the reference's passes."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the turbo pipeline leaves out changes no pixel, and threads, memory and places are as promised."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """The shipped demo weights, and the script that makes them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

@@ -1,8 +1,6 @@
 """bench.analysis.accuracy.flips and bench.analysis.stats.paired: against plain loops, statsmodels and tables
 made by hand."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,8 +1,6 @@
 """bench.analysis.accuracy.pairing and bench.analysis.accuracy.predictions: which Cases of which runs are
 compared, and what a mistake looks like."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

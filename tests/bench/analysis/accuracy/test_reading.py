@@ -1,8 +1,5 @@
 """What predictions show of labels, classes and logits that were read otherwise than meant; and no false alarms."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,9 +46,7 @@ def test_sound_rows_are_left_alone_however_few_images_they_have(rows: list[pd.Da
         (lambda top1, labels: (np.random.default_rng(1).integers(0, 1000, len(labels)), labels), "chance"),
     ],
 )
-def test_a_wrong_reading_is_noticed(
-    rows: list[pd.DataFrame], n: int, read_as: Callable[[Labels, Labels], tuple[Labels, Labels]], kind: str
-) -> None:
+def test_a_wrong_reading_is_noticed(rows, n, read_as, kind):
     top1, labels = (rows[0][name].to_numpy(dtype=np.int64)[:n] for name in ("top1", "label"))
     (found,) = kinds(*read_as(top1, labels))
     assert found in kind.split(" or ")

@@ -1,7 +1,5 @@
 """The waterfall: which Case a step comes from, and what the step lost, on predictions made for it."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -66,9 +64,7 @@ def run_with(path: Path, wrong: dict[Case, int], planned: tuple[Case, ...] = CAS
         ((START, replace(DALI, batch=7, threads=3)), replace(DALI, batch=7, threads=3), START, "pixels by dali"),
     ],
 )
-def test_a_case_comes_from_the_one_it_differs_from_in_one_thing(
-    present: tuple[Case, ...], child: Case, parent: Case | None, change: str | None
-) -> None:
+def test_a_case_comes_from_the_one_it_differs_from_in_one_thing(present, child, parent, change):
     link = tree(present)[child]
     assert link == (None if parent is None else (parent, change))
 

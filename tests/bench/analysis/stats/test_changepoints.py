@@ -1,7 +1,5 @@
 """Changes of level: found where they are, and seldom where there are none."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

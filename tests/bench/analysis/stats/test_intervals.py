@@ -1,8 +1,6 @@
 """bench.analysis.stats.intervals against brute force, scipy, statsmodels, published examples, properties and
 seeded simulations."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """bench.analysis.stats.lives against statsmodels, by hand, and on processes that differ."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

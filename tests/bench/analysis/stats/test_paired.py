@@ -1,7 +1,5 @@
 """Paired accuracies: the bound's exact error over all outcomes, and tests and intervals against published figures."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -3,8 +3,6 @@
 Bounds lie three standard errors of 200 seeds beyond what is promised.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 

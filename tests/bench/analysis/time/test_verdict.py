@@ -1,7 +1,5 @@
 """bench.analysis.time.verdict: the rule, who is compared with whom, lives, and what is refused."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

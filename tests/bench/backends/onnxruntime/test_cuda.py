@@ -1,7 +1,5 @@
 """ONNX Runtime on a GPU made of the CPU: the real runtime, bound tensors and run options, on its CPU provider."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,9 +115,7 @@ def test_an_option_that_was_not_taken_makes_a_fallback() -> None:
     assert cuda.options_sentence(asked, told) == "the provider did not take its options: use_tf32 is 1"
 
 
-def test_a_version_that_tells_no_assignment_is_refused_before_anything_is_timed(
-    gpu: FakeCuda, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_that_tells_no_assignment_is_refused_before_anything_is_timed(gpu, tiny_graph, monkeypatch):
     monkeypatch.setattr(backend_module, "tells_assignment", lambda onnxruntime: False)
     with pytest.raises(Unavailable, match=r"Python 3\.11"):
         loaded(tiny_graph)
@@ -177,9 +173,7 @@ def test_a_node_elsewhere_makes_a_fallback_that_names_it(gpu: FakeCuda, tiny_gra
     assert "GlobalAveragePool on CPUExecutionProvider" in sentence
 
 
-def test_int8_that_computes_in_float_is_a_fallback(
-    gpu: FakeCuda, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_that_computes_in_float_is_a_fallback(gpu, tiny_graph, monkeypatch):
     from bench.backends.precision import Layer
     from export.precision import audit
 

@@ -3,8 +3,6 @@
 Off unless SCARLET_BENCH_CONTRACTS=1, for it fetches 250 MB. See ``onnxruntime_wheel``: no kernel is run.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

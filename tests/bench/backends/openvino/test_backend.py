@@ -1,13 +1,10 @@
 """The OpenVINO backend on a graph of one layer, in this process."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bench_fakes import Recorder, make_graph
+from bench_fakes import make_graph
 from numpy.typing import NDArray
 
 from bench import host
@@ -25,7 +22,6 @@ from bench.backends.instances import Instances
 from bench.backends.openvino import backend as openvino
 from bench.backends.openvino.proof import execution_layers, layer_counts, other_precision
 from bench.record.case import Case, Status
-from bench.record.run_folder import RunFolder
 
 # Looked for, not imported: importing it without its backend would wake its telemetry.
 if importlib.util.find_spec("openvino") is None:
@@ -55,9 +51,7 @@ def loaded(case: Case, files: ModelFiles) -> openvino.OpenVino:
     return backend
 
 
-def test_logits_are_those_of_onnxruntime_for_whole_and_smaller_batches(
-    files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_logits_are_those_of_onnxruntime_for_whole_and_smaller_batches(files, pixels):
     reference = make_backend("onnxruntime")
     reference.load(case_of("onnxruntime"), files)
     backend = loaded(case_of(), files)
@@ -109,9 +103,7 @@ def test_bf16_is_obeyed_layer_by_layer_or_refused(files: ModelFiles, pixels: NDA
     assert 0 < np.abs(logits - exact).max() < 0.1 * exact.std()
 
 
-def test_a_precision_that_the_cpu_lacks_is_refused_with_what_it_has(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_precision_that_the_cpu_lacks_is_refused_with_what_it_has(files, monkeypatch):
     monkeypatch.setitem(openvino.CAPABILITY, "bf16", "BF17")
     with pytest.raises(Unsupported, match=r"no bf16 on this CPU; its capabilities: .*FP32"):
         loaded(case_of(precision="bf16"), files)
@@ -204,9 +196,7 @@ def test_infer_may_be_called_from_several_threads(files: ModelFiles, pixels: NDA
         assert all(np.array_equal(logits, expected[n]) for logits in results)
 
 
-def test_a_graph_of_fixed_batch_runs_that_batch_only(
-    tmp_path: Path, files: ModelFiles, pixels: NDArray[np.float32]
-) -> None:
+def test_a_graph_of_fixed_batch_runs_that_batch_only(tmp_path, files, pixels):
     path = tmp_path / "fixed.onnx"
     onnx.save(make_graph(2), path)
     fixed = dataclasses.replace(files, onnx=str(path), fixed_batch=2)
@@ -215,9 +205,7 @@ def test_a_graph_of_fixed_batch_runs_that_batch_only(
         loaded(case_of(batch=4), fixed)
 
 
-def test_a_missing_package_is_unavailable_with_how_to_install_it(
-    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_unavailable_with_how_to_install_it(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(Unavailable, match="pip install openvino"):
         loaded(case_of(), files)
@@ -313,9 +301,7 @@ def test_signals_still_arrive_after_backends_have_come_and_gone(files: ModelFile
     assert subprocess.run([sys.executable, "-c", check], timeout=120).returncode == 7
 
 
-def test_a_run_has_rows_of_openvino_and_one_for_a_misspelt_option(
-    run_cases: Callable[..., tuple[RunFolder, Recorder]],
-) -> None:
+def test_a_run_has_rows_of_openvino_and_one_for_a_misspelt_option(run_cases):
     timed = case_of(pipeline="reference", batch=2)
     scored = case_of(pipeline="reference", batch=3, scenario="accuracy")
     misspelt = case_of(pipeline="reference", batch=2, options={"streem": "2"})

@@ -1,7 +1,5 @@
 """The forms, types and compilation of the PyTorch backend, on a network of a few layers."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess
@@ -59,9 +57,7 @@ def loaded(case: Case) -> pytorch.PyTorch:
         ("tuned", 1, "channels_last"),
     ],
 )
-def test_each_form_is_what_it_says_and_gives_the_same_logits(
-    form: str, folded: int, layout: str, network: nn.Module, pixels: NDArray[np.float32]
-) -> None:
+def test_each_form_is_what_it_says_and_gives_the_same_logits(form, folded, layout, network, pixels):
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels)).numpy().copy()
     backend = loaded(case_of(form=form))
@@ -113,9 +109,7 @@ def test_compiling_without_a_compiler_says_what_to_install(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_compiled_logits_are_those_of_eager_and_the_time_to_compile_is_told_apart(
-    pixels: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_logits_are_those_of_eager_and_the_time_to_compile_is_told_apart(pixels, monkeypatch):
     try:
         pytorch.require_compiler()
     except Unavailable as missing:
@@ -146,9 +140,7 @@ def test_compiling_begins_with_an_empty_cache_and_leaves_the_users_alone(monkeyp
         assert os.environ.get(name) == before
 
 
-def test_a_compiler_that_found_nothing_to_compile_is_a_fallback(
-    pixels: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiler_that_found_nothing_to_compile_is_a_fallback(pixels, monkeypatch):
     monkeypatch.setattr(pytorch, "require_compiler", lambda: None)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     backend = loaded(case_of(compile="default"))
@@ -167,9 +159,7 @@ def test_a_compiler_that_found_nothing_to_compile_is_a_fallback(
         ("nobody", {}, "unknown backend", ""),
     ],
 )
-def test_a_wrong_option_is_refused_before_a_run_with_what_to_write(
-    backend: str, options: dict[str, str], what: str, do: str
-) -> None:
+def test_a_wrong_option_is_refused_before_a_run_with_what_to_write(backend, options, what, do):
     with pytest.raises(BenchError) as refusal:
         check_options(backend, options)
     assert what in refusal.value.what

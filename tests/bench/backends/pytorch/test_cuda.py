@@ -1,7 +1,5 @@
 """PyTorch on a GPU made of the CPU: precisions, CUDA graphs, proofs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,9 +52,7 @@ def loaded(precision: str = "fp32", batch: int = 4, **options: str) -> pytorch.P
     ("precision", "dtype", "tolerance"),
     [("fp32", "float32", 1e-5), ("tf32", "float32", 1e-5), ("fp16", "float16", 1e-2), ("bf16", "bfloat16", 1e-1)],
 )
-def test_each_precision_runs_in_its_type_and_proves_it(
-    gpu: FakeCuda, network: nn.Module, precision: str, dtype: str, tolerance: float
-) -> None:
+def test_each_precision_runs_in_its_type_and_proves_it(gpu, network, precision, dtype, tolerance):
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels_of(4))).numpy().copy()
     backend = loaded(precision)
@@ -127,9 +123,7 @@ def test_what_the_gpu_or_the_device_cannot_do_is_unsupported(gpu: FakeCuda) -> N
         backend.load(Case("scarlet_c", "random", "pytorch", options=(("graph", "yes"),)), FILES)
 
 
-def test_compiling_is_for_the_batch_and_smaller_ones_are_filled_up(
-    gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiling_is_for_the_batch_and_smaller_ones_are_filled_up(gpu, monkeypatch):
     sizes: list[int] = []
 
     def compiled(module: nn.Module, **how: object) -> object:

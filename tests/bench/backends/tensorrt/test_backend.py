@@ -1,7 +1,5 @@
 """The TensorRT backend over a fake runtime, and what its proof makes of the inspector's JSON."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys

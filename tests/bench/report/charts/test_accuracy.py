@@ -1,7 +1,5 @@
 """The Pareto front of accuracy against latency."""
 
-from __future__ import annotations
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

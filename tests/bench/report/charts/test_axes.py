@@ -1,7 +1,5 @@
 """Ticks that are round, scales, and numbers that are short."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A list of intervals with few rows and with many."""
 
-from __future__ import annotations
-
 from bench.report.charts.axes import linear
 from bench.report.charts.bars import MOST_NAMED, Bars, height_of
 from bench.report.charts.theme import SCREEN

@@ -1,7 +1,5 @@
 """The charts of a run: which there are, what they say, and that they are drawn from the run's own numbers."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -77,9 +75,7 @@ def test_the_charts_come_in_the_order_of_reading(found: dict[str, Chart]) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_mark_is_placed_by_fields_that_its_data_have(
-    found: dict[str, Chart], specs: dict[str, dict[str, Any]], name: str
-) -> None:
+def test_every_mark_is_placed_by_fields_that_its_data_have(found, specs, name):
     chart, spec = found[name], specs[name]
     for layer in spec["layer"]:
         rows = chart.data[(layer.get("data") or spec["data"])["name"]]
@@ -103,9 +99,7 @@ def test_a_chart_that_breaks_the_schema_is_not_drawn(found: dict[str, Chart]) ->
         broken.spec()
 
 
-def test_a_run_read_twice_gives_the_same_bytes(
-    folder: RunFolder, specs: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_read_twice_gives_the_same_bytes(folder, specs, monkeypatch):
     """Also with predictions that are read already, which are not read again."""
     run = load(folder.path)
     assert run.scored.results
@@ -114,9 +108,7 @@ def test_a_run_read_twice_gives_the_same_bytes(
     assert json.dumps(again) == json.dumps(specs)
 
 
-def test_every_figure_can_be_traced(
-    folder: RunFolder, found: dict[str, Chart], specs: dict[str, dict[str, Any]]
-) -> None:
+def test_every_figure_can_be_traced(folder, found, specs):
     ids = {result.case.case_id for result in folder.case_results()}
     for chart in found.values():
         rows = chart.data["rows"]

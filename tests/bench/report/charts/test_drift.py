@@ -1,7 +1,5 @@
 """Rounds relative to their median, in blocks, with those that the host disturbed."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

@@ -1,7 +1,5 @@
 """Distributions at few of their steps."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st

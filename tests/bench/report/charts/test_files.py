@@ -1,7 +1,5 @@
 """Charts as PDF, SVG and PNG: the right size, no links or dates, the same bytes twice, and nothing from users run."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import xml.etree.ElementTree as ElementTree

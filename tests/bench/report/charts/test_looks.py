@@ -1,7 +1,5 @@
 """What rows are called in charts, and that no two of them look the same."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import given, settings

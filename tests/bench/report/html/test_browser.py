@@ -1,7 +1,5 @@
 """The HTML report in a real browser: sorting, filtering, keyboard, charts, phone, dark, paper, contrast, no network."""
 
-from __future__ import annotations
-
 import itertools
 import shutil
 

@@ -1,7 +1,5 @@
 """The HTML report as a file: what stands in it, that it is the same twice, and that nothing in it can break out."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html as html_module

@@ -1,7 +1,5 @@
 """table.tex goes through a real TeX engine: no error, nothing beyond the width of a double-column page."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Snapshots of runs, baseline files, and bringing a run into a baseline's order."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What predictions prove about a fault: each relation is found, and an unrelated change proves nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Verdicts on accuracy and on ratios, and that nothing unchanged fails."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -238,9 +236,7 @@ def resampled(share_won: float, share_lost: float, n: int) -> list[Comparison]:
         ("int8", 0.02, 50_000),
     ],
 )
-def test_predictions_without_a_true_difference_fail_in_five_of_a_hundred_at_most(
-    precision: str, share: float, n: int
-) -> None:
+def test_predictions_without_a_true_difference_fail_in_five_of_a_hundred_at_most(precision, share, n):
     verdicts = [verdict(precision, comparison)[0] for comparison in resampled(share, share, n)]
     assert verdicts.count(Verdict.FAIL) <= 10
     if n == 50_000:
@@ -282,9 +278,7 @@ TIMED = case(backend="onnxruntime", batch=8)
         (0.57, 0.60, Verdict.FAIL),
     ],
 )
-def test_a_ratio_fails_when_its_whole_interval_lies_beyond_the_tolerance(
-    low: float, high: float, expected: Verdict
-) -> None:
+def test_a_ratio_fails_when_its_whole_interval_lies_beyond_the_tolerance(low, high, expected):
     before = Timed(TIMED, REFERENCE, 0.5, 0.49, 0.51)
     now = Timed(TIMED, REFERENCE, (low + high) / 2, low, high)
     found = decide_ratio(before, now, CONFIG)

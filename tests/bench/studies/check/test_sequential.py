@@ -1,7 +1,5 @@
 """The anytime-valid test: its error with a look after every image, its power, and what it says of a row."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

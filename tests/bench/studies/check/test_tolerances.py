@@ -1,7 +1,5 @@
 """The tolerances that ship, and what a user's file changes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

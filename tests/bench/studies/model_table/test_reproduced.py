@@ -1,7 +1,5 @@
 """Published figures against what was measured: reproduced, not reproduced, or not resolved."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

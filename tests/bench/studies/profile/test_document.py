@@ -1,7 +1,5 @@
 """Figures of a profile's rows, by hand."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pytest

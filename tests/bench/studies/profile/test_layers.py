@@ -1,7 +1,5 @@
 """What a runtime executes finds the layers of the model, by names as the runtimes write them, or stays its own."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.backends.profiler import Node

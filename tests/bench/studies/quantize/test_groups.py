@@ -1,7 +1,5 @@
 """Which nodes are left in float together, told by the names that exporters give them."""
 
-from __future__ import annotations
-
 import fnmatch
 
 import onnx

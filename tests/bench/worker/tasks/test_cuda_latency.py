@@ -1,7 +1,5 @@
 """Latency Cases on a GPU: which stage is the row's, what is kept beside, and what verdicts rest on."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path

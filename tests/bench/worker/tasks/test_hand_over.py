@@ -1,7 +1,5 @@
 """Batches that lie on a device: who is handed them there, who gets them on the host, what is timed of such a pass."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Iterator

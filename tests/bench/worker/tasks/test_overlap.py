@@ -1,7 +1,5 @@
 """Batches at work while the next are made: order, how many at once, and that nothing is left behind."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,9 +65,7 @@ def batches(n: int, taken: list[int], gate: threading.Event | None = None, open_
 
 
 @pytest.mark.parametrize(("backend", "ahead", "at_once"), [(Gated, 1, 2), (Gated, 3, 4), (TwoSlots, 1, 3)])
-def test_batches_are_made_while_others_are_at_work_and_come_out_in_order(
-    backend: type[Gated], ahead: int, at_once: int
-) -> None:
+def test_batches_are_made_while_others_are_at_work_and_come_out_in_order(backend, ahead, at_once):
     made, taken = backend(), list[int]()
     overlap = Overlap(made, ahead)
     # The gate opens only when the last batch that may be on its way is asked for: fewer at once would wait for ever.

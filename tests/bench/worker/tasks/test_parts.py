@@ -1,7 +1,5 @@
 """The parts of a pass: what of a set they take, and that they do the same work as the pass."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,9 +33,7 @@ def clock() -> Any:
 
 
 @pytest.mark.parametrize("name", ["reference", "dali"])
-def test_parts_compute_on_the_very_pixels_of_a_pass(
-    name: str, image_folder: Path, tmp_path: Path, ids: list[str]
-) -> None:
+def test_parts_compute_on_the_very_pixels_of_a_pass(name, image_folder, tmp_path, ids):
     case = fake_case("throughput", batch=4)
     case = type(case)(**{**case.to_dict(), "pipeline": name, "options": ()})
     context = context_of(image_folder, tmp_path / "run", ids)
@@ -59,9 +55,7 @@ def test_parts_compute_on_the_very_pixels_of_a_pass(
     np.testing.assert_array_equal(np.concatenate(seen), np.concatenate([whole.pixels] * (PART_IMAGES // 8)))
 
 
-def test_files_that_the_decoder_leaves_to_another_are_not_timed(
-    image_folder: Path, tmp_path: Path, ids: list[str]
-) -> None:
+def test_files_that_the_decoder_leaves_to_another_are_not_timed(image_folder, tmp_path, ids):
     root = tmp_path / "data"
     root.mkdir()
     (root / "text.JPEG").write_text("no image")

@@ -1,7 +1,5 @@
 """Slices of a stream: what they count, and that nothing is lost, or computes, between them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -76,9 +74,7 @@ class Ticking(OnlyHost):
         return super().infer(pixels)
 
 
-def test_a_task_warms_up_until_slices_agree_and_times_parts_in_every_fifth_turn(
-    image_folder: Path, tmp_path: Path
-) -> None:
+def test_a_task_warms_up_until_slices_agree_and_times_parts_in_every_fifth_turn(image_folder, tmp_path):
     context, backend = context_of(tmp_path / "run", 0, throughput_images=4), Ticking()
     ids = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
     RunFolder(Path(context.run)).write_images((name, 0) for name in ids)
