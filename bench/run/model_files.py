@@ -85,7 +85,7 @@ def requirements(
 
 
 def prepare_request(
-    model: str, checkpoint: str | None, data: str, images: Sequence[Image], preprocess: Mapping[str, Any]
+    model: str, checkpoint: str | None, data: str, images: Sequence[Image], preprocess: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a worker needs to prepare the model: ``bench.worker.prepare.Request`` as plain JSON types."""
     return {
