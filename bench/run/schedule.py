@@ -104,7 +104,8 @@ class Lives:
     Attributes:
         comparisons: of the whole run.
         budget_seconds: wall time of all lives, starts and warm-up included.
-        pairs_only: no further life of Cases of which none is left to be compared with another.
+        pairs_only: verdicts are all that is wanted: several lives even where the budget has no room for them, and no
+            further one of Cases of which none is left to be compared with another.
     """
 
     comparisons: int
@@ -155,6 +156,8 @@ class _Group:
         start_seconds, life, reason = runner.clock() - self.began, 0, ""
         budget_seconds = self.asked.budget_seconds
         planned = runner.limits.lives or how_many(start_seconds, budget_seconds)
+        if self.asked.pairs_only and not runner.limits.lives:
+            planned = max(planned, LEAST_LIVES)
         if planned == 1 and runner.limits.lives is None:
             why = f"four starts of {start_seconds:.0f} s do not fit in a budget of {budget_seconds:.0f} s"
             runner.listener.note(f"{members[0].scenario}: one life of the processes only, because {why}")

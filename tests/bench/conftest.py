@@ -19,7 +19,7 @@ import pipelines
 from bench import cli
 from bench.record.case import Case
 from bench.record.run_folder import RunFolder
-from bench.run.runner import Limits, Runner, Workers
+from bench.run.runner import Limits, Order, Runner, Workers
 from bench.run.schedule import by_scenario
 from bench.worker import channel
 from bench.worker.messages import Context
@@ -49,6 +49,7 @@ def run_cases(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[
         lives: int | None = 1,
         clock: Clock | None = None,
         processes: bool = False,
+        order: Order | None = None,
         **more: Any,
     ) -> tuple[RunFolder, Recorder]:
         if folder is None:
@@ -59,7 +60,7 @@ def run_cases(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[
         make = (workers and workers.make) or start
         workers = replace(workers or Workers(), make=lambda case: clock.of(make(case)), clock=clock)
         limits = Limits(timeout_seconds, budget_seconds, lives=lives, **more)
-        Runner(folder, context, recorder, limits, workers, watch).execute(cases, by_scenario(cases))
+        Runner(folder, context, recorder, limits, workers, watch).execute(cases, order or by_scenario(cases))
         return folder, recorder
 
     return run

@@ -127,6 +127,13 @@ def test_a_budget_that_four_starts_do_not_fit_in_gets_one_life_and_says_so(run_c
     assert any("four starts" in note for note in recorder.notes)
 
 
+def test_where_only_a_verdict_is_wanted_four_lives_are_taken_whatever_the_budget(run_cases: RunCases) -> None:
+    order = schedule.Lives(1, 40.0, pairs_only=True)
+    folder, recorder = run_cases(ONE, OTHER, lives=None, budget_seconds=40.0, clock=Clock(9.0), order=order)
+    assert len(rows(folder)[ONE].metrics["lives"]) == 4
+    assert not any("one life" in note for note in recorder.notes)
+
+
 def test_it_ends_early_after_whole_lives_where_all_is_known(run_cases: RunCases) -> None:
     folder, _ = run_cases(ONE, OTHER, lives=12, budget_seconds=50.0)
     assert {row.metrics["stop_reason"] for row in rows(folder).values()} == {"precision"}
