@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from scarlet.errors import BenchError, shown
-from scarlet.files import HEAD_BYTES, kind_of
+from scarlet.files import HEAD_BYTES, file_of, kind_of
 from scarlet.networks import BLOCK_TABLES, scarlet
 
 StateDict = dict[str, Tensor]
@@ -35,12 +35,6 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")  # in the message of torch.load
 _PROTOCOL_MAX = 3
 _LEVELS_MAX = 10_000
 _MOST = 0.9  # of the tensors of the best fit, that others must hold to be named
-
-
-def file_of(checkpoint: str) -> tuple[Path, str]:
-    """The file of a checkpoint as a user names it, and which of its weights: ``FILE`` or ``FILE#state_dict_ema``."""
-    name, hash_, key = checkpoint.rpartition("#")
-    return (Path(name), key) if hash_ and not Path(checkpoint).exists() else (Path(checkpoint), "")
 
 
 def load_state(path: str | Path) -> StateDict:

@@ -113,6 +113,12 @@ def kind_of(head: bytes) -> tuple[str, str] | None:
     return None if head else ("empty", f"{again}.")
 
 
+def file_of(checkpoint: str) -> tuple[Path, str]:
+    """The file of a checkpoint as a user names it, and which of its weights: ``FILE`` or ``FILE#state_dict_ema``."""
+    name, hash_, key = checkpoint.rpartition("#")
+    return (Path(name), key) if hash_ and not Path(checkpoint).exists() else (Path(checkpoint), "")
+
+
 def read_yaml(path: Path, kind: str, do: str, example: str) -> dict[Any, Any]:
     """The mapping that a YAML file holds: no code, no aliases, no key twice, nothing deep or endless.
 

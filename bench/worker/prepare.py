@@ -22,7 +22,7 @@ from export.store import Store, is_whole
 from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError
-from scarlet.files import file_sha256
+from scarlet.files import file_of, file_sha256
 from scarlet.preprocess import checked, described
 
 BATCH = 32
@@ -112,8 +112,6 @@ def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
 
 def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
     """All that a network's files depend on: its weights, the code of ours that makes them, versions of packages."""
-    from scarlet.checkpoint import file_of
-
     choice = request.checkpoint or zoo.default_weights(spec)
     demo = importlib.import_module("scarlet.demo")
     weights, key = (Path(demo.path_of(spec.name)), "") if choice == "demo" else file_of(choice)
