@@ -69,7 +69,6 @@ def check(
     With --strict unresolved is 3.
     """
     from bench.studies.check import ci
-    from bench.studies.check.drive import Asked
     from bench.studies.check.drive import check as compare
     from bench.studies.check.report import document
 
@@ -78,7 +77,7 @@ def check(
         if extra := options.given(context, explicit=True).keys() - {"model", "data", "checkpoint"}:
             option_name = next(name for name in context.params if options.FIELDS.get(name, name) in extra)
             raise BenchError(f"--{option_name} is of --against-model", "A check repeats the run of its baseline.")
-        report, run = compare(Asked(baseline, model, current, config, data, checkpoint, sequential, latency), console)
+        report, run = compare(baseline, model, current, config, data, checkpoint, sequential, latency, console)
     else:
         report, run = _models(context, against_model, config, tolerance, console)
     show(document(report, str(run) if run else None), out, as_json)

@@ -73,10 +73,7 @@ def write(snapshot: Snapshot, path: Path) -> tuple[Row | Timed, ...]:
         "model": snapshot.model,
         "created_at": snapshot.info.get("created_at") or "",
         "revision": snapshot.info.get("git") or {},
-        "host": {
-            "cpu_model": (snapshot.info.get("host") or {}).get("cpu_model"),
-            "fingerprint": (snapshot.info.get("host") or {}).get("fingerprint"),
-        },
+        "host": {name: (snapshot.info.get("host") or {}).get(name) for name in ("cpu_model", "fingerprint")},
         "packages": dict(snapshot.packages),
         "settings": _settings(snapshot),
         "dataset": {
@@ -88,7 +85,17 @@ def write(snapshot: Snapshot, path: Path) -> tuple[Row | Timed, ...]:
         "weights": dict(snapshot.weights),
         "reference": dict(snapshot.reference),
         "accuracy": [_accuracy(row) for row in sorted(kept, key=lambda row: row.case)],
-        "latency": [_latency(row) for row in sorted(timed, key=lambda row: row.case)],
+        "latency": [
+            {
+                "case_id": row.case.case_id,
+                "case": row.case.to_dict(),
+                "reference": row.reference.to_dict() if row.reference else None,
+                "ratio": row.ratio,
+                "ratio_low": row.low,
+                "ratio_high": row.high,
+            }
+            for row in sorted(timed, key=lambda row: row.case)
+        ],
         "labels": _packed(snapshot.labels),
         "predictions": {_key(row.top1): _packed(row.top1) for row in kept if row.top1 is not None},
         "leads": {_key(row.margin): _packed(row.margin) for row in kept if row.margin is not None},
@@ -106,17 +113,6 @@ def _accuracy(row: Row) -> dict[str, Any]:
         **{name: getattr(row, name) for name in AS_THEY_ARE},
         "top1": _key(row.top1),
         "leads": None if row.margin is None else _key(row.margin),
-    }
-
-
-def _latency(row: Timed) -> dict[str, Any]:
-    return {
-        "case_id": row.case.case_id,
-        "case": row.case.to_dict(),
-        "reference": row.reference.to_dict() if row.reference else None,
-        "ratio": row.ratio,
-        "ratio_low": row.low,
-        "ratio_high": row.high,
     }
 
 
@@ -203,16 +199,10 @@ def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
         )
         for row in content["accuracy"]
     )
-    timed = tuple(
-        Timed(
-            Case.from_dict(row["case"]),
-            Case.from_dict(row["reference"]),
-            float(row["ratio"]),
-            row["ratio_low"],
-            row["ratio_high"],
-        )
-        for row in content["latency"]
-    )
+    timed = []
+    for row in content["latency"]:
+        case, reference = Case.from_dict(row["case"]), Case.from_dict(row["reference"])
+        timed.append(Timed(case, reference, float(row["ratio"]), row["ratio_low"], row["ratio_high"]))
     info = {"settings": content["settings"], "git": content["revision"], "host": content["host"]}
     return Snapshot(
         name=path.name,
@@ -222,7 +212,7 @@ def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
         labels=labels,
         weights=content["weights"],
         rows=rows,
-        timed=timed,
+        timed=tuple(timed),
         packages=content["packages"],
         info={**info, "created_at": content["created_at"]},
         reference=dict(content.get("reference") or {}),
@@ -232,13 +222,8 @@ def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:
 def spec_of(
     baseline: Snapshot, data: str | None = None, checkpoint: str | None = None, latency: bool = False
 ) -> RunSpec:
-    """What repeats the run of a baseline: accuracy, and the timed scenarios it holds where asked for.
-
-    Args:
-        baseline: as read.
-        data: another place of the same images.
-        checkpoint: another place of the same weights.
-        latency: repeat the timed rows too.
+    """What repeats the run of a baseline: accuracy, and the timed scenarios it holds where asked for; ``data`` and
+    ``checkpoint`` are other places of the same images and weights.
     """
     spec = RunSpec.from_dict(baseline.info["settings"])
     timed = dict.fromkeys(row.case.scenario for row in baseline.timed) if latency else {}

@@ -69,7 +69,7 @@ def annotation_lines(report: Report) -> list[str]:
         shown = rows if len(rows) <= MOST_ANNOTATIONS else rows[: MOST_ANNOTATIONS - 1]
         for row in shown:
             stage = f" ({row.stage})" if row.stage else ""
-            commands.append(annotation(level, f"{row.name}: {verdict}{stage}", row.reason))
+            commands.append(annotation(level, f"{row.case.label}: {verdict}{stage}", row.reason))
         if len(shown) < len(rows):
             more = len(rows) - len(shown)
             commands.append(annotation(level, f"{more} more rows: {verdict}", "see the step's summary"))
@@ -111,7 +111,9 @@ def write_junit(report: Report, path: Path) -> None:
 def _case(row: Judged) -> TestCase:
     from junitparser import Error, Failure, Skipped, TestCase
 
-    case = TestCase(_text(f"{row.name} [{row.case.case_id}]"), classname=_text(f"{row.case.model}.{row.case.scenario}"))
+    case = TestCase(
+        _text(f"{row.case.label} [{row.case.case_id}]"), classname=_text(f"{row.case.model}.{row.case.scenario}")
+    )
     kind = row.stage or row.case.scenario
     if row.verdict.value == "fail":
         made = Failure if row.status == "ok" else Error

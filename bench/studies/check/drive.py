@@ -34,40 +34,37 @@ from scarlet import zoo
 from scarlet.errors import BenchError
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is checked, and against what; attributes as the options of the command."""
-
-    baseline: Path | None = None
-    model: str = "scarlet_c"
-    current: Path | None = None
-    config: Path | None = None
-    data: str | None = None
-    checkpoint: str | None = None
-    sequential: bool = False
-    latency: bool = False
-
-
-def check(asked: Asked, console: Console) -> tuple[Report, Path | None]:
+def check(
+    baseline: Path | None,
+    model: str,
+    current: Path | None,
+    config_file: Path | None,
+    data: str | None,
+    checkpoint: str | None,
+    sequential: bool,
+    latency: bool,
+    console: Console,
+) -> tuple[Report, Path | None]:
     """Compares a run with a baseline; gives the report, and the run's folder where one was begun.
+
+    Args: as the options of the command.
 
     Raises:
         BenchError: a file, a name or a path is at fault. What a change under test broke is not: it is in the report.
         KeyboardInterrupt: the user stopped the run.
     """
-    config = load(asked.config)
-    name = zoo.resolve(asked.model).name
-    known = baselines.read(asked.baseline or baselines.default_path(name, baselines.is_demo(asked.data)))
-    timed = (asked.latency or config.latency.enabled) and bool(known.timed)
-    if asked.current is not None:
+    config = load(config_file)
+    name = zoo.resolve(model).name
+    known = baselines.read(baseline or baselines.default_path(name, baselines.is_demo(data)))
+    timed = (latency or config.latency.enabled) and bool(known.timed)
+    if current is not None:
         order = np.random.default_rng(config.sequential.seed).permutation(known.n_images)
-        run = RunFolder.open(asked.current.resolve())
-        current = of_run(run, with_timed=timed)
-        scored = Scored(current, Order(order) if asked.sequential else None, run.path)
+        run = RunFolder.open(current.resolve())
+        scored = Scored(of_run(run, with_timed=timed), Order(order) if sequential else None, run.path)
     else:
-        spec = baselines.spec_of(known, asked.data, asked.checkpoint, timed)
+        spec = baselines.spec_of(known, data, checkpoint, timed)
         try:
-            scored = score(known, spec, config, asked.sequential, console)
+            scored = score(known, spec, config, sequential, console)
         except BenchError as mistake:
             # What the change under test broke is its failure; a wrong path or name is the caller's mistake.
             if not (mistake.stage or isinstance(mistake, PreparationFailed)):

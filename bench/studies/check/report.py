@@ -34,16 +34,11 @@ class Judged:
     baseline_ratio: float | None = None
     ratio: float | None = None
 
-    @property
-    def name(self) -> str:
-        """For people."""
-        return self.case.label
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; differences in percentage points."""
         found: dict[str, Any] = {
             "case_id": self.case.case_id,
-            "row": self.name,
+            "row": self.case.label,
             "verdict": self.verdict.value,
             "reason": self.reason,
             "stage": self.stage,
@@ -135,7 +130,7 @@ def document(report: Report, run: str | None = None) -> Document:
     """A row for each of the report's, what is at fault, and the outcome; ``run`` is the folder that was made for it."""
     findings = [f"at fault: {item.stage or 'stage unknown'}: {item.text}" for item in report.findings]
     lines = [*findings, *report.notes, report.headline, *([f"run: {run}"] if run else [])]
-    reasons = [f"{row.name}: {row.reason}" for row in report.rows]
+    reasons = [f"{row.case.label}: {row.reason}" for row in report.rows]
     table = table_of("", COLUMNS, report.rows, reasons)
     return Document(f"scarlet-bench check: {report.headline}", [table, *notes(lines)], {**report.to_dict(), "run": run})
 
@@ -156,7 +151,7 @@ def figures(row: Judged) -> list[str]:
 
 
 COLUMNS: tuple[Column[Judged], ...] = (
-    Column(Head("Row"), lambda row: row.name),
+    Column(Head("Row"), lambda row: row.case.label),
     Column(Head("Verdict"), lambda row: Cell(row.verdict.value, mark=row.verdict.value)),
     Column(Head("Stage"), lambda row: row.stage),
     Column(Head("Top-1 %", True), lambda row: figures(row)[0]),

@@ -42,9 +42,7 @@ def judge(
     """Compares a run with a baseline.
 
     Args:
-        baseline: as read.
         current: the run; it may hold other images, if which they are can be proven.
-        config: the tolerances.
         latency: judge ratios of times too.
         order: decide sequentially over images in this order of the baseline's images.
 
@@ -57,14 +55,11 @@ def judge(
     ground = None
     if current.n_images != baseline.n_images:
         if current.dataset.get("fingerprint") != baseline.dataset.get("fingerprint"):
-            ground = (
-                "data",
-                f"the run's {current.n_images:,} images are of another set than the baseline's {baseline.n_images:,}",
-            )
+            counts = f"{current.n_images:,} images are of another set than the baseline's {baseline.n_images:,}"
+            ground = ("data", f"the run's {counts}")
         else:
             current = aligned(current, baseline)
-    ground = ground or rules.changed_ground(baseline, current)
-    if ground:
+    if ground := ground or rules.changed_ground(baseline, current):
         stage, reason = ground
         if stage == "data" and (why := chosen_by_other_labels(current, baseline)):
             stage, reason = "labels", why
@@ -73,14 +68,8 @@ def judge(
         return every_row_failed(baseline, reason, stage, current.name)
     accuracy, findings = _accuracy(baseline, current, config, order)
     timed = _timed(baseline, current, config) if latency else []
-    return Report(
-        baseline.name,
-        current.name,
-        baseline.n_images,
-        (*accuracy, *timed),
-        findings,
-        _notes(baseline, current, findings),
-    )
+    notes = _notes(baseline, current, findings)
+    return Report(baseline.name, current.name, baseline.n_images, (*accuracy, *timed), findings, notes)
 
 
 def every_row_failed(baseline: Snapshot, reason: str, stage: str, current: str = "") -> Report:
@@ -158,8 +147,6 @@ def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order:
 
     Args:
         pair: of the baseline and of the run, in the same order of images.
-        current: the run.
-        config: the tolerances.
         n_rows: comparisons judged together, as of ``n_comparisons``.
         order: decide sequentially in this order; None for all images at once.
     """
@@ -241,9 +228,8 @@ def _diagnosed(
         before, now = pair.baseline.top1, pair.current.top1
         assert before is not None
         assert now is not None
-        own = None
-        if not (now == NOT_SCORED).any():
-            own = diagnosis.of_row(before, now, current.labels, row.case.batch)
+        unscored = (now == NOT_SCORED).any()
+        own = None if unscored else diagnosis.of_row(before, now, current.labels, row.case.batch)
         if own:
             findings.setdefault((own.stage, own.text), []).append(row.case)
         if not (own and own.stage):
@@ -291,11 +277,12 @@ def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -
 def _timed(baseline: Snapshot, current: Snapshot, config: Config) -> list[Judged]:
     found = {row.case: row for row in current.timed}
     partner = rules.match([row.case for row in baseline.timed], list(found))
-    return [_judged_ratio(row, found.get(partner.get(row.case, row.case)), config) for row in baseline.timed]
-
-
-def _judged_ratio(before: Timed, now: Timed | None, config: Config) -> Judged:
-    if now is None or now.status is not Status.OK:
-        return _without_figures(before.case, now)
-    decision = rules.decide_ratio(before, now, config)
-    return Judged(before.case, decision.verdict, decision.reason, baseline_ratio=before.ratio, ratio=now.ratio)
+    judged = []
+    for row in baseline.timed:
+        now = found.get(partner.get(row.case, row.case))
+        if now is None or now.status is not Status.OK:
+            judged.append(_without_figures(row.case, now))
+            continue
+        decision = rules.decide_ratio(row, now, config)
+        judged.append(Judged(row.case, decision.verdict, decision.reason, baseline_ratio=row.ratio, ratio=now.ratio))
+    return judged
