@@ -86,7 +86,7 @@ def measure(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..
 
 
 def test_copies_that_do_not_differ_resolve_everything(measure: Any) -> None:
-    result, folder = measure(fake_case(latency_ns="5000000"))
+    result, folder = measure(fake_case(latency_ns="20000000"))
     found = result.resolution
     assert (found.interleaved, found.largest, found.lives) == (0.0, 0.0, noise.LIVES)
     assert (result.model, result.backend, result.batch) == ("onnx:tiny.onnx", "fake", 1)
@@ -108,7 +108,7 @@ def test_what_processes_differ_by_is_in_the_figure(measure: Any) -> None:
                 self.worker._backend._told["latency_ns"] *= math.exp(source.normal(0, 0.02))  # type: ignore[union-attr]
             return answer
 
-    result, _ = measure(fake_case(latency_ns="5000000"), make_worker=lambda case: Unlike())
+    result, _ = measure(fake_case(latency_ns="20000000"), make_worker=lambda case: Unlike())
     assert 0.02 < result.resolution.interleaved < 0.15
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import Recorder, fake_case, run_on, tiny_files
+from bench_fakes import HereWorker, Recorder, fake_case, run_on, tiny_files
 from typer.testing import CliRunner
 
 from bench.cli import app
@@ -236,7 +236,7 @@ def test_candidates_leave_rows_and_samples(driven: Driven) -> None:
 
 def test_where_memory_is_full_the_rest_is_not_tried(driven: Driven) -> None:
     cases = [fake_case("throughput", batch=batch, latency_ns="80000000") for batch in (1, 2, 4, 8)]
-    found, folder = driven(cases, Workers(has_room=lambda pids, more: len(pids) + more <= 2))
+    found, folder = driven(cases, Workers(lambda case: HereWorker(), has_room=lambda pids, more: len(pids) + more <= 2))
     assert [standing.why_not == "" for standing in found.standings] == [True, True, False, False]
     assert found.notes == ("memory had no room for 2 of 4 candidates; give fewer --batches", *found.notes[1:])
     assert [result.status for result in folder.case_results()].count(Status.UNAVAILABLE) == 2
@@ -269,7 +269,7 @@ def test_forms_are_kept_by_the_bound_on_their_loss(tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_judges_races_and_leaves_what_is_to_be_deployed(
-    tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch, workers_here: None
 ) -> None:
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(search, "ways", lambda base, cores: [replace(base, scenario="throughput", threads=1)])

@@ -347,7 +347,7 @@ def command(scarlet_bench: Command, empty_folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_baseline_is_made_checked_and_broken(
-    command: Command, image_folder: Path, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, image_folder: Path, tiny_graph: Path, tmp_path: Path, monkeypatch: Any, workers_here: None
 ) -> None:
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
     code, _, err = command("run", *words, "--backends", "fake", "--scenarios", "accuracy")
