@@ -37,8 +37,6 @@ PACKAGES = ("bench", "export", "pipelines", "scarlet")
 
 
 # --- make -----------------------------------------------------------------------------------------------------
-
-
 def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs a command away from whatever make runs this test: its variables must not come in."""
     ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "TEST_WORKERS", *VARIABLES}
@@ -185,8 +183,6 @@ def test_ci_ends_with_the_closing_line_of_pytest(checkout: Path) -> None:
 
 
 # --- The pins -------------------------------------------------------------------------------------------------
-
-
 def declared() -> dict[str, list[Requirement]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"core": project["dependencies"], **project["optional-dependencies"]}

@@ -55,8 +55,6 @@ def some_pixels(n: int, seed: int = 0) -> Any:
 
 
 # --- What stands for CUDA -------------------------------------------------------------------------------------
-
-
 class FakeStream:
     """A stream whose work is done at once, unless it is captured."""
 

@@ -32,8 +32,6 @@ def older() -> Api:
 
 
 # --- Our source against the real API --------------------------------------------------------------------------
-
-
 def test_our_source_uses_only_what_tensorrt_11_has(sources: Trees, newest: Api) -> None:
     assert newest.version.startswith("11.")
     assert faults(sources, [newest]) == []
@@ -81,8 +79,6 @@ def test_the_real_bindings_take_our_logger_and_say_that_there_is_no_gpu(major: s
 
 
 # --- The check notices ----------------------------------------------------------------------------------------
-
-
 def misspelt(trees: Trees, api: Api) -> Iterator[str]:
     """Misspells one use of TensorRT after the other, in place: a name, a guarded name, a keyword."""
     uses = {(id(use.node), use.called): use for use in check(trees, api).uses}
@@ -164,8 +160,6 @@ def test_signatures_are_read_from_docstrings() -> None:
 
 
 # --- The fake against the real API ----------------------------------------------------------------------------
-
-
 def fake_members() -> Iterator[tuple[str, str, Any]]:
     """Every public name of the fake that stands for one of TensorRT: class, member, value."""
 
@@ -211,8 +205,6 @@ def test_the_check_sees_all_that_the_fake_was_asked_for(sources: Trees, newest: 
 
 
 # --- A call that is left out ----------------------------------------------------------------------------------
-
-
 def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[str, ast.Module]]:
     """Copies of a file, each without one call of TensorRT; ``True`` stands where its value was used."""
     calls = [use.node for use in check(trees, api).uses if use.called]

@@ -87,8 +87,6 @@ def resumed(scene: Scene, *before: Said) -> Judgement:
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
-
-
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that have not ended."""
     found: list[int] = []
@@ -144,8 +142,6 @@ def _(scene: Scene) -> Judgement:
 
 
 # --- the disk ---------------------------------------------------------------------------------------------------------
-
-
 class Disk:
     """Lets the n-th call that changes a file of a run fail, and from then on a few more, or all.
 
@@ -261,8 +257,6 @@ def _(scene: Scene) -> Judgement:
 
 
 # --- a damaged run ----------------------------------------------------------------------------------------------------
-
-
 def damaged(scene: Scene, damage: Callable[[Path, random.Random], None]) -> Judgement:
     """Damages one file of a finished run; then the commands that read it."""
     place = scene.place
@@ -345,8 +339,6 @@ def _(scene: Scene) -> Judgement:
 
 
 # --- images, names ----------------------------------------------------------------------------------------------------
-
-
 def with_images(scene: Scene, change: Callable[[Path, random.Random], None]) -> Judgement:
     """Changes one image, and runs: it is read or listed, and no other image's prediction changes."""
     place = scene.place
@@ -445,8 +437,6 @@ KINDS |= {
 
 
 # --- models, checkpoints, YAML ----------------------------------------------------------------------------------------
-
-
 @kind("models: a fuzzed ONNX file")
 def _(scene: Scene) -> Judgement:
     place = scene.place
@@ -492,8 +482,6 @@ def _(scene: Scene) -> Judgement:
 
 
 # --- at the same time, and without a reader ---------------------------------------------------------------------------
-
-
 @kind("at once: two resumes")
 def _(scene: Scene) -> Judgement:
     place = scene.place

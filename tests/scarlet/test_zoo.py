@@ -141,7 +141,6 @@ def test_every_row_has_plausible_figures_and_a_source() -> None:
 
 def test_the_figures_of_scarlet_are_those_of_its_paper() -> None:
     row = published("scarlet_c")
-    assert row is not None
     assert (row.multiply_adds_millions, row.parameters_millions, row.top1_percent, row.top5_percent) == (
         280,
         6,
@@ -169,7 +168,6 @@ def test_printed_parameters_and_multiply_adds_are_those_of_the_networks() -> Non
     from scarlet.networks import scarlet
 
     row = published("scarlet_c")
-    assert row is not None
     cost = measure_cost(scarlet("scarlet_c"), 224)
     assert cost.parameters / 1e6 == pytest.approx(row.parameters_millions, abs=0.1)
     assert cost.multiply_adds / 1e6 == pytest.approx(row.multiply_adds_millions, abs=1.0)

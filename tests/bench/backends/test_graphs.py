@@ -33,7 +33,6 @@ def made(dialect: str, precision: str = "int8") -> dict[str, Any]:
 )
 def test_each_backend_has_its_dialect(asking: Case, key: str) -> None:
     wanted = wanted_by(asking)
-    assert wanted is not None
     assert wanted.key == key
 
 

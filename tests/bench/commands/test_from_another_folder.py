@@ -119,7 +119,6 @@ def test_workers_are_told_of_a_recipe_and_of_calibration_images_from_the_root(
         command(*words)
     (required,) = asked
     assert [wanted.recipe for wanted in required.wanted] == [str(folder / "recipe.yaml")]
-    assert required.calibration is not None
     assert required.calibration.root.is_absolute()
     assert required.calibration.images
 

@@ -88,8 +88,6 @@ def system(tmp_path: Path) -> System:
 
 
 # --- the counters -------------------------------------------------------------------------------------------
-
-
 def test_one_look_reads_every_counter(system: System) -> None:
     seen = Reader(system.root, lambda: [OWN, 1], lambda: 5, lambda pid: 9 if pid == OWN else None).read()
     assert seen == Counters(
@@ -167,8 +165,6 @@ def test_watching_takes_two_looks(system: System) -> None:
 
 
 # --- rounds -------------------------------------------------------------------------------------------------
-
-
 def test_a_quiet_round_has_figures_and_no_mark(system: System) -> None:
     with system.monitor() as monitor:
         monitor.begin("latency")
@@ -281,8 +277,6 @@ def test_every_disturbance_has_advice() -> None:
 
 
 # --- NVIDIA -------------------------------------------------------------------------------------------------
-
-
 class Nvml(types.ModuleType):
     """A stand-in for pynvml. ``values`` are the answers by call; a call that is not in them is not supported."""
 
@@ -450,8 +444,6 @@ def test_processes_of_another_namespace_are_not_taken_for_others(listed, own, ot
 
 
 # --- in the run's folder ------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.create(tmp_path / "run")

@@ -204,8 +204,6 @@ def test_allowed_cores_without_affinity(monkeypatch):
 
 
 # --- packages and git ---------------------------------------------------------------------------------------
-
-
 def test_package_versions_import_nothing():
     code = "import sys; from bench.host import package_versions as p; print(p()['numpy'], 'numpy' in sys.modules)"
     home = os.path.dirname(os.path.dirname(host.__file__))
@@ -236,7 +234,6 @@ def test_git_revision_of_a_checkout(checkout):
     git("add", ".")
     git("commit", "-q", "-m", "first")
     clean = host.git_revision(root / "package")
-    assert clean is not None
     assert len(clean["commit"]) == 40
     assert clean["dirty"] is False
     (root / "package/b.py").write_text("changed")
@@ -293,8 +290,6 @@ def gpu(**changes):
 
 
 # --- warnings -----------------------------------------------------------------------------------------------
-
-
 def test_a_quiet_machine_has_no_warnings():
     known = {"throttled_ns": 0, "throttled_periods": 0, "periods": 9, "steal_share": 0.001, "thermal_events": 0}
     watched = {"activity": seen(), "since_boot": {**known, "uptime_s": 60.0}, "turbo": False}
@@ -408,8 +403,6 @@ def test_doctor_tells_all(tmp_path):
 
 
 # --- NVIDIA -------------------------------------------------------------------------------------------------
-
-
 def fake_nvml(monkeypatch, fail_at=""):
     """A stand-in for pynvml; ``fail_at`` names the call that raises."""
 

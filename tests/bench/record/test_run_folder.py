@@ -35,8 +35,6 @@ def result(of=FIRST, status=Status.OK, **more):
 
 
 # --- the folder ---------------------------------------------------------------------------------------------
-
-
 def test_create_makes_a_run_that_open_knows(tmp_path):
     created = RunFolder.create(tmp_path / "a" / "run")
     info = RunFolder.open(created.path).read_run_info()
@@ -101,8 +99,6 @@ def test_log_path(folder):
 
 
 # --- cases.jsonl --------------------------------------------------------------------------------------------
-
-
 def test_a_result_comes_back_as_it_was(folder):
     given = result(
         status=Status.FALLBACK,
@@ -186,8 +182,6 @@ def test_a_line_that_did_not_fit_is_taken_back(folder, monkeypatch):
 
 
 # --- samples and predictions --------------------------------------------------------------------------------
-
-
 def fill(folder, cases=(FIRST, SECOND)):
     for number, timed in enumerate(cases):
         add_samples(folder, timed, [100 + number, 200, 300], n_warmup=1)
@@ -349,8 +343,6 @@ def test_five_thousand_images_and_six_cases_stay_under_five_megabytes(folder):
 
 
 # --- names, links, small things -----------------------------------------------------------------------------
-
-
 def test_run_paths_sort_by_time_and_are_safe(tmp_path):
     first, second = (new_run_path(tmp_path, "scarlet_c"), new_run_path(tmp_path, "onnx:/tmp/my net;rm -rf.onnx"))
     assert first.parent == tmp_path / "runs"

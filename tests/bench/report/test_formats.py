@@ -73,8 +73,6 @@ def shown(folder, width=80):
 
 
 # --- all formats --------------------------------------------------------------------------------------------
-
-
 def test_write_all_writes_every_format_and_twice_the_same_bytes(folder):
     paths = write_all(folder.path)
     assert set(paths) == set(FORMATS)
@@ -139,8 +137,6 @@ def test_the_summary_names_no_winner_that_no_verdict_names(folder, verdicts, wor
 
 
 # --- csv and parquet ----------------------------------------------------------------------------------------
-
-
 def test_csv_has_every_case_and_column(reports):
     with reports["csv"].open(newline="") as stream:
         table = list(csv.DictReader(stream))
@@ -187,8 +183,6 @@ def test_parquet_keeps_types_and_values(reports, whole):
 
 
 # --- markdown -----------------------------------------------------------------------------------------------
-
-
 def test_markdown_has_all_sections(reports):
     text = reports["markdown"].read_text()
     headings = [line for line in text.splitlines() if line.startswith("#")]
@@ -276,8 +270,6 @@ def test_settings_that_vary_are_shown(tmp_path):
 
 
 # --- digits -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("value", "half_width", "text"),
     [
@@ -333,8 +325,6 @@ def test_digits_follow_the_rows_interval(folder):
 
 
 # --- ratios and verdicts ------------------------------------------------------------------------------------
-
-
 def ratio_run(path, factors, n_rounds=40, info=None, backends=("pytorch", "onnxruntime", "openvino"), **fields):
     """Cases that take these times as long as the first, in rounds that scatter by 1 %."""
     timed = [case(backend=name, **fields) for name in backends[: len(factors)]]
@@ -468,8 +458,6 @@ def test_few_images_and_much_disagreement(tmp_path):
 
 
 # --- sentences ----------------------------------------------------------------------------------------------
-
-
 def test_dataset_and_host_lines():
     assert sentences.dataset_line({}) == "unknown"
     line = sentences.dataset_line(
@@ -486,8 +474,6 @@ def test_one_line_holds_no_control_characters():
 
 
 # --- terminal -----------------------------------------------------------------------------------------------
-
-
 def test_terminal_shows_every_case_and_the_reason_within_eighty_columns(folder):
     text = shown(folder)
     for title in ("Accuracy", "Latency", "Throughput", "Not ok"):

@@ -104,7 +104,6 @@ def test_a_recipe_of_something_else_is_refused(tmp_path: Path) -> None:
             exporting.lower(precision, dialect, path)
     for precision, dialect in (("fp32", None), ("int8", "nncf")):
         found = exporting.lower(precision, dialect, path)
-        assert found is not None
         assert (found.recipe.dialect, found.wanted.recipe) == ("nncf", str(path))
 
 

@@ -156,8 +156,6 @@ def test_the_command_prints_and_tells_by_its_exit_code(monkeypatch, capsys, reas
 
 
 # --- the comparison -----------------------------------------------------------------------------------------
-
-
 def spec_of(data: Path, graph: Path, pipeline: str, images: object) -> RunSpec:
     return RunSpec(data=str(data), model=f"onnx:{graph}", pipeline=pipeline, images=images)
 

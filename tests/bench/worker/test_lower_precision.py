@@ -100,13 +100,11 @@ def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(files, chosen, 
     scored = find_images(image_folder).images
     required = requirements([copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console())
     (wanted,) = required.wanted
-    assert required.check is not None
     assert required.calibration is None
     asked = {**message(files, chosen, wanted), "check": required.check.to_dict()}
     answer = answer_of(TypedWorker(), asked)
     assert answer["ok"], answer
     graph = graph_for(copying, {wanted.key: answer["typed"]})
-    assert graph is not None
     assert graph.facts["parity"]["n_images"] == len(scored)
     assert model_file_bytes(copying, replace(files, typed={wanted.key: answer["typed"]})) == len(
         Path(graph.path).read_bytes()
@@ -225,7 +223,6 @@ def test_requirements_choose_images_for_int8_alone(image_folder: Path) -> None:
     assert ask(fp16, scored=images) == Requirements(needed([fp16]))
     found = ask(fp16, int8)
     assert found.pipeline == "reference"
-    assert found.calibration is not None
     assert {image.image_id for image in found.calibration.images} == {image.image_id for image in images[4:]}
     with pytest.raises(BenchError, match="--calibration"):
         ask(int8, scored=images)

@@ -140,8 +140,6 @@ def allowance(todo: Sequence[Step], left_seconds: float, minutes: float = MINUTE
 
 
 # --- carrying out ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Record:
     """How a step ended.

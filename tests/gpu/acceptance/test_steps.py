@@ -179,8 +179,6 @@ def test_every_step_of_a_check_is_whole_or_left_out(tmp_path, monkeypatch, absen
 
 
 # --- carrying out ---------------------------------------------------------------------------------------------
-
-
 def step(name: str, least: float = 1, most: float = 10) -> Step:
     return Step(name, name, ("-c", "pass"), least, most)
 

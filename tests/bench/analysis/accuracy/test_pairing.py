@@ -66,8 +66,6 @@ def mistake(*names):
 
 
 # --- one run ------------------------------------------------------------------------------------------------
-
-
 def test_a_run_alone_is_compared_with_its_reference(runs):
     made = named("one")
     assert pairs(made) == [("one", TORCH, "one", ORT, 1), ("one", TORCH, "one", INT8, 1)]
@@ -104,8 +102,6 @@ def test_one_case_is_nothing_to_compare(tmp_path):
 
 
 # --- two runs -----------------------------------------------------------------------------------------------
-
-
 def test_two_runs_are_compared_case_by_case_and_the_rest_is_listed(runs):
     made = named("two", "one")
     assert pairs(made) == [("two", TORCH, "one", TORCH, 0), ("two", ORT, "one", ORT, 1)]
@@ -160,8 +156,6 @@ def test_demo_weights_are_marked_and_scored_on_demo_images_only(tmp_path):
 
 
 # --- names --------------------------------------------------------------------------------------------------
-
-
 def test_names_that_lead_nowhere(runs):
     assert mistake("no/such").what == "there is no folder 'no/such'"
     assert mistake("nothing:abc").what == "there is no folder 'nothing'"
@@ -217,8 +211,6 @@ def test_lost_predictions_are_told(tmp_path):
 
 
 # --- predictions --------------------------------------------------------------------------------------------
-
-
 def test_predictions_are_read_as_they_were_written(tmp_path):
     folder = make(tmp_path / "run", {TORCH: RIGHT, ORT: dict(reversed(WRONG_C.items()))})
     for _ in range(2):

@@ -78,14 +78,11 @@ def test_each_step_has_its_own_loss_and_the_sum(tmp_path: Path) -> None:
     losses = {step.case: step.ledger.top1.difference_points for step in found if step.ledger and step.ledger.top1}
     assert losses == pytest.approx({DALI: -1.0, GRAPH: 0.0, ORT: 0.0, INT8: -9.0, OPENVINO: 0.0})
     total = by_case[INT8].total
-    assert total is not None
-    assert total.top1 is not None
     assert total.top1.difference_points == pytest.approx(-10.0)
 
 
 def test_the_table_tells_each_step(tmp_path: Path) -> None:
     table = flips.waterfall_table(steps(run_with(tmp_path / "run", {INT8: 20, ORT: 2, GRAPH: 2, OPENVINO: 2, DALI: 2})))
-    assert table is not None
     rows = {row[0]: row[1:] for row in table.rows}
     assert len(rows) == 6
     int8 = next(cells for name, cells in rows.items() if "int8" in name)
@@ -100,7 +97,6 @@ def test_random_weights_give_flips_and_no_loss(tmp_path: Path) -> None:
     random = tuple(replace(each, weights="random") for each in (START, DALI))
     found = steps(run_with(tmp_path / "run", {random[1]: 3}, random))
     table = flips.waterfall_table(found)
-    assert table is not None
     assert table.rows[1][2:] == ("", "", "", "3", "")
     assert waterfall(found, []) == []
 

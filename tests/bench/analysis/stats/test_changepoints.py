@@ -87,7 +87,6 @@ def test_a_zero_is_a_value_like_others() -> None:
     assert change_points(values, 0.03) == []
     assert newest_change(values, 0.03) is None
     fell = newest_change([*noisy((1.0, 12), seed=9), 0.0, 0.0, 0.0], 0.03)
-    assert fell is not None
     assert fell.after == 0.0
 
 

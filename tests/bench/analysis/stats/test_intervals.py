@@ -53,7 +53,6 @@ def test_median_needs_six_samples():
 @given(st.lists(finite, min_size=6, max_size=80), st.sampled_from([0.8, 0.95]))
 def test_interval_holds_the_median_and_consists_of_samples(samples, confidence):
     interval = intervals.quantile_interval(samples, 0.5, confidence)
-    assert interval is not None
     assert interval.low <= float(np.median(samples)) <= interval.high
     assert interval.low in samples
     assert interval.high in samples
@@ -62,8 +61,6 @@ def test_interval_holds_the_median_and_consists_of_samples(samples, confidence):
 @given(st.lists(finite, min_size=6, max_size=60))
 def test_more_confidence_never_narrows(samples):
     wide, narrow = (intervals.quantile_interval(samples, 0.5, 0.96), intervals.quantile_interval(samples, 0.5, 0.8))
-    assert wide is not None
-    assert narrow is not None
     assert wide.low <= narrow.low <= narrow.high <= wide.high
 
 
@@ -105,7 +102,6 @@ def test_coverage_of_quantile_intervals_is_conservative_and_close(draw, quantile
     covered = 0
     for row in samples:
         interval = intervals.quantile_interval(row, q)
-        assert interval is not None
         covered += interval.low <= truth <= interval.high
     low, high = intervals.quantile_ranks(n, q) or (0, 0)
     exact = scipy.stats.binom.cdf(high - 1, n, q) - scipy.stats.binom.cdf(low - 1, n, q)
@@ -214,8 +210,6 @@ def test_five_ratios_to_one_baseline_hold_together(draw):
 
 
 # --- calls of one round -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("icc", [0.0, 0.3, 0.7, 0.9])
 def test_effective_samples_are_those_of_the_intraclass_correlation(icc):
     source, (rounds, calls) = np.random.default_rng(6), (400, 15)

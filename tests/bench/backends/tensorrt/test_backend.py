@@ -71,8 +71,6 @@ def loaded(case: Case, files: ModelFiles) -> TensorRt:
 
 
 # --- Running --------------------------------------------------------------------------------------------------
-
-
 def test_the_engine_runs_and_refuses_as_it_should(drive: Any, tmp_path: Path) -> None:
     drive.walk_engine(engine_module, tmp_path)
 
@@ -142,8 +140,6 @@ def test_a_graph_of_several_outputs_is_refused(drive: Any, files: ModelFiles, tm
 
 
 # --- What it is told ------------------------------------------------------------------------------------------
-
-
 def test_the_case_decides_what_is_built(drive: Any, files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     build = backend_module.plan_for
@@ -221,8 +217,6 @@ def test_a_run_without_a_gpu_has_an_unavailable_row(run_cases: Callable[..., Any
 
 
 # --- The proof ------------------------------------------------------------------------------------------------
-
-
 def test_the_proof_of_an_fp32_case(drive: Any, files: ModelFiles) -> None:
     backend = loaded(a_case(), files)
     backend.infer(drive.some_pixels(4))

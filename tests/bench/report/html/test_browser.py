@@ -142,8 +142,6 @@ def draw_all(tab):
 
 
 # --- tables -------------------------------------------------------------------------------------------------
-
-
 def test_a_click_sorts_and_another_turns_it_round(visit, report):
     tab = visit(report)
     header = tab.locator("#table-latency thead th", has_text="p50 ms")
@@ -233,8 +231,6 @@ def test_headers_stay_in_sight(visit, report):
 
 
 # --- charts -------------------------------------------------------------------------------------------------
-
-
 def test_every_chart_is_drawn_with_a_text_for_those_who_cannot_see(visit, report):
     tab = visit(report)
     assert draw_all(tab) == tab.locator("#charts figure").count() >= 5
@@ -247,8 +243,6 @@ def test_every_chart_is_drawn_with_a_text_for_those_who_cannot_see(visit, report
 
 
 # --- where it is read ---------------------------------------------------------------------------------------
-
-
 def test_a_phone_never_scrolls_sideways(visit, report):
     tab = visit(report, viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
     draw_all(tab)
@@ -327,8 +321,6 @@ def test_without_javascript_the_numbers_are_there(visit, report):
 
 
 # --- hostile, and large -------------------------------------------------------------------------------------
-
-
 def test_nothing_from_outside_runs(visit, tmp_path):
     names = {"model": HOSTILE, "options": (("recipe", HOSTILE),)}
     scored = [case(scenario="accuracy", backend=backend, **names) for backend in ("pytorch", "onnxruntime")]

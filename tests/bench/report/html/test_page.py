@@ -79,8 +79,6 @@ def between(source, start, stop):
 
 
 # --- the whole page -----------------------------------------------------------------------------------------
-
-
 def test_twice_the_same_bytes_whatever_the_clock_says(run, monkeypatch):
     folder, source = run
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -200,8 +198,6 @@ def test_golden(run):
 
 
 # --- text from outside --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def hostile(tmp_path):
     """A run in which every text that can come from outside is an attack."""
@@ -259,8 +255,6 @@ def test_policy_of_no_script():
 
 
 # --- flips and their pictures -------------------------------------------------------------------------------
-
-
 def test_flips_show_picture_file_label_and_both_predictions(run):
     _, source = run
     flips = between(source, '<section id="flips">', '<section id="warnings">')
@@ -337,8 +331,6 @@ def test_a_case_that_cannot_be_paired_says_why(tmp_path):
 
 
 # --- charts and their data ------------------------------------------------------------------------------------
-
-
 def test_scripts_are_bundled_once_and_come_without_a_store_too(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(charts, "_bundle", lambda: made.append(1) or "vegaEmbed = 1;")

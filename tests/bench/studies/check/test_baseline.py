@@ -22,7 +22,6 @@ from scarlet.errors import BenchError
 def test_a_snapshot_holds_predictions_in_the_order_of_the_images(tmp_path: Path) -> None:
     found = of_run(made_run(tmp_path / "run", {PYTORCH: [0, 1, 2, 9, -1, 5]}))
     (scored,) = found.rows
-    assert scored.top1 is not None
     assert scored.top1.tolist() == [0, 1, 2, 9, UNREADABLE, 5]
     assert (scored.n_images, scored.top1_right, scored.input_sha256) == (5, 4, "p")
     assert found.labels.tolist() == [0, 1, 2, 3, 4, 5]
@@ -110,8 +109,6 @@ def test_a_run_without_its_list_of_images_is_refused(tmp_path: Path) -> None:
 
 
 # --- the file -----------------------------------------------------------------------------------------------
-
-
 def written(tmp_path: Path, source: Snapshot) -> Path:
     path = tmp_path / "baselines" / "some.json"
     baseline.write(source, path)
@@ -127,8 +124,6 @@ def test_a_baseline_comes_back_as_it_was(tmp_path: Path) -> None:
     by_case = {each.case: each for each in source.rows}
     for each in found.rows:
         before = by_case[each.case]
-        assert each.top1 is not None
-        assert before.top1 is not None
         assert each.top1.tolist() == before.top1.tolist()
         assert each.predictions_sha256 == before.predictions_sha256
         assert (each.top1_right, each.top5_right) == (before.top1_right, before.top5_right)
@@ -145,7 +140,6 @@ def test_leads_are_kept_and_may_be_missing(tmp_path: Path) -> None:
     info = {"settings": {}, "git": {}, "host": {}, "created_at": "x"}
     path = written(tmp_path, snapshot(labels, [row(labels, labels, margin=lead)], info=info))
     (kept,) = baseline.read(path).rows
-    assert kept.margin is not None
     assert kept.margin.dtype == np.float32
     assert kept.margin.tolist() == lead.tolist()
     content = json.loads(path.read_text())
@@ -277,8 +271,6 @@ def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 # --- other numbers of images --------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def image_set(tmp_path: Path) -> Path:
     """Thirty images in seven classes."""
@@ -305,8 +297,6 @@ def test_a_subset_is_paired_by_proof(image_set: Path, current: int, known: int) 
     before, now = of_images(image_set, known), of_images(image_set, current)
     found = aligned(now, before)
     (first,), (second,) = before.rows, found.rows
-    assert first.top1 is not None
-    assert second.top1 is not None
     scored = second.top1 != NOT_SCORED
     assert scored.sum() == min(current, known)
     assert second.top1[scored].tolist() == first.top1[scored].tolist()

@@ -45,8 +45,6 @@ def verdicts(report: Report) -> dict[str, tuple[str, str]]:
 
 
 # --- judging ------------------------------------------------------------------------------------------------
-
-
 def test_the_same_predictions_pass() -> None:
     report = judge(known(), known(), CONFIG)
     assert report.verdict is Verdict.PASS
@@ -266,8 +264,6 @@ def test_latency_is_judged_only_when_asked_and_by_its_ratio() -> None:
 
 
 # --- reports ------------------------------------------------------------------------------------------------
-
-
 def mixed() -> Report:
     """A row of each kind, with text that every format has to escape."""
     changed = TOP1.copy()
@@ -286,15 +282,12 @@ def test_junit_has_a_test_case_a_row(tmp_path: Path) -> None:
     ci.write_junit(mixed(), tmp_path / "out" / "junit.xml")
     root = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
     suite = root.find("testsuite")
-    assert suite is not None
     assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["4", "0", "1", "2"]
     error = suite.find(".//error")
-    assert error is not None
     assert "100 %: <b>|\ufffd killed," in (error.get("message") or "")
     failing = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
     ci.write_junit(failing, tmp_path / "fail.xml")
     failure = ElementTree.parse(tmp_path / "fail.xml").getroot().find(".//failure")
-    assert failure is not None
     assert failure.get("type") == "backend"
     assert ElementTree.parse(tmp_path / "fail.xml").getroot().find(".//property[@name='finding']") is not None
 
@@ -337,8 +330,6 @@ def test_the_report_as_plain_data_is_json() -> None:
 
 
 # --- commands -----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def command(scarlet_bench: Command, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):

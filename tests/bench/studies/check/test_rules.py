@@ -30,8 +30,6 @@ def verdict(precision: str, comparison: Comparison, **more: object) -> tuple[Ver
 
 
 # --- what is counted ----------------------------------------------------------------------------------------
-
-
 def test_images_are_compared_one_by_one() -> None:
     labels = np.array([0, 1, 2, 3, 4, 5], dtype=np.int16)
     before = row([0, 9, 2, 3, UNREADABLE, 5], labels, margin=None)
@@ -52,13 +50,10 @@ def test_ties_of_either_side_are_counted() -> None:
     first = row(labels, labels, margin=np.array([0, 0.5, 0, 0.5], dtype=np.float32))
     second = row([0, 1, UNREADABLE, 3], labels, margin=np.array([0, 0, 0, 0.5], dtype=np.float32))
     found = compare(first, second, labels, NEAR)
-    assert found is not None
     assert (found.ties, found.moved) == (3, None)
 
 
 # --- leads --------------------------------------------------------------------------------------------------
-
-
 def with_leads(leads: NDArray[np.float64], top1: list[int] | None = None) -> Row:
     labels = np.zeros(len(leads), dtype=np.int16)
     return row(labels if top1 is None else top1, labels, margin=leads.astype(np.float32))
@@ -126,8 +121,6 @@ def test_a_baseline_without_leads_is_judged_by_agreement() -> None:
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_unchanged_predictions_pass_however_few_they_are(precision: str) -> None:
     found, reason = verdict(precision, compared(512))
@@ -208,8 +201,6 @@ def test_random_weights_are_judged_by_agreement_alone() -> None:
 
 
 # --- no false alarm (200 seeded resamples), and power -------------------------------------------------------
-
-
 def resampled(share_won: float, share_lost: float, n: int) -> list[Comparison]:
     """200 seeded bootstrap resamples of n images; the images themselves hold exactly these shares."""
     outcomes = np.zeros(n, dtype=np.int8)
@@ -318,8 +309,6 @@ def test_a_ratio_that_is_not_there_is_unresolved() -> None:
 
 
 # --- which row is which -------------------------------------------------------------------------------------
-
-
 def test_rows_are_matched_across_machines() -> None:
     here, there = accuracy_case("onnxruntime"), accuracy_case("onnxruntime", weights="user")
     other = accuracy_case("onnxruntime", "int8")

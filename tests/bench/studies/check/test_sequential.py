@@ -88,7 +88,6 @@ def test_no_verdict_comes_before_every_class_was_seen() -> None:
     labels = np.repeat(np.arange(100, dtype=np.int16), 200)
     changes = np.where(labels == 99, 100, labels).astype(np.int16)
     seen = looks(labels, changes, labels, np.arange(len(labels)))
-    assert seen is not None
     assert seen.full == 99 * 200
     assert decided_of(seen, "int8", len(labels))[2] > 99 * 200
     some = np.arange(len(labels)) < 5000
@@ -143,13 +142,11 @@ def test_looks_count_only_images_that_were_scored_and_could_be_read() -> None:
     before = np.array([0, 1, 9, UNREADABLE, 4], dtype=np.int16)
     now = np.array([0, 9, 2, UNREADABLE, NOT_SCORED], dtype=np.int16)
     seen = looks(before, now, labels, np.array([3, 2, 1, 0, 4]))
-    assert seen is not None
     assert seen.counts["n"].tolist() == [1, 2, 3, 3]  # nothing to look at after the first, unreadable image
     assert seen.counts["wins"].tolist() == [1, 1, 1, 1]
     assert seen.counts["losses"].tolist() == [0, 1, 1, 1]
     assert seen.at(-1).changed == 2
     blocks = looks(before, now, labels, np.arange(5), np.array([2, 5]))
-    assert blocks is not None
     assert blocks.counts["n"].tolist() == [2, 3]
     assert looks(before, now, labels, np.array([3, 4])) is None
 

@@ -78,7 +78,6 @@ def test_a_row_holds_what_is_published_counted_and_measured(field: list[rows.Fie
     first = field[0]
     assert (first.model, first.status, first.weights) == ("scarlet_c", "ok", "official")
     assert (first.parameters, first.multiply_adds) == (6_073_684, 280_082_912)
-    assert first.published is not None
     assert first.published.top1_percent == 75.6
     assert first.top1_percent == pytest.approx(76.0)
     assert first.n_images == 1000
@@ -272,8 +271,6 @@ def test_models_may_bring_their_weights() -> None:
 
 
 # --- the command, with the fake backend -----------------------------------------------------------------------
-
-
 @pytest.fixture
 def call(scarlet_bench: Command, empty_folder: Path) -> Command:
     return partial(scarlet_bench, "table")

@@ -98,7 +98,6 @@ def test_the_ridge_of_the_cases_threads_and_precision() -> None:
         {"threads": 2, "gflop_per_s": {"fp32": 150.0, "int8": 600.0}, "copy_gbyte_per_s": 12.0},
     ]
     found = ridge_of(peaks, "int8", 2)
-    assert found is not None
     assert found.flop_per_byte == 50.0
     assert ridge_of(peaks, "int8", 1) is None
     assert ridge_of([], "fp32", 1) is None
