@@ -57,11 +57,10 @@ def table(
         checked_label(label)  # now, and not when everything is measured
     folder, file = out_paths(out)
     folder = folder or (None if runs else new_run_path(RESULTS, "table"))
-    measured = read_or_measure(
+    rows, interrupted = read_or_measure(
         models or (), runs or (), options.spec_of(context), folder or Path(), console_for(as_json)
     )
-    rows = list(measured.rows)
     rows += published_rows(row.model for row in rows) if published else []
     written = write_all(rows, folder, caption, label) if folder else []
     show(document(rows), file, as_json, (f"table: {path}" for path in written))
-    raise typer.Exit(INTERRUPTED if measured.interrupted else GOOD)
+    raise typer.Exit(INTERRUPTED if interrupted else GOOD)

@@ -95,25 +95,6 @@ def document(ended: Ended) -> Document:
     return Document(title, notes([title, *lines]), ended.to_dict(), {"cases": frame})
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two that are measured in turns.
-
-    Attributes:
-        labels: for people: this one and the other.
-        other: the other's name in ``verdict.copy_of``.
-        make_worker: starts a worker for a copy of a Case.
-        described: both, for ``run.json``, by their names in ``copy_of``.
-        notes: what is to be known of them.
-    """
-
-    labels: tuple[str, str]
-    other: str
-    make_worker: Callable[[Case], WorkerHandle]
-    described: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-
-
 def run(
     ref: str,
     spec: RunSpec,
@@ -126,9 +107,7 @@ def run(
 
     Args:
         ref: the other revision: a commit, branch or tag.
-        spec: what to measure; its scenario is always latency.
         out: folder for the run; a new one in ``results/runs`` where None.
-        console: for people.
         tolerance: how much slower is still a pass, as a share; the machine's materiality where None.
         home: folder of this tree's packages; those of this process where None.
 
@@ -153,8 +132,8 @@ def run(
 
         described = {name: _described(side) for name, side in sides.items()}
         mine, theirs = sides.values()
-        pair = Pair((this.label, other.label), list(sides)[1], make_worker, described, notes_on(mine, theirs))
-        ended = carry_out(session, ModelFiles.from_dict(mine.files), pair, tolerance)
+        files, labels, notes_ = ModelFiles.from_dict(mine.files), (this.label, other.label), notes_on(mine, theirs)
+        ended = carry_out(session, files, labels, described, make_worker, notes_, tolerance)
         shutil.rmtree(session.folder.path / revision_worker.WORKERS, ignore_errors=True)
     return ended
 
@@ -168,31 +147,45 @@ def check(spec: RunSpec, tolerance: float | None) -> None:
         raise BenchError("--lives 1 does not tell what processes differ by", "Write for example --lives 6.")
 
 
-def carry_out(session: Session, files: ModelFiles, pair: Pair, tolerance: float | None) -> Ended:
-    """Measures both copies of every Case of the session's spec, and compares those of latency."""
+def carry_out(
+    session: Session,
+    files: ModelFiles,
+    labels: tuple[str, str],
+    described: Mapping[str, Any],
+    make_worker: Callable[[Case], WorkerHandle],
+    notes_: tuple[str, ...],
+    tolerance: float | None,
+) -> Ended:
+    """Measures both copies of every Case of the session's spec, and compares those of latency.
+
+    Args:
+        labels: for people: of this one and the other.
+        described: both for ``run.json``, this one first, by their names in ``verdict.copy_of``.
+    """
     folder, spec = session.folder, session.spec
+    _, other = described
     info = folder.read_run_info()
     allowed = verdict.materiality(info) if tolerance is None else tolerance
     bases = spec.cases(files.weights, files.fixed_batch)
     timed = [base for base in bases if base.scenario == "latency"]
-    cases = [against.copy_of(base, name) for base in bases for name in (pair.other, THIS)]
-    described = {"revisions": pair.described, "notes": pair.notes, "tolerance": allowed}
+    cases = [against.copy_of(base, name) for base in bases for name in (other, THIS)]
+    told = {"revisions": described, "notes": notes_, "tolerance": allowed}
     session.write_plan(files, cases)
-    session.write(against=described)
+    session.write(against=told)
     stopped = False
     with make_listener(session.console, len(cases)) as listener:
-        runner = Runner(folder, session.context(files), listener, session.limits, Workers(pair.make_worker))
+        runner = Runner(folder, session.context(files), listener, session.limits, Workers(make_worker))
         try:
             runner.execute(cases, pair_by_pair(cases))
         except KeyboardInterrupt:
             stopped = True
     folder.merge_parts()
-    found = against.compare(pair.other, allowed, timed, folder.case_results(), folder)
-    ended = Ended(folder.path, tuple(timed), tuple(found), allowed, pair.labels, pair.notes, stopped)
+    found = against.compare(other, allowed, timed, folder.case_results(), folder)
+    ended = Ended(folder.path, tuple(timed), tuple(found), allowed, labels, notes_, stopped)
     session.write(
         warnings=[*info.get("warnings", ()), *summary(runner.rounds)],
         resolves=runner.resolves,
-        against={**described, "outcome": ended.outcome.value, "cases": [each.to_dict() for each in found]},
+        against={**told, "outcome": ended.outcome.value, "cases": [each.to_dict() for each in found]},
         finished_at=None if ended.interrupted else utc_now(),
         exit_code=130 if ended.interrupted else 0,
     )

@@ -15,7 +15,7 @@ from bench.run import pixel_gate
 from bench.run.model_input import settle
 from bench.run.session import Session
 from bench.run.spec import RunSpec
-from bench.studies.against.drive import Ended, Pair, carry_out, check
+from bench.studies.against.drive import Ended, carry_out, check
 from bench.studies.against.verdict import REVISION, THIS
 from bench.worker.channel import LocalWorker, Message
 
@@ -76,6 +76,5 @@ def run(models: tuple[str, str], spec: RunSpec, console: Console, tolerance: flo
         pixels = pixel_gate.gate(session.folder, session.spec.cases(), request, console)
         session.write(preprocessing=pixels)
         described = {name: each.to_dict() for name, each in files.items()}
-        notes = [f"{THIS}: {models[1]}", f"{OLD}: {models[0]}"]
-        pair = Pair((models[1], models[0]), OLD, make_worker, described, tuple(notes))
-        return carry_out(session, files[THIS], pair, tolerance)
+        notes = (f"{THIS}: {models[1]}", f"{OLD}: {models[0]}")
+        return carry_out(session, files[THIS], models[::-1], described, make_worker, notes, tolerance)

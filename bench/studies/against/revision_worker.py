@@ -25,7 +25,7 @@ from bench.record.case import Case, Status
 from bench.record.run_folder import RunFolder
 from bench.run.model_files import why_unprepared
 from bench.studies.against import introduction
-from bench.studies.against.verdict import bare
+from bench.studies.against.verdict import REVISION
 from bench.studies.against.worktree import Revision
 from bench.worker import channel
 from bench.worker.messages import Context, Progress
@@ -68,26 +68,19 @@ class RevisionWorker:
         log: file that takes all the process prints.
         threads: as ``LocalWorker`` takes them.
         side: what the revision prepared; None for the worker that prepares it.
-        handshake_seconds: how long it may take to say who it is.
 
     Raises:
         BenchError: it does not start, runs other code than it should, or speaks another protocol.
     """
 
-    def __init__(
-        self,
-        revision: Revision,
-        log: Path,
-        threads: int,
-        side: Side | None = None,
-        handshake_seconds: float = HANDSHAKE_SECONDS,
-    ) -> None:
+    def __init__(self, revision: Revision, log: Path, threads: int, side: Side | None = None) -> None:
         self._revision, self._side = revision, side
         self._case: Case | None = None
         self._run = RunFolder(Path())
-        self._worker = channel.LocalWorker(log, threads, revision.home, _program())
+        program = f"import runpy; runpy.run_path({introduction.__file__!r}, run_name='__main__')"
+        self._worker = channel.LocalWorker(log, threads, revision.home, program)
         try:
-            self.introduction = self._introduced(handshake_seconds)
+            self.introduction = self._introduced()
         except BaseException:
             self._worker.kill()
             raise
@@ -128,15 +121,17 @@ class RevisionWorker:
         channel.checked(answer)
         if what == "finish":
             self._take_over(str(answer["stage"]))
-            answer = {**answer, "proof": {**answer["proof"], "code": self._code()}}
+            revision = self._revision
+            named = {"revision": revision.name, "commit": revision.commit, "dirty": revision.dirty}
+            answer = {**answer, "proof": {**answer["proof"], "code": {**named, **self.introduction}}}
         return answer
 
-    def _introduced(self, seconds: float) -> dict[str, Any]:
+    def _introduced(self) -> dict[str, Any]:
         try:
-            first = self._worker.read(seconds)
+            first = self._worker.read(HANDSHAKE_SECONDS)
             if self._side is None:
                 # No revision knows this message; that it is answered at all is what counts.
-                self._worker.call({"do": "hello"}, seconds)
+                self._worker.call({"do": "hello"}, HANDSHAKE_SECONDS)
             said = dict(first["introduction"])
         except channel.WorkerFailed as failure:
             raise self._stranger(failure.reason) from None
@@ -167,13 +162,13 @@ class RevisionWorker:
         """The bare Case, the revision's own files, and no field at its default: that is how fields come in later."""
         case, context = Case.from_dict(message["case"]), Context.from_dict(message["context"])
         self._case, self._run = case, RunFolder(Path(context.run))
-        own = self._own_folder(case)
+        own, bare = self._own_folder(case), case.without(REVISION)
         shutil.rmtree(own, ignore_errors=True)  # of a worker that was killed
         RunFolder.create(own).write_images(self._run.read_images())
         files = {} if self._side is None else {"files": dict(self._side.files)}
         return {
             **message,
-            "case": _without_defaults(bare(case).to_dict(), bare(case)),
+            "case": _without_defaults(bare.to_dict(), bare),
             "context": {**_without_defaults(message["context"], context), "run": str(own), **files},
         }
 
@@ -185,20 +180,11 @@ class RevisionWorker:
         if self._case is None:
             return
         own = self._own_folder(self._case)
-        samples = raw_tables.read(own, "samples", {bare(self._case).case_id: None})
+        samples = raw_tables.read(own, "samples", {self._case.without(REVISION).case_id: None})
         samples = samples[samples["stage"].astype(str) == stage]
         columns = {name: samples[name].to_numpy() for name in ("round", "images", "warmup", "latency_ns")}
         self._run.write_samples_part(self._case.case_id, stage=stage, **columns)
         shutil.rmtree(own)
-
-    def _code(self) -> dict[str, Any]:
-        revision = self._revision
-        named = {"revision": revision.name, "commit": revision.commit, "dirty": revision.dirty}
-        return {**named, **self.introduction}
-
-
-def _program() -> str:
-    return f"import runpy; runpy.run_path({introduction.__file__!r}, run_name='__main__')"
 
 
 def _without_defaults(message: Mapping[str, Any], record: Case | Context) -> dict[str, Any]:
@@ -211,12 +197,6 @@ def prepare(revision: Revision, request: Mapping[str, Any], log: Path, timeout_s
 
     The store of artefacts is shared. Its keys hold what decides the content (the network's sources, the exporter's
     source, the packages' versions, the weights): what did not change is found there, and what did is made anew.
-
-    Args:
-        revision: whose code.
-        request: as returned by ``prepare_request``.
-        log: file that takes what the worker prints.
-        timeout_seconds: for the preparation.
 
     Raises:
         BenchError: the revision's worker cannot be talked to, or the model is at fault.

@@ -79,27 +79,12 @@ class Against:
 
 
 def copy_of(base: Case, revision: str) -> Case:
-    """The Case as one revision measures it.
-
-    Args:
-        base: a latency Case.
-        revision: ``THIS``, or another short name.
-    """
+    """The Case as one revision measures it: ``THIS``, or another short name."""
     return replace(base, options=tuple(sorted({**dict(base.options), REVISION: revision}.items())))
 
 
-def bare(case: Case) -> Case:
-    """The Case without what ``copy_of`` added."""
-    return case.without(REVISION)
-
-
 def decide(low: float | None, high: float | None, tolerance: float) -> Outcome:
-    """The verdict on a ratio with this interval. See the top of this module.
-
-    Args:
-        low, high: ends of the interval; None where there is none.
-        tolerance: how much slower is still a pass, as a share.
-    """
+    """The verdict on a ratio with this interval, if there is one: see the top of this module."""
     if low is None or high is None:
         return Outcome.UNRESOLVED
     if high <= 1.0 + tolerance:
@@ -135,17 +120,17 @@ def compare(
     for base in bases:
         mine, theirs = (ended.get(copy_of(base, name).case_id) for name in (THIS, other))
         outcome, reason = _trouble(mine, theirs, other)
-        each = Against(base.label, outcome, reason=reason)
-        if mine and theirs and not reason:
-            each = _against(each, (mine, theirs), times, tolerance, len(bases))
-            numbers = times[mine.case.case_id].keys() & times[theirs.case.case_id].keys()
-            each = replace(each, n_rounds=len(numbers), n_disturbed_rounds=len(disturbed & numbers))
-        found.append(each)
+        if reason or mine is None or theirs is None:
+            found.append(Against(base.label, outcome, reason=reason))
+            continue
+        each = _against(base.label, (mine, theirs), times, tolerance, len(bases))
+        numbers = times[mine.case.case_id].keys() & times[theirs.case.case_id].keys()
+        found.append(replace(each, n_rounds=len(numbers), n_disturbed_rounds=len(disturbed & numbers)))
     return found
 
 
 def _against(
-    found: Against,
+    label: str,
     rows: tuple[CaseResult, CaseResult],
     times: Mapping[str, Mapping[int, float]],
     tolerance: float,
@@ -155,15 +140,8 @@ def _against(
     logs = list(map(location, rounds))
     steps = clock_error(*(list(times[row.case.case_id].values()) for row in rows))
     over = over_lives(logs, order, comparisons, least_error=steps)
-    return replace(
-        found,
-        outcome=decide(over.low, over.high, tolerance),
-        ratio=over.ratio,
-        low=over.low,
-        high=over.high,
-        lives=tuple(map(math.exp, logs)),
-        start_effect=over.start_effect,
-    )
+    lives, outcome = tuple(map(math.exp, logs)), decide(over.low, over.high, tolerance)
+    return Against(label, outcome, over.ratio, over.low, over.high, lives, over.start_effect)
 
 
 def _trouble(mine: CaseResult | None, theirs: CaseResult | None, other: str) -> tuple[Outcome, str]:

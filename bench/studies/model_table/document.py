@@ -40,28 +40,23 @@ def shared_setup(columns: Sequence[Setup]) -> str:
     return ", ".join(filter(None, (row_names([vars(columns[0])], (name,))[0] for name in same)))
 
 
-def parameters(row: FieldRow) -> tuple[str, bool]:
-    """Millions of parameters, and whether they are the paper's although the model was requested."""
-    if row.parameters is not None or row.published is None:
-        return "" if row.parameters is None else f"{row.parameters / 1e6:.2f}", False
-    return f"{row.published.parameters_millions:.1f}", row.status != "published"
-
-
-def multiply_adds(row: FieldRow) -> tuple[str, bool]:
-    """Millions of multiply-adds for one image, and whether they are the paper's although the model was requested."""
-    if row.multiply_adds is not None or row.published is None:
-        return "" if row.multiply_adds is None else f"{row.multiply_adds / 1e6:.1f}", False
-    return f"{row.published.multiply_adds_millions:.0f}", row.status != "published"
+def costs(row: FieldRow) -> list[tuple[str, bool]]:
+    """Millions of parameters, and of multiply-adds for one image; and whether they are the paper's although the model
+    was requested.
+    """
+    found = []
+    for name, digits in (("parameters", 2), ("multiply_adds", 1)):
+        own = getattr(row, name)
+        if own is not None or row.published is None:
+            found.append(("" if own is None else f"{own / 1e6:.{digits}f}", False))
+        else:  # papers print a digit less
+            found.append((f"{getattr(row.published, f'{name}_millions'):.{digits - 1}f}", row.status != "published"))
+    return found
 
 
 def published_top1(row: FieldRow) -> str:
     """In per cent, as printed."""
     return f"{row.published.top1_percent:.1f}" if row.published else ""
-
-
-def measured_top1(row: FieldRow) -> str:
-    """In per cent, with no digit finer than one image."""
-    return percent(row.top1_percent, row.n_images)
 
 
 # --- the table ----------------------------------------------------------------------------------------------
@@ -87,8 +82,8 @@ def table(rows: Sequence[FieldRow]) -> Table:
     columns: list[Column[FieldRow]] = [
         Column(Head("Model"), lambda row: one_line(row.model)),
         Column(Head("Weights"), lambda row: row.weights),
-        Column(Head("Params M", True), lambda row: _starred(parameters(row))),
-        Column(Head("Mult-adds M", True), lambda row: _starred(multiply_adds(row))),
+        Column(Head("Params M", True), lambda row: _starred(costs(row)[0])),
+        Column(Head("Mult-adds M", True), lambda row: _starred(costs(row)[1])),
         Column(Head("Top-1 % published", True), published_top1),
         Column(Head("Top-1 % measured", True), _measured_cell),
         *(_latency_column(setup, name) for setup, name in zip(setups_, setup_names(setups_), strict=True)),
@@ -104,7 +99,7 @@ def _starred(figure: tuple[str, bool]) -> str:
 
 
 def _measured_cell(row: FieldRow) -> Cell:
-    text = measured_top1(row)
+    text = percent(row.top1_percent, row.n_images)
     return Cell(text, "demo" if text and row.is_demo else "", row.top1_percent)
 
 
@@ -189,10 +184,10 @@ def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
 def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layout.Cell]:
     failed = row.status not in ("ok", "published") and not row.latencies
     name = row.published.name if row.published else model_name(row.model)
-    measured = measured_top1(row)
+    measured = percent(row.top1_percent, row.n_images)
     is_best = row.accuracy is not None and row.accuracy["case_id"] in best.case_ids
     cells = [layout.Cell(name, note=ended({"status": row.status, "reason": row.reason}) if failed else "")]
-    for text, is_published in (parameters(row), multiply_adds(row)):
+    for text, is_published in costs(row):
         cells.append(layout.Cell(text, bool(text), note=AS_PUBLISHED if is_published else ""))
     source = f"published: {row.published.source}" if row.published else ""
     cells.append(layout.Cell(published_top1(row), bool(source), note=source))
@@ -240,7 +235,7 @@ def notes(rows: Sequence[FieldRow]) -> Iterator[str]:
     """How the table was made and is to be read, sources, and why a model has no figures."""
     yield from watermarks(rows)
     yield from failures(rows)
-    if any(is_published for row in rows for _, is_published in (parameters(row), multiply_adds(row))):
+    if any(is_published for row in rows for _, is_published in costs(row)):
         yield f"* {AS_PUBLISHED}"
     yield from how(rows)
     names: dict[str, list[str]] = {}
@@ -291,5 +286,4 @@ def how(rows: Sequence[FieldRow]) -> Iterator[str]:
                 "models were measured one after the other and not in turns: a difference between rows may be the "
                 "machine's, and is given no verdict"
             )
-    said = dict.fromkeys(line for row in rows if row.info for line in machine_lines(row.info))
-    yield from said
+    yield from dict.fromkeys(line for row in rows if row.info for line in machine_lines(row.info))

@@ -103,7 +103,7 @@ def by_lives(rounds: list[Any]) -> tuple[float, float]:
         case = verdict.copy_of(BASE, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate((2e7 * np.exp(logs)).tolist()))
-    found = verdict._against(Against("", Outcome.PASS), (rows[0], rows[1]), times, 0.03, 1)
+    found = verdict._against("", (rows[0], rows[1]), times, 0.03, 1)
     assert found.low is not None
     assert found.high is not None
     return found.low, found.high
@@ -150,7 +150,7 @@ def test_equal_ratios_are_no_surer_than_the_clock() -> None:
         case = verdict.copy_of(BASE, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate([float(each[0])] * 35 + [float(each[1])]))
-    found = verdict._against(Against("", Outcome.PASS), (rows[0], rows[1]), times, 0.03, 1)
+    found = verdict._against("", (rows[0], rows[1]), times, 0.03, 1)
     assert found.outcome is Outcome.UNRESOLVED
     assert found.low is not None
     assert found.low < 1.03 < 1.031 < (found.high or 0.0)
@@ -167,7 +167,7 @@ class Slowed(Fake):
         self.factor = factor
 
     def load(self, case: Case, files: ModelFiles) -> None:
-        super().load(verdict.bare(case), files)
+        super().load(case.without(verdict.REVISION), files)
         self._told["latency_ns"] *= self.factor
 
 
@@ -315,7 +315,7 @@ def stranger(tmp_path: Path) -> Callable[..., RevisionWorker]:
             (home / "bench" / "worker.py").write_text(worker + f"\nANSWERS = {answers or ANSWERS!r}\n")
         revision = Revision("old", "f" * 40, False, home)
         side = None if sources_sha256 is None else Side(revision, {"onnx": "theirs"}, sources_sha256)
-        return RevisionWorker(revision, tmp_path / "log", 1, side, handshake_seconds=20.0)
+        return RevisionWorker(revision, tmp_path / "log", 1, side)
 
     return start
 
@@ -366,8 +366,7 @@ def test_a_worker_that_cannot_be_talked_to_is_one_clear_error(stranger: Any, how
 def test_a_worker_that_never_answers_is_not_waited_for(
     stranger: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = RevisionWorker._introduced
-    monkeypatch.setattr(RevisionWorker, "_introduced", lambda self, seconds: real(self, 1.0))
+    monkeypatch.setattr(revision, "HANDSHAKE_SECONDS", 1.0)
     with pytest.raises(BenchError, match="longer than 1 s"):
         stranger(worker=HANGS)
 
@@ -407,7 +406,7 @@ def main():
 def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
     stranger: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(RevisionWorker, "_introduced", lambda self, seconds: self._worker.read(seconds))
+    monkeypatch.setattr(RevisionWorker, "_introduced", lambda self: self._worker.read(20.0))
     worker = stranger(worker=ECHO, sources_sha256="any")
     run = RunFolder.create(tmp_path / "run")
     run.write_images([("a.jpg", 3)])

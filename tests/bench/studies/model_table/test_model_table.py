@@ -263,11 +263,11 @@ def test_models_that_cannot_be_meant(texts: list[str], words: list[str]) -> None
 
 
 def test_models_may_bring_their_weights() -> None:
-    assert drive.requested_models(["scarlet_a=A.pth.tar", "onnx:a=b.onnx", "timm/resnet18"]) == (
-        drive.Requested("scarlet_a", "scarlet_a", "A.pth.tar"),
-        drive.Requested("onnx:a=b.onnx", "onnx:a=b.onnx"),
-        drive.Requested("timm/resnet18", "timm/resnet18"),
-    )
+    assert drive.requested_models(["scarlet_a=A.pth.tar", "onnx:a=b.onnx", "timm/resnet18"]) == {
+        "scarlet_a": ("scarlet_a", "A.pth.tar"),
+        "onnx:a=b.onnx": ("onnx:a=b.onnx", None),
+        "timm/resnet18": ("timm/resnet18", None),
+    }
 
 
 # --- the command, with the fake backend -----------------------------------------------------------------------
@@ -328,10 +328,11 @@ def test_ctrl_c_leaves_the_other_models_as_rows(
 
     monkeypatch.setattr(session, "run", stop)
     wanted = drive.requested_models(["scarlet_a", "scarlet_b", "scarlet_c"])
-    found = drive.measure(wanted, RunSpec(data=str(image_folder)), tmp_path / "out", Console(file=io.StringIO()))
-    assert found.interrupted
-    assert [row.status for row in found.rows] == ["ok", "interrupted", "interrupted"]
-    assert found.rows[2].reason == drive.NOT_REACHED
+    spec = RunSpec(data=str(image_folder))
+    found, interrupted = drive.measure(wanted, spec, tmp_path / "out", Console(file=io.StringIO()))
+    assert interrupted
+    assert [row.status for row in found] == ["ok", "interrupted", "interrupted"]
+    assert found[2].reason == drive.NOT_REACHED
 
 
 def test_the_terminal_shows_all_of_it(field: list[rows.FieldRow]) -> None:
