@@ -387,9 +387,8 @@ def test_every_kind_has_a_judgement_and_unknown_facts_never_warn():
 
 
 def test_doctor_tells_all(tmp_path):
-    checks = {
-        check.check: check for check in host.doctor(tree(tmp_path, LAPTOP), {"onnxruntime": "1.2", "torch": None}, 0)
-    }
+    packages = {"onnxruntime": "1.2", "torch": None, "nvidia-dali-cuda130": None, "nvidia-dali-cuda120": None}
+    checks = {check.check: check for check in host.doctor(tree(tmp_path, LAPTOP), packages, 0)}
     assert checks["PyTorch"].state == "bad"
     assert checks["ONNX Runtime"].text == "onnxruntime 1.2"
     assert checks["DALI"].state == "warn"

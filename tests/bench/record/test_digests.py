@@ -34,7 +34,7 @@ def statuses(folder: RunFolder) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", [*PARQUET, *TEXT])
 def test_a_flipped_bit_is_noticed_or_changes_nothing(folder: RunFolder, name: str) -> None:
-    tries = 60 if name in PARQUET else 15
+    tries = 20 if name in PARQUET else 8
     counts = try_flips(folder, name, tries)
     assert counts["wrong"] == 0
     assert counts["noticed"] > tries // 3

@@ -80,7 +80,7 @@ def test_each_life_has_new_workers_in_turned_order_and_rounds_are_numbered_on(ru
         made.append(case)
         return HereWorker()
 
-    folder, recorder = run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=Workers(make), watch=True)
+    folder, recorder = run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, workers=Workers(make), watch=True)
     assert made == [ONE, OTHER, OTHER, ONE, OTHER, ONE, ONE, OTHER]
     assert recorder.started == [ONE, OTHER], "a listener hears of a Case once"
     assert [result.case for result in recorder.ended] in ([ONE, OTHER], [OTHER, ONE])
@@ -198,7 +198,7 @@ def test_a_case_that_fails_in_a_later_life_ends_there_and_what_it_measured_is_no
         made.append(case)
         return HereWorker(channel.dead(7, "no more") if made.count(ONE) == 2 and case == ONE else None)
 
-    folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=Workers(make))
+    folder, _ = run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, workers=Workers(make))
     assert made.count(ONE) == 2, "it is not started again"
     assert made.count(OTHER) == 4
     found = rows(folder)
@@ -217,13 +217,13 @@ def test_a_run_that_was_stopped_between_lives_begins_them_anew(run_cases: RunCas
         return HereWorker()
 
     with pytest.raises(KeyboardInterrupt):
-        run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=Workers(make), watch=True)
+        run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, workers=Workers(make), watch=True)
     folder = RunFolder.open(tmp_path / "run")
     assert {row.status for row in rows(folder).values()} == {Status.INTERRUPTED}
     taken = len(folder.rounds())
     assert taken
     raw_tables.part_path(folder.path, ONE.case_id, "samples", 9).touch()  # as a run that was killed leaves it
-    run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, watch=True, folder=folder)
+    run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, watch=True, folder=folder)
     assert rows(folder)[ONE].metrics["lives"][0]["first_round"] == taken
     assert folder.samples()["round"].drop_duplicates().loc[lambda rounds: rounds >= 0].min() == taken
 
@@ -250,7 +250,7 @@ def test_what_is_measured_when_time_is_up_makes_rows(run_cases: RunCases, tmp_pa
         return TimedOut() if case == OTHER else HereWorker()
 
     with pytest.raises(Terminated):
-        run_cases(ONE, OTHER, lives=4, budget_seconds=40.0, workers=Workers(make))
+        run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, workers=Workers(make))
     folder = RunFolder.open(tmp_path / "run")
     found = rows(folder)
     assert {row.status for row in found.values()} == {Status.OK}
@@ -318,7 +318,7 @@ def test_an_accident_while_workers_load_ends_all_and_waits_for_none(run_cases: R
 def test_groups_that_memory_holds_have_their_lives_one_after_the_other(run_cases: RunCases) -> None:
     cases = [fake_case(latency_ns=str(5_000_000 + number), seed=str(number)) for number in range(3)]
     workers = Workers(has_room=lambda pids, more: False)
-    folder, _ = run_cases(*cases, lives=4, budget_seconds=40.0, workers=workers)
+    folder, _ = run_cases(*cases, lives=4, budget_seconds=16.0, workers=workers)
     firsts = [[life["first_round"] for life in rows(folder)[case].metrics["lives"]] for case in cases]
     assert firsts[0] == [*firsts[1], *firsts[2]], "the first lives beside each of the others"
     assert len(set(firsts[0])) == 8

@@ -144,7 +144,7 @@ def test_instances_work_side_by_side_and_count_the_images_of_all(run_cases: RunC
 
 
 def test_where_memory_has_no_room_groups_are_chained_by_the_case_they_are_compared_with(run_cases: RunCases) -> None:
-    cases = [fake_case(latency_ns=str(1_000_000 + 100_000 * number), seed=str(number)) for number in range(4)]
+    cases = [fake_case(latency_ns=str(5_000_000 + 500_000 * number), seed=str(number)) for number in range(4)]
     folder, recorder = run_cases(*cases, budget_seconds=8.0, workers=Workers(has_room=lambda pids, more: False))
     assert {result.status for result in folder.case_results()} == {Status.OK}
     samples = folder.samples()
