@@ -117,25 +117,20 @@ def _is_average(name: str) -> bool:
 
 def describe_mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """Which keys differ, in words: counts and the first few of each sort. Empty where all fit."""
-    missing = [key for key in expected if key not in found]
-    unexpected = [key for key in found if key not in expected]
-    other_shape = [
-        f"{key} is {_shape(found[key])} instead of {_shape(tensor)}"
-        for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    other_type = [
-        f"{key} is {_type(found[key])} instead of {_type(tensor)}"
-        for key, tensor in expected.items()
-        if key in found and found[key].is_floating_point() != tensor.is_floating_point()
-    ]
-    sorts = (
-        ("missing", missing),
-        ("unexpected", unexpected),
-        ("of another shape", other_shape),
-        ("of another type", other_type),
-    )
-    return "; ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts if keys)
+    both = [(key, found[key], tensor) for key, tensor in expected.items() if key in found]
+    sorts = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} is {_shape(its)} instead of {_shape(own)}" for key, its, own in both if its.shape != own.shape
+        ],
+        "of another type": [
+            f"{key} is {_type(its)} instead of {_type(own)}"
+            for key, its, own in both
+            if its.is_floating_point() != own.is_floating_point()
+        ],
+    }
+    return "; ".join(f"{len(keys)} {sort} ({_first(keys)})" for sort, keys in sorts.items() if keys)
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

@@ -24,7 +24,6 @@ class OnnxInfo:
     """An ONNX classifier.
 
     Attributes:
-        path: the graph's file.
         sha256: digest of that file; where weights lie in other files, of their names and contents too.
         input_size: height and width of the one input in pixels.
         fixed_batch: the only batch that the graph takes, or ``None`` where it is dynamic.
@@ -41,7 +40,6 @@ class OnnxInfo:
         preprocess: the entry of that name in its metadata, or an empty text.
     """
 
-    path: str
     sha256: str
     input_size: int
     fixed_batch: int | None
@@ -93,7 +91,6 @@ def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
         "weights behind links put into it": any(_is_linked(path.parent / name) for name in _external_files(model)),
     }
     return OnnxInfo(
-        path=str(path),
         sha256=_sha256(path, model),
         input_size=side if isinstance(side, int) else DEFAULT_INPUT_SIZE,
         fixed_batch=dims[0] if isinstance(dims[0], int) else None,
@@ -140,23 +137,14 @@ def _is_linked(file: Path) -> bool:
 
 def _in_training(model: Any) -> list[str]:
     """A sentence on nodes that compute as in training."""
-    odd = [
-        node.op_type
-        for node in model.graph.node
-        if node.op_type == "BatchNormalization"
-        and (
-            len([name for name in node.output if name]) > 1
-            or any(a.name == "training_mode" and a.i for a in node.attribute)
-        )
-    ]
-    return (
-        [
-            f"the graph was exported in training mode ({len(odd)} BatchNormalization): what it answers depends on the "
-            "other images of the batch; export it after model.eval()"
-        ]
-        if odd
-        else []
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    is_set = [any(entry.name == "training_mode" and entry.i for entry in node.attribute) for node in norms]
+    odd = sum(mode or sum(map(bool, node.output)) > 1 for mode, node in zip(is_set, norms, strict=True))
+    told = (
+        f"the graph was exported in training mode ({odd} BatchNormalization): what it answers depends on the "
+        "other images of the batch; export it after model.eval()"
     )
+    return [told] if odd else []
 
 
 def _load(path: Path) -> Any:

@@ -22,7 +22,6 @@ INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "hamming", "box", "nearest")
 CROP_MODES = ("center", "squash", "border")
 CHANNELS = ("rgb", "bgr")
 _NAMES = {"interpolation": INTERPOLATIONS, "crop_mode": CROP_MODES, "channels": CHANNELS}
-_SIDES = ("resize", "crop")
 # What can be stated, in the order of --help.
 STATED = ("mean", "std", "resize", "crop", "crop_pct", "crop_mode", "interpolation", "input_size", "channels")
 SIDECAR = ".preprocess.yaml"
@@ -183,10 +182,8 @@ def stated(path: Path, embedded: str) -> tuple[dict[str, Any], str]:
     """
     sidecar, data = path.with_suffix(SIDECAR), None
     if sidecar.is_file():
-        data, source = (
-            read_yaml(sidecar, "the preprocessing", "Write a mapping.", "mean: [0.5, 0.5, 0.5]"),
-            sidecar.name,
-        )
+        source = sidecar.name
+        data = read_yaml(sidecar, "the preprocessing", "Write a mapping.", "mean: [0.5, 0.5, 0.5]")
     elif embedded:
         source = "the graph's metadata"
         with suppress(ValueError):

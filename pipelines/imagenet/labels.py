@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,16 +90,13 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     lines = [line.strip() for line in _lines(path) if line.strip()]
     try:
         names = _of_json(json.loads("\n".join(lines))) if lines[0][0] in "{[" else _of_lines(lines)
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError("fewer than two" if len(names) < 2 else f"{shown(_twice(names))} stands there twice")
+        ((often, count),) = Counter(names).most_common(1) or [("", 0)]
+        if len(names) < 2 or count > 1:
+            raise ValueError("fewer than two" if len(names) < 2 else f"{shown(often)} stands there twice")
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         do = "Write each class once, a line each, in the logits' order; wnids tell all of them apart."
         raise BenchError(f"{path} does not list classes: {error}", do) from None
     return names
-
-
-def _twice(names: Sequence[str]) -> str:
-    return next(name for place, name in enumerate(names) if name in names[:place])
 
 
 def _of_json(data: Any) -> tuple[str, ...]:
@@ -308,10 +306,6 @@ def _labels_by_id(path: Path, place: Mapping[str, int]) -> dict[int, int]:
         ) from error
 
 
-SHOWN = 3
-
-
 def first_few(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    """The first three names of a list, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

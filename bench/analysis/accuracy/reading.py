@@ -43,21 +43,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Read:
-    """How a row was read.
-
-    Attributes:
-        n_logits: of the network.
-        n_classes: that labels are of; 0 where it is not known.
-        n_among: classes that predictions were chosen from.
-        are_probabilities: the logits were probabilities.
-        has_accuracy: weights and images are such that an accuracy means something.
-    """
+    """How a row was read."""
 
     n_logits: int
-    n_classes: int
-    n_among: int
+    n_classes: int  # that labels are of; 0 where it is not known
+    n_among: int  # classes that predictions were chosen from
     are_probabilities: bool = False
-    has_accuracy: bool = True
+    has_accuracy: bool = True  # weights and images are such that an accuracy means something
 
 
 def judge(top1: Labels, labels: Labels, read: Read, leads: NDArray[np.float32] = NO_LEADS) -> list[Finding]:

@@ -31,8 +31,8 @@ def document(found: Found) -> Document:
     blocks.append(tuning_table(found.standings, found.proofs))
     lines = list(found.notes)
     if found.best:
-        tied = [standing for standing in found.standings[1:] if search.is_tied(standing)]
-        lines += [f"as fast as the first, as far as these rounds tell: {len(tied)} more"] if tied else []
+        n_tied = sum((standing.ratio_high or 0.0) >= 1.0 for standing in found.standings[1:])
+        lines += [f"as fast as the first, as far as these rounds tell: {n_tied} more"] if n_tied else []
         lines += [f"to deploy: {found.deploy['file']}", f"session: {options_text(found.deploy['session'])}"]
         lines += [f"plan that repeats it: {found.run / PLAN}"]
         lines += ["the fastest, to measure at length, with what bounds it:", search.command(found.best.case)]
@@ -94,8 +94,8 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
         Column(Head("Instances", True), lambda standing: count_cell(standing.case.instances)),
         Column(Head("Threads", True), lambda standing: count_cell(standing.case.threads)),
         Column(Head("Options", folds=True), lambda standing: options_text(dict(standing.case.options))),
-        Column(Head("Images/s", True), _rate),
-        Column(Head("95 % interval", True, below=True), _interval),
+        Column(Head("Images/s", True), lambda one: number_cell(one.images_per_s, _half_width(one.low, one.high))),
+        Column(Head("95 % interval", True, below=True), lambda one: _interval(one.low, one.high)),
         Column(Head("of best", True), _of_best),
         Column(
             Head("CPU"), lambda standing: " ".join(search.cpu_features(proofs.get(standing.case.case_id, {}))), "known"
@@ -119,20 +119,11 @@ def _half_width(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2.0
 
 
-def _rate(standing: Standing) -> Cell:
-    return number_cell(standing.images_per_s, _half_width(standing.low, standing.high))
-
-
-def _interval(standing: Standing) -> str:
-    half_width = _half_width(standing.low, standing.high)
-    ends = [number(end, half_width) for end in (standing.low, standing.high)]
+def _interval(low: float | None, high: float | None) -> str:
+    ends = [number(end, _half_width(low, high)) for end in (low, high)]
     return " to ".join(ends) if all(ends) else ""
 
 
 def _of_best(standing: Standing) -> Cell:
-    half_width = _half_width(standing.ratio_low, standing.ratio_high)
-    cell = number_cell(standing.ratio, half_width)
-    if half_width is None:
-        return cell
-    low, high = (number(end, half_width) for end in (standing.ratio_low, standing.ratio_high))
-    return replace(cell, detail=f"{low} to {high}")
+    cell = number_cell(standing.ratio, _half_width(standing.ratio_low, standing.ratio_high))
+    return replace(cell, detail=_interval(standing.ratio_low, standing.ratio_high))

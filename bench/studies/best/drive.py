@@ -91,10 +91,6 @@ class Found:
         """The first, if it could be measured."""
         return self.standings[0] if self.standings and not self.standings[0].why_not else None
 
-    def judgement(self, case: Case) -> Judged | None:
-        """Of the form that a Case runs."""
-        return next((judged for judged in self.judged if form_key(judged.case) == form_key(case)), None)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         best = self.best
@@ -136,12 +132,9 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     with Session.open(spec, out, console, "best") as session:
         files = session.require()
         cases = session.spec.cases(files.weights, files.fixed_batch)
+        scored = [case for case in cases if case.scenario == "accuracy"]
         # A recipe is of INT8: what has another precision would be tried twice.
-        forms = [
-            case
-            for case in cases
-            if case.scenario == "accuracy" and (case.precision == "int8" or not case.option("recipe"))
-        ]
+        forms = [case for case in scored if case.precision == "int8" or not case.option("recipe")]
         batches = [files.fixed_batch] if files.fixed_batch else session.spec.batches
         first = [search.candidates(form, host.allowed_cores(), batches)[0] for form in forms]
         session.write_plan(files, first)
@@ -229,18 +222,16 @@ class Judging:
         own = self._measured(form) if base else None
         if base is None or own is None:
             row = self._runner.ended.get(form.case_id)
-            return Judged(
-                form, why_not=f"{row.status.value}: {row.reason}" if row else "there is no FP32 to hold it against"
-            )
+            why_not = f"{row.status.value}: {row.reason}" if row else "there is no FP32 to hold it against"
+            return Judged(form, why_not=why_not)
         _, mine, others = np.intersect1d(own.image, base.image, return_indices=True)
         hits, base_hits = (each.top[at, 0] == each.label[at] for each, at in ((own, mine), (base, others)))
         wins, losses = wins_and_losses(base_hits, hits)
         low, difference = lower(wins, losses, len(hits), self._alpha), (wins - losses) / len(hits)
         allowed = self._loss * float(base_hits.mean())
         if lower(0, 0, len(hits), self._alpha) < -allowed:
-            self.too_few = (
-                f"{len(hits):,} images are too few to show that a form keeps the accuracy; give more --images"
-            )
+            few = f"{len(hits):,} images are too few"
+            self.too_few = f"{few} to show that a form keeps the accuracy; give more --images"
         within = low >= -allowed
         return Judged(form, 100.0 * float(hits.mean()), 100.0 * difference, 100.0 * low, within)
 

@@ -243,18 +243,11 @@ def unsettled(found: Sequence[Standing]) -> str:
         return ""
     second = able[1]
     if second.ratio_high is None:
-        return (
-            f"not settled: {second.n_rounds} rounds are too few to tell the first from the second; "
-            "give a larger --budget"
-        )
+        few = f"not settled: {second.n_rounds} rounds are too few"
+        return f"{few} to tell the first from the second; give a larger --budget"
     if second.ratio_high >= 1.0:
         return "not settled: the first and the second are as fast as each other as far as these rounds tell"
     return ""
-
-
-def is_tied(standing: Standing) -> bool:
-    """Whether the rounds cannot tell it from the best."""
-    return standing.ratio_high is not None and standing.ratio_high >= 1.0
 
 
 def cpu_features(proof: Mapping[str, Any]) -> tuple[str, ...]:

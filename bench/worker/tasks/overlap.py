@@ -49,6 +49,7 @@ class Overlap:
         clock_ns: a monotonic clock in nanoseconds.
 
     Attributes:
+        work: what the backend is handed of a batch.
         slots: batches that the backend works on at the same time.
         most: batches on their way, at most.
         finished_ns: when the logits that were given last were there.
@@ -66,7 +67,7 @@ class Overlap:
         self._thread: ThreadPoolExecutor | None = None
         self._pending: set[Future[Pixels]] = set()
         self._submit: Callable[[Work], Future[Pixels]]
-        self._work: Callable[[Batch], Work] = lambda batch: work_for(backend, device, batch)
+        self.work: Callable[[Batch], Work] = lambda batch: work_for(backend, device, batch)
         if isinstance(backend, Concurrent) and backend.slots > 1:
             self.slots, self._submit = backend.slots, backend.submit
         else:
@@ -75,10 +76,6 @@ class Overlap:
             if blank is not None and device == "cuda":
                 self._submit(blank).result()
         self.most = self.slots + ahead
-
-    def work(self, batch: Batch) -> Work:
-        """What the backend is handed of a batch."""
-        return self._work(batch)
 
     def infer_all(self, batches: Iterable[Work]) -> Iterator[Pixels]:
         """The logits of each batch, in order. Nothing is at work when this ends, be it by an error.
@@ -131,7 +128,7 @@ class Overlap:
             for batch in pipeline:
                 if fixed_batch in (None, len(batch.indices)):
                     indices.append(batch.indices)
-                    yield self._work(batch)
+                    yield self.work(batch)
 
         for logits in self.infer_all(works()):
             yield indices.popleft(), logits
