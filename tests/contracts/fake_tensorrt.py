@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import itertools
 import json
 import os
 import pickle
@@ -26,7 +25,6 @@ FAULTS: set[str] = set(filter(None, os.environ.get("FAKE_TENSORRT_FAULTS", "").s
 CALLS: list[tuple[Any, ...]] = []
 # By handle: what stands for CUDA streams. Work for any other handle, the default stream's 0 among them, is refused.
 STREAMS: dict[int, Any] = {}
-_NUMBERS = itertools.count(1)
 
 
 def reset() -> None:

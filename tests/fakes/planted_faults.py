@@ -117,7 +117,6 @@ def _cropped(rule):
 FlooredCrop = _cropped(lambda margin: margin // 2)
 CeiledCrop = _cropped(lambda margin: -(-margin // 2))
 MovedCrop = _cropped(lambda margin: round(margin / 2) + 1)
-CornerCrop = _cropped(lambda margin: 0)
 
 
 class SmallCrop(ReferenceStages):

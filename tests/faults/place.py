@@ -1,7 +1,5 @@
 """Where faults strike: the real command on a model of some kB and 32 images, in forked processes that start at once."""
 
-import importlib
-import json
 import os
 import signal
 import subprocess
@@ -223,10 +221,3 @@ def make(folder: Path, seed: int = 0) -> None:
         coarse = source.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((96, 72)).save(into / f"image_{number:02}.JPEG")
     onnx.save(make_graph("batch"), folder / "tiny.onnx")
-
-
-def preload(names: Path) -> None:
-    """Imports what a command and its workers did: forked processes have it then."""
-    for name in json.loads(names.read_text()):
-        with suppress(Exception):
-            importlib.import_module(name)

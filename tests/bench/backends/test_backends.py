@@ -1,4 +1,4 @@
-"""The real backends on SCARLET-C with random weights, in this process."""
+"""The real backends on SCARLET-C with the demo weights, in this process."""
 
 import dataclasses
 import importlib.util
@@ -27,7 +27,7 @@ BACKENDS = ("pytorch", "onnxruntime", *(["openvino"] if importlib.util.find_spec
 def request_(image_folder: Path) -> Request:
     names = sorted(path.relative_to(image_folder).as_posix() for path in image_folder.rglob("*.JPEG"))
     images = [(name, WNIDS.index(name.split("/")[1])) for name in names]
-    return Request("scarlet_c", "random", str(image_folder), images)
+    return Request("scarlet_c", "demo", str(image_folder), images)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def pixels(image_folder: Path, files: ModelFiles) -> NDArray[np.float32]:
 
 def case_of(backend: str, **changes: object) -> Case:
     return dataclasses.replace(
-        Case("scarlet_c", "random", backend, batch=8),
+        Case("scarlet_c", "demo", backend, batch=8),
         **changes,  # type: ignore[arg-type]
     )
 
@@ -64,7 +64,7 @@ def logits_of(case: Case, files: ModelFiles, pixels: NDArray[np.float32]) -> tup
 
 
 def test_prepared_files_say_what_they_are(files: ModelFiles) -> None:
-    assert (files.model, files.weights, files.classes, files.input_size) == ("scarlet_c", "random", 1000, 224)
+    assert (files.model, files.weights, files.classes, files.input_size) == ("scarlet_c", "demo", 1000, 224)
     assert (files.parameters, files.multiply_adds) == (6_073_684, 280_082_912)
     assert files.parity["ratio"] < 1e-4
     assert files.fixed_batch is None
