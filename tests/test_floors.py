@@ -1,7 +1,5 @@
 """The floors of the house: the contracts in pyproject.toml hold, and each is broken by an import against it."""
 
-from __future__ import annotations
-
 import ast
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The front door: make's targets, the pins, and the order of the packages."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The command line: what goes in, what comes out, and what a mistake looks like."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
@@ -61,9 +59,7 @@ def expect_mistake(answer: Answer, *words: str) -> None:
         (["--data", "{data}", "--out", "{data}/valid/n01440764/image_0.JPEG/run"], ["cannot", "--out"]),
     ],
 )
-def test_a_mistake_is_two_lines_and_exit_code_2(
-    scarlet_bench: Command, image_folder: Path, words: list[str], expected: list[str]
-) -> None:
+def test_a_mistake_is_two_lines_and_exit_code_2(scarlet_bench, image_folder, words, expected):
     filled = [word.replace("{data}", str(image_folder)) for word in words]
     expect_mistake(scarlet_bench("run", *filled), *expected)
 
@@ -74,9 +70,7 @@ def run_tiny(scarlet_bench: Command, graph: Path, data: Path, *more: str) -> Ans
     return scarlet_bench("run", *words, *more)
 
 
-def test_a_run_ends_with_a_table_its_files_and_latest(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_a_run_ends_with_a_table_its_files_and_latest(scarlet_bench, image_folder, tiny_graph):
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder)
     assert answer.code == 0, answer.err
     assert "report.html" in answer.out
@@ -109,9 +103,7 @@ def test_a_run_can_answer_in_json(scarlet_bench: Command, image_folder: Path, ti
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_failed_row_is_exit_code_1_and_the_table_is_printed(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_a_failed_row_is_exit_code_1_and_the_table_is_printed(scarlet_bench, image_folder, tiny_graph):
     fault = ("--backends", "onnxruntime,fake", "--option", "fake.fault=raise", "--scenarios", "latency")
     answer = run_tiny(scarlet_bench, tiny_graph, image_folder, *fault, "--out", "here")
     assert answer.code == 1
@@ -141,9 +133,7 @@ def test_the_exit_code_of_a_run(statuses: tuple[Status, ...], interrupted: bool,
     assert (ended.exit_code(), ended.exit_code(strict=True)) == (code, strict)
 
 
-def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_ctrl_c_keeps_what_finished_and_resume_does_the_rest(scarlet_bench, image_folder, tiny_graph):
     # The accuracy Cases run in this order; the fake one sends the runner a Ctrl-C at its first call.
     words = ["run", "--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
     words += ["--backends", "onnxruntime,fake", "--scenarios", "accuracy", "--out", "stopped"]
@@ -201,9 +191,7 @@ def test_a_full_disk_is_a_users_error_and_what_was_written_stays_readable(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_at_the_first_row_loses_nothing(scarlet_bench, image_folder, tiny_graph, monkeypatch):
     from bench.record import run_folder
 
     appended = run_folder.RunFolder.append_case
@@ -224,9 +212,7 @@ def test_a_disk_that_is_full_at_the_first_row_loses_nothing(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_network_for_other_classes_has_latency_but_no_accuracy(
-    scarlet_bench: Command, image_folder: Path, tmp_path: Path
-) -> None:
+def test_a_network_for_other_classes_has_latency_but_no_accuracy(scarlet_bench, image_folder, tmp_path):
     graph = tmp_path / "two.onnx"
     onnx.save(make_graph("batch", classes=2), graph)
     answer = run_tiny(scarlet_bench, graph, image_folder, "--json")
@@ -237,9 +223,7 @@ def test_a_network_for_other_classes_has_latency_but_no_accuracy(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
-    scarlet_bench: Command, image_folder: Path, tmp_path: Path
-) -> None:
+def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(scarlet_bench, image_folder, tmp_path):
     graph = tmp_path / "fixed.onnx"
     onnx.save(make_graph(3, size=96), graph)
     words = ["run", "--model", f"onnx:{graph}", "--data", str(image_folder), "--pipeline", "reference"]
@@ -256,9 +240,7 @@ def test_a_graph_of_fixed_batch_is_scored_and_other_batches_are_unsupported(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_cuda_on_a_machine_without_one_is_a_row_with_its_reason(scarlet_bench, image_folder, tiny_graph):
     import torch
 
     if torch.cuda.is_available():
@@ -281,9 +263,7 @@ def test_unreadable_files_are_counted_and_listed(scarlet_bench: Command, image_f
     assert "broken.JPEG" in Path("run/report.md").read_text()
 
 
-def test_plan_shows_what_would_run_and_measures_nothing(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_plan_shows_what_would_run_and_measures_nothing(scarlet_bench, image_folder, tiny_graph):
     Path("plan.yaml").write_text(
         f"model: 'onnx:{tiny_graph}'\ndata: {image_folder}\nbackends: [onnxruntime, fake]\nbatches: [1, 8, 64]\n"
         "threads: [1]\nexclude:\n  - {backend: fake, batch: 64}\n"
@@ -302,9 +282,7 @@ def test_plan_shows_what_would_run_and_measures_nothing(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_plan_file_runs_without_what_it_excludes(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_a_plan_file_runs_without_what_it_excludes(scarlet_bench, image_folder, tiny_graph):
     Path("plan.yaml").write_text("batches: [1, 2]\nscenarios: [latency]\nexclude:\n  - {batch: 1}\n")
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "1"]
     words += ["--lives", "1", "--pipeline", "reference", "--plan", "plan.yaml", "--json"]
@@ -313,9 +291,7 @@ def test_a_plan_file_runs_without_what_it_excludes(
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_noise_measures_a_case_against_itself_and_later_runs_know(
-    scarlet_bench: Command, image_folder: Path, tiny_graph: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_measures_a_case_against_itself_and_later_runs_know(scarlet_bench, image_folder, tiny_graph, monkeypatch):
     # Other tests are at work beside this one, now more and now less.
     monkeypatch.setattr("bench.record.machine._is_like", lambda busy, then: True)
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--backends", "fake", "--budget", "4"]
@@ -354,9 +330,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in printed.stdout
 
 
-def test_export_writes_a_checked_graph(
-    scarlet_bench: Command, image_folder: Path, shared_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_writes_a_checked_graph(scarlet_bench, image_folder, shared_store, monkeypatch):
     monkeypatch.setenv("SCARLET_BENCH_STORE", str(shared_store))
     words = ("export", "--model", "SCARLET-C", "--data", str(image_folder))
     answer = scarlet_bench(*words, "--out", "deep/net.onnx", "--json")
@@ -396,9 +370,7 @@ def test_a_mistake_in_the_checkpoint_leaves_no_empty_run_behind(scarlet_bench: C
         ({"ok": False, "status": "failed", "reason": "KeyError: a bug"}, "KeyError: a bug"),
     ],
 )
-def test_preparing_that_breaks_names_its_log(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, death: object, expected: str
-) -> None:
+def test_preparing_that_breaks_names_its_log(monkeypatch, tmp_path, death, expected):
     def call(*_: object) -> object:
         if isinstance(death, Exception):
             raise death

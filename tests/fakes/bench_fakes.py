@@ -1,7 +1,5 @@
 """What the tests of this folder share: a graph of one layer, a listener that remembers, Cases of the fake backend."""
 
-from __future__ import annotations
-
 import gc
 import json
 import sys

@@ -1,7 +1,5 @@
 """Networks that others define: that their packages import beside any torch, and what files and callables give."""
 
-from __future__ import annotations
-
 import http.server
 import json
 import re

@@ -1,7 +1,5 @@
 """What tools/setup.sh installs, when it does nothing, what it says, and what becomes of one that was cut short."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re
@@ -121,9 +119,7 @@ def set_up(tmp_path: Path) -> SetUp:
         ({"CONFIG": PRIVATE, "NEEDS": CUDA, "FAILING": "uv pip"}, [UV_TORCH, PIP], True),
     ],
 )
-def test_a_cpu_build_of_torch_comes_from_uv_or_from_where_pip_is_told(
-    set_up: SetUp, answers: dict[str, str], installed: list[str], gigabytes: bool
-) -> None:
+def test_a_cpu_build_of_torch_comes_from_uv_or_from_where_pip_is_told(set_up, answers, installed, gigabytes):
     assert ("CUDA packages (gigabytes)" in set_up(**answers)) is gigabytes
     assert set_up.installed == installed
 
@@ -160,9 +156,7 @@ def test_a_gpu_is_one_that_answers(set_up: SetUp, answer: str, extra: str) -> No
         ({"MISSING": "ensurepip"}, "no module ensurepip", "apt install python3-venv"),
     ],
 )
-def test_what_cannot_be_set_up_is_said_before_anything_is_written(
-    set_up: SetUp, variables: dict[str, str], what: str, do: str
-) -> None:
+def test_what_cannot_be_set_up_is_said_before_anything_is_written(set_up, variables, what, do):
     lines = set_up.fails(**variables)
     assert what in lines[-2]
     assert do in lines[-1]

@@ -1,7 +1,5 @@
 """What backends on a GPU share, on a GPU made of the CPU: order of work, stages, buffers, facts."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import types

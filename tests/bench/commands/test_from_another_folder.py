@@ -1,7 +1,5 @@
 """Every command, called from a folder of the user's with relative paths: workers start elsewhere."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -81,9 +79,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_workers_are_told_of_data_a_graph_and_weights_from_the_root(
-    folder: Path, command: Command, requests: list[dict[str, Any]], words: tuple[str, ...]
-) -> None:
+def test_workers_are_told_of_data_a_graph_and_weights_from_the_root(folder, command, requests, words):
     assert command(*words, *GRAPH) == 2
     assert command(*words, *WEIGHTS) == 2
     graph, weights = requests
@@ -103,9 +99,7 @@ def test_workers_are_told_of_data_a_graph_and_weights_from_the_root(
     ],
     ids=lambda words: words[0],
 )
-def test_workers_are_told_of_a_recipe_and_of_calibration_images_from_the_root(
-    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:
+def test_workers_are_told_of_a_recipe_and_of_calibration_images_from_the_root(folder, command, monkeypatch, words):
     asked: list[model_files.Requirements] = []
 
     def prepare_typed_files(files: Any, required: model_files.Requirements, *_: Any) -> Any:
@@ -124,9 +118,7 @@ def test_workers_are_told_of_a_recipe_and_of_calibration_images_from_the_root(
 
 
 @pytest.mark.parametrize("words", [COMMANDS["run"], COMMANDS["noise"], COMMANDS["best"]])
-def test_a_run_lies_where_the_user_says(
-    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:
+def test_a_run_lies_where_the_user_says(folder, command, monkeypatch, words):
     def ask_once(*_: Any) -> Any:
         raise channel.dead(-9, "out of luck")
 
@@ -136,9 +128,7 @@ def test_a_run_lies_where_the_user_says(
     assert info["dataset"]["root"] == info["settings"]["data"] == str(folder / "images")
 
 
-def test_a_plan_file_is_run_and_the_run_gone_on_with_from_elsewhere(
-    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plan_file_is_run_and_the_run_gone_on_with_from_elsewhere(folder, command, monkeypatch):
     """With real workers: what they are told is what they need."""
     plan = ("model: onnx:net.onnx", "data: images", "backends: fake", "scenarios: accuracy", "threads: 1")
     (folder / "plan.yaml").write_text("\n".join((*plan, "pipeline: reference")))

@@ -48,8 +48,6 @@ def options_of(*texts: str) -> list[dict[str, str]]:
 
 
 # --- the three forms ---------------------------------------------------------------------------------------------
-
-
 def test_a_plan_file_the_command_line_and_run_json_give_the_same(tmp_path: Path) -> None:
     spec = RunSpec(**planned(tmp_path, FULL))
     assert spec == RunSpec(
@@ -139,8 +137,6 @@ def test_paths_are_taken_from_the_folder_of_the_user(tmp_path: Path, monkeypatch
 
 
 # --- Cases -------------------------------------------------------------------------------------------------------
-
-
 def test_every_list_is_expanded_and_accuracy_uses_its_own_batch() -> None:
     spec = RunSpec(backends="pytorch,onnxruntime", batches="1,8", threads="1,2")
     cases = spec.cases("demo")
@@ -221,8 +217,6 @@ def test_pairs_that_cannot_be_are_left_out_unless_they_are_named() -> None:
 
 
 # --- options -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "texts",
     [
@@ -309,8 +303,6 @@ def test_a_recipe_is_of_the_rows_that_have_a_graph_of_it() -> None:
 
 
 # --- what is excluded --------------------------------------------------------------------------------------------
-
-
 def test_rules_take_out_what_matches_all_their_keys(tmp_path: Path) -> None:
     spec = RunSpec(**planned(tmp_path, FULL))
     cases = spec.cases()
@@ -344,8 +336,6 @@ def test_a_rule_that_matches_nothing_is_said_and_one_that_leaves_nothing_is_refu
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "what", "advice"),
     [

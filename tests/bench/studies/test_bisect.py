@@ -1,7 +1,5 @@
 """`bisect` on the command line: what it prints, its JSON, its exit codes."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from functools import partial
@@ -147,9 +145,7 @@ def test_the_export_against_another_graph(bisect: Command, small_export: Path, t
     assert "weight head.bias differs in 1000 of 1000 channels (0, 1, 2, 3, 4, ...)" in out
 
 
-def test_a_weight_that_changes_no_value_is_named_all_the_same(
-    bisect: Command, small_export: Path, tmp_path: Path
-) -> None:
+def test_a_weight_that_changes_no_value_is_named_all_the_same(bisect, small_export, tmp_path):
     model = onnx.load(small_export)
     bias = next(item for item in model.graph.initializer if item.name == "head.bias")
     values = numpy_helper.to_array(bias).copy()

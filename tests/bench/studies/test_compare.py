@@ -1,7 +1,5 @@
 """`scarlet-bench compare`, and the flips in report.md."""
 
-from __future__ import annotations
-
 import io
 import json
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """`export` in lower precision: the command, the files that it leaves, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The A/A run: its figures on made-up samples, and its driver on the fake backend."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,8 +35,6 @@ def test_the_two_copies_differ_in_their_label_alone() -> None:
 
 
 # --- the figures --------------------------------------------------------------------------------------------
-
-
 def rows_and_times(ratios: list[list[float]]) -> tuple[list[CaseResult], dict[str, dict[int, float]]]:
     """Lives with rounds of these ratios of the first copy to the second."""
     flat = [ratio for life in ratios for ratio in life]
@@ -68,8 +64,6 @@ def test_a_new_pair_of_processes_stays_under_the_bound_as_often_as_promised() ->
 
 
 # --- the driver ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def measure(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[NoiseResult, RunFolder]]:
     def run(base: Case, seed: int = 0, make_worker: Any = lambda case: HereWorker()) -> tuple[NoiseResult, RunFolder]:

@@ -1,7 +1,5 @@
 """table.tex: what stands in it, what is bold, what is escaped."""
 
-from __future__ import annotations
-
 import json
 import re
 from functools import partial

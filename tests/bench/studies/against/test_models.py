@@ -1,7 +1,5 @@
 """Two models in turns, by the command: what a change of the model did to predictions and to time."""
 
-from __future__ import annotations
-
 import json
 import math
 import sys
@@ -97,9 +95,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callab
     ("new", "code", "accuracy", "latency"),
     [("same", 0, "pass", "pass"), ("wrong", 1, "fail", "pass"), ("slow", 1, "pass", "fail")],
 )
-def test_a_fault_fails_with_row_and_stage_and_what_changes_nothing_passes(
-    check: Any, new: str, code: int, accuracy: str, latency: str
-) -> None:
+def test_a_fault_fails_with_row_and_stage_and_what_changes_nothing_passes(check, new, code, accuracy, latency):
     ended, said = check("--against-model", "old.onnx", f"{new}.onnx", "--junit", "junit.xml")
     assert ended == code
     rows = [(row["row"].split()[0], row["verdict"], row["stage"]) for row in said["rows"]]
@@ -134,9 +130,7 @@ def test_options_that_make_no_sense_together_are_refused(check: Any, words: tupl
         ("new.pth", ("scarlet_c", "new.pth")),
     ],
 )
-def test_a_model_is_a_graph_weights_or_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, fields: tuple[str, str | None]
-) -> None:
+def test_a_model_is_a_graph_weights_or_a_name(tmp_path, monkeypatch, model, fields):
     monkeypatch.chdir(tmp_path)
     Path("new.pth").touch()
     spec = models.spec_of(drive.RunSpec(checkpoint="weights.pth"), model)

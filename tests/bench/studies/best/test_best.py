@@ -1,7 +1,5 @@
 """What to deploy: who is judged and tried, who leaves, how they are ranked, and what is left to deploy."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

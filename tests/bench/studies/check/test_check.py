@@ -1,7 +1,5 @@
 """Checks from end to end: what is judged, what is at fault, what the reports say, and the commands."""
 
-from __future__ import annotations
-
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -337,9 +335,7 @@ def command(scarlet_bench: Command, empty_folder: Path, monkeypatch: pytest.Monk
     return scarlet_bench
 
 
-def test_a_baseline_is_made_checked_and_broken(
-    command: Command, image_folder: Path, tiny_graph: Path, tmp_path: Path, monkeypatch: Any, workers_here: None
-) -> None:
+def test_a_baseline_is_made_checked_and_broken(command, image_folder, tiny_graph, tmp_path, monkeypatch, workers_here):
     words = ["--model", f"onnx:{tiny_graph}", "--data", str(image_folder), "--pipeline", "reference"]
     code, _, err = command("run", *words, "--backends", "fake", "--scenarios", "accuracy")
     assert code == 0, err
@@ -383,9 +379,7 @@ def test_a_baseline_is_made_checked_and_broken(
     assert "scarlet-bench baseline" in err
 
 
-def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(command, tmp_path, monkeypatch):
     from baseline_run import ORT, PYTORCH, made_run
 
     made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
@@ -416,9 +410,7 @@ def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(
         (BenchError("there is no folder data", "Give one."), 2, "error: there is no folder data"),
     ],
 )
-def test_a_model_that_the_change_broke_fails_the_check(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: BenchError, code: int, said: str
-) -> None:
+def test_a_model_that_the_change_broke_fails_the_check(command, tmp_path, monkeypatch, broken, code, said):
     from baseline_run import ORT, PYTORCH, made_run
 
     made_run(tmp_path / "before", {PYTORCH: [0, 1, 2, 3, 4, 5], ORT: [0, 1, 2, 3, 4, 5]})
@@ -436,9 +428,7 @@ def test_a_model_that_the_change_broke_fails_the_check(
         assert "fail: 2 fail against b.json" in out
 
 
-def test_an_interrupted_run_interrupts_the_check(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image_folder: Path, tiny_graph: Path
-) -> None:
+def test_an_interrupted_run_interrupts_the_check(monkeypatch, tmp_path, image_folder, tiny_graph):
     ended = session.Ended(tmp_path, True, ())
     monkeypatch.setattr(session, "run", lambda *_: ended)
     with pytest.raises(KeyboardInterrupt):

@@ -1,7 +1,5 @@
 """`profile` on the command line: what it prints, its JSON and files, and what it refuses."""
 
-from __future__ import annotations
-
 import csv
 import json
 from functools import partial
@@ -30,9 +28,7 @@ def profile(scarlet_bench: Command, image_folder: Path) -> Command:
 PEAK = {"threads": 1, "gflop_per_s": {"fp32": 50.0}, "copy_gbyte_per_s": 10.0}
 
 
-def test_a_profile_in_json_and_in_files(
-    profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_profile_in_json_and_in_files(profile, tiny_graph, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr("bench.studies.profile.drive.lookup_peaks", lambda fingerprint: [PEAK])
     out = tmp_path / "new" / "profile"
@@ -53,9 +49,7 @@ def test_a_profile_in_json_and_in_files(
         assert [row["name"] for row in csv.DictReader(stream)] == ["pooled", "flat", "logits"]
 
 
-def test_a_profile_for_people(
-    profile: Command, tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_profile_for_people(profile, tiny_graph, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setattr("bench.studies.profile.drive.lookup_peaks", lambda fingerprint: [])
     out = tmp_path / "profile"
@@ -109,9 +103,7 @@ def test_a_file_in_the_place_of_the_folder(profile: Command, tmp_path: Path) -> 
         (channel.WorkerFailed(Status.UNAVAILABLE, "openvino is missing"), "cannot be profiled: openvino is missing"),
     ],
 )
-def test_a_worker_that_fails_is_told_in_one_line(
-    failure: channel.WorkerFailed, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_worker_that_fails_is_told_in_one_line(failure, what, monkeypatch, tmp_path):
     def ask_once(*_: Any) -> Any:
         raise failure
 

@@ -1,7 +1,5 @@
 """The INT8 doctor on a network of one layer and twenty small images, from the command to the recipe file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from io import StringIO
@@ -114,8 +112,6 @@ def request_of(data: Path, graph: Path, tmp_path: Path) -> dict[str, Any]:
 
 
 # --- images ---------------------------------------------------------------------------------------------------
-
-
 def test_the_three_sets_share_no_image(data: Path) -> None:
     sets = sets_of(data)
     ids = [{image.image_id for image in side.images} for side in (sets.search, sets.confirm)]
@@ -133,9 +129,7 @@ def test_copies_are_no_other_images(data: Path, tmp_path: Path) -> None:
         choose_sets(image_set, scored, str(data / "calibration"), 2, quiet())
 
 
-def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(monkeypatch, tmp_path):
     monkeypatch.setattr(quantize_images, "IMAGES", 4)
     monkeypatch.setattr("bench.run.calibration_images.IMAGES", 4)
     monkeypatch.setattr("bench.run.images.DEMO_IMAGES", 5)
@@ -173,8 +167,6 @@ def test_pixels_are_kept_as_the_bytes_that_the_reference_makes(data: Path, tmp_p
 
 
 # --- worker and evaluator -------------------------------------------------------------------------------------
-
-
 def test_a_worker_measures_recipes_against_fp32(data: Path, graph: Path, tmp_path: Path) -> None:
     worker = QuantizeWorker()
     opened = wire.reply(worker.answer, json.loads(json.dumps(request_of(data, graph, tmp_path))))
@@ -223,10 +215,8 @@ def test_a_recipe_that_kills_the_worker_is_passed_over_and_each_is_measured_once
     assert [node.name for node in evaluator.open()] == ["a/Conv"]
     assert evaluator.measure("kills", OTHER) is None
     found = evaluator.measure("good", GOOD)
-    assert found is not None
     assert (found.label, found.right) == ("good", 8)
     again = evaluator.measure("again", GOOD)
-    assert again is not None
     assert again.label == "again"
     assert evaluator.measure("slow", GOOD, "confirm") is None
     assert evaluator.measure("refused", OTHER, "confirm") is None
@@ -253,8 +243,6 @@ def test_a_worker_that_cannot_open_ends_the_search(answer: Any, reason: str) -> 
 
 
 # --- what is chosen -------------------------------------------------------------------------------------------
-
-
 def one(label: str, losses: int, recipe: Recipe | None = None, **more: Any) -> Measured:
     own = recipe or replace(GOOD, exclude=(label,))
     figures = {**FIGURES, "n": 1000, "fp32_right": 900, "losses": losses, "changed": losses, **more}
@@ -350,8 +338,6 @@ def test_the_frontier_is_printed_with_what_stayed_in_float() -> None:
 
 
 # --- the whole ------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def two_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drive, "settings_to_try", lambda backend: (GOOD,))
@@ -405,9 +391,7 @@ def test_ctrl_c_keeps_the_best_so_far(data: Path, graph: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("within", "code"), [(True, 0), (False, 1)])
-def test_the_exit_code_says_whether_there_is_a_recipe(
-    within: bool, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_exit_code_says_whether_there_is_a_recipe(within, code, monkeypatch, tmp_path):
     made = ended([(one("a", 2, GOOD), Speed(0.8, 0.78, 0.82, "faster"))], within=within)
     monkeypatch.setattr(drive, "search", lambda asked, console: made)
     done = CliRunner().invoke(app, ["quantize", "--search"])
@@ -451,5 +435,4 @@ def test_a_recipe_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert about["time_over_fp32"]["interval_95"] == [0.78, 0.82]
     assert (about["search"]["images"], about["layers_in_int8"]) == (1000, "1 of 1")
     assert made.asked.to_dict()["margin_percent"] == 1.0
-    assert made.chosen is not None
     assert made.chosen.holds(1.0) == BOUND

@@ -1,7 +1,5 @@
 """The search on a fake network: what it tries, what it leaves in float, when it stops."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -59,7 +57,6 @@ def searched(network: Network, margin: float = 1.0, budget: float = 1e9, cost: f
 def test_the_best_settings_lead_and_the_worst_part_of_the_worst_block_stays_in_float_first() -> None:
     network = Network()
     found, said = searched(network, margin=1.5)
-    assert found.base is not None
     assert found.base.recipe == GOOD
     assert replace(GOOD, reduce_range=True) in [recipe for _, recipe in network.asked]
     assert any("all depthwise" in label for label, _ in network.asked)
@@ -100,7 +97,6 @@ def test_a_block_that_brings_nothing_stays_in_int8() -> None:
 def test_nothing_is_left_out_where_the_settings_hold_by_the_bound() -> None:
     found, _ = searched(Network(), margin=20.0)
     assert found.alone == {}
-    assert found.base is not None
     assert found.base.holds(20.0) == BOUND
 
 
@@ -123,7 +119,6 @@ def test_the_budget_ends_the_search_and_keeps_what_was_found() -> None:
 
 def test_recipes_that_cannot_be_made_are_passed_over() -> None:
     found, _ = searched(Network(fails=lambda recipe: recipe.per_channel))
-    assert found.base is not None
     assert found.base.recipe == BAD
     assert searched(Network(fails=lambda recipe: True))[0].base is None
 
