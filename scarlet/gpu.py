@@ -38,11 +38,7 @@ class Driver(NamedTuple):
 
 
 def ask_driver(library: str = DRIVER) -> Driver | None:
-    """The driver's answers; None where there is no driver or no device, however many libraries and tools there are.
-
-    Args:
-        library: the driver's, as the system's loader finds it.
-    """
+    """The driver's answers; None where there is no driver or no device, however many libraries and tools there are."""
     try:
         cuda = ctypes.CDLL(library)
     except OSError:
@@ -65,10 +61,8 @@ def ask_driver(library: str = DRIVER) -> Driver | None:
 
 
 def torch_cuda(version_file: Path | None = None) -> str:
-    """The CUDA that PyTorch is built for, by the file that says so in every build; empty for a CPU build or none.
-
-    Args:
-        version_file: PyTorch's ``version.py``; that of the installed one where None.
+    """The CUDA that PyTorch is built for, by the file that says so in every build: ``version.py`` of the installed one
+    where no other is given. Empty for a CPU build or none.
     """
     if version_file is None:
         found = importlib.util.find_spec("torch")
@@ -117,17 +111,13 @@ def why_torch_cannot() -> str:
 
 
 def jpeg_engines(library: str = "") -> int | None:
-    """How many cores for JPEG the GPU's engines have together: 0 without an engine; None where nvJPEG cannot be asked.
-
-    Args:
-        library: nvJPEG's; that of the installed packages where empty.
+    """How many cores for JPEG the GPU's engines have together, by nvJPEG's library or that of the installed packages: 0
+    without an engine; None where nvJPEG cannot be asked.
     """
-    found = importlib.util.find_spec("nvidia") if not library else None
+    found = importlib.util.find_spec("nvidia")
     places = [Path(place) for place in (found.submodule_search_locations or ())] if found else []
-    libraries = (
-        [library] if library else sorted(str(path) for place in places for path in place.glob("*/lib/libnvjpeg.so.*"))
-    )
-    for name in libraries:
+    installed = sorted(str(path) for place in places for path in place.glob("*/lib/libnvjpeg.so.*"))
+    for name in [library] if library else installed:
         try:
             nvjpeg = ctypes.CDLL(name)
         except OSError:

@@ -104,14 +104,8 @@ def overall(found: Sequence[Against]) -> Outcome:
 def compare(
     other: str, tolerance: float, bases: Sequence[Case], results: Sequence[CaseResult], run: RunFolder
 ) -> list[Against]:
-    """The verdict on each Case, in the order given.
-
-    Args:
-        other: the other revision's name in ``copy_of``.
-        tolerance: how much slower is still a pass, as a share.
-        bases: the latency Cases.
-        results: how the copies ended.
-        run: has their samples and rounds.
+    """The verdict on each latency Case, by how its copies ended (``other`` is the name in ``copy_of``), in the order
+    given. The tolerance is a share.
     """
     ended, rounds = {result.case.case_id: result for result in results}, run.rounds()
     times = verdict.round_times([each for each in results if each.status is Status.OK], run.samples())

@@ -180,8 +180,7 @@ class Judging:
     (Bonferroni): so that choosing the fastest of those within is no choice of the lucky.
 
     Args:
-        runner: what runs their accuracy Cases.
-        forms: accuracy Cases.
+        runner: what runs the forms' accuracy Cases.
         loss_percent: that top-1 may lose, of FP32's.
 
     Attributes:
@@ -207,11 +206,9 @@ class Judging:
                 hits = self._reference.top[:, 0] == self._reference.label
                 self.judged.insert(0, Judged(form, 100.0 * float(hits.mean()), within=True))
         form = self._forms[form_key(case)]
-        known = next((judged for judged in self.judged if judged.case == form), None)
-        if known is None:
-            known = self._judge(form)
-            self.judged.append(known)
-        return known.within
+        if form not in [judged.case for judged in self.judged]:
+            self.judged.append(self._judge(form))
+        return next(judged.within for judged in self.judged if judged.case == form)
 
     def _measured(self, form: Case) -> Predicted | None:
         schedule.alone(self._runner, form)

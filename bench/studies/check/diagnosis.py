@@ -196,12 +196,8 @@ def of_rows(
     current: Snapshot,
     blame: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """What the failing rows have in common, against those that pass.
-
-    Args:
-        failing: rows that changed for the worse, all with predictions.
-        passing: rows that did not.
-        blame: the stage that the preprocessing gate blames, by pipeline.
+    """What the failing rows, which have predictions, have in common, against those that pass; ``blame`` is the stage
+    that the preprocessing gate blames, by pipeline.
     """
     shared = first_change(baseline.reference, current.reference)
     other = [pair for pair in failing if not (pair.same_pixels if shared else pair.same_pixels is not False)]
@@ -210,19 +206,14 @@ def of_rows(
     for precision in dict.fromkeys(pair.current.case.precision for pair in left):
         members = [pair for pair in left if pair.current.case.precision == precision]
         others = [pair for pair in passing if pair.current.case.precision == precision]
-        finding = _common(members, others, baseline, current)
-        if finding:
+        if finding := _common(members, others, baseline, current):
             found.append(finding)
     return found
 
 
 def _other_pixels(pairs: Sequence[Pair], shared: str, blame: Mapping[str, str]) -> list[Finding]:
-    """Which stage made other pixels than the baseline's, by what the gate or the reference itself shows.
-
-    Args:
-        pairs: rows with other pixels.
-        shared: the stage from which on the reference itself changed; empty where it did not.
-        blame: the stage that the gate blames, by pipeline.
+    """Which stage made other pixels than the baseline's, by what the gate blames or the reference itself shows;
+    ``shared`` is the stage from which on the reference changed, empty where it did not.
     """
     by_stage: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:

@@ -147,9 +147,9 @@ def looks(
 ) -> Looks | None:
     """Compares image by image, with running counts; None where there is no image to compare.
 
+    Images that were not scored on either side, or that neither could read, take no part.
+
     Args:
-        baseline: a row with predictions.
-        current: likewise; images that were not scored on either side, or that neither could read, take no part.
         labels: int16, ``(n,)``.
         tolerance: says how far a lead may move.
         order: places of the images, in the order in which they are seen.
@@ -265,8 +265,7 @@ def decide(comparison: Comparison, terms: Terms) -> Decision:
         )
         return decided(Verdict.FAIL, reason)
     reason = f"top-1 may be up to {points(-bound.low)} points lower ({sure}), {allowed}"
-    needed = images_needed(comparison, margin, alpha)
-    if needed is not None:
+    if (needed := images_needed(comparison, margin, alpha)) is not None:
         reason += (
             f"; {n:,} images cannot tell: plan {_rounded(needed):,}; against a baseline --sequential may do with fewer"
         )
@@ -283,8 +282,7 @@ def moved_leads(comparison: Comparison) -> str:
 
 def disagreement(comparison: Comparison, wanted_percent: float) -> str:
     """The sentence for a row that agrees with the baseline on too few images."""
-    agreement = f"agreement {comparison.agreement_percent:.4g} %, wanted {wanted_percent:g} %"
-    return f"{_told(comparison)}: {agreement}"
+    return f"{_told(comparison)}: agreement {comparison.agreement_percent:.4g} %, wanted {wanted_percent:g} %"
 
 
 def _told(comparison: Comparison) -> str:
@@ -384,8 +382,7 @@ def changed_ground(baseline: Snapshot, current: Snapshot) -> tuple[str, str] | N
     """
     if baseline.ids_sha256 != current.ids_sha256:
         return "data", f"the {current.n_images:,} images are not those of the baseline (other file names)"
-    labels = array_digest(baseline.labels) != array_digest(current.labels)
-    if labels:
+    if array_digest(baseline.labels) != array_digest(current.labels):
         differing = int(np.count_nonzero(baseline.labels != current.labels))
         return ("labels", f"{differing:,} of {current.n_images:,} images have another label than in the baseline")
     if baseline.dataset.get("fingerprint") != current.dataset.get("fingerprint"):

@@ -77,11 +77,7 @@ def _log_capital(*outcomes: tuple[NDArray[np.float64], float]) -> NDArray[np.flo
 def first_crossing(found: Evidence, alpha: float, alpha_fail: float, first_look: int = 0) -> tuple[int, Verdict]:
     """The first look that decides, and what; the last look and ``unresolved`` where none does.
 
-    Args:
-        found: after each look.
-        alpha: error of a pass.
-        alpha_fail: error of a fail.
-        first_look: those before it decide nothing.
+    ``alpha`` and ``alpha_fail`` are the errors of a pass and of a fail; looks before ``first_look`` decide nothing.
     """
     last = len(found.for_pass)
     first = {}

@@ -141,10 +141,6 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
 
     A row that is ok and whose predictions are not one for each image becomes ``invalid``, with the stage ``order``.
 
-    Args:
-        folder: of the run.
-        with_timed: read the timed rows too.
-
     Raises:
         BenchError: the run has no list of its images.
     """
@@ -205,8 +201,7 @@ class _Reader:
         n = len(self._labels)
         places = self._place(predicted)
         counts = np.bincount(places[places >= 0], minlength=n)
-        fault = self._fault(places, counts, predicted, len(result.bad_images))
-        if fault:
+        if fault := self._fault(places, counts, predicted, len(result.bad_images)):
             return Row(result.case, Status.INVALID, fault[1], fault[0])
         top = np.full((n, predicted.top.shape[1]), UNREADABLE, dtype=np.int16)
         margin = np.zeros(n, dtype=np.float32)
