@@ -186,6 +186,14 @@ def number_cell(value: float | None, half_width: float | None = None) -> Cell:
     return Cell(number(value, half_width), value=value)
 
 
+def interval_cell(value: float | None, low: float | None, high: float | None) -> Cell:
+    """A number with the ends of its interval, where it has one, as detail."""
+    if low is None or high is None:
+        return number_cell(value)
+    half_width = (high - low) / 2.0
+    return replace(number_cell(value, half_width), detail=f"{number(low, half_width)} to {number(high, half_width)}")
+
+
 def rounded_cell(value: float | None, form: str) -> Cell:
     """A number in one of Python's formats; empty where it is not known."""
     return Cell("" if value is None else format(value, form), value=value)

@@ -25,7 +25,7 @@ from bench.analysis.time.verdict import LEAST_MATERIALITY
 from bench.record.case import Case
 from bench.record.files import write_text
 from bench.record.run_folder import CASES, RUN_INFO, RunFolder
-from bench.report.document import Cell, Column, Document, Head, Table, notes, table_of
+from bench.report.document import Cell, Column, Document, Head, Table, interval_cell, notes, table_of
 from bench.report.flips import p_text
 from bench.report.html.page import PAGE
 from bench.report.html.safety import content_policy, environment, inlined
@@ -276,8 +276,8 @@ def _ratios(group: Sequence[Series]) -> Table:
         Column(Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id))),
         Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
         Column(Head("Course"), lambda each: sparkline([point.value for point in each.points])),
-        Column(Head("First", True), lambda each: _ratio(each.points[0])),
-        Column(Head("Newest", True), lambda each: _ratio(each.points[-1])),
+        Column(Head("First", True), lambda each: _value(each.points[0])),
+        Column(Head("Newest", True), lambda each: _value(each.points[-1])),
         Column(
             Head("Changes of level"),
             lambda each: "; ".join(_change(each, change) for change in each.changes) or _none(each),
@@ -295,12 +295,8 @@ def _ratios(group: Sequence[Series]) -> Table:
     )
 
 
-def _ratio(point: Point) -> Cell:
-    if point.low is None or point.high is None:
-        return Cell(number(point.value), value=point.value)
-    half_width = (point.high - point.low) / 2.0
-    ends = f"{number(point.low, half_width)} to {number(point.high, half_width)}"
-    return Cell(number(point.value, half_width), ends, point.value)
+def _value(point: Point) -> Cell:
+    return interval_cell(point.value, point.low, point.high)
 
 
 def _change(each: Series, change: ChangePoint) -> str:

@@ -14,12 +14,13 @@ from bench.report.document import (
     Head,
     Table,
     count_cell,
+    interval_cell,
     notes,
     number_cell,
     rounded_cell,
     table_of,
 )
-from bench.report.text import number, one_line, options_text
+from bench.report.text import one_line, options_text
 from bench.studies.best import search
 from bench.studies.best.drive import PLAN, Found, Judged, form_key
 from bench.studies.best.search import Standing
@@ -94,9 +95,9 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
         Column(Head("Instances", True), lambda standing: count_cell(standing.case.instances)),
         Column(Head("Threads", True), lambda standing: count_cell(standing.case.threads)),
         Column(Head("Options", folds=True), lambda standing: options_text(dict(standing.case.options))),
-        Column(Head("Images/s", True), lambda one: number_cell(one.images_per_s, _half_width(one.low, one.high))),
-        Column(Head("95 % interval", True, below=True), lambda one: _interval(one.low, one.high)),
-        Column(Head("of best", True), _of_best),
+        Column(Head("Images/s", True), lambda one: replace(_rate(one), detail="")),
+        Column(Head("95 % interval", True, below=True), lambda one: _rate(one).detail),
+        Column(Head("of best", True), lambda one: interval_cell(one.ratio, one.ratio_low, one.ratio_high)),
         Column(
             Head("CPU"), lambda standing: " ".join(search.cpu_features(proofs.get(standing.case.case_id, {}))), "known"
         ),
@@ -115,15 +116,5 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
     )
 
 
-def _half_width(low: float | None, high: float | None) -> float | None:
-    return None if low is None or high is None else (high - low) / 2.0
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    ends = [number(end, _half_width(low, high)) for end in (low, high)]
-    return " to ".join(ends) if all(ends) else ""
-
-
-def _of_best(standing: Standing) -> Cell:
-    cell = number_cell(standing.ratio, _half_width(standing.ratio_low, standing.ratio_high))
-    return replace(cell, detail=_interval(standing.ratio_low, standing.ratio_high))
+def _rate(standing: Standing) -> Cell:
+    return interval_cell(standing.images_per_s, standing.low, standing.high)
