@@ -87,18 +87,8 @@ class Place:
         """The words of a run of this place."""
         return (
             *("run", "--model", "onnx:tiny.onnx", "--data", str(self.folder / "data")),
-            *(
-                "--backends",
-                "fake",
-                "--pipeline",
-                "reference",
-                "--batches",
-                "1,4",
-                "--budget",
-                "0.2",
-                "--timeout",
-                "20",
-            ),
+            *("--backends", "fake", "--pipeline", "reference", "--scenarios", "accuracy,latency", "--batches", "1,4"),
+            *("--budget", "0.2", "--timeout", "20"),
             *("--option", "fake.noise=0.01", "--lives", str(self.lives), "--out", str(self.run), *more),
         )
 

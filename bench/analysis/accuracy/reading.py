@@ -106,7 +106,7 @@ def _wrong(top1: Labels, labels: Labels, read: Read) -> Iterator[Finding]:
         )
     elif _by_chance(right, n, 1 / max(2, read.n_among)):
         what = f"top-1 is no better than chance: {right} of {n} images"
-        advice = "Weights, labels (--classes, --labels) or preprocessing do not belong together."
+        advice = "Weights, labels (--classes, --labels) or preprocessing are those of something else."
         yield Finding("chance", what, advice)
 
 
