@@ -57,11 +57,7 @@ def settle(spec: RunSpec, source: str) -> tuple[RunSpec, dict[str, Any]]:
 
 
 def warnings_of(model_input: Mapping[str, Any], cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """What must be said of rows, with the ids of their Cases, as ``run.json`` keeps ``warnings``.
-
-    Args:
-        model_input: of ``settle``.
-    """
+    """What must be said of rows fed as ``settle`` told, with the ids of their Cases, as ``run.json`` keeps it."""
     found = []
 
     def add(kind: str, text: str, advice: str, of: Iterable[Case]) -> None:
@@ -76,9 +72,8 @@ def warnings_of(model_input: Mapping[str, Any], cases: Sequence[Case]) -> list[d
         )
     tried = model_input.get("tried") or {}
     if tried.get("better"):
-        text = "{n_right} of {n_images} images are right as they were fed, {n_right_better} with {better}".format(
-            **tried
-        )
+        usual = f"{tried['n_right']} of {tried['n_images']} images are right as they were fed"
+        text = f"{usual}, {tried['n_right_better']} with {tried['better']}"
         advice = "The model was most likely trained so: run again with these options."
         add("other_preprocessing", text, advice, (case for case in cases if case.scenario == "accuracy"))
     for name, reason in (model_input.get("replaced") or {}).items():
