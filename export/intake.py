@@ -99,7 +99,10 @@ def _adapt(path: Path, info: OnnxInfo, target: Path) -> list[str]:
         entry.name,
     )
     if before:
-        entry = helper.make_tensor_value_info(_PIXELS, TensorProto.FLOAT, _dims(entry, info, "height", "width"))
+        dims = entry.type.tensor_type.shape.dim
+        height, width = dims[1:3] if info.channels_last else dims[2:]
+        sides = [int(height.dim_value) or "height", int(width.dim_value) or "width"]
+        entry = helper.make_tensor_value_info(_PIXELS, TensorProto.FLOAT, [_batch(entry), 3, *sides])
     cast = [("Cast", list[str](), {"to": TensorProto.FLOAT})] if info.output_type != "FLOAT" else []
     flat = [("Flatten", list[str](), {"axis": 1})] if info.output_rank > 2 else []
     behind = _chain([*cast, *flat], info.output, _LOGITS)
@@ -121,11 +124,6 @@ def _adapt(path: Path, info: OnnxInfo, target: Path) -> list[str]:
 def _batch(value: Any) -> int | str:
     dim = value.type.tensor_type.shape.dim[0]
     return int(dim.dim_value) or dim.dim_param or "batch"
-
-
-def _dims(entry: Any, info: OnnxInfo, *names: str) -> list[int | str]:
-    sides = entry.type.tensor_type.shape.dim[1:3] if info.channels_last else entry.type.tensor_type.shape.dim[2:]
-    return [_batch(entry), 3, *(int(dim.dim_value) or name for dim, name in zip(sides, names, strict=True))]
 
 
 def _chain(steps: Sequence[tuple[str, list[str], dict[str, Any]]], first: str, last: str) -> list[Any]:

@@ -27,12 +27,11 @@ FIRST_ROUNDS = 2
 # The last stage has so many candidates at most, and takes what is left of the time.
 FINALISTS = 4
 
-BATCHES = (8, 16, 32)
 # Options by which ways of running one form differ.
 OF_WAYS = ("decode_threads", "hint", "streams")
 
 
-def candidates(base: Case, cores: int, batches: Sequence[int] = BATCHES) -> tuple[Case, ...]:
+def candidates(base: Case, cores: int, batches: Sequence[int]) -> tuple[Case, ...]:
     """What is tried: ways of sharing the cores, times batches.
 
     Args:
