@@ -126,7 +126,13 @@ class Pipeline(Protocol):
 
 
 class Passes:
-    """What all pipelines do about their passes: one at a time, each with a report of its own."""
+    """What all pipelines do about their passes: one at a time, each with a report of its own.
+
+    Attributes:
+        ahead: images that it may have ready before they are asked for.
+    """
+
+    ahead = 0
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         if batch < 1 or threads < 1:

@@ -58,6 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="scarlet_c")
     parser.add_argument("--backends", default="openvino,onnxruntime")
+    parser.add_argument("--pipeline", default="turbo")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pass-images", type=int, default=IMAGES)
     parser.add_argument("--rounds", type=int, default=8)
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with prepared(asked.model) as model:
-        fields = {"scenario": "throughput", "pipeline": "turbo", "batch": asked.batch}
+        fields = {"scenario": "throughput", "pipeline": asked.pipeline, "batch": asked.batch}
         streams = [model.case(name, **fields) for name in asked.backends.split(",")]
         whole = [replace(case, options=(("pass", "whole"),)) for case in streams]
         times = measure(model, [*streams, *whole], asked.rounds, asked.seed, asked.pass_images)

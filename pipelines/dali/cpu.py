@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
 from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refusal
-from pipelines.dali.graph import Fed, Pixels, build_graph, import_dali
+from pipelines.dali.graph import QUEUE_DEPTH, Fed, Pixels, build_graph, import_dali
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import Sample, UnreadableImage, collate, reference_pixels
 
@@ -35,6 +35,7 @@ class DaliPipeline(Passes):
         super().__init__(images, batch, threads, preprocess)
         import_dali()
         self._chunk = max(CHUNK_MIN, CHUNK_PER_THREAD * threads)
+        self.ahead = (QUEUE_DEPTH + 1) * self._chunk
 
     def _batches(self, report: PipelineReport) -> Iterator[Batch]:
         return collate(self._samples(report), self._batch, self._preprocess)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.base import Batch, Passes, PipelineReport, PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.dali.chunks import Chunk, driven, failed_alone, once, read_chunks, refusal
 from pipelines.dali.cpu import from_reference
-from pipelines.dali.graph import Fed, Place, built, import_dali, whole_graph
+from pipelines.dali.graph import QUEUE_DEPTH, Fed, Place, built, import_dali, whole_graph
 from pipelines.device import Filler, new_stream, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import normalise
@@ -72,6 +72,7 @@ class DaliGpuPipeline(Passes):
     ) -> None:
         super().__init__(images, batch, threads, preprocess)
         import_dali()
+        self.ahead = (QUEUE_DEPTH + 1) * CHUNK
         self._device = usable_gpu()
         self._place = Place(self._device.index, engine_share)
         self._stream = new_stream(self._device)

@@ -263,18 +263,18 @@ class ReferencePipeline(Passes):
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         interpolation_filter(preprocess)
         super().__init__(images, batch, threads, preprocess)
+        self.ahead = 2 * max(batch, threads)
 
     def _batches(self, report: PipelineReport) -> Iterator[Batch]:
         return collate(self._samples(report), self._batch, self._preprocess)
 
     def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
-        ahead = 2 * max(self._batch, self._threads)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         try:
             waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
             for index, image in enumerate(self._images):
                 waiting.append((index, pool.submit(reference_pixels, image.path, self._preprocess)))
-                if len(waiting) == ahead:
+                if len(waiting) == self.ahead:
                     yield from self._next(waiting, report)
             while waiting:
                 yield from self._next(waiting, report)

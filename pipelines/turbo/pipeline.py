@@ -48,11 +48,11 @@ class TurboPipeline(Passes):
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         super().__init__(images, batch, threads, preprocess)
+        self.ahead = batch + AHEAD_PER_THREAD * threads
         self._turbo = TurboImage(preprocess)
         self._own = threading.local()
 
     def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
-        ahead = self._batch + AHEAD_PER_THREAD * self._threads
         places = Places(self._batch, len(self._images), self._preprocess.crop)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="turbo")
         waiting: deque[tuple[int, Place, Future[_Made]]] = deque()
@@ -60,7 +60,7 @@ class TurboPipeline(Passes):
             for index, image in enumerate(self._images):
                 place = places.plan()
                 waiting.append((index, place, pool.submit(self._make, image, place.planes)))
-                if len(waiting) == ahead:
+                if len(waiting) == self.ahead:
                     yield from self._next(waiting, places, report)
             while waiting:
                 yield from self._next(waiting, places, report)

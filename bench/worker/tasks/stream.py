@@ -13,8 +13,8 @@ from bench.worker.tasks.overlap import Overlap
 from pipelines.base import Pipeline
 from pipelines.imagenet.find import Image
 
-# Batches that are counted in a slice, at least. Before them as many pass as were on their way during the pause, and
-# these: queues are fuller after a pause than at work, and what was made in the pause took none of the slice's time.
+# Batches that are counted in a slice, at least. Before them pass those that were on their way during the pause, and
+# these, and as many images as the pipeline made ahead: what was made in the pause took none of the slice's time.
 LEAST_BATCHES, WARM_UP_BATCHES = 8, 2
 # Threads that compute for nobody (OpenMP's spin before they sleep) are waited for so long at the most.
 LONGEST_WAIT_NS = 500_000_000
@@ -45,7 +45,7 @@ class Stream:
     """
 
     def __init__(self, overlap: Overlap, pipeline: Pipeline, idle: Callable[[], object] | None = None) -> None:
-        self._overlap, self._idle = overlap, idle or wait_idle
+        self._overlap, self._idle, self._ahead = overlap, idle or wait_idle, getattr(pipeline, "ahead", 0)
         self._finished = overlap.whole_pass(pipeline)
 
     def slice(self, least_ns: int) -> list[tuple[int, int]]:
@@ -55,9 +55,15 @@ class Stream:
         When it is over nothing computes; what is on its way is counted when the stream goes on.
         """
         overlap, began, counted = self._overlap, self._overlap.clock_ns(), []
-        for least, n_batches in ((0, overlap.most + WARM_UP_BATCHES), (least_ns, LEAST_BATCHES)):
+        warm_up = (0, overlap.most + WARM_UP_BATCHES, self._ahead)
+        for least, n_batches, n_images in (warm_up, (least_ns, LEAST_BATCHES, 0)):
             images = batches = 0
-            while batches < n_batches or batches % overlap.slots or overlap.finished_ns - began < least:
+            while (
+                batches < n_batches
+                or images < n_images
+                or batches % overlap.slots
+                or overlap.finished_ns - began < least
+            ):
                 _, logits = next(self._finished)
                 top_and_margin(logits)
                 images, batches = images + len(logits), batches + 1

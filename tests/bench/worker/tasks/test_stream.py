@@ -63,6 +63,14 @@ def test_a_paused_stream_computes_nothing_and_loses_nothing(backend: type[Gated]
     overlap.close()
 
 
+def test_what_a_pipeline_made_in_the_pause_is_not_counted() -> None:
+    made, pipeline = Gated(), Counter()
+    made.gate.set()
+    pipeline.ahead = 101  # type: ignore[attr-defined]
+    with closing(Overlap(made)) as overlap, closing(Stream(overlap, pipeline, lambda: None)) as stream:  # type: ignore[arg-type]
+        assert stream.slice(0)[0][0] == 102
+
+
 class Ticking(OnlyHost):
     """Ten nanoseconds an image, and a millisecond more while told so."""
 
