@@ -1,5 +1,6 @@
 """The fast pipelines against the reference, on every oddity, and past every kind of damage."""
 
+import itertools
 import re
 from contextlib import closing
 from pathlib import Path
@@ -103,14 +104,16 @@ def test_what_it_cannot_match_is_refused(name):
                 open_pipeline(name, [], 1, 1, preprocess)
 
 
+OTHERS = (Preprocess(235, 224, "bicubic"), Preprocess(249, crop_mode="squash", channels="bgr"))
+
+
 @pytest.mark.parametrize(
-    "preprocess",
-    [Preprocess(235, 224, "bicubic"), Preprocess(249, crop_mode="squash", channels="bgr"), *BORDERS],
+    ("name", "preprocess"),
+    [*itertools.product(NEEDS, OTHERS), *(("turbo", border) for border in BORDERS)],
+    indirect=["name"],
     ids=str,
 )
 def test_other_filters_and_crops_are_matched_too(name, preprocess, odd_paths):
-    if refusal(name, preprocess):
-        pytest.skip("left to the reference")
     paths = {each: path for each, path in odd_paths.items() if not left_to_the_reference(each)}
     found = compare(listed(paths), ("reference", name), 8, 2, preprocess).difference()
     assert found.n_images == len(paths)
