@@ -45,7 +45,7 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
     finally:
         os.close(descriptor)
     if data is None:  # as of /proc/kmsg, which is no file that waits by its kind
-        raise OSError(errno.EAGAIN, "nothing can be read of it now", str(path))
+        raise OSError(errno.ENXIO, "nothing can be read of it now", str(path))
     if len(data) > bytes_max:
         raise OSError(errno.EFBIG, f"more than {bytes_max >> 10:,} KiB", str(path))
     return data
