@@ -14,10 +14,10 @@ from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import Wanted, needed
 from bench.record.case import Case, Status
 from bench.run.calibration_images import choose_calibration
+from bench.run.spec import RunSpec
 from bench.worker import channel
 from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image
-from pipelines.imagenet.labels import Labelling
 from scarlet.errors import BenchError
 
 # Enough to calibrate BatchNorm statistics and to compare two graphs' logits; a few seconds of decoding.
@@ -51,13 +51,7 @@ class Requirements:
 
 
 def requirements(
-    cases: Iterable[Case],
-    data: str,
-    scored: Sequence[Image],
-    folder: str | None,
-    console: Console,
-    how: Labelling | None = None,
-    is_quantised: bool = False,
+    cases: Iterable[Case], data: str, scored: Sequence[Image], spec: RunSpec, console: Console
 ) -> Requirements:
     """Finds out what the Cases need, and chooses the calibration images.
 
@@ -65,9 +59,8 @@ def requirements(
         cases: of one model. Where those in INT8 have several pipelines, the first one's makes the pixels, so that
             one graph serves all.
         data: folder of the images that are scored.
-        folder: the user's folder of calibration images, or None.
-        how: images are labelled.
-        is_quantised: the model is in INT8 already, and nothing is to be calibrated.
+        spec: tells the user's folder of calibration images, how images are labelled, and whether the model is in INT8
+            already, so that nothing is to be calibrated.
 
     Raises:
         BenchError: INT8 is requested, and all images there are, are scored.
@@ -77,9 +70,9 @@ def requirements(
     check = None
     if any(graph.converter for graph in wanted):
         check = CalibrationImages(Path(data), tuple(scored[:CONVERTED_CHECK_IMAGES]), "scored images")
-    if is_quantised or not any(graph.precision == "int8" for graph in wanted):
-        return Requirements(wanted, check=check, is_quantised=is_quantised)
-    chosen = choose_calibration(Path(data), scored, folder, console, how=how)
+    if spec.is_quantised or not any(graph.precision == "int8" for graph in wanted):
+        return Requirements(wanted, check=check, is_quantised=spec.is_quantised)
+    chosen = choose_calibration(Path(data), scored, spec.calibration, console, how=spec.labelling)
     pipeline = next(case.pipeline for case in cases if case.precision == "int8")
     return Requirements(wanted, chosen, pipeline, check)
 

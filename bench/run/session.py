@@ -81,7 +81,7 @@ class Session(AbstractContextManager["Session"]):
         Args:
             spec: what to measure; paths are relative to the user's current folder.
             out: the folder; a new one in ``results/runs`` where None.
-            kind: of run, for the name of a new folder: ``tune``.
+            kind: of run, for the name of a new folder: ``best``.
 
         Raises:
             BenchError: the data or the folder are at fault.
@@ -167,15 +167,7 @@ class Session(AbstractContextManager["Session"]):
             PreparationFailed: building took too long, crashed or met a bug.
             Unavailable: a package that the model needs is missing.
         """
-        required = required or requirements(
-            self.spec.cases(),
-            str(self.root),
-            self.images,
-            self.spec.calibration,
-            self.console,
-            self.spec.labelling,
-            self.spec.is_quantised,
-        )
+        required = required or requirements(self.spec.cases(), str(self.root), self.images, self.spec, self.console)
         with working(self.console, "preparing the model: weights, ONNX graph, check of its logits"):
             return prepare_files(
                 self.request,

@@ -7,6 +7,7 @@ from bench_fakes import tiny_files
 from bench.backends.base import Unavailable, Unsupported
 from bench.backends.graphs import wanted_by
 from bench.run import model_files
+from bench.run.spec import RunSpec
 
 
 @pytest.mark.parametrize(
@@ -37,4 +38,4 @@ def test_every_graph_that_a_test_loads_is_prepared(monkeypatch, tmp_path):
     keys = {wanted.key for wanted in gpu_here.prepared("demo", str(tmp_path), [], tmp_path / "log")}
     cases = [gpu_here.case_of(name, precision=precision) for name in gpu_here.BACKENDS for precision in gpu_here.LOWER]
     assert {wanted.key for case in cases if (wanted := wanted_by(case))} == keys == {"fp16", "bf16"}
-    assert model_files.requirements(cases, str(tmp_path), [], None, None).wanted, "as a run asks for them"
+    assert model_files.requirements(cases, str(tmp_path), [], RunSpec(), None).wanted, "as a run asks for them"

@@ -24,6 +24,7 @@ from bench.run.model_files import (
     prepare_typed_files,
     requirements,
 )
+from bench.run.spec import RunSpec
 from bench.worker import channel, lower_precision
 from bench.worker.footprint import model_file_bytes
 from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
@@ -98,7 +99,9 @@ def copying(monkeypatch: pytest.MonkeyPatch) -> Case:
 
 def test_a_backend_with_a_format_of_its_own_gets_a_checked_graph(files, chosen, copying, image_folder, monkeypatch):
     scored = find_images(image_folder).images
-    required = requirements([copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, None, Console())
+    required = requirements(
+        [copying, Case("m", "user", "onnxruntime")], str(image_folder), scored, RunSpec(), Console()
+    )
     (wanted,) = required.wanted
     assert required.calibration is None
     asked = {**message(files, chosen, wanted), "check": required.check.to_dict()}
@@ -215,7 +218,7 @@ def test_requirements_choose_images_for_int8_alone(image_folder: Path) -> None:
     images = find_images(image_folder).images
 
     def ask(*cases: Case, scored: Any = images[:4]) -> Requirements:
-        return requirements(cases, str(image_folder), scored, None, console)
+        return requirements(cases, str(image_folder), scored, RunSpec(), console)
 
     fp16 = Case("m", "user", "onnxruntime", precision="fp16")
     int8 = Case("m", "user", "openvino", precision="int8", pipeline="reference")
