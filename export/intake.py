@@ -20,7 +20,7 @@ from export.parity import can_check
 from export.store import Store, recorded_sha256
 from scarlet.errors import error_text
 from scarlet.files import file_sha256
-from scarlet.onnx_file import LEAST_OPSET, OnnxInfo, embedded, inspect
+from scarlet.foreign.onnx_file import LEAST_OPSET, OnnxInfo, embedded, inspect
 
 _OPSET, _IR = 13, 8  # of a graph that is adapted
 _PIXELS, _LOGITS = "scarlet_bench_pixels", "scarlet_bench_logits"
@@ -47,7 +47,7 @@ def take_in(path: Path, store: Store, output: str | None = None) -> TakenIn:
     """Reads a user's file and adapts it where that is needed.
 
     Raises:
-        BenchError: it is no classifier; see ``scarlet.onnx_file.inspect``.
+        BenchError: it is no classifier; see ``scarlet.foreign.onnx_file.inspect``.
     """
     info = inspect(path, output)
     parts = {

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend, and how errors are worded."""
+"""The exception for mistakes that a user can mend, that for a model that needs more than is here, and their words."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ REFUSALS = {
     errno.EAGAIN: ("there are too many processes", "Raise the limit (ulimit -u), and go on with --resume."),
     errno.ENOMEM: ("memory ran out", "Stop other programs, and go on with --resume."),
 }
+
+
+class ModelUnavailable(Exception):
+    """The model could run, but something is not installed here. The text says what, and how to get it."""
 
 
 class BenchError(Exception):

@@ -35,10 +35,6 @@ _PATHS = ("onnx", "torch")
 OUTPUT = "?output="  # behind an ONNX file: the output to take
 
 
-class ModelUnavailable(Exception):
-    """The model could run, but something is not installed here. The text says what, and how to get it."""
-
-
 @dataclass(frozen=True)
 class ModelSpec:
     """A model's name and what it wants to be fed.
@@ -79,7 +75,7 @@ class Built:
     Attributes:
         module: float32, ``(n, 3, size, size)`` to ``(n, classes)``.
         weights: ``user``, ``pretrained``, ``demo`` or ``random``.
-        weights_sha256: see ``scarlet.checkpoint.weights_sha256``.
+        weights_sha256: see ``scarlet.foreign.checkpoint.weights_sha256``.
         notes: on what was taken of a checkpoint: sentences.
     """
 
@@ -138,7 +134,7 @@ def complete(spec: ModelSpec) -> ModelSpec:
         ModelUnavailable: timm or torchvision does not import.
     """
     if spec.kind == "onnx":
-        from scarlet.onnx_file import inspect
+        from scarlet.foreign.onnx_file import inspect
 
         path = Path(spec.path or "")
         info = inspect(path, spec.output)
@@ -152,14 +148,14 @@ def complete(spec: ModelSpec) -> ModelSpec:
     if spec.kind == "timm":
         return _timm_spec(spec)
     if spec.kind == "torch":
-        from scarlet import foreign
+        from scarlet.foreign import networks
 
-        size = foreign.program_size(spec)
+        size = networks.program_size(spec)
         return replace(spec, preprocess=at(size or spec.input_size), source="", has_fixed_size=bool(size))
     if spec.kind == "torchvision":
-        from scarlet import foreign
+        from scarlet.foreign import networks
 
-        states = foreign.package(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
+        states = networks.package(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
         (crop,), (resize,) = states.crop_size, states.resize_size
         made = Preprocess(resize, crop, states.interpolation.value, tuple(states.mean), tuple(states.std))
         return replace(spec, preprocess=made, source="torchvision's transforms")
@@ -196,8 +192,8 @@ def build(
 
     Args:
         spec: of any kind but ``onnx``.
-        checkpoint: a file (see ``scarlet.checkpoint.load_into``), ``random``, ``demo``, ``pretrained`` (as timm or
-            torchvision publish them), or ``None``: the model's own or demo weights where there are some, else random.
+        checkpoint: a file (see ``scarlet.foreign.checkpoint.load_into``), ``random``, ``demo``, ``pretrained`` (as timm
+            or torchvision publish them), or ``None``: the model's own or demo weights, where there are any, else random.
         calibration_batches: float32 ``(n, 3, size, size)`` images to calibrate random weights on; without
             them, noise with the spectrum of photographs. Read only for random weights.
 
@@ -206,7 +202,7 @@ def build(
             an ONNX file (which brings its own weights).
         ModelUnavailable: timm or torchvision does not import.
     """
-    from scarlet.checkpoint import load_into, weights_sha256
+    from scarlet.foreign.checkpoint import load_into, weights_sha256
 
     if spec.kind == "onnx":
         raise BenchError(f"{spec.name} brings its own weights", "Leave the checkpoint out for an ONNX file.")
@@ -253,9 +249,9 @@ def untrained(spec: ModelSpec, seed: int = 0, pretrained: bool = False) -> nn.Mo
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator
         torch.manual_seed(seed)
         if spec.kind != "scarlet":
-            from scarlet import foreign
+            from scarlet.foreign import networks
 
-            return foreign.network(spec, pretrained)
+            return networks.network(spec, pretrained)
         if pretrained:
             raise BenchError(f"{spec.name} has no published weights here", "Name their file with --checkpoint.")
         from scarlet.networks import scarlet
@@ -267,9 +263,9 @@ def untrained(spec: ModelSpec, seed: int = 0, pretrained: bool = False) -> nn.Mo
 
 
 def _timm_spec(spec: ModelSpec) -> ModelSpec:
-    from scarlet import foreign
+    from scarlet.foreign import networks
 
-    config = foreign.timm_config(spec)
+    config = networks.timm_config(spec)
 
     def at_size(sides: Sequence[int], crop_pct: float) -> Preprocess:
         height, width = sides[-2:]

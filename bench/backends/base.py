@@ -92,10 +92,11 @@ class ModelFiles:
         from safetensors.torch import load_file
 
         from scarlet import zoo
+        from scarlet.errors import ModelUnavailable
 
         try:
             module: nn.Module = zoo.untrained(zoo.resolve(self.model))
-        except zoo.ModelUnavailable as missing:
+        except ModelUnavailable as missing:
             raise Unavailable(str(missing)) from missing
         module.load_state_dict(load_file(self.state), strict=True)
         return module.eval()

@@ -30,8 +30,8 @@ from export.network import export_model
 from export.store import Store
 from pipelines.imagenet.find import Image
 from scarlet import zoo
-from scarlet.errors import BenchError
-from scarlet.onnx_file import inspect
+from scarlet.errors import BenchError, ModelUnavailable
+from scarlet.foreign.onnx_file import inspect
 from scarlet.zoo import Built, ModelSpec
 
 _CALIBRATION_BATCH = 32  # as of bench.worker.prepare, so that random weights are those of an export
@@ -78,7 +78,7 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
     try:
         network = zoo.complete(spec.network)
         network = zoo.fed(zoo.fed(network, network.stated), spec.preprocess)
-    except zoo.ModelUnavailable as missing:
+    except ModelUnavailable as missing:
         raise BenchError(str(missing), "Install it, or choose another model.") from missing
     if network.kind == "onnx":
         if against is None or onnx is not None or spec.checkpoint is not None:

@@ -21,7 +21,7 @@ from bench.worker.channel import own_home
 from export.store import Store, is_whole
 from pipelines.imagenet.find import Image
 from scarlet import zoo
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, ModelUnavailable
 from scarlet.files import file_of, file_sha256
 from scarlet.preprocess import checked, described
 
@@ -63,7 +63,7 @@ def describe(request: Request) -> dict[str, Any]:
     """
     try:
         spec = zoo.complete(zoo.resolve(request.model))
-    except zoo.ModelUnavailable as missing:
+    except ModelUnavailable as missing:
         raise Unavailable(str(missing)) from missing
     made = zoo.fed(zoo.fed(spec, spec.stated), request.preprocess).preprocess
     sources = [", ".join(request.preprocess) + " as given"] if request.preprocess else []
@@ -87,7 +87,7 @@ def prepare(request: Request) -> ModelFiles:
         if spec.path and not Path(spec.path).is_file():  # a callable may depend on any file
             return _network_files(_complete(spec, request), request, Store())
         return _stored(spec, request)
-    except zoo.ModelUnavailable as missing:
+    except ModelUnavailable as missing:
         raise Unavailable(str(missing)) from missing
 
 

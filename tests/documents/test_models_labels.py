@@ -14,8 +14,8 @@ from torch import nn
 from bench.analysis.accuracy.reading import Read, judge
 from pipelines.imagenet.find import find_images
 from pipelines.imagenet.labels import BACKGROUND, Labelling, wnids
-from scarlet.checkpoint import load_into
 from scarlet.errors import BenchError
+from scarlet.foreign.checkpoint import load_into
 
 TENCH, GOLDFISH = wnids()[:2]
 VAL = "val/ILSVRC2012_val_0000000{}.JPEG"

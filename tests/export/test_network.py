@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from export import parity as parity_check
 from export.network import architecture_sha256, export_model, save_state
 from export.store import Store
-from scarlet.checkpoint import weights_sha256
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
+from scarlet.foreign.checkpoint import weights_sha256
+from scarlet.foreign.onnx_file import inspect
 from scarlet.networks import BlockSpec, Scarlet
-from scarlet.onnx_file import inspect
 from scarlet.preprocess import at
 from scarlet.random_weights import calibrate, initialise, noise_batches
 from scarlet.zoo import Built, ModelSpec, build, resolve

@@ -453,7 +453,7 @@ def _(scene: Scene) -> Judgement:
     name = scene.chance.choice(sorted(CHECKPOINTS))
     CHECKPOINTS[name](path)
     before = time.monotonic()
-    said = scene.place.call(f"from scarlet.checkpoint import load_state\nload_state({str(path)!r})", 20.0)
+    said = scene.place.call(f"from scarlet.foreign.checkpoint import load_state\nload_state({str(path)!r})", 20.0)
     if time.monotonic() - before > 10:
         return Judgement("hang", name)
     bad = said_badly(said)

@@ -6,6 +6,7 @@ from PIL import Image as PillowImage
 
 from pipelines.reference.pipeline import normalise, reference_pixels
 from scarlet import zoo
+from scarlet.errors import ModelUnavailable
 
 NAMES = ["mobilenetv3_large_100", "efficientnet_b0", "resnet18", "tf_efficientnet_lite0", "vit_tiny_patch16_224"]
 NAMES += ["mobilenetv4_conv_small", "coat_lite_medium_384"]  # the last one squashes
@@ -16,7 +17,7 @@ NAMES += ["mobilenetv4_conv_small", "coat_lite_medium_384"]  # the last one squa
 def test_pixels_are_those_of_timms_own_transform(name, size, odd_paths):
     try:
         spec = zoo.complete(zoo.resolve(f"timm/{name}"))
-    except zoo.ModelUnavailable:
+    except ModelUnavailable:
         pytest.skip("timm is not here")
     from timm.data import create_transform, resolve_data_config
     from timm.models import get_pretrained_cfg

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scarlet import zoo
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, ModelUnavailable
 from scarlet.preprocess import Preprocess, applied, checked, described, stated
 
 LITE0 = Preprocess(256, 224, "bicubic", (127 / 255,) * 3, (128 / 255,) * 3)
@@ -84,6 +84,6 @@ def test_a_file_beside_the_model_and_its_metadata_state_it(tmp_path: Path) -> No
 def test_timms_configurations_are_read_whole(name: str, size: str, expected: Preprocess) -> None:
     try:
         spec = zoo.complete(zoo.resolve(name))
-    except zoo.ModelUnavailable:
+    except ModelUnavailable:
         pytest.skip("timm is not here")
     assert zoo.fed(spec, checked({"input_size": size})).preprocess == expected

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from scarlet.checkpoint import weights_sha256
+from scarlet.foreign.checkpoint import weights_sha256
 from scarlet.networks import scarlet
 from scarlet.random_weights import NOISE_BATCH, NOISE_BATCHES, calibrate, initialise, noise_batches
 

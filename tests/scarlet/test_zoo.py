@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scarlet import zoo
-from scarlet.checkpoint import weights_sha256
 from scarlet.errors import BenchError
+from scarlet.foreign.checkpoint import weights_sha256
 from scarlet.networks import scarlet
 from scarlet.preprocess import Preprocess
 from scarlet.zoo import published, rows
@@ -123,7 +123,7 @@ def test_complete_leaves_scarlet_and_asks_onnx_files(monkeypatch):
     spec = zoo.resolve("scarlet_b")
     assert zoo.complete(spec) is spec
     known = types.SimpleNamespace(input_size=112, input_type="UINT8", has_fixed_size=True, preprocess="")
-    monkeypatch.setattr("scarlet.onnx_file.inspect", lambda *_: known)
+    monkeypatch.setattr("scarlet.foreign.onnx_file.inspect", lambda *_: known)
     found = zoo.complete(zoo.resolve("onnx:x.onnx"))
     assert found.preprocess == Preprocess(128, 112, mean=(0.0,) * 3, std=(1 / 255,) * 3), "grey levels"
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.studies import bisect as bisection
 from scarlet import zoo
+from scarlet.errors import ModelUnavailable
 
 pytest.importorskip("onnxruntime")
 
@@ -199,7 +200,7 @@ def test_a_graph_of_a_fixed_batch_gets_its_batches(bisect: Command, tiny_graph: 
 
 def test_a_model_that_is_not_installed_is_a_mistake(bisect: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(spec: zoo.ModelSpec) -> zoo.ModelSpec:
-        raise zoo.ModelUnavailable("timm is missing")
+        raise ModelUnavailable("timm is missing")
 
     monkeypatch.setattr(zoo, "complete", missing)
     code, _, err = bisect("--model", "timm/resnet18")

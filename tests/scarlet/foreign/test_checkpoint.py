@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scarlet.checkpoint import load_into, load_state, weights_sha256
 from scarlet.errors import BenchError
+from scarlet.foreign.checkpoint import load_into, load_state, weights_sha256
 from scarlet.networks import scarlet
 
 

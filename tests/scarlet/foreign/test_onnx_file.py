@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from scarlet.errors import BenchError
-from scarlet.onnx_file import inspect
+from scarlet.foreign.onnx_file import inspect
 
 
 def classifier(dims=("batch", 3, 32, 32), dtype=TensorProto.FLOAT, out=("batch", 10), outputs=1, inputs=1, out_type=1):

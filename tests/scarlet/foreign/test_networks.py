@@ -14,8 +14,9 @@ from document_tables import check_table
 from safetensors.torch import save
 from torch import nn
 
-from scarlet import foreign, zoo
-from scarlet.errors import BenchError
+from scarlet import zoo
+from scarlet.errors import BenchError, ModelUnavailable
+from scarlet.foreign import networks as foreign
 
 TIMM = "timm/test_resnet"  # 0.5 M parameters
 
@@ -59,7 +60,7 @@ def test_operators_that_torchvision_lacks_are_declared_and_else_the_reason_is_to
         raise ImportError("no such luck\nmore lines")
 
     monkeypatch.setattr("importlib.import_module", broken)
-    with pytest.raises(zoo.ModelUnavailable, match=r"no such luck.*make setup") as caught:
+    with pytest.raises(ModelUnavailable, match=r"no such luck.*make setup") as caught:
         foreign.package(zoo.resolve(TIMM))
     assert "more lines" not in str(caught.value)
     assert hasattr(torch.ops.torchvision, "nms2")

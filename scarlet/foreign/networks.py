@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from scarlet.errors import BenchError, error_text, unknown_name
-from scarlet.zoo import ModelSpec, ModelUnavailable
+from scarlet.errors import BenchError, ModelUnavailable, error_text, unknown_name
+
+if TYPE_CHECKING:
+    from scarlet.zoo import ModelSpec
 
 _ABSENT_OPERATOR = re.compile("operator torchvision::(\\w+) does not exist")
 _declared: list[Any] = []  # a declaration goes with its object

@@ -1,0 +1,1 @@
+"""What others bring: networks that they define, ONNX files and checkpoints."""
