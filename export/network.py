@@ -19,7 +19,8 @@ from export import onnx as onnx_export
 from export import parity as parity_check
 from export.store import Store, recorded_sha256
 from scarlet.files import file_sha256
-from scarlet.zoo import Built, ModelSpec
+from scarlet.preprocess import ModelSpec
+from scarlet.zoo import Built
 
 Batches = Iterable[NDArray[np.float32]]
 

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,39 @@ class Preprocess:
         """The fields in which it differs from ``usual``: a statement that makes the one from the other."""
         mine, its = asdict(self), asdict(usual)
         return {name: value for name, value in mine.items() if value != its[name]}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model's name and what it wants to be fed.
+
+    Attributes:
+        name: canonical: ``scarlet_c``, ``timm/resnet18``, ``onnx:net.onnx``.
+        kind: ``scarlet``, ``timm``, ``torchvision``, ``torch`` or ``onnx``.
+        preprocess: as the model's makers evaluate it; ImageNet's usual numbers where nothing is known.
+        at_test: the same at the other size for which timm has published an accuracy; None where there is none.
+        path: of an ``onnx:`` or ``torch:`` model, which brings its own weights: the file, or the folder that a callable
+            is imported from and its name (``folder/package.module:function``); else ``None``.
+        output: of an ONNX file, where the name says which of several.
+        stated: what the file itself, or one beside it, says of the preprocessing; ``preprocess`` does without it.
+        source: where ``preprocess``, with ``stated``, is from, in words; empty where it is assumed.
+        has_fixed_size: a graph takes no other size.
+    """
+
+    name: str
+    kind: str
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    path: str | None = None
+    output: str | None = None
+    at_test: Preprocess | None = None
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "published evaluation"
+    has_fixed_size: bool = False
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of the input in pixels."""
+        return self.preprocess.crop
 
 
 def at(size: int) -> Preprocess:

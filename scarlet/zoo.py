@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scarlet.errors import BenchError, unknown_name
-from scarlet.preprocess import INTERPOLATIONS, Preprocess, applied, at, stated
+from scarlet.preprocess import INTERPOLATIONS, ModelSpec, Preprocess, applied, at, stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,39 +33,6 @@ _KINDS = {
 }
 _PATHS = ("onnx", "torch")
 OUTPUT = "?output="  # behind an ONNX file: the output to take
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model's name and what it wants to be fed.
-
-    Attributes:
-        name: canonical: ``scarlet_c``, ``timm/resnet18``, ``onnx:net.onnx``.
-        kind: ``scarlet``, ``timm``, ``torchvision``, ``torch`` or ``onnx``.
-        preprocess: as the model's makers evaluate it; ImageNet's usual numbers where nothing is known.
-        at_test: the same at the other size for which timm has published an accuracy; None where there is none.
-        path: of an ``onnx:`` or ``torch:`` model, which brings its own weights: the file, or the folder that a callable
-            is imported from and its name (``folder/package.module:function``); else ``None``.
-        output: of an ONNX file, where the name says which of several.
-        stated: what the file itself, or one beside it, says of the preprocessing; ``preprocess`` does without it.
-        source: where ``preprocess``, with ``stated``, is from, in words; empty where it is assumed.
-        has_fixed_size: a graph takes no other size.
-    """
-
-    name: str
-    kind: str
-    preprocess: Preprocess = field(default_factory=Preprocess)
-    path: str | None = None
-    output: str | None = None
-    at_test: Preprocess | None = None
-    stated: Mapping[str, Any] = field(default_factory=dict)
-    source: str = "published evaluation"
-    has_fixed_size: bool = False
-
-    @property
-    def input_size(self) -> int:
-        """Height and width of the input in pixels."""
-        return self.preprocess.crop
 
 
 @dataclass(frozen=True)
@@ -193,7 +160,7 @@ def build(
     Args:
         spec: of any kind but ``onnx``.
         checkpoint: a file (see ``scarlet.foreign.checkpoint.load_into``), ``random``, ``demo``, ``pretrained`` (as timm
-            or torchvision publish them), or ``None``: the model's own or demo weights, where there are any, else random.
+            or torchvision publish them), or ``None``: the model's own or demo weights, else random.
         calibration_batches: float32 ``(n, 3, size, size)`` images to calibrate random weights on; without
             them, noise with the spectrum of photographs. Read only for random weights.
 

@@ -58,7 +58,7 @@ from pipelines.imagenet.labels import BACKGROUND, Labelling
 from scarlet import zoo
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_yaml
-from scarlet.preprocess import checked, described
+from scarlet.preprocess import ModelSpec, checked, described
 
 # A prediction does not depend on the batch; of accuracy's time more would save little.
 ACCURACY_BATCH = 32
@@ -373,7 +373,7 @@ class RunSpec(Matrix):
     # --- what follows from it ---
 
     @property
-    def network(self) -> zoo.ModelSpec:
+    def network(self) -> ModelSpec:
         """What is known of the model by its name."""
         return zoo.resolve(self.model)
 

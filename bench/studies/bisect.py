@@ -32,7 +32,8 @@ from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError, ModelUnavailable
 from scarlet.foreign.onnx_file import inspect
-from scarlet.zoo import Built, ModelSpec
+from scarlet.preprocess import ModelSpec
+from scarlet.zoo import Built
 
 _CALIBRATION_BATCH = 32  # as of bench.worker.prepare, so that random weights are those of an export
 

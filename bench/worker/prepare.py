@@ -23,7 +23,7 @@ from pipelines.imagenet.find import Image
 from scarlet import zoo
 from scarlet.errors import BenchError, ModelUnavailable
 from scarlet.files import file_of, file_sha256
-from scarlet.preprocess import checked, described
+from scarlet.preprocess import ModelSpec, checked, described
 
 BATCH = 32
 PACKAGES = ("export", "pipelines", "scarlet")  # whose code decides what a network's files hold
@@ -91,11 +91,11 @@ def prepare(request: Request) -> ModelFiles:
         raise Unavailable(str(missing)) from missing
 
 
-def _complete(spec: zoo.ModelSpec, request: Request) -> zoo.ModelSpec:
+def _complete(spec: ModelSpec, request: Request) -> ModelSpec:
     return zoo.fed(zoo.complete(spec), checked(request.preprocess))
 
 
-def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
+def _stored(spec: ModelSpec, request: Request) -> ModelFiles:
     """A network's files as an earlier request of this kind left them, where they are whole; else made anew."""
     store, parts = Store(), _key_parts(spec, request)
 
@@ -110,7 +110,7 @@ def _stored(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
         path.unlink(missing_ok=True)
 
 
-def _key_parts(spec: zoo.ModelSpec, request: Request) -> dict[str, str]:
+def _key_parts(spec: ModelSpec, request: Request) -> dict[str, str]:
     """All that a network's files depend on: its weights, the code of ours that makes them, versions of packages."""
     choice = request.checkpoint or zoo.default_weights(spec)
     demo = importlib.import_module("scarlet.demo")
@@ -141,7 +141,7 @@ def _digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> ModelFiles:
+def _network_files(spec: ModelSpec, request: Request, store: Store) -> ModelFiles:
     import torch
 
     from export.network import export_model
@@ -174,7 +174,7 @@ def _network_files(spec: zoo.ModelSpec, request: Request, store: Store) -> Model
     )
 
 
-def _onnx_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
+def _onnx_files(spec: ModelSpec, request: Request) -> ModelFiles:
     from export.intake import take_in
 
     if request.checkpoint:
@@ -198,7 +198,7 @@ def _onnx_files(spec: zoo.ModelSpec, request: Request) -> ModelFiles:
     )
 
 
-def _batches(spec: zoo.ModelSpec, request: Request) -> list[NDArray[np.float32]]:
+def _batches(spec: ModelSpec, request: Request) -> list[NDArray[np.float32]]:
     """The request's images as the reference pipeline makes them, in batches of ``BATCH``."""
     if request.data is None or not request.images:
         return []

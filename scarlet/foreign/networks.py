@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scarlet.errors import BenchError, ModelUnavailable, error_text, unknown_name
-
-if TYPE_CHECKING:
-    from scarlet.zoo import ModelSpec
+from scarlet.preprocess import ModelSpec
 
 _ABSENT_OPERATOR = re.compile("operator torchvision::(\\w+) does not exist")
 _declared: list[Any] = []  # a declaration goes with its object

@@ -18,9 +18,9 @@ from scarlet.files import file_sha256
 from scarlet.foreign.checkpoint import weights_sha256
 from scarlet.foreign.onnx_file import inspect
 from scarlet.networks import BlockSpec, Scarlet
-from scarlet.preprocess import at
+from scarlet.preprocess import ModelSpec, at
 from scarlet.random_weights import calibrate, initialise, noise_batches
-from scarlet.zoo import Built, ModelSpec, build, resolve
+from scarlet.zoo import Built, build, resolve
 
 SMALL = ModelSpec("small", "scarlet", at(32))
 

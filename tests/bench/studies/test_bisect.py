@@ -17,6 +17,7 @@ from torch import nn
 from bench.studies import bisect as bisection
 from scarlet import zoo
 from scarlet.errors import ModelUnavailable
+from scarlet.preprocess import ModelSpec
 
 pytest.importorskip("onnxruntime")
 
@@ -106,7 +107,7 @@ def small_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
     onnx.save(model, path)
 
-    def build(spec: zoo.ModelSpec, checkpoint: str | None, calibration_batches: object) -> zoo.Built:
+    def build(spec: ModelSpec, checkpoint: str | None, calibration_batches: object) -> zoo.Built:
         assert (calibration_batches is not None) == (checkpoint == "random")
         return zoo.Built(spec, module, "user", "0" * 64)
 
@@ -199,7 +200,7 @@ def test_a_graph_of_a_fixed_batch_gets_its_batches(bisect: Command, tiny_graph: 
 
 
 def test_a_model_that_is_not_installed_is_a_mistake(bisect: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(spec: zoo.ModelSpec) -> zoo.ModelSpec:
+    def missing(spec: ModelSpec) -> ModelSpec:
         raise ModelUnavailable("timm is missing")
 
     monkeypatch.setattr(zoo, "complete", missing)
