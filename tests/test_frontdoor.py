@@ -34,7 +34,6 @@ VARIABLES = {
 PACKAGES = ("bench", "export", "pipelines", "scarlet")
 
 
-# --- make -----------------------------------------------------------------------------------------------------
 def call(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs a command away from whatever make runs this test: its variables must not come in."""
     ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "TEST_WORKERS", *VARIABLES}
@@ -180,7 +179,6 @@ def test_ci_ends_with_the_closing_line_of_pytest(checkout: Path) -> None:
     assert done.stdout.splitlines()[-1] == "threads 1"  # the last thing that the stand-in for pytest prints
 
 
-# --- The pins -------------------------------------------------------------------------------------------------
 def declared() -> dict[str, list[Requirement]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"core": project["dependencies"], **project["optional-dependencies"]}

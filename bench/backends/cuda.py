@@ -244,9 +244,6 @@ def _taken(buffers: _Buffers, n: int) -> NDArray[np.float32]:
     return logits
 
 
-# --- TF32 ---------------------------------------------------------------------------------------------------
-
-
 def set_tf32(allowed: bool) -> None:
     """Lets this process's float32 matrix products and convolutions use TF32, or forbids it.
 
@@ -281,8 +278,6 @@ def tf32_state() -> dict[str, bool | str]:
     return state
 
 
-# --- FP32 by its numbers --------------------------------------------------------------------------------------
-
 # FP32 is off from the CPU's by some 1e-5 of the largest logit, by 3e-4 at worst with Winograd's convolutions; TF32,
 # which keeps 10 bits of 23, by 1e-3.
 FP32_DISTANCE = 3e-4
@@ -316,9 +311,6 @@ def distance_from_cpu(backend: Backend, case: Case, files: ModelFiles) -> dict[s
     if case.precision == "fp32" and not distance <= FP32_DISTANCE:
         proof["fallback"] = f"its logits are {distance:.0e} from the CPU's, further than FP32 is: TF32 or less computed"
     return proof
-
-
-# --- facts --------------------------------------------------------------------------------------------------
 
 
 def gpu_facts() -> dict[str, Any]:

@@ -25,8 +25,6 @@ TICK_NS = NS // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 # More would cost more than the figure is worth: it is reported and never judged.
 MAX_CLOCKS_READ = 8
 
-# --- from where on a figure counts as a disturbance -----------------------------------------------------------------
-
 # Others that keep a quarter of a core busy take it from us on two cores every few slices; on large machines they
 # find cores of their own, and matter once they take a twentieth of all (turbo, memory bandwidth).
 OTHERS_CORES, OTHERS_SHARE = 0.25, 0.05

@@ -98,9 +98,6 @@ def _package_checks(packages: Mapping[str, str | None]) -> list[Check]:
     return checks
 
 
-# --- versions that fit together -----------------------------------------------------------------------------
-
-
 def installed(nvidia: Mapping[str, Any]) -> dict[str, str | None]:
     """What is here, None where it is not: ``GPU_PACKAGES`` by name, and the following.
 
@@ -143,9 +140,6 @@ def fitting(versions: Versions) -> list[Check]:
         return []
     found = {check: judge(versions) for check, judge in VERSION_JUDGES.items()}
     return [warned(check, *finding) for check, finding in found.items() if finding]
-
-
-# --- one judgement each -------------------------------------------------------------------------------------
 
 
 def _driver(versions: Versions) -> Finding:
@@ -265,9 +259,6 @@ VERSION_JUDGES: Mapping[str, Callable[[Versions], Finding | None]] = {
     "TensorRT": _tensorrt,
     "DALI on the GPU": _dali,
 }
-
-
-# --- reading versions ---------------------------------------------------------------------------------------
 
 
 def _present(versions: Versions, *names: str) -> dict[str, str]:

@@ -129,9 +129,6 @@ def warnings(
     return [HostWarning(kind, finding.text, finding.advice) for kind, finding in findings(facts) if finding.advice]
 
 
-# --- the machine ---------------------------------------------------------------------------------------------
-
-
 def _load(facts: Facts) -> Finding:
     load, cores, activity = facts.host.get("load_1m"), facts.host.get("logical_cores"), facts.activity
     others = None if activity is None else activity.cpu_by_others_cores
@@ -274,9 +271,6 @@ def _swapping(facts: Facts) -> Finding:
         return Finding(UNKNOWN)
     text = f"{activity.swapped_pages} pages moved to or from swap in {activity.duration_ns / 1e9:.2g} s"
     return Finding(text, ADVICE[WarningKind.SWAPPING] if activity.swapped_pages >= SWAPPED_PAGES else "")
-
-
-# --- NVIDIA GPUs: what is known is said, and warned of only where it is wrong ----------------------------------
 
 
 def _each_gpu(judge: Callable[[Mapping[str, Any]], tuple[str, bool]], advice: str) -> Callable[[Facts], Finding]:

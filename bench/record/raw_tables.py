@@ -123,9 +123,6 @@ def write_part(folder: Path, case_id: str, kind: str, columns: Mapping[str, Any]
     _write(target, kind, [pa.Table.from_arrays(arrays, schema=schema)])
 
 
-# --- what is there ----------------------------------------------------------------------------------------------------
-
-
 class Content:
     """A digest of rows by their values, however they are split into tables or files."""
 
@@ -246,9 +243,6 @@ def _unreadable() -> tuple[type[BaseException], ...]:
     import pyarrow as pa
 
     return OSError, ValueError, KeyError, MemoryError, pa.ArrowException
-
-
-# --- reading and merging ----------------------------------------------------------------------------------------------
 
 
 def merge(folder: Path, wanted: Mapping[str, Mapping[str, str] | None]) -> None:

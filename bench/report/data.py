@@ -71,9 +71,6 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-# --- a run --------------------------------------------------------------------------------------------------
-
-
 def run_data(run: Loaded) -> dict[str, Any]:
     """The run as JSON types, valid by ``schema()``.
 

@@ -190,9 +190,6 @@ def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int)
             yield replace(table_of(title, columns, list(ledger.flips.first(most))), level=3)
 
 
-# --- the waterfall ------------------------------------------------------------------------------------------
-
-
 def telling_steps(run: ScoredRun) -> list[Step]:
     """The steps of a run's waterfall; none where one step is all there is, which the tables of flips show as well."""
     try:

@@ -84,9 +84,6 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", text)
 
 
-# --- a run --------------------------------------------------------------------------------------------------
-
-
 def run_document(run: Loaded) -> Document:
     """A run for people: its tables, who lost the accuracy, flips, and what disturbed it."""
     frame, info, scored = run.frame, run.info, run.scored

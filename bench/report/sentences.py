@@ -252,8 +252,6 @@ def command_line(info: Mapping[str, Any]) -> str:
     return shlex.join([Path(words[0]).name, *words[1:]]) if words else ""
 
 
-# --- of tables for papers -----------------------------------------------------------------------------------
-
 # What a stage holds, by scenario, device (empty: any other) and stage: the timing contract of docs/method.md.
 STAGES = {
     ("latency", "", "compute"): "from a batch in host memory to its logits in host memory",
@@ -294,9 +292,6 @@ def span(counts: Iterable[int | None]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-# --- pixels -------------------------------------------------------------------------------------------------
-
-
 def pixel_lines(info: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence on each pipeline that was compared with the reference, or could not be.
 
@@ -329,8 +324,6 @@ def pixel_difference(part: Mapping[str, Any]) -> str:
     share = percent(100.0 * part["share_of_pixels_differing"], 1000)
     return f"at most {levels} grey levels from the reference, in {share} % of the pixels"
 
-
-# --- several builds of one plan -----------------------------------------------------------------------------
 
 # Kernels are chosen by timing them, so that no two builds are the same.
 BUILD = "build"

@@ -80,8 +80,6 @@ def _unreadable(row: Row) -> Cell:
     return Cell(written("n_bad_images", row) if row["n_bad_images"] else "")
 
 
-# --- tables -------------------------------------------------------------------------------------------------
-
 _WHO = (
     _column("backend", "always"),
     _column("device", "always"),

@@ -68,9 +68,6 @@ def one_line(text: str) -> str:
     return " ".join(visible.split())
 
 
-# --- columns of a run's table -------------------------------------------------------------------------------
-
-
 def written(name: str, row: Row) -> str:
     """A row's value of a column, in the column's unit; empty where it is not known.
 
@@ -116,8 +113,6 @@ def options_text(options: Mapping[str, Any], separator: str = ", ") -> str:
     """Options of a Case on one line."""
     return one_line(separator.join(f"{name}={value}" for name, value in options.items()))
 
-
-# --- what rows are called -----------------------------------------------------------------------------------
 
 # Settings whose value says what it is of.
 _BARE = ("scenario", "backend", "device", "precision")

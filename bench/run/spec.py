@@ -71,8 +71,6 @@ LOWERED_IMAGES = 2000
 # Values of --checkpoint that are no files.
 WEIGHTS = ("demo", "random", "pretrained")
 
-# --- the values that fields take --------------------------------------------------------------------------------------
-
 
 def _listed(value: Any) -> Any:
     """One value stands for a list of it; text is split at commas. Nothing stands for the default."""
@@ -262,8 +260,6 @@ else:
             for axis in AXES.values()
         },
     )
-
-# --- the model --------------------------------------------------------------------------------------------------------
 
 
 class RunSpec(Matrix):
@@ -574,8 +570,6 @@ def _without_graph_options(case: Case) -> Case:
     return replace(case, options=kept)
 
 
-# --- the plan file ----------------------------------------------------------------------------------------------------
-
 _KEYS = {"budget": "budget_seconds", "timeout": "timeout_seconds"}
 
 
@@ -595,8 +589,6 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise
     return {name: getattr(spec, name) for name in given}
 
-
-# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 _SAID = "said"
 

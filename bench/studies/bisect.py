@@ -170,8 +170,6 @@ def _built(spec: RunSpec, network: ModelSpec, console: Console) -> Built:
     return zoo.build(network, spec.checkpoint, calibration_batches=calibration)
 
 
-# --- for people ---------------------------------------------------------------------------------------------
-
 _ELSEWHERE = 5  # differing weights of other layers that are listed
 
 

@@ -232,8 +232,6 @@ def _differences(values: list[float]) -> list[ChangePoint]:
     ]
 
 
-# --- for people ---------------------------------------------------------------------------------------------
-
 BARS = "▁▂▃▄▅▆▇█"
 # The runs that a sparkline shows: the newest.
 MOST_BARS = 24
@@ -334,9 +332,6 @@ def _scores(group: Sequence[Series], history: pd.DataFrame) -> Table:
         Column(Head("Changes"), changes),
     ]
     return table_of("Top-1 % on the same images, run by run", columns, group)
-
-
-# --- a page, and other tools --------------------------------------------------------------------------------
 
 
 def write_page(found: Sequence[Series], folder: Path, title: str, path: Path) -> None:

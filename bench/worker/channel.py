@@ -307,9 +307,6 @@ def last_words(log: Path, lines: int = 3, length: int = 300) -> str:
     return " | ".join(said[-lines:])[-length:]
 
 
-# --- in the worker's process ---------------------------------------------------------------------------------
-
-
 def serve(answer: Answer) -> NoReturn:
     """The worker's main loop: answers requests until stdin ends, because the other side closed it or is gone."""
     incoming, outgoing = own_channel()

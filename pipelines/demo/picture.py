@@ -97,9 +97,6 @@ def _smooth_noise(rng: np.random.Generator, width: int, height: int, cell: float
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)) / 255.0
 
 
-# --- the ground -------------------------------------------------------------------------------------------
-
-
 def _pattern(rng: np.random.Generator, texture: int, x: Plane, y: Plane) -> Plane:
     """The ground's pattern, 0..1, ``(height, width)``."""
     width, height = x.shape[1], y.shape[0]
@@ -151,9 +148,6 @@ def _light(rng: np.random.Generator, x: Plane, y: Plane, strength: float) -> Pla
     slow = _smooth_noise(rng, x.shape[1], y.shape[0], 0.45)
     light = (1.0 + across * x) + down * y - falloff * (x * x + y * y) + strength * (slow - 0.5)
     return light * _between(rng, 0.75, 1.25)
-
-
-# --- the object and what lies around it -------------------------------------------------------------------
 
 
 def _half_planes(u: Plane, v: Plane, sides: int, inner: float) -> list[Plane]:

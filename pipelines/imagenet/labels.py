@@ -127,9 +127,6 @@ def _numbered(pairs: Iterable[tuple[int, str]]) -> tuple[str, ...]:
     return names
 
 
-# --- labels of a flat folder ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Reading:
     """How images were labelled.

@@ -165,9 +165,6 @@ def _compared(
     return comparison, {stage: tally.examples for stage, tally in tallies.items()}
 
 
-# --- the reference's steps, and the same with one swapped ---------------------------------------------------
-
-
 class _Step(NamedTuple):
     """What goes into a stage of the reference, and what comes out."""
 

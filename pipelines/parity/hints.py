@@ -107,9 +107,6 @@ def _upright(example: Example) -> Pixels:
     return np.asarray(ImageOps.exif_transpose(image))
 
 
-# --- resize -------------------------------------------------------------------------------------------------
-
-
 def _resize(examples: Sequence[Example], preprocess: Preprocess) -> str:
     found = (_other_size(examples, preprocess), _other_filter(examples, preprocess))
     return " and ".join(filter(None, found))
@@ -175,9 +172,6 @@ def _without_antialias(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(np.rint(result), np.uint8)
 
 
-# --- crop ---------------------------------------------------------------------------------------------------
-
-
 def _crop(examples: Sequence[Example], preprocess: Preprocess) -> str:
     side = preprocess.crop
     if any(example.got.shape != (side, side, 3) for example in examples):
@@ -215,9 +209,6 @@ def _offset_of(got: Pixels, given: Pixels, side: int) -> tuple[int, int] | None:
         ).all():
             return row, column
     return None
-
-
-# --- normalise ----------------------------------------------------------------------------------------------
 
 
 def _normalise(examples: Sequence[Example], preprocess: Preprocess) -> str:

@@ -54,7 +54,6 @@ def some_pixels(n: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal((n, 3, SIZE, SIZE)).astype(np.float32)
 
 
-# --- What stands for CUDA -------------------------------------------------------------------------------------
 class FakeStream:
     """A stream whose work is done at once, unless it is captured."""
 
@@ -155,7 +154,6 @@ def module_of(code: Any, name: str) -> ModuleType:
     return made
 
 
-# --- The walks ------------------------------------------------------------------------------------------------
 # Each fails, by an AssertionError or otherwise, if any call of TensorRT is left out.
 
 

@@ -31,7 +31,6 @@ def older() -> Api:
     return api_of("10")
 
 
-# --- Our source against the real API --------------------------------------------------------------------------
 def test_our_source_uses_only_what_tensorrt_11_has(sources: Trees, newest: Api) -> None:
     assert newest.version.startswith("11.")
     assert faults(sources, [newest]) == []
@@ -78,7 +77,6 @@ def test_the_real_bindings_take_our_logger_and_say_that_there_is_no_gpu(major: s
     assert done.stderr == "TensorRT: first line\nsecond\n"
 
 
-# --- The check notices ----------------------------------------------------------------------------------------
 def misspelt(trees: Trees, api: Api) -> Iterator[str]:
     """Misspells one use of TensorRT after the other, in place: a name, a guarded name, a keyword."""
     uses = {(id(use.node), use.called): use for use in check(trees, api).uses}
@@ -159,7 +157,6 @@ def test_signatures_are_read_from_docstrings() -> None:
     assert second.fault(1, []) == "takes 0 arguments, not 1"
 
 
-# --- The fake against the real API ----------------------------------------------------------------------------
 def fake_members() -> Iterator[tuple[str, str, Any]]:
     """Every public name of the fake that stands for one of TensorRT: class, member, value."""
 
@@ -204,7 +201,6 @@ def test_the_check_sees_all_that_the_fake_was_asked_for(sources: Trees, newest: 
             assert f"{path}.{name}" in seen
 
 
-# --- A call that is left out ----------------------------------------------------------------------------------
 def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[str, ast.Module]]:
     """Copies of a file, each without one call of TensorRT; ``True`` stands where its value was used."""
     calls = [use.node for use in check(trees, api).uses if use.called]

@@ -68,7 +68,6 @@ class _Planter:
         return spec
 
 
-# --- one pipeline's pixels ----------------------------------------------------------------------------------
 def _dali_decodes(**other: Any) -> Patch:
     def patch(dali_graph: Any) -> None:
         def decoded(encoded: Any, place: Any) -> Any:
@@ -162,7 +161,6 @@ def _turbo_applies_exif(turbo_image: Any) -> None:
     turbo_image.TurboImage._decoded = decoded
 
 
-# --- pixels of all pipelines --------------------------------------------------------------------------------
 def _reference_opens(change: Callable[[Any, Any], Any]) -> Patch:
     """Changes what the reference makes of a file, before anything else is done to it."""
 
@@ -197,7 +195,6 @@ def _model_has_other_mean(zoo: Any) -> None:
     zoo.resolve = lambda name: replace(ordinary(name), mean=(0.5, 0.5, 0.5))
 
 
-# --- the network --------------------------------------------------------------------------------------------
 def _exports_relu6(onnx_export: Any) -> None:
     """The export writes ReLU6 (Clip from 0 to 6) where the network has h-swish."""
     ordinary = onnx_export._use_flatten
@@ -279,7 +276,6 @@ def _fake_as_the_graph_says(fake: Any) -> None:
     fake.Fake.load = load
 
 
-# --- which image is which -----------------------------------------------------------------------------------
 def _ranks_folders(imagenet: Any) -> None:
     ordinary, all_classes = imagenet._image_set, imagenet.wnids
 

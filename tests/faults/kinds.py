@@ -86,7 +86,6 @@ def resumed(scene: Scene, *before: Said) -> Judgement:
     return whole
 
 
-# --- signals ----------------------------------------------------------------------------------------------------------
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that have not ended."""
     found: list[int] = []
@@ -141,7 +140,6 @@ def _(scene: Scene) -> Judgement:
     return signalled(scene, signal.SIGKILL, scene.chance.choice([signal.SIGKILL, signal.SIGSTOP]))
 
 
-# --- the disk ---------------------------------------------------------------------------------------------------------
 class Disk:
     """Lets the n-th call that changes a file of a run fail, and from then on a few more, or all.
 
@@ -256,7 +254,6 @@ def _(scene: Scene) -> Judgement:
     return resumed(scene, scene.place.command(*scene.place.measure()))
 
 
-# --- a damaged run ----------------------------------------------------------------------------------------------------
 def damaged(scene: Scene, damage: Callable[[Path, random.Random], None]) -> Judgement:
     """Damages one file of a finished run; then the commands that read it."""
     place = scene.place
@@ -338,7 +335,6 @@ def _(scene: Scene) -> Judgement:
     return damaged(scene, foreign)
 
 
-# --- images, names ----------------------------------------------------------------------------------------------------
 def with_images(scene: Scene, change: Callable[[Path, random.Random], None]) -> Judgement:
     """Changes one image, and runs: it is read or listed, and no other image's prediction changes."""
     place = scene.place
@@ -436,7 +432,6 @@ KINDS |= {
 }
 
 
-# --- models, checkpoints, YAML ----------------------------------------------------------------------------------------
 @kind("models: a fuzzed ONNX file")
 def _(scene: Scene) -> Judgement:
     place = scene.place
@@ -481,7 +476,6 @@ def _(scene: Scene) -> Judgement:
     return Judgement(*(() if said.code == 2 else ("wrong", f"{name} was taken")))
 
 
-# --- at the same time, and without a reader ---------------------------------------------------------------------------
 @kind("at once: two resumes")
 def _(scene: Scene) -> Judgement:
     place = scene.place

@@ -32,8 +32,6 @@ def test_faults_of_every_kind_are_survived(tmp_path: Path) -> None:
     assert f"| all | {COUNT} | {COUNT} | 0 |" in ended.stdout
 
 
-# --- the oracle itself: what it must not let pass ---------------------------------------------------------------------
-
 WELL, WITH_WARNING = Said(0, "3 ok"), Said(0, "predictions.parquet was changed since it was written")
 
 

@@ -234,9 +234,6 @@ def _bound(margin: float) -> float:
     return (steps if steps / scale > margin else steps + 1) / scale  # 0.29 * 100 is less than 29
 
 
-# --- pairing ------------------------------------------------------------------------------------------------
-
-
 def _common(base: Predicted, other: Predicted) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of both sides that hold the same images, in the order of the other side."""
     for side in (base, other):

@@ -86,9 +86,6 @@ class Comparison:
     spread: float | None = None
 
 
-# --- rules --------------------------------------------------------------------------------------------------
-
-
 def resolution(info: Mapping[str, Any]) -> float | None:
     """What the machine's A/A run could tell apart, as a share, from ``run.json``; None where there was none."""
     value = (info.get("noise") or {}).get("resolution")
@@ -116,9 +113,6 @@ def decide(low: float | None, high: float | None, material: float = LEAST_MATERI
     if low >= 1.0 / (1.0 + material) and high <= 1.0 + material:
         return Verdict.SAME
     return Verdict.UNRESOLVED
-
-
-# --- who is compared with whom ------------------------------------------------------------------------------
 
 
 def baselines(cases: Iterable[Case]) -> dict[str, str]:
@@ -165,9 +159,6 @@ def _side_by_side(first: CaseResult, second: CaseResult) -> bool:
         return max(start for start, _ in spans) <= min(end for _, end in spans)
     except (ValueError, TypeError):  # times missing, or one with and one without a time zone
         return True
-
-
-# --- the comparisons of a run -------------------------------------------------------------------------------
 
 
 def compare(

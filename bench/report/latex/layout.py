@@ -173,9 +173,6 @@ def _fit(table: TexTable, marks: Mapping[str, str]) -> tuple[str, str, float]:
     return "table" if width_pt(*SIZES[0][1:]) <= COLUMN_PT else "table*", name, gap_pt
 
 
-# --- rows ---------------------------------------------------------------------------------------------------
-
-
 def _rows(table: TexTable, marks: Mapping[str, str], is_long: bool) -> str:
     """The tabular, or the longtable with its caption and label."""
     in_numbers = [any(row[index].number for row in table.rows) for index in range(len(table.columns))]

@@ -234,9 +234,6 @@ def chosen(columns: str) -> tuple[str, ...]:
     return names
 
 
-# --- lines and cells ----------------------------------------------------------------------------------------
-
-
 def _lines(frame: pd.DataFrame, names: Sequence[str]) -> list[Line]:
     """The lines of a run in the order of its frame; accuracies that belong to no timed line come last.
 
@@ -316,9 +313,6 @@ def _best(run: Loaded, lines: Sequence[Line], names: Sequence[str]) -> dict[str,
     return best
 
 
-# --- what stands around it ----------------------------------------------------------------------------------
-
-
 def _caption(models: Sequence[str], lines: Sequence[Line]) -> str:
     if not lines:
         return "No Case was planned."
@@ -339,9 +333,6 @@ def _remarks(info: Mapping[str, Any], options: Options) -> tuple[str, ...]:
     given = [word for name, value in asdict(options).items() if value for word in (f"--{name}", value)]
     remake = shlex.join(["scarlet-bench", "report", ".", "--format", "latex", *given])
     return (*measured, f"Made again, in the run's folder, by: {remake}")
-
-
-# --- notes --------------------------------------------------------------------------------------------------
 
 
 def _shared(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:

@@ -77,9 +77,6 @@ def _way(base: Case, copies: int, threads: int, decoders: int) -> Case:
     )
 
 
-# --- the search ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Standing:
     """How a candidate did.

@@ -154,9 +154,6 @@ def _unpacked(lines: Sequence[str], dtype: str = "<i2") -> Any:
     return np.frombuffer(raw, dtype=dtype).astype(dtype[1:])
 
 
-# --- reading ------------------------------------------------------------------------------------------------
-
-
 def read(path: Path) -> Snapshot:
     """Reads a baseline, and checks its digests.
 

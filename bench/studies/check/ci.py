@@ -76,8 +76,6 @@ def annotation_lines(report: Report) -> list[str]:
     return commands
 
 
-# --- JUnit XML, which CI systems show test by test ----------------------------------------------------------
-
 # XML 1.0 has no way to write these (https://www.w3.org/TR/xml/#charsets).
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

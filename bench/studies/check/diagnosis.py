@@ -35,9 +35,6 @@ class Finding:
     case_ids: tuple[str, ...] = ()
 
 
-# --- labels -------------------------------------------------------------------------------------------------
-
-
 def of_labels(baseline: Labels, current: Labels) -> str:
     """How two label lists of the same images are related, in a sentence; empty where nothing is proven."""
     moved = int(np.count_nonzero(baseline != current))
@@ -76,9 +73,6 @@ def _renaming(before: Labels, after: Labels, what: str) -> str:
     if one_to_one and renamed and spoke >= MIN_EVIDENCE:
         return f"the {what}s are the baseline's with {renamed} classes renamed one to one"
     return ""
-
-
-# --- one row ------------------------------------------------------------------------------------------------
 
 
 def of_row(baseline: Labels, current: Labels, labels: Labels, batch: int = 0) -> Finding | None:
@@ -169,9 +163,6 @@ def _slip(before: Labels, after: Labels) -> str:
 
 def _share_equal(first: NDArray[np.int16], second: NDArray[np.int16]) -> float:
     return float((first == second).mean()) if len(first) else 0.0
-
-
-# --- all rows together --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -123,9 +123,6 @@ class Report:
         }
 
 
-# --- for people ---------------------------------------------------------------------------------------------
-
-
 def document(report: Report, run: str | None = None) -> Document:
     """A row for each of the report's, what is at fault, and the outcome; ``run`` is the folder that was made for it."""
     findings = [f"at fault: {item.stage or 'stage unknown'}: {item.text}" for item in report.findings]

@@ -79,9 +79,6 @@ def every_row_failed(baseline: Snapshot, reason: str, stage: str, current: str =
     return Report(baseline.name, current, baseline.n_images, rows, (finding,))
 
 
-# --- accuracy -----------------------------------------------------------------------------------------------
-
-
 def _accuracy(
     baseline: Snapshot, current: Snapshot, config: Config, order: Order | None
 ) -> tuple[list[Judged], tuple[Finding, ...]]:
@@ -269,9 +266,6 @@ def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -
             f"when the baseline was made, from the stage {stage} on"
         )
     return tuple(notes)
-
-
-# --- latency ------------------------------------------------------------------------------------------------
 
 
 def _timed(baseline: Snapshot, current: Snapshot, config: Config) -> list[Judged]:

@@ -115,9 +115,6 @@ class Decision:
     tolerance: str = ""
 
 
-# --- comparing -------------------------------------------------------------------------------------------
-
-
 def images_needed(comparison: Comparison, margin: float, alpha: float) -> int | None:
     """About how many images would pass, if wins and losses grow in proportion; None where none would."""
     n, wins, losses = comparison.n, comparison.wins, comparison.losses
@@ -199,9 +196,6 @@ def compare(baseline: Row, current: Row, labels: Labels, tolerance: Tolerance) -
     n = len(labels)
     seen = looks(baseline, current, labels, tolerance, np.arange(n), np.array([n]))
     return seen.at(-1) if seen else None
-
-
-# --- verdicts -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -341,9 +335,6 @@ def decide_ratio(baseline: Timed, current: Timed, config: Config) -> Decision:
 def _logs(ratio: Timed) -> tuple[float, float, float]:
     low, middle, high = (math.log(value or math.nan) for value in (ratio.low, ratio.ratio, ratio.high))
     return low, middle, high
-
-
-# --- which row is which -------------------------------------------------------------------------------------
 
 
 def same_row(first: Case, second: Case) -> bool:

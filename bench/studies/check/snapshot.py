@@ -133,9 +133,6 @@ def array_digest(values: NDArray[np.int16]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<i2").tobytes()).hexdigest()
 
 
-# --- from a run ---------------------------------------------------------------------------------------------
-
-
 def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
     """The snapshot of a run.
 

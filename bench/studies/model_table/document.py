@@ -59,9 +59,6 @@ def published_top1(row: FieldRow) -> str:
     return f"{row.published.top1_percent:.1f}" if row.published else ""
 
 
-# --- the table ----------------------------------------------------------------------------------------------
-
-
 def document(rows: Sequence[FieldRow]) -> Document:
     """The table; for programs a line for each model and each of its latencies, in full precision."""
     lines = [line for row in rows for line in _lines(row)]
@@ -116,8 +113,6 @@ def _latency_cell(row: Row | None) -> str:
     return text if row["status"] == "ok" else f"{text}, {row['status']}"
 
 
-# --- for programs -------------------------------------------------------------------------------------------
-
 _FRAME = (
     *("model", "status", "reason", "weights", "parameters", "multiply_adds"),
     *("published_multiply_adds_millions", "published_parameters_millions", "published_top1_percent"),
@@ -143,8 +138,6 @@ def _lines(row: FieldRow) -> Iterator[dict[str, Any]]:
         values |= {**renamed, **{f"published_{name}": value for name, value in published.items()}}
         yield {name: one_line(value) if isinstance(value, str) else value for name, value in values.items()}
 
-
-# --- for papers ---------------------------------------------------------------------------------------------
 
 CAPTION = "Models measured and published: cost, ImageNet top-1 accuracy and latency."
 LABEL = "tab:field"
@@ -212,9 +205,6 @@ def _best(rows: Sequence[FieldRow]) -> Best:
         return Best()
     predicted = [ScoredRun.open(run).predicted.get(case_id) for run, case_id in scored]
     return most_accurate([[one for one in predicted if one is not None]])
-
-
-# --- what stands below --------------------------------------------------------------------------------------
 
 
 def watermarks(rows: Sequence[FieldRow]) -> list[str]:

@@ -232,9 +232,6 @@ class Profile:
         return found
 
 
-# --- for people -----------------------------------------------------------------------------------------------
-
-
 def document(profile: Profile, most: int) -> Document:
     """The slowest rows, or all of them in the model's order, and what their sum is worth.
 

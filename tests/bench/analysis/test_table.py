@@ -70,7 +70,6 @@ def test_a_run_without_a_plan_is_an_empty_table(tmp_path):
     assert list(frame.columns) == list(REGISTRY)
 
 
-# --- timings ------------------------------------------------------------------------------------------------
 def test_latency_is_derived_from_samples_after_warm_up(tmp_path):
     timed = case(batch=8, threads=2, options=(("form", "plain"),))
     latency_ns = np.random.default_rng(0).lognormal(16, 0.2, 400).astype(np.int64)
@@ -258,7 +257,6 @@ def test_times_of_zero_give_no_throughput(tmp_path):
     assert pd.isna(timed_row(tmp_path, [0] * 30)["throughput_images_per_s"])
 
 
-# --- accuracy -----------------------------------------------------------------------------------------------
 def test_accuracy_and_agreement_by_hand(tmp_path):
     found, first, second = scored(tmp_path)
     reference, other = found[first.case_id], found[second.case_id]
@@ -369,7 +367,6 @@ def test_one_image_all_wrong(tmp_path):
     assert (row["n_images"], row["top1_percent"], row["top5_percent"]) == (1, 0.0, 0.0)
 
 
-# --- Cases that are not ok ----------------------------------------------------------------------------------
 def test_every_planned_case_is_a_row_in_order(tmp_path):
     planned = [case(batch=batch) for batch in (1, 2, 3, 4)]
     extra = case(batch=99)

@@ -26,7 +26,6 @@ from scarlet.cost import measure_cost
 from scarlet.errors import BenchError
 
 
-# --- recorded pieces ------------------------------------------------------------------------------------------
 def event(name: str, op: str, dur: int, index: str, **sizes: str) -> dict[str, Any]:
     args = {"op_name": op, "node_index": index, "output_type_shape": [{"float": [1, 1000]}], **sizes}
     return {"cat": "Node", "name": f"{name}_kernel_time", "dur": dur, "ts": 0, "args": args}
@@ -127,7 +126,6 @@ def test_turns_alternate_and_their_first_calls_are_dropped() -> None:
     assert recording.resolution_ns == 7
 
 
-# --- the runtimes themselves ----------------------------------------------------------------------------------
 class Gate(nn.Module):
     """Computes something in its own ``forward``."""
 
@@ -324,7 +322,6 @@ def test_pytorch_from_its_backend_to_rows(small, tmp_path, images, monkeypatch):
     assert {"stem.0", "stem.1", "gate", "head", NETWORK, "(runtime) Sequential"} <= set(names)
 
 
-# --- the worker's messages ------------------------------------------------------------------------------------
 def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "no.JPEG").write_bytes(b"no picture")
     files = ModelFiles("onnx:tiny.onnx", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224))

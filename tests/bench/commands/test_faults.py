@@ -81,7 +81,6 @@ def test_a_folder_that_is_gone_under_the_user_is_two_lines(tmp_path: Path) -> No
     assert done.stderr.startswith("error: the current folder is gone\n")
 
 
-# --- a run's record -----------------------------------------------------------------------------------------------
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "run", images=20, samples=30)

@@ -87,7 +87,6 @@ def system(tmp_path: Path) -> System:
     return System(tmp_path / "system")
 
 
-# --- the counters -------------------------------------------------------------------------------------------
 def test_one_look_reads_every_counter(system: System) -> None:
     seen = Reader(system.root, lambda: [OWN, 1], lambda: 5, lambda pid: 9 if pid == OWN else None).read()
     assert seen == Counters(
@@ -164,7 +163,6 @@ def test_watching_takes_two_looks(system: System) -> None:
     assert activity.thermal_events == 0
 
 
-# --- rounds -------------------------------------------------------------------------------------------------
 def test_a_quiet_round_has_figures_and_no_mark(system: System) -> None:
     with system.monitor() as monitor:
         monitor.begin("latency")
@@ -276,7 +274,6 @@ def test_every_disturbance_has_advice() -> None:
     assert DISTURBANCES.keys() <= ADVICE.keys()
 
 
-# --- NVIDIA -------------------------------------------------------------------------------------------------
 class Nvml(types.ModuleType):
     """A stand-in for pynvml. ``values`` are the answers by call; a call that is not in them is not supported."""
 
@@ -443,7 +440,6 @@ def test_processes_of_another_namespace_are_not_taken_for_others(listed, own, ot
     assert gpu_state.other_processes(listed, own) == others
 
 
-# --- in the run's folder ------------------------------------------------------------------------------------
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.create(tmp_path / "run")

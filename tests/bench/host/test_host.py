@@ -203,7 +203,6 @@ def test_allowed_cores_without_affinity(monkeypatch):
     assert host.allowed_cores() == 3
 
 
-# --- packages and git ---------------------------------------------------------------------------------------
 def test_package_versions_import_nothing():
     code = "import sys; from bench.host import package_versions as p; print(p()['numpy'], 'numpy' in sys.modules)"
     home = os.path.dirname(os.path.dirname(host.__file__))
@@ -289,7 +288,6 @@ def gpu(**changes):
     return {"nvidia": {"driver": "580.1", "gpus": [{**quiet, **changes}], "reason": None}}
 
 
-# --- warnings -----------------------------------------------------------------------------------------------
 def test_a_quiet_machine_has_no_warnings():
     known = {"throttled_ns": 0, "throttled_periods": 0, "periods": 9, "steal_share": 0.001, "thermal_events": 0}
     watched = {"activity": seen(), "since_boot": {**known, "uptime_s": 60.0}, "turbo": False}
@@ -401,7 +399,6 @@ def test_doctor_tells_all(tmp_path):
         assert dataclasses.asdict(check)["text"] == check.text
 
 
-# --- NVIDIA -------------------------------------------------------------------------------------------------
 def fake_nvml(monkeypatch, fail_at=""):
     """A stand-in for pynvml; ``fail_at`` names the call that raises."""
 

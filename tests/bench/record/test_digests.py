@@ -150,7 +150,6 @@ def test_a_folder_written_before_digests_reads_as_it_did(folder: RunFolder) -> N
     assert statuses(folder) == {}, "and goes on as it began"
 
 
-# --- a kill between two writes ------------------------------------------------------------------------------------
 class Killed(BaseException):
     """Stands for the end of the process."""
 
@@ -210,7 +209,6 @@ def test_a_folder_is_a_run_only_once_it_is_whole(tmp_path: Path, monkeypatch: py
     assert folder.read_images() == [("b", 2)]
 
 
-# --- what runs again ----------------------------------------------------------------------------------------------
 def test_what_runs_again_when_a_run_goes_on(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
     states = {
@@ -258,7 +256,6 @@ def test_a_merged_file_that_cannot_be_read_whole_is_kept(folder: RunFolder) -> N
     assert len(statuses(folder)["latency"]) == 1
 
 
-# --- what is no record at all -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "facts",
     [

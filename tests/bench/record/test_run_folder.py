@@ -34,7 +34,6 @@ def result(of=FIRST, status=Status.OK, **more):
     return CaseResult(of, status, **more)
 
 
-# --- the folder ---------------------------------------------------------------------------------------------
 def test_create_makes_a_run_that_open_knows(tmp_path):
     created = RunFolder.create(tmp_path / "a" / "run")
     info = RunFolder.open(created.path).read_run_info()
@@ -98,7 +97,6 @@ def test_log_path(folder):
     assert folder.log_path("abc") == folder.path / "logs" / "abc.log"
 
 
-# --- cases.jsonl --------------------------------------------------------------------------------------------
 def test_a_result_comes_back_as_it_was(folder):
     given = result(
         status=Status.FALLBACK,
@@ -181,7 +179,6 @@ def test_a_line_that_did_not_fit_is_taken_back(folder, monkeypatch):
     assert (folder.path / "cases.jsonl").read_bytes() == before
 
 
-# --- samples and predictions --------------------------------------------------------------------------------
 def fill(folder, cases=(FIRST, SECOND)):
     for number, timed in enumerate(cases):
         add_samples(folder, timed, [100 + number, 200, 300], n_warmup=1)
@@ -342,7 +339,6 @@ def test_five_thousand_images_and_six_cases_stay_under_five_megabytes(folder):
     assert (folder.path / "predictions.parquet").stat().st_size < 1_000_000
 
 
-# --- names, links, small things -----------------------------------------------------------------------------
 def test_run_paths_sort_by_time_and_are_safe(tmp_path):
     first, second = (new_run_path(tmp_path, "scarlet_c"), new_run_path(tmp_path, "onnx:/tmp/my net;rm -rf.onnx"))
     assert first.parent == tmp_path / "runs"

@@ -72,7 +72,6 @@ def shown(folder, width=80):
     return stream.getvalue()
 
 
-# --- all formats --------------------------------------------------------------------------------------------
 def test_write_all_writes_every_format_and_twice_the_same_bytes(folder):
     paths = write_all(folder.path)
     assert set(paths) == set(FORMATS)
@@ -136,7 +135,6 @@ def test_the_summary_names_no_winner_that_no_verdict_names(folder, verdicts, wor
     assert "; the host disturbed 15 % of the rounds." in sentences.summary(frame)
 
 
-# --- csv and parquet ----------------------------------------------------------------------------------------
 def test_csv_has_every_case_and_column(reports):
     with reports["csv"].open(newline="") as stream:
         table = list(csv.DictReader(stream))
@@ -182,7 +180,6 @@ def test_parquet_keeps_types_and_values(reports, whole):
     assert table["reason"].iloc[-1].startswith("=cmd")
 
 
-# --- markdown -----------------------------------------------------------------------------------------------
 def test_markdown_has_all_sections(reports):
     text = reports["markdown"].read_text()
     headings = [line for line in text.splitlines() if line.startswith("#")]
@@ -269,7 +266,6 @@ def test_settings_that_vary_are_shown(tmp_path):
     assert table.rows[0][table.header.index("Options")] == "form=plain"
 
 
-# --- digits -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("value", "half_width", "text"),
     [
@@ -324,7 +320,6 @@ def test_digits_follow_the_rows_interval(folder):
     assert float(low) <= float(cells["p50 ms"]) <= float(high)
 
 
-# --- ratios and verdicts ------------------------------------------------------------------------------------
 def ratio_run(path, factors, n_rounds=40, info=None, backends=("pytorch", "onnxruntime", "openvino"), **fields):
     """Cases that take these times as long as the first, in rounds that scatter by 1 %."""
     timed = [case(backend=name, **fields) for name in backends[: len(factors)]]
@@ -457,7 +452,6 @@ def test_few_images_and_much_disagreement(tmp_path):
     assert sentences.accuracy_lines(rows[2:]) == ()
 
 
-# --- sentences ----------------------------------------------------------------------------------------------
 def test_dataset_and_host_lines():
     assert sentences.dataset_line({}) == "unknown"
     line = sentences.dataset_line(
@@ -473,7 +467,6 @@ def test_one_line_holds_no_control_characters():
     assert sentences.one_line("a\x1b[31m\u2028b\t\x00c\n") == "a [31m b c"
 
 
-# --- terminal -----------------------------------------------------------------------------------------------
 def test_terminal_shows_every_case_and_the_reason_within_eighty_columns(folder):
     text = shown(folder)
     for title in ("Accuracy", "Latency", "Throughput", "Not ok"):

@@ -45,7 +45,6 @@ def spec(image_folder: Path, tmp_path: Path) -> RunSpec:
     return RunSpec(model="onnx:deep/net.onnx", data=str(image_folder), backends="fake", batches=1)
 
 
-# --- one at a time ------------------------------------------------------------------------------------------------
 def test_a_second_run_is_told_who_is_at_work(spec: RunSpec) -> None:
     with Session.open(spec, Path("mine"), console()) as opened:
         for second in (
@@ -70,7 +69,6 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     Lock(tmp_path).release()
 
 
-# --- what stays -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("ends_by", [MachineError("full", "make room"), BenchError("wrong", "mend it")])
 def test_a_finished_part_stays_whatever_ends_the_run(spec: RunSpec, ends_by: BenchError) -> None:
     part = Path("mine/parts/0123456789.predictions.parquet")
@@ -113,7 +111,6 @@ def test_a_run_that_was_stopped_before_it_was_described_is_two_lines(spec: RunSp
     Lock(Path("mine")).release()
 
 
-# --- what runs again ------------------------------------------------------------------------------------------------
 def run_with(folder: RunFolder, image_folder: Path, fails: Exception | None = None) -> CaseResult:
     """Runs one Case in a worker without a process of its own."""
     context = Context(str(folder.path), str(image_folder), tiny_files())
@@ -162,7 +159,6 @@ def test_lost_data_are_measured_again_when_the_run_goes_on(tmp_path: Path, image
     assert len(folder.predictions()) == 8
 
 
-# --- what the system refuses ----------------------------------------------------------------------------------------
 def test_a_worker_says_in_two_lines_that_a_file_was_refused() -> None:
     def full(message: dict[str, Any]) -> dict[str, Any]:
         raise OSError(errno.ENOSPC, "no space", "/tmp/probe")

@@ -32,9 +32,6 @@ def rows(folder: RunFolder) -> dict[Case, CaseResult]:
     return {result.case: result for result in folder.case_results()}
 
 
-# --- how many, and in what order --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("members", "n_lives"), [("AB", 2), ("ABC", 6), ("ABCD", 4), ("ABCDE", 10), ("ABCDEF", 6)])
 def test_every_member_starts_in_every_place_equally_often_and_before_each_other_in_half(members, n_lives):
     orders = [start_order(members, life) for life in range(n_lives)]
@@ -68,9 +65,6 @@ def test_starts_take_at_most_their_share_of_the_budget_where_four_lives_do(start
     found = how_many(start_seconds, budget_seconds)
     assert found == expected
     assert found in (1, 4, 6) or found * start_seconds <= START_SHARE * budget_seconds
-
-
-# --- a run of several lives -------------------------------------------------------------------------------------------
 
 
 def test_each_life_has_new_workers_in_turned_order_and_rounds_are_numbered_on(run_cases: RunCases) -> None:
@@ -324,9 +318,6 @@ def test_groups_that_memory_holds_have_their_lives_one_after_the_other(run_cases
     assert len(set(firsts[0])) == 8
 
 
-# --- cores ------------------------------------------------------------------------------------------------------------
-
-
 def test_all_of_a_pair_of_rounds_are_kept_on_the_same_cores(run_cases, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3})
     kept: list[tuple[int, ...]] = []
@@ -351,9 +342,6 @@ def test_every_thread_of_a_worker_goes_where_it_is_told(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "sched_setaffinity", move)
     serve.keep_on([1])
     assert moved == {7: [1], 9: [1]}
-
-
-# --- what a budget can resolve ----------------------------------------------------------------------------------------
 
 
 def drawn(source: np.random.Generator, ratio: float, spread: float, n_lives: int, n_rounds: int) -> Seen:

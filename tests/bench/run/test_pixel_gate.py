@@ -78,7 +78,6 @@ def test_the_references_digests_come_from_a_worker_which_nothing_hinders_to_die(
     assert "took longer than 0.001 s" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-# --- which are asked, and what follows ----------------------------------------------------------------------
 def accuracy(pipeline: str, backend: str = "fake", **more: object) -> Case:
     return Case("m", "demo", backend, pipeline=pipeline, scenario="accuracy", **more)  # type: ignore[arg-type]
 
@@ -153,7 +152,6 @@ def test_what_is_wrong_is_said_and_what_the_rows_say_themselves_is_not(tmp_path,
     assert pixel_gate.objections([latency], found) == {}, "no pixel's value is in a latency"
 
 
-# --- whole runs ---------------------------------------------------------------------------------------------
 def run_of(pipeline: str, image_folder: Path, graph: Path, out: Path) -> tuple[RunFolder, str]:
     """An accuracy run of the fake backend, and what it said."""
     console = Console(file=io.StringIO(), width=300)

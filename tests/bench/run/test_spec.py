@@ -47,7 +47,6 @@ def options_of(*texts: str) -> list[dict[str, str]]:
     return [dict(case.options) for case in spec.cases()]
 
 
-# --- the three forms ---------------------------------------------------------------------------------------------
 def test_a_plan_file_the_command_line_and_run_json_give_the_same(tmp_path: Path) -> None:
     spec = RunSpec(**planned(tmp_path, FULL))
     assert spec == RunSpec(
@@ -136,7 +135,6 @@ def test_paths_are_taken_from_the_folder_of_the_user(tmp_path: Path, monkeypatch
     assert RunSpec(checkpoint="demo").absolute() == RunSpec(checkpoint="demo")
 
 
-# --- Cases -------------------------------------------------------------------------------------------------------
 def test_every_list_is_expanded_and_accuracy_uses_its_own_batch() -> None:
     spec = RunSpec(backends="pytorch,onnxruntime", batches="1,8", threads="1,2")
     cases = spec.cases("demo")
@@ -216,7 +214,6 @@ def test_pairs_that_cannot_be_are_left_out_unless_they_are_named() -> None:
     assert [case.backend for case in named.cases()] == ["tensorrt"]
 
 
-# --- options -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "texts",
     [
@@ -302,7 +299,6 @@ def test_a_recipe_is_of_the_rows_that_have_a_graph_of_it() -> None:
     ]
 
 
-# --- what is excluded --------------------------------------------------------------------------------------------
 def test_rules_take_out_what_matches_all_their_keys(tmp_path: Path) -> None:
     spec = RunSpec(**planned(tmp_path, FULL))
     cases = spec.cases()
@@ -335,7 +331,6 @@ def test_a_rule_that_matches_nothing_is_said_and_one_that_leaves_nothing_is_refu
         spec.but(exclude=[{"backend": "pytorch"}]).cases()
 
 
-# --- mistakes ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "what", "advice"),
     [

@@ -61,7 +61,6 @@ def command(scarlet_bench, monkeypatch, tmp_path):
     return partial(scarlet_bench, "compare")
 
 
-# --- the command --------------------------------------------------------------------------------------------
 def test_a_run_is_shown_against_its_reference(command, tmp_path):
     make(tmp_path / "run", changed=41)
     code, out, err = command("run", "--flips", "3")
@@ -180,7 +179,6 @@ def test_other_labels_are_a_mistake(command, tmp_path):
     assert "images have another label in Case" in err
 
 
-# --- report.md ----------------------------------------------------------------------------------------------
 def section(folder):
     text = write_all(folder.path)["markdown"].read_text()
     return text[text.index("\n## Flips\n") : text.index("\n## How this was made")] if "## Flips" in text else ""
@@ -236,7 +234,6 @@ def test_random_weights_have_flips_and_no_figures_of_accuracy(tmp_path):
     assert "Kind" not in text
 
 
-# --- words --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("value", "n", "text"),
     [

@@ -34,7 +34,6 @@ def test_the_two_copies_differ_in_their_label_alone() -> None:
     assert first.option("latency_ns") == "1000000", "the Case's own options stay"
 
 
-# --- the figures --------------------------------------------------------------------------------------------
 def rows_and_times(ratios: list[list[float]]) -> tuple[list[CaseResult], dict[str, dict[int, float]]]:
     """Lives with rounds of these ratios of the first copy to the second."""
     flat = [ratio for life in ratios for ratio in life]
@@ -63,7 +62,6 @@ def test_a_new_pair_of_processes_stays_under_the_bound_as_often_as_promised() ->
     assert 0.935 <= under / seeds <= 0.965
 
 
-# --- the driver ---------------------------------------------------------------------------------------------
 @pytest.fixture
 def measure(tmp_path: Path, image_folder: Path, tiny_graph: Path) -> Callable[..., tuple[NoiseResult, RunFolder]]:
     def run(base: Case, seed: int = 0, make_worker: Any = lambda case: HereWorker()) -> tuple[NoiseResult, RunFolder]:

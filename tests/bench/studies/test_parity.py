@@ -155,7 +155,6 @@ def test_the_command_prints_and_tells_by_its_exit_code(monkeypatch, capsys, reas
         assert reason in out
 
 
-# --- the comparison -----------------------------------------------------------------------------------------
 def spec_of(data: Path, graph: Path, pipeline: str, images: object) -> RunSpec:
     return RunSpec(data=str(data), model=f"onnx:{graph}", pipeline=pipeline, images=images)
 

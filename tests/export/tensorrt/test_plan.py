@@ -48,7 +48,6 @@ def test_what_the_builder_is_asked_for(drive: Any, tmp_path: Path) -> None:
     drive.walk_export(builder, tmp_path)
 
 
-# --- TensorRT that is not there -------------------------------------------------------------------------------
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(TensorRtUnavailable, match=r"NVIDIA's own package index.*pip install tensorrt"):
@@ -73,7 +72,6 @@ def test_a_package_that_does_not_work_says_why(source, words, tmp_path, monkeypa
     sys.modules.pop("tensorrt", None)
 
 
-# --- The key --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "other",
     [{"onnx_sha256": "1" * 64}, {"opt_batch": 4}, {"max_batch": 16}, {"tf32": True}, {"level": 5}, {"build": 1}],
@@ -92,7 +90,6 @@ def test_a_plan_of_another_version_has_another_key_and_one_of_a_moved_graph_the_
     assert key_parts(replace(SPEC, onnx="elsewhere.onnx"), GPU, "11.4") == key_parts(SPEC, GPU, "11.4")
 
 
-# --- The store and the building process -----------------------------------------------------------------------
 @pytest.mark.usefixtures("in_processes")
 def test_a_plan_is_built_once_in_a_process_of_its_own_and_kept(drive: Any, tmp_path: Path) -> None:
     graph, store = drive.small_graph(tmp_path / "g.onnx"), Store(tmp_path / "store")

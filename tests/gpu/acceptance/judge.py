@@ -151,7 +151,6 @@ def _not_ok(result: CaseResult) -> str:
     return f"{result.case.label}: {result.status.value}: {result.reason}"
 
 
-# --- tests and accuracy ---------------------------------------------------------------------------------------
 def failed_tests(folder: Path, target: Target) -> Iterator[Reading]:
     """How many tests failed, of a JUnit report; nothing where they left none, or a torn one."""
     try:
@@ -206,7 +205,6 @@ def _find(results: Sequence[CaseResult], **fields: str) -> CaseResult | None:
     return next((result for result in results if fits(result.case)), None)
 
 
-# --- time -----------------------------------------------------------------------------------------------------
 def decoded_images_per_s(folder: Path, target: Target) -> Iterator[Reading]:
     """Images a second of a pipeline by itself, from files to the network's input, beside those of the CPU's."""
     rows = _passes(folder, target)[::-1]  # so that the first of a pipeline is what stays

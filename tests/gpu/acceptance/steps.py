@@ -139,7 +139,6 @@ def allowance(todo: Sequence[Step], left_seconds: float, minutes: float = MINUTE
     return granted if granted <= left_seconds else 0.0
 
 
-# --- carrying out ---------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Record:
     """How a step ended.

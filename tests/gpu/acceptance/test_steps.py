@@ -123,8 +123,6 @@ def test_time_is_kept_for_later_steps_but_not_for_extra_ones():
     assert allowance(todo, 60.0) == 40.0
 
 
-# --- how long it takes ----------------------------------------------------------------------------------------
-
 # Seconds on a machine with 16 cores and one H200, by the review of its sources: a worker imports PyTorch beside others,
 # and its context, load and search of algorithms go through one GPU; a warm-up takes at most 3 in its turn. A run
 # imports, looks at pixels and writes its report; the first makes images and the graph in FP32. None of it is measured.
@@ -178,7 +176,6 @@ def test_every_step_of_a_check_is_whole_or_left_out(tmp_path, monkeypatch, absen
     assert skipped == []
 
 
-# --- carrying out ---------------------------------------------------------------------------------------------
 def step(name: str, least: float = 1, most: float = 10) -> Step:
     return Step(name, name, ("-c", "pass"), least, most)
 

@@ -93,8 +93,6 @@ def test_the_hand_over_uses_what_dali_has():
     assert dali.Pipeline.run.__code__.co_posonlyargcount == 2
 
 
-# --- every keyword of every operator, misspelt ------------------------------------------------------------------
-
 SOURCE = Path(dali_graph.__file__)
 CALLS = ["Pipeline", "_pipeline", "partial", "decode", "resize", "cast", "crop_mirror_normalize", "external_source"]
 

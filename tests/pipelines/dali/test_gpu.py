@@ -171,7 +171,6 @@ def test_large_photographs_make_small_runs(on_cpu, small_photos, monkeypatch):
     assert runs == [range(2), range(2, 4), range(4, 5)]
 
 
-# --- stages -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ON_GPU)
 def test_the_steps_one_by_one_give_the_pass(name, on_cpu, small_photos):
     stages = open_stages(name, DEFAULT, 2)
@@ -185,7 +184,6 @@ def test_the_steps_one_by_one_give_the_pass(name, on_cpu, small_photos):
     assert np.abs(singly - batch.pixels).max() <= 1.01 * LEVEL
 
 
-# --- where there is no GPU --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("cuda", "sees", "words"),
     [(None, False, "CPU build.*make clean setup"), ("13.0", False, "no CUDA device.*scarlet-bench doctor")],
@@ -206,7 +204,6 @@ def test_what_dali_cannot_match_is_refused_before_a_gpu_is_looked_for():
         open_pipeline("dali_gpu", [], 1, 1, Preprocess(interpolation="lanczos"))
 
 
-# --- batches on a device ----------------------------------------------------------------------------------------
 class Log(list):
     """What was asked of fake streams and events, in order."""
 

@@ -190,7 +190,6 @@ def test_probes_hold_a_crop_that_rounds_up_and_one_that_rounds_down(tmp_path: Pa
     assert round(preprocess.resize * width / height) == resize_size(height, width, preprocess.resize)[1] + 1
 
 
-# --- the ablation -------------------------------------------------------------------------------------------
 def test_only_the_faulty_stage_changes_the_result(monkeypatch, images) -> None:
     reference = pipelines.open_pipeline("reference", images, 8, 1, SMALL)
     (batch,) = list(reference)

@@ -173,7 +173,6 @@ def test_json_is_plain_and_whole():
     assert ledger.to_dict(0)["flips"] == []
 
 
-# --- what cannot be paired ----------------------------------------------------------------------------------
 def test_labels_that_differ_are_an_error():
     other = {**SECOND, "c": (30, [3, *TAIL], 0.03), "a": (31, *SECOND["a"][1:])}
     with pytest.raises(BenchError) as caught:
@@ -201,7 +200,6 @@ def test_an_image_counted_twice_is_an_error(which):
         compare(*sides)
 
 
-# --- what the images resolve --------------------------------------------------------------------------------
 @pytest.mark.parametrize("n", [6, 100, 512, 50_000])
 def test_resolvable_is_the_least_that_any_share_as_large_or_larger_allows(n):
     for share in [0.0, *np.geomspace(1e-5, 1.0, 60)]:
@@ -222,7 +220,6 @@ def test_four_images_resolve_something_and_two_nothing():
     assert (pair.wins, pair.losses, pair.resolvable_points) == (1, 0, None)
 
 
-# --- the sentence -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("flipped", "others", "sentence"),
     [

@@ -65,7 +65,6 @@ def mistake(*names):
     return caught.value
 
 
-# --- one run ------------------------------------------------------------------------------------------------
 def test_a_run_alone_is_compared_with_its_reference(runs):
     made = named("one")
     assert pairs(made) == [("one", TORCH, "one", ORT, 1), ("one", TORCH, "one", INT8, 1)]
@@ -101,7 +100,6 @@ def test_one_case_is_nothing_to_compare(tmp_path):
     assert against_reference(ScoredRun.open(tmp_path / "none")) == ([], [])
 
 
-# --- two runs -----------------------------------------------------------------------------------------------
 def test_two_runs_are_compared_case_by_case_and_the_rest_is_listed(runs):
     made = named("two", "one")
     assert pairs(made) == [("two", TORCH, "one", TORCH, 0), ("two", ORT, "one", ORT, 1)]
@@ -155,7 +153,6 @@ def test_demo_weights_are_marked_and_scored_on_demo_images_only(tmp_path):
         assert made.ledgers[0].no_accuracy == ("" if is_demo else FOREIGN_NOTE)
 
 
-# --- names --------------------------------------------------------------------------------------------------
 def test_names_that_lead_nowhere(runs):
     assert mistake("no/such").what == "there is no folder 'no/such'"
     assert mistake("nothing:abc").what == "there is no folder 'nothing'"
@@ -210,7 +207,6 @@ def test_lost_predictions_are_told(tmp_path):
         empty.find(ORT.case_id)
 
 
-# --- predictions --------------------------------------------------------------------------------------------
 def test_predictions_are_read_as_they_were_written(tmp_path):
     folder = make(tmp_path / "run", {TORCH: RIGHT, ORT: dict(reversed(WRONG_C.items()))})
     for _ in range(2):

@@ -209,7 +209,6 @@ def test_five_ratios_to_one_baseline_hold_together(draw):
     assert held / repeats >= 0.94
 
 
-# --- calls of one round -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("icc", [0.0, 0.3, 0.7, 0.9])
 def test_effective_samples_are_those_of_the_intraclass_correlation(icc):
     source, (rounds, calls) = np.random.default_rng(6), (400, 15)

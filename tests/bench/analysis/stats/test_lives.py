@@ -75,7 +75,6 @@ def test_a_disturbed_round_does_not_move_a_life() -> None:
     assert [location([1.0]), location([1.0, 2.0]), location([1.0, 2.0, 9.0])] == [1.0, 1.5, 2.0]
 
 
-# --- throughput of one life -----------------------------------------------------------------------------------------
 def passes(correlation: float, n: int, seed: int) -> np.ndarray:
     """Times of passes, of mean 1, whose logarithms are autocorrelated."""
     source = np.random.default_rng(seed)

@@ -40,7 +40,6 @@ def samples(times, stage="compute", per_round=3, images=1):
 BASE = np.linspace(1000.0, 1500.0, 12)
 
 
-# --- the rule -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
@@ -100,7 +99,6 @@ def test_materiality_is_three_per_cent_or_what_the_machine_resolves(noise, resol
     assert verdict.materiality({"noise": noise}) == materiality
 
 
-# --- who is compared with whom ------------------------------------------------------------------------------
 def test_the_baseline_is_pytorch_in_fp32_wherever_it_stands():
     found = verdict.baselines([INT8, ORT, PYTORCH])
     assert found == dict.fromkeys((each.case_id for each in (INT8, ORT, PYTORCH)), PYTORCH.case_id)
@@ -128,7 +126,6 @@ def test_accuracy_is_not_timed():
     assert verdict.baselines([replace(each, scenario="accuracy") for each in (PYTORCH, ORT)]) == {}
 
 
-# --- comparisons of a run -----------------------------------------------------------------------------------
 def test_the_ratio_is_of_round_medians_and_the_drift_cancels():
     found = verdict.compare([ended(PYTORCH), ended(ORT)], samples({PYTORCH: BASE, ORT: BASE / 4}))
     other = found[ORT.case_id]
@@ -166,7 +163,6 @@ def test_every_comparison_shown_widens_every_interval():
     assert (together.ratio, together.low, together.high) == intervals.ratio_interval(first, second, comparisons=6)
 
 
-# --- lives --------------------------------------------------------------------------------------------------
 def lived(case, n_lives=6, first=True, rounds=8):
     """Its row, of lives of so many rounds; in every second life the other Case is started first."""
     known = [{"first_round": rounds * life, "start_index": int(first == bool(life % 2))} for life in range(n_lives)]

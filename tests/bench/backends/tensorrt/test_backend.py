@@ -70,7 +70,6 @@ def loaded(case: Case, files: ModelFiles) -> TensorRt:
     return backend
 
 
-# --- Running --------------------------------------------------------------------------------------------------
 def test_the_engine_runs_and_refuses_as_it_should(drive: Any, tmp_path: Path) -> None:
     drive.walk_engine(engine_module, tmp_path)
 
@@ -139,7 +138,6 @@ def test_a_graph_of_several_outputs_is_refused(drive: Any, files: ModelFiles, tm
         loaded(a_case(), ModelFiles("onnx:two", "user", "0" * 64, str(graph), "0" * 64, input_size=8, classes=10))
 
 
-# --- What it is told ------------------------------------------------------------------------------------------
 def test_the_case_decides_what_is_built(drive: Any, files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     build = backend_module.plan_for
@@ -216,7 +214,6 @@ def test_a_run_without_a_gpu_has_an_unavailable_row(run_cases: Callable[..., Any
     assert "CUDA" in result.reason or "CPU build" in result.reason
 
 
-# --- The proof ------------------------------------------------------------------------------------------------
 def test_the_proof_of_an_fp32_case(drive: Any, files: ModelFiles) -> None:
     backend = loaded(a_case(), files)
     backend.infer(drive.some_pixels(4))

@@ -67,7 +67,6 @@ def scale_of(spec: dict[str, Any], channel: str) -> dict[str, Any]:
     return dict(zip(scale["domain"], scale["range"], strict=True))
 
 
-# --- all of them --------------------------------------------------------------------------------------------
 def test_the_charts_come_in_the_order_of_reading(found: dict[str, Chart]) -> None:
     assert tuple(found) == NAMES
 
@@ -145,7 +144,6 @@ def test_axes_have_units(specs: dict[str, dict[str, Any]]) -> None:
         assert y in {entry.get("title") for entry in encodings(specs[name], "y")}
 
 
-# --- what runs lack -----------------------------------------------------------------------------------------
 def test_a_run_without_data_has_no_chart(tmp_path: Path) -> None:
     planned = [case(), scored("pytorch", "fp32"), case(scenario="throughput")]
     assert drawn(make_run(tmp_path / "none", [])) == {}
@@ -238,7 +236,6 @@ def test_a_long_run_is_drawn_in_blocks_of_rounds(tmp_path: Path) -> None:
     assert "1001 rounds" in chart.alt
 
 
-# --- texts from outside -------------------------------------------------------------------------------------
 def test_hostile_names_are_data_and_nothing_else(specs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     folder = fixed_run(tmp_path / "hostile", model=f"onnx:{HOSTILE}", options=(("mode", HOSTILE),))
     more = case(model="onnx:=cmd()", options=(("a", "'}; alert(1); {"), ("b", "\n\n")))
@@ -261,7 +258,6 @@ def collected(value: Any, names: tuple[str, ...]) -> set[str]:
     return set().union(*(collected(item, names) for item in value)) if isinstance(value, list) else set()
 
 
-# --- size ---------------------------------------------------------------------------------------------------
 def test_two_hundred_cases_stay_small(tmp_path: Path) -> None:
     planned = [
         case(backend=backend, precision=precision, batch=batch, threads=threads, options=(("way", way),))
@@ -295,7 +291,6 @@ def test_fifty_thousand_samples_are_all_counted(tmp_path: Path) -> None:
         assert percent == pytest.approx(share, abs=0.02)
 
 
-# --- from the same numbers ----------------------------------------------------------------------------------
 def test_points_are_the_frames(folder: RunFolder, found: dict[str, Chart]) -> None:
     frame = load(folder.path).frame.set_index("case_id")
     for value in found["accuracy_latency"].data["rows"]:
@@ -351,7 +346,6 @@ def test_rounds_are_relative_to_the_cases_own_median(folder: RunFolder, found: d
     assert "3 of them disturbed" in found["latency_rounds"].alt
 
 
-# --- themes and widths --------------------------------------------------------------------------------------
 def test_a_row_looks_the_same_in_every_chart_in_the_colour_of_its_backend(specs: dict[str, dict[str, Any]]) -> None:
     colours = {
         "PyTorch FP32": colour("pytorch"),

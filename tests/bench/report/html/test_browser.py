@@ -141,7 +141,6 @@ def draw_all(tab):
     return tab.locator(".plot svg").count()
 
 
-# --- tables -------------------------------------------------------------------------------------------------
 def test_a_click_sorts_and_another_turns_it_round(visit, report):
     tab = visit(report)
     header = tab.locator("#table-latency thead th", has_text="p50 ms")
@@ -230,7 +229,6 @@ def test_headers_stay_in_sight(visit, report):
     assert abs(tops[0]["left"] - tops[2]["left"]) < 3
 
 
-# --- charts -------------------------------------------------------------------------------------------------
 def test_every_chart_is_drawn_with_a_text_for_those_who_cannot_see(visit, report):
     tab = visit(report)
     assert draw_all(tab) == tab.locator("#charts figure").count() >= 5
@@ -242,7 +240,6 @@ def test_every_chart_is_drawn_with_a_text_for_those_who_cannot_see(visit, report
     assert "could not be drawn" not in tab.locator("#charts").inner_text()
 
 
-# --- where it is read ---------------------------------------------------------------------------------------
 def test_a_phone_never_scrolls_sideways(visit, report):
     tab = visit(report, viewport={"width": 375, "height": 812}, has_touch=True, is_mobile=True)
     draw_all(tab)
@@ -320,7 +317,6 @@ def test_without_javascript_the_numbers_are_there(visit, report):
     assert tab.locator("#table-latency").is_visible()
 
 
-# --- hostile, and large -------------------------------------------------------------------------------------
 def test_nothing_from_outside_runs(visit, tmp_path):
     names = {"model": HOSTILE, "options": (("recipe", HOSTILE),)}
     scored = [case(scenario="accuracy", backend=backend, **names) for backend in ("pytorch", "onnxruntime")]

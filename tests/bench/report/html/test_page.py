@@ -78,7 +78,6 @@ def between(source, start, stop):
     return source.split(start, 1)[1].split(stop, 1)[0]
 
 
-# --- the whole page -----------------------------------------------------------------------------------------
 def test_twice_the_same_bytes_whatever_the_clock_says(run, monkeypatch):
     folder, source = run
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -197,7 +196,6 @@ def test_golden(run):
     assert bare == golden("html/report.html", bare)
 
 
-# --- text from outside --------------------------------------------------------------------------------------
 @pytest.fixture
 def hostile(tmp_path):
     """A run in which every text that can come from outside is an attack."""
@@ -254,7 +252,6 @@ def test_policy_of_no_script():
     assert "script-src ;" in content_policy()
 
 
-# --- flips and their pictures -------------------------------------------------------------------------------
 def test_flips_show_picture_file_label_and_both_predictions(run):
     _, source = run
     flips = between(source, '<section id="flips">', '<section id="warnings">')
@@ -330,7 +327,6 @@ def test_a_case_that_cannot_be_paired_says_why(tmp_path):
     assert re.search(r"onnxruntime cpu fp32 batch 1 is not compared: .* no image in common", Page(written(folder)).text)
 
 
-# --- charts and their data ------------------------------------------------------------------------------------
 def test_scripts_are_bundled_once_and_come_without_a_store_too(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(charts, "_bundle", lambda: made.append(1) or "vegaEmbed = 1;")

@@ -56,7 +56,6 @@ def text(folder: RunFolder) -> str:
     return made(folder)
 
 
-# --- the whole ----------------------------------------------------------------------------------------------
 def test_the_table_is_the_golden_one(text: str) -> None:
     assert text == golden("latex/table.tex", text)
 
@@ -145,7 +144,6 @@ def test_a_gpus_copies_have_columns_of_their_own(tmp_path: Path) -> None:
     assert r"stage end\_to\_end (the call as its caller sees it" in said
 
 
-# --- what is bold -------------------------------------------------------------------------------------------
 def test_what_is_not_resolved_is_not_bold(text: str) -> None:
     assert r"\bfseries" not in text, "ONNX Runtime and OpenVINO are the same, and so are the accuracies"
     assert "Nothing is bold" in text
@@ -173,7 +171,6 @@ def test_an_accuracy_is_bold_where_the_paired_interval_says_so(tmp_path: Path) -
     assert most_accurate(groups_of_run(ScoredRun.open(close.path), ids)).n_pairs == 1
 
 
-# --- columns ------------------------------------------------------------------------------------------------
 def test_columns_are_chosen_by_a_short_spec(folder: RunFolder) -> None:
     text = made(folder, columns="backend, Precision,batch,top1,latency,ratio")
     assert header(text) == ["Backend", "Precision", "Batch", r"Top-1 (\%)", "Latency (ms)", "Time / PyTorch"]
@@ -264,7 +261,6 @@ def test_a_run_in_which_all_failed_says_why(tmp_path: Path) -> None:
     assert text.count("timm is not installed") == 1
 
 
-# --- text from outside --------------------------------------------------------------------------------------
 def test_nothing_hostile_survives() -> None:
     text = escaped(HOSTILE)
     assert text.isascii()
@@ -343,7 +339,6 @@ def test_a_newline_in_the_command_does_not_leave_the_comment(tmp_path: Path) -> 
     assert all(line.startswith("%") for line in made(folder).splitlines() if r"\input{y}" in line)
 
 
-# --- layout -------------------------------------------------------------------------------------------------
 def test_marks_go_on_after_z() -> None:
     assert [mark_of(place) for place in (0, 25, 26, 27, 51, 52, 701, 702)] == [
         *("a", "z", "aa", "ab", "az", "ba", "zz", "aaa")
@@ -392,7 +387,6 @@ def test_wide_tables_take_both_columns_and_long_ones_go_on() -> None:
     assert len(re.findall(r"^some text", long, re.MULTILINE)) == 60
 
 
-# --- the command --------------------------------------------------------------------------------------------
 def test_the_command_makes_one_format(folder: RunFolder, scarlet_bench: Command) -> None:
     call = partial(scarlet_bench, "report", str(folder.path))
     made = call("--format", "latex", "--columns", "backend,latency", "--label", "tab:x", "--caption", "C")

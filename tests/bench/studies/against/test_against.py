@@ -40,8 +40,6 @@ from scarlet.errors import BenchError
 OTHER = "0123456789ab"
 BASE = fake_case(latency_ns="20000000")
 
-# --- figures and verdicts -------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("low", "high", "outcome"),
@@ -65,8 +63,6 @@ def test_one_failure_fails_and_one_doubt_leaves_the_whole_in_doubt() -> None:
     assert verdict.overall([each[Outcome.PASS], each[Outcome.UNRESOLVED]]) is Outcome.UNRESOLVED
     assert verdict.overall(list(each.values())) is Outcome.FAIL
 
-
-# --- processes that differ, simulated -------------------------------------------------------------------------------
 
 SEEDS = 200
 ROUNDS = 30
@@ -154,9 +150,6 @@ def test_equal_ratios_are_no_surer_than_the_clock() -> None:
     assert found.outcome is Outcome.UNRESOLVED
     assert found.low is not None
     assert found.low < 1.03 < 1.031 < (found.high or 0.0)
-
-
-# --- lives on a fake clock -----------------------------------------------------------------------------------------
 
 
 class Slowed(Fake):
@@ -282,8 +275,6 @@ def test_other_weights_and_equal_code_are_told() -> None:
     other = replace(side, files={"weights_sha256": "d", "onnx_sha256": "e"}, sources_sha256="f")
     assert len(drive.notes_on(side, other)) == 2
 
-
-# --- workers of another revision ------------------------------------------------------------------------------------
 
 OBEDIENT = """
 import json, os, sys
@@ -453,9 +444,6 @@ def test_a_revision_that_dies_or_hangs_while_it_prepares(
     home = Revision("old", "f" * 40, False, tmp_path / "strange")
     with pytest.raises(BenchError, match=said):
         revision.prepare(home, {"threads": 1}, tmp_path / "log", seconds)
-
-
-# --- real repositories ----------------------------------------------------------------------------------------------
 
 
 def git(tree: Path, *words: str) -> str:

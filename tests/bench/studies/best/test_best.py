@@ -187,9 +187,6 @@ def test_the_command_names_what_the_case_has() -> None:
     )
 
 
-# --- with real workers of the fake backend ------------------------------------------------------------------
-
-
 Driven = Callable[..., tuple[drive.Found, RunFolder]]
 
 

@@ -108,7 +108,6 @@ def test_a_run_without_its_list_of_images_is_refused(tmp_path: Path) -> None:
         of_run(make_run(tmp_path / "run", [PYTORCH]))
 
 
-# --- the file -----------------------------------------------------------------------------------------------
 def written(tmp_path: Path, source: Snapshot) -> Path:
     path = tmp_path / "baselines" / "some.json"
     baseline.write(source, path)
@@ -270,7 +269,6 @@ def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
     assert "scarlet-bench baseline" in raised.value.do
 
 
-# --- other numbers of images --------------------------------------------------------------------------------
 @pytest.fixture
 def image_set(tmp_path: Path) -> Path:
     """Thirty images in seven classes."""

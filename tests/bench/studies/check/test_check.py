@@ -42,7 +42,6 @@ def verdicts(report: Report) -> dict[str, tuple[str, str]]:
     return {judged.case.backend: (judged.verdict.value, judged.stage) for judged in report.rows}
 
 
-# --- judging ------------------------------------------------------------------------------------------------
 def test_the_same_predictions_pass() -> None:
     report = judge(known(), known(), CONFIG)
     assert report.verdict is Verdict.PASS
@@ -261,7 +260,6 @@ def test_latency_is_judged_only_when_asked_and_by_its_ratio() -> None:
     assert "0.5 → 0.7" in ci.summary(report)
 
 
-# --- reports ------------------------------------------------------------------------------------------------
 def mixed() -> Report:
     """A row of each kind, with text that every format has to escape."""
     changed = TOP1.copy()
@@ -327,7 +325,6 @@ def test_the_report_as_plain_data_is_json() -> None:
     assert unresolved["margin_points"] == pytest.approx(0.1)
 
 
-# --- commands -----------------------------------------------------------------------------------------------
 @pytest.fixture
 def command(scarlet_bench: Command, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     for name in ("GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS"):

@@ -117,8 +117,6 @@ def test_labels_by_folder_rank_are_proven() -> None:
     assert of_labels(LABELS, np.random.default_rng(0).permutation(LABELS)) == ""
 
 
-# --- rows together ------------------------------------------------------------------------------------------
-
 CHANGED = np.where(np.arange(N) % 3 == 0, 999, BEFORE).astype(np.int16)
 
 

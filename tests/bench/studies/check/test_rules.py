@@ -29,7 +29,6 @@ def verdict(precision: str, comparison: Comparison, **more: object) -> tuple[Ver
     return found.verdict, found.reason
 
 
-# --- what is counted ----------------------------------------------------------------------------------------
 def test_images_are_compared_one_by_one() -> None:
     labels = np.array([0, 1, 2, 3, 4, 5], dtype=np.int16)
     before = row([0, 9, 2, 3, UNREADABLE, 5], labels, margin=None)
@@ -53,7 +52,6 @@ def test_ties_of_either_side_are_counted() -> None:
     assert (found.ties, found.moved) == (3, None)
 
 
-# --- leads --------------------------------------------------------------------------------------------------
 def with_leads(leads: NDArray[np.float64], top1: list[int] | None = None) -> Row:
     labels = np.zeros(len(leads), dtype=np.int16)
     return row(labels if top1 is None else top1, labels, margin=leads.astype(np.float32))
@@ -120,7 +118,6 @@ def test_a_baseline_without_leads_is_judged_by_agreement() -> None:
     assert reason.startswith("none of 512 predictions changed")
 
 
-# --- verdicts -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_unchanged_predictions_pass_however_few_they_are(precision: str) -> None:
     found, reason = verdict(precision, compared(512))
@@ -200,7 +197,6 @@ def test_random_weights_are_judged_by_agreement_alone() -> None:
     assert verdict("fp32", compared(4000, changed=9), no_accuracy="random weights")[0] is Verdict.FAIL
 
 
-# --- no false alarm (200 seeded resamples), and power -------------------------------------------------------
 def resampled(share_won: float, share_lost: float, n: int) -> list[Comparison]:
     """200 seeded bootstrap resamples of n images; the images themselves hold exactly these shares."""
     outcomes = np.zeros(n, dtype=np.int8)
@@ -250,8 +246,6 @@ def test_at_the_margin_neither_verdict_comes_more_often_than_it_may(precision: s
     assert verdicts.count(Verdict.PASS) <= 16
     assert verdicts.count(Verdict.FAIL) <= 16
 
-
-# --- ratios of times ----------------------------------------------------------------------------------------
 
 REFERENCE = case(batch=8)
 TIMED = case(backend="onnxruntime", batch=8)
@@ -308,7 +302,6 @@ def test_a_ratio_that_is_not_there_is_unresolved() -> None:
     assert "openvino" in other.reason
 
 
-# --- which row is which -------------------------------------------------------------------------------------
 def test_rows_are_matched_across_machines() -> None:
     here, there = accuracy_case("onnxruntime"), accuracy_case("onnxruntime", weights="user")
     other = accuracy_case("onnxruntime", "int8")

@@ -270,7 +270,6 @@ def test_models_may_bring_their_weights() -> None:
     }
 
 
-# --- the command, with the fake backend -----------------------------------------------------------------------
 @pytest.fixture
 def call(scarlet_bench: Command, empty_folder: Path) -> Command:
     return partial(scarlet_bench, "table")

@@ -111,7 +111,6 @@ def request_of(data: Path, graph: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-# --- images ---------------------------------------------------------------------------------------------------
 def test_the_three_sets_share_no_image(data: Path) -> None:
     sets = sets_of(data)
     ids = [{image.image_id for image in side.images} for side in (sets.search, sets.confirm)]
@@ -166,7 +165,6 @@ def test_pixels_are_kept_as_the_bytes_that_the_reference_makes(data: Path, tmp_p
         Pixels(tmp_path / "none.npy", replace(chosen, images=(broken,)), "reference", 1, preprocess)
 
 
-# --- worker and evaluator -------------------------------------------------------------------------------------
 def test_a_worker_measures_recipes_against_fp32(data: Path, graph: Path, tmp_path: Path) -> None:
     worker = QuantizeWorker()
     opened = wire.reply(worker.answer, json.loads(json.dumps(request_of(data, graph, tmp_path))))
@@ -242,7 +240,6 @@ def test_a_worker_that_cannot_open_ends_the_search(answer: Any, reason: str) -> 
         evaluator.open()
 
 
-# --- what is chosen -------------------------------------------------------------------------------------------
 def one(label: str, losses: int, recipe: Recipe | None = None, **more: Any) -> Measured:
     own = recipe or replace(GOOD, exclude=(label,))
     figures = {**FIGURES, "n": 1000, "fp32_right": 900, "losses": losses, "changed": losses, **more}
@@ -337,7 +334,6 @@ def test_the_frontier_is_printed_with_what_stayed_in_float() -> None:
     assert document.lines(ended([], chosen=None, within=False, why="none"))[-1] == "no recipe: none"
 
 
-# --- the whole ------------------------------------------------------------------------------------------------
 @pytest.fixture
 def two_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drive, "settings_to_try", lambda backend: (GOOD,))
