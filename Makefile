@@ -47,6 +47,8 @@ AGAINST ?=
 ARGS ?=
 ## Packages to install: cpu, gpu or (drivers before 580) gpu12; without it a GPU is looked for
 EXTRAS ?=
+## 0 leaves TensorRT out of a set-up for a GPU, which fetches it from NVIDIA's own index
+TENSORRT ?=
 ## Python 3.10 or newer (with a GPU 3.11) to make .venv with
 PYTHON ?= python3
 ## Python that has all packages already, for gpu-check: nothing is set up then
@@ -54,7 +56,7 @@ INTERPRETER ?=
 
 # The recipes take values from the environment, so that no quote, space or $ in a path is read as syntax.
 PASSED := MODEL MODELS DATA CHECKPOINT BACKENDS DEVICES PRECISIONS BATCHES SCENARIOS THREADS INSTANCES IMAGES \
-  PIPELINE BUDGET OUT RUN FIGURES WITH BASELINE AGAINST EXTRAS PYTHON INTERPRETER
+  PIPELINE BUDGET OUT RUN FIGURES WITH BASELINE AGAINST EXTRAS TENSORRT PYTHON INTERPRETER
 $(foreach name,$(PASSED),$(eval override $(name) := $$(value $(name))))
 export $(PASSED)
 

@@ -97,7 +97,7 @@ case "$extra $version" in gpu*" 3.10") fail "the packages for a GPU need Python 
     "Name a newer one, for example: make setup PYTHON=python3.12; or leave the GPU out: EXTRAS=cpu" ;; esac
 constraints=constraints/$extra.txt
 # The place is one of the inputs, as a .venv cannot move.
-inputs=$({ cat pyproject.toml "$constraints" tools/setup.sh && echo "$extra $version $PWD"; } | cksum)
+inputs=$({ cat pyproject.toml "$constraints" tools/setup.sh && echo "$extra $version ${TENSORRT:-} $PWD"; } | cksum)
 ! is_done || exit 0
 
 # One set-up at a time. Child processes keep the lock, also those that outlive a killed set-up.
@@ -162,6 +162,15 @@ if [ -n "$own" ] || ! by_uv $backend "$@"; then
     fi
     run $pip install "$@"
 fi
+# A stub on the package index, whose libraries come from NVIDIA's own.
+case "$extra ${TENSORRT:-}" in
+    cpu*) ;;
+    *" 0") say "TENSORRT=0: TensorRT rows will be unavailable" ;;
+    *) cuda=cu13; [ "$extra" = gpu ] || cuda=cu12
+        say "TensorRT, from NVIDIA's own index (TENSORRT=0 leaves it out) ..."
+        attempt $pip install "tensorrt-$cuda>=10,<12" ||
+            say "TensorRT cannot be fetched ($log says why): its rows will be unavailable" ;;
+esac
 [ "$extra" = cpu ] || ! holds "torch-*+cpu" ||
     say "pip is set up to offer only a CPU build of torch here: PyTorch rows will not see the GPU"
 rm "$unfinished"

@@ -44,6 +44,7 @@ ALL = "--no-build-isolation -c constraints/cpu.txt -e .[cpu]"
 PIP = f"pip install {ALL}"
 UV = "uv pip install --python .venv/bin/python --torch-backend=cpu"
 UV_TORCH = f"{UV} --no-deps -c constraints/cpu.txt torch torchvision"
+TENSORRT = "pip install tensorrt-cu13>=10,<12"
 REMOVED = "pip uninstall --yes onnxruntime onnxruntime-gpu"
 
 
@@ -130,17 +131,26 @@ def test_a_gpu_gets_the_default_build_and_never_two_onnxruntimes(set_up: SetUp) 
     (set_up.folder / ".venv/lib/python3/site-packages/torch-2.13.0+cpu.dist-info").mkdir()
     assert "will not see the GPU" in set_up(EXTRAS=" GPU ")
     default = f"{UV} {ALL}".replace(" --torch-backend=cpu", "").replace("cpu", "gpu")
-    assert set_up.installed == [REMOVED, "pip uninstall --yes torch torchvision", default]
+    assert set_up.installed == [REMOVED, "pip uninstall --yes torch torchvision", default, TENSORRT]
     set_up()
     assert set_up.installed[0] == REMOVED
     assert not set_up.made_anew
+
+
+def test_tensorrt_is_fetched_for_a_gpu_alone_and_its_absence_is_no_failure(set_up: SetUp) -> None:
+    assert "TensorRT cannot be fetched" in set_up(EXTRAS="gpu12", FAILING="tensorrt-")
+    assert set_up.installed[-1] == TENSORRT.replace("cu13", "cu12")
+    assert "unavailable" in set_up(EXTRAS="gpu", TENSORRT="0")
+    assert TENSORRT not in set_up.installed
+    set_up(TENSORRT="1")
+    assert set_up.installed[-1].endswith(".[cpu]")
 
 
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU here")
 @pytest.mark.parametrize(("answer", "extra"), [("echo 'GPU 0: H200'", "gpu"), ("echo 'no driver'; exit 9", "cpu")])
 def test_a_gpu_is_one_that_answers(set_up: SetUp, answer: str, extra: str) -> None:
     set_up.tool("nvidia-smi", f"#!/bin/sh\n{answer}\n")
-    set_up(EXTRAS="")
+    set_up(EXTRAS="", TENSORRT="0")
     assert set_up.installed[-1].endswith(f".[{extra}]")
 
 
