@@ -2,8 +2,8 @@
 # scarlet-bench with the GPU packages. Two images come of it:
 #   use    docker build --target use --tag scarlet-bench .        what `make docker-bench` runs
 #   test   docker build --target test --tag scarlet-bench-test .  the same with what the tests and `make gpu-check` need
-# PyTorch's packages bring the CUDA libraries; the base image brings what makes the driver visible. TensorRT is not in
-# them: its libraries come from NVIDIA's own package index (docs/gpu.md).
+# PyTorch's packages bring the CUDA libraries; the base image brings what makes the driver visible. TensorRT is in them
+# where NVIDIA's own package index can be reached (docs/gpu.md).
 
 ARG CUDA_VERSION=13.0.2
 ARG UBUNTU_VERSION=24.04
@@ -21,7 +21,7 @@ WORKDIR /app
 
 FROM system AS packages
 # The packages are installed in place: the folder must be the same when they are used.
-COPY --chown=bench:bench pyproject.toml README.md LICENSE Makefile ./
+COPY --chown=bench:bench pyproject.toml setup.py scarlet_bench.py README.md LICENSE Makefile ./
 COPY --chown=bench:bench constraints constraints
 COPY --chown=bench:bench tools tools
 COPY --chown=bench:bench scarlet scarlet

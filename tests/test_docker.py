@@ -50,6 +50,14 @@ def test_what_is_copied_exists_and_is_sent_to_docker():
         assert not any(source == name or source.startswith(f"{name}/") for name in ignored), source
 
 
+def test_all_that_pyproject_installs_is_there_before_it_is_installed():
+    before = stages()["packages"].partition("RUN make setup")[0]
+    setuptools = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = [name for name in setuptools["packages"]["find"]["include"] if "." not in name]
+    for name in [*packages, *(f"{module}.py" for module in setuptools["py-modules"]), "setup.py", "pyproject.toml"]:
+        assert re.search(rf"^COPY .*(?<=\s){re.escape(name)}\s", before, re.MULTILINE), name
+
+
 def test_only_targets_that_the_makefile_has_are_called():
     makefile = (ROOT / "Makefile").read_text()
     called = re.findall(r"\bmake (?:-\S+ )*([a-z-]+)", DOCKERFILE) + re.findall(r'"make", "([a-z-]+)"', DOCKERFILE)
