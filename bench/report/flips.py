@@ -46,8 +46,8 @@ def p_text(p_value: float) -> str:
     return "<0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
 
 
-def _difference(pair: Paired | None, n: int) -> Cell:
-    """A difference with its interval."""
+def difference_cell(pair: Paired | None, n: int) -> Cell:
+    """A difference of two percentages of n images, in points, with its interval."""
     if pair is None:
         return Cell()
     low, high = points(pair.low_points, n), points(pair.high_points, n)
@@ -81,11 +81,11 @@ _CELLS: dict[str, Callable[[FlipLedger], Cell]] = {
     "Losses": lambda ledger: count_cell(ledger.top1.losses if ledger.top1 else None),
     "Ties": lambda ledger: count_cell((ledger.top1.ties or None) if ledger.top1 else None),
     "p": lambda ledger: _p(ledger.top1),
-    "Top-1 points": lambda ledger: _difference(ledger.top1, ledger.n_images),
+    "Top-1 points": lambda ledger: difference_cell(ledger.top1, ledger.n_images),
     "Resolves": lambda ledger: Cell(
         _resolvable(ledger.top1), value=ledger.top1.resolvable_points if ledger.top1 else None
     ),
-    "Top-5 points": lambda ledger: _difference(ledger.top5, ledger.n_images),
+    "Top-5 points": lambda ledger: difference_cell(ledger.top5, ledger.n_images),
     "Top-1 %": lambda ledger: _both(ledger.top1, ledger.n_images),
     "Same top-1 %": lambda ledger: _share(ledger.agreement_percent, ledger.n_images),
     "Same top-5 %": lambda ledger: _share(ledger.top5_ordered_agreement_percent, ledger.n_images),
@@ -229,4 +229,4 @@ def waterfall_table(shown: Sequence[Step]) -> Table | None:
 
 
 def _of_ledger(ledger: FlipLedger | None) -> Cell:
-    return _difference(ledger.top1, ledger.n_images) if ledger else Cell()
+    return difference_cell(ledger.top1, ledger.n_images) if ledger else Cell()

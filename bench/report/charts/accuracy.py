@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import altair
@@ -12,11 +11,11 @@ from bench.analysis.accuracy.waterfall import Step
 from bench.analysis.stats.paired import share_limits
 from bench.backends import display_name
 from bench.report.charts.axes import known, linear, positive, tooltips
-from bench.report.charts.bars import Bars, height_of, is_named, kinds
-from bench.report.charts.chart import BY_BACKEND, POINT_AT, PREDICTIONS, ROWS, SAMPLES, Chart, Row, Source
+from bench.report.charts.bars import bars
+from bench.report.charts.chart import PREDICTIONS, ROWS, SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import MOST_OF_NAME, Looks, clean, counted, listed, looks, plural
-from bench.report.charts.theme import AXIS, BLUE, GREY, VERMILLION, Theme
-from bench.report.flips import points, short_names
+from bench.report.charts.theme import AXIS, BLUE, GREY, VERMILLION
+from bench.report.flips import difference_cell, short_names
 from bench.report.text import percent, written
 
 # What the accuracy and the latency of one thing have in common. Threads and batches change no prediction.
@@ -68,17 +67,11 @@ def accuracy_latency(source: Source) -> list[Chart]:
     joined = pairs(source)
     if not joined:
         return []
-    drawn = looks([row for row, _ in joined], without=("batch",))
-    batch = joined[0][0]["batch"]
+    rows = [row for row, _ in joined]
+    drawn, batch = looks(rows, without=("batch",)), rows[0]["batch"]
     best = front([(row["latency_ns_p50"], scored["top1_percent"]) for row, scored in joined])
-    values = [
-        {
-            **_point(row, scored),
-            "name": drawn.names[index],
-            "legend": drawn.legend[index],
-            "front": "yes" if index in best else "no",
-        }
-        for index, (row, scored) in enumerate(joined)
+    fields = [
+        {**_point(row, scored), "front": "yes" if index in best else "no"} for index, (row, scored) in enumerate(joined)
     ]
     on_front = [
         f"{drawn.names[index]} ({written('latency_ns_p50', joined[index][0])} ms, "
@@ -92,13 +85,13 @@ def accuracy_latency(source: Source) -> list[Chart]:
             [
                 "stepped line: rows that no other beats in both; bars: 95 % intervals",
                 "each accuracy's interval is of it alone; differences on the same images are known better",
-                *([BY_BACKEND, POINT_AT] if drawn.by_backend else []),
+                *drawn.notes,
                 *source.marks,
             ],
-            f"Median latency at batch {batch} against top-1 accuracy of {plural(len(values), 'row')}. No other row is "
+            f"Median latency at batch {batch} against top-1 accuracy of {plural(len(rows), 'row')}. No other row is "
             f"both faster and more accurate than {'these' if len(best) > 1 else 'this'}: {listed(on_front, 5)}.",
-            {"rows": values},
-            partial(_points_and_front, drawn=drawn, values=values, batch=batch),
+            {"rows": (values := drawn.values(rows, fields))},
+            _points_and_front(drawn, values, batch),
             height=300,
             legend=drawn.entries,
         )
@@ -108,43 +101,33 @@ def accuracy_latency(source: Source) -> list[Chart]:
 def _point(row: Row, scored: Row) -> dict[str, Any]:
     n = scored["n_images"]
     low, high = share_limits(round(scored["top1_percent"] * n / 100.0), n, alpha=0.025)
-    ms = {
-        name: row[column] / 1e6
-        for name, column in (
-            ("ms", "latency_ns_p50"),
-            ("ms_low", "latency_ns_p50_low"),
-            ("ms_high", "latency_ns_p50_high"),
-        )
-        if row[column] is not None
+    ns = {name: row[f"latency_ns_p50{name.removeprefix('ms')}"] for name in ("ms", "ms_low", "ms_high")}
+    return {
+        "accuracy_case_id": scored["case_id"],
+        **{name: value / 1e6 for name, value in ns.items() if value is not None},
+        "top1": scored["top1_percent"],
+        "top1_low": 100.0 * low,
+        "top1_high": 100.0 * high,
+        "file": f"{SAMPLES}, {PREDICTIONS}",
     }
-    return known(
-        case_id=row["case_id"],
-        accuracy_case_id=scored["case_id"],
-        **ms,
-        top1=scored["top1_percent"],
-        top1_low=100.0 * low,
-        top1_high=100.0 * high,
-        file=f"{SAMPLES}, {PREDICTIONS}",
-    )
 
 
-def _points_and_front(theme: Theme, drawn: Looks, values: Sequence[Row], batch: int) -> list[altair.Chart]:
+def _points_and_front(drawn: Looks, values: Sequence[Row], batch: int) -> list[altair.Chart]:
     low = min(value.get("ms_low", value["ms"]) for value in values)
     high = max(value.get("ms_high", value["ms"]) for value in values)
     x = positive(low, high, f"median latency at batch {batch}, ms", wide=4.0, padding=10)
     y = linear("top-1, %", ticks=6)
     ms, top1 = altair.X("ms:Q", **x), altair.Y("top1:Q", **y)
     rows = altair.Chart(ROWS)
-    interval: dict[str, Any] = {"strokeWidth": theme.px(1)}
     return [
         rows.transform_filter("datum.front === 'yes'")
-        .mark_line(interpolate="step-after", color=AXIS, strokeWidth=theme.px(3))
+        .mark_line(interpolate="step-after", color=AXIS, strokeWidth=3)
         .encode(ms, top1, order="ms:Q"),
-        rows.mark_rule(**interval).encode(ms, altair.Y("top1_low:Q", **y), y2="top1_high", color=drawn.colour()),
+        rows.mark_rule().encode(ms, altair.Y("top1_low:Q", **y), y2="top1_high", color=drawn.colour()),
         rows.transform_filter("isValid(datum.ms_low)")
-        .mark_rule(**interval)
+        .mark_rule()
         .encode(altair.X("ms_low:Q", **x), top1, x2="ms_high", color=drawn.colour()),
-        rows.mark_point(**theme.point()).encode(
+        rows.mark_point().encode(
             ms,
             top1,
             **drawn.of_points(),
@@ -167,27 +150,34 @@ def waterfall(steps: Sequence[Step], marks: Sequence[str]) -> list[Chart]:
     values = _step_values(steps)
     if not values:
         return []
-    effects = [value["effect"] for value in values]
-    words = [word for word, _, _ in WAYS]
     down = [value for value in values if value["effect"] != "start"]
     worst = min(down, key=lambda value: float(value["points"]))
+    effects = counted([value["effect"] for value in down], [word for word, _, _ in WAYS])
     return [
-        Chart(
+        bars(
             "waterfall",
             "Where accuracy was lost",
             [
                 "each step against the one before it, same images; in points",
                 "bar: from the step before; line: 95 % interval of the paired difference",
                 *marks,
-                *([] if is_named(len(values)) else [POINT_AT]),
             ],
-            f"Top-1 accuracy from step to step, {plural(len(down), 'step')}: {counted(effects, words[1:])}. "
+            f"Top-1 accuracy from step to step, {plural(len(down), 'step')}: {effects}. "
             f"Lowest difference: {worst['name']}, {worst['figure']} points.",
-            {"rows": values},
-            partial(_steps_down, effects=effects),
-            height=height_of(len(values)),
-            legend=[word for word in words if word in effects],
-            is_list=True,
+            values,
+            linear("top-1, %", grid=False, padding=6),
+            "to",
+            "effect",
+            WAYS,
+            (
+                ("case:N", "Case"),
+                ("to:Q", "top-1, %", ".3f"),
+                ("figure:N", "difference, points"),
+                ("images:Q", "images", ","),
+                ("flips:Q", "flips", ","),
+                ("parent:N", "case_id (step before)"),
+            ),
+            thick=("from", "to"),
         )
     ]
 
@@ -241,10 +231,9 @@ def _step(step: Step) -> dict[str, Any]:
     assert step.ledger is not None
     assert step.ledger.top1 is not None
     pair, n = step.ledger.top1, step.ledger.n_images
-    low, high = points(pair.low_points, n), points(pair.high_points, n)
     resolved = pair.low_points > 0 or pair.high_points < 0
     return {
-        "figure": f"{points(pair.difference_points, n)} ({low} to {high})",
+        "figure": str(difference_cell(pair, n)),
         "effect": ("gained" if pair.difference_points > 0 else "lost") if resolved else "not resolved",
         "from": pair.base_percent,
         "to": pair.other_percent,
@@ -255,23 +244,3 @@ def _step(step: Step) -> dict[str, Any]:
         "flips": step.ledger.n_flips,
         "parent": step.parent.case_id,
     }
-
-
-def _steps_down(theme: Theme, effects: Sequence[str]) -> list[altair.Chart]:
-    bars = Bars(theme, len(effects), linear("top-1, %", grid=False, padding=6))
-    colour, shape = kinds("effect", WAYS, effects)
-    told = tooltips(
-        ("case:N", "Case"),
-        ("to:Q", "top-1, %", ".3f"),
-        ("figure:N", "difference, points"),
-        ("images:Q", "images", ","),
-        ("flips:Q", "flips", ","),
-        ("parent:N", "case_id (step before)"),
-    )
-    return [
-        *bars.tracks(),
-        bars.spans("from", "to", width=5, color=colour),
-        bars.spans("low", "high"),
-        bars.points("to", color=colour, shape=shape, tooltip=told),
-        *bars.texts(),
-    ]

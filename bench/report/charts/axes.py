@@ -23,14 +23,20 @@ PLAIN = f".{DIGITS}~r"
 FEW = altair.ExprRef("max(2, ceil(width / 70))")
 
 
-def short(value: float) -> float:
-    """The value in six significant digits."""
-    return float(f"{value:.{DIGITS}g}")
+def short(value: Any) -> Any:
+    """A number, or each of a list, in six significant digits; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return [short(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def known(**fields: Any) -> dict[str, Any]:
-    """The fields that have a value, numbers shortened, lists of numbers too; infinite ones and NaN are unknown."""
-    return {name: _shortened(value) for name, value in fields.items() if _is_known(value)}
+    """The fields that have a value, numbers shortened; infinite ones and NaN are unknown."""
+    return {
+        name: short(value)
+        for name, value in fields.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
 
 
 def tooltips(*fields: tuple[str, ...]) -> list[altair.Tooltip]:
@@ -42,44 +48,36 @@ def tooltips(*fields: tuple[str, ...]) -> list[altair.Tooltip]:
     """
     last = (("case_id:N", "case_id"), ("file:N", "file"))
     return [
-        altair.Tooltip(field, title=title, format=(*more, PLAIN)[0])
-        if field.endswith(":Q")
-        else altair.Tooltip(field, title=title)
+        altair.Tooltip(field, title=title, **({"format": (*more, PLAIN)[0]} if field.endswith(":Q") else {}))
         for field, title, *more in (("name:N", "row"), *fields, *last)
     ]
 
 
-def positive(low: float, high: float, title: str, *, wide: float = WIDE, **more: Any) -> dict[str, Any]:
-    """Scale and axis of positive quantities: logarithmic from a wide range on, else linear and not from 0.
+def linear(title: str, ticks: Any = FEW, grid: bool = True, zero: bool = False, **more: Any) -> dict[str, Any]:
+    """A linear scale and its axis.
+
+    Args:
+        ticks: about how many; as a wide chart has room for, where the axis is horizontal.
+        zero: it begins at 0.
+    """
+    return {"title": title, "scale": altair.Scale(zero=zero, **more), "axis": altair.Axis(tickCount=ticks, grid=grid)}
+
+
+def positive(
+    low: float, high: float, title: str, *, wide: float = WIDE, grid: bool = True, **more: Any
+) -> dict[str, Any]:
+    """Scale and axis of positive quantities: logarithmic from a wide range on, with round ticks, else linear.
 
     Args:
         wide: from this ratio of the two on the range is wide.
     """
     if low <= 0 or high / low < wide:
-        return linear(title, **more)
-    return logarithmic(low, high, title)
-
-
-def linear(title: str, ticks: Any = FEW, grid: bool = True, **more: Any) -> dict[str, Any]:
-    """A linear scale that need not begin at 0.
-
-    Args:
-        ticks: about how many; as a wide chart has room for, where the axis is horizontal.
-    """
-    return {"title": title, "scale": altair.Scale(zero=False, **more), "axis": altair.Axis(tickCount=ticks, grid=grid)}
-
-
-def logarithmic(low: float, high: float, title: str, grid: bool = True) -> dict[str, Any]:
-    """A logarithmic scale over the range and a little more, with round ticks inside it.
-
-    Args:
-        low: the smallest value, above 0.
-    """
+        return linear(title, grid=grid, **more)
     room = max(math.log(high / low), 0.02) * 0.04
     ends = low * math.exp(-room), high * math.exp(room)
     return {
         "title": title,
-        "scale": altair.Scale(type="log", domain=[short(end) for end in ends], nice=False),
+        "scale": altair.Scale(type="log", domain=short(ends), nice=False),
         "axis": altair.Axis(values=ticks(*ends), format=PLAIN, grid=grid),
     }
 
@@ -88,15 +86,9 @@ def ticks(low: float, high: float) -> list[float]:
     """Round numbers within the range, at least four where that can be: 1, 2 and 5 times powers of ten, or evenly."""
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     for steps in _STEPS:
-        found = [short(step * 10.0**power) for power in powers for step in steps]
-        inside = [value for value in found if low <= value <= high]
+        inside = [each for power in powers for step in steps if low <= (each := short(step * 10.0**power)) <= high]
         if len(inside) >= _LEAST_TICKS:
             return inside
-    return _even(low, high)
-
-
-def _even(low: float, high: float) -> list[float]:
-    """Multiples of a round step, four to nine of them."""
     if high <= low:
         return [short(low)]
     rough = (high - low) / (_LEAST_TICKS + 1)
@@ -104,13 +96,3 @@ def _even(low: float, high: float) -> list[float]:
     step = max((size * power for size in (1.0, 2.0, 5.0) if size * power <= rough), default=power)
     first, last = math.ceil(low / step), math.floor(high / step)
     return list(dict.fromkeys(short(place * step) for place in range(first, last + 1)))
-
-
-def _is_known(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, float):
-        return short(value)
-    return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value

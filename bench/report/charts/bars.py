@@ -7,9 +7,10 @@ from typing import Any
 
 import altair
 
-from bench.report.charts.chart import ROWS
+from bench.report.charts.axes import tooltips
+from bench.report.charts.chart import POINT_AT, ROWS, Chart, Row
 from bench.report.charts.looks import scaled
-from bench.report.charts.theme import AXIS, BAND, GRID, INK, Theme
+from bench.report.charts.theme import AXIS, BAND, GRID, INK
 
 # px of a row: plenty, and where there are many.
 ROW, LOW_ROW, FEW = 34, 27, 14
@@ -21,93 +22,90 @@ MOST_NAMED, BARE_ROW = 40, 7
 BAR, HALF, TEXT = 0.2, 0.15, -0.25
 
 
-def height_of(n_rows: int) -> int:
-    """Of the plot, in px."""
-    if n_rows > MOST_NAMED:
-        return BARE_ROW * n_rows
-    return (ROW if n_rows <= FEW else LOW_ROW) * n_rows
-
-
-def is_named(n_rows: int) -> bool:
-    """Rows carry text."""
-    return n_rows <= MOST_NAMED
-
-
-class Bars:
-    """The layers of such a list, whose data have the fields ``place`` (0 is the top row), ``name`` and ``figure``."""
-
-    def __init__(self, theme: Theme, n_rows: int, x: dict[str, Any]) -> None:
-        """Takes the theme, the number of rows, and title, scale and axis of ``x``."""
-        self.theme, self.x, self.is_named = theme, x, is_named(n_rows)
-        bar, half = (BAR, HALF) if self.is_named else (0.0, 0.5)
-        self._y: dict[str, Any] = {
-            "type": "quantitative",
-            "axis": None,
-            "scale": altair.Scale(domain=[n_rows - 0.5, -0.5], nice=False, zero=False),
-        }
-        self._rows = altair.Chart(ROWS).transform_calculate(
-            middle=f"datum.place + {bar}",
-            top=f"datum.place + {bar - half}",
-            bottom=f"datum.place + {bar + half}",
-            text=f"datum.place + {TEXT}",
-        )
-
-    def _at(self, field: str) -> altair.Y:
-        return altair.Y(field, **self._y)
-
-    def tracks(self) -> list[altair.Chart]:
-        """A fine line under each row's bar."""
-        if not self.is_named:
-            return []
-        track = self._rows.mark_rule(color=GRID, strokeWidth=self.theme.px(1))
-        return [track.encode(x=altair.value(0), x2=altair.value("width"), y=self._at("middle"))]
-
-    def band(self, low: float, middle: float, high: float) -> list[altair.Chart]:
-        """A range that counts as nothing, and its middle: behind the bars, and not behind the text."""
-        ends: dict[str, Any] = {"y": self._at("top"), "y2": "bottom"}
-        return [
-            self._rows.mark_rect(color=BAND).encode(
-                x=altair.X(datum=low, type="quantitative", **self.x), x2=altair.X2(datum=high), **ends
-            ),
-            self._rows.mark_rule(color=AXIS, strokeWidth=self.theme.px(1.5)).encode(
-                x=altair.X(datum=middle, type="quantitative", **self.x), **ends
-            ),
-        ]
-
-    def spans(self, low: str, high: str, width: float = 1.5, **more: Any) -> altair.Chart:
-        """A line between two fields, where both are known: in ink, or encoded as ``more`` says."""
-        x = altair.X(low, type="quantitative", **self.x)
-        known = f"isValid(datum.{low}) && isValid(datum.{high})"
-        rows = self._rows.transform_filter(known).mark_rule(color=INK, strokeWidth=self.theme.px(width))
-        span: altair.Chart = rows.encode(x=x, x2=high, y=self._at("middle"), **more)
-        return span
-
-    def points(self, field: str, **more: Any) -> altair.Chart:
-        """A point at the field, encoded as ``more`` says."""
-        mark = self.theme.point() if self.is_named else self.theme.point(4.5)
-        x = altair.X(field, type="quantitative", **self.x)
-        point: altair.Chart = self._rows.mark_point(**mark).encode(x=x, y=self._at("middle"), **more)
-        return point
-
-    def texts(self) -> list[altair.Chart]:
-        """Fields ``name``, from the left, and ``figure``, from the right."""
-        if not self.is_named:
-            return []
-        left = self._rows.mark_text(align="left", limit=altair.ExprRef("width * 0.6"))
-        right = self._rows.mark_text(align="right", limit=altair.ExprRef("width * 0.4"))
-        return [
-            left.encode(x=altair.value(0), y=self._at("text"), text="name:N"),
-            right.encode(x=altair.value("width"), y=self._at("text"), text="figure:N"),
-        ]
-
-
-def kinds(
-    field: str, ways: Sequence[tuple[str, str, str]], present: Sequence[str]
-) -> tuple[altair.Color, altair.Shape]:
-    """The encodings ``color`` and ``shape`` of a closed set of words, with one legend of those that are present.
+def bars(
+    name: str,
+    title: str,
+    notes: Sequence[str],
+    alt: str,
+    values: Sequence[Row],
+    x: dict[str, Any],
+    field: str,
+    kind: str,
+    ways: Sequence[tuple[str, str, str]],
+    told: Sequence[tuple[str, ...]],
+    *,
+    thick: tuple[str, str] | None = None,
+    band: tuple[float, float, float] | None = None,
+) -> Chart:
+    """The chart of such a list: a point in each row, and a line from field ``low`` to ``high`` where both are known.
 
     Args:
-        ways: word, colour and shape of each.
+        values: with the fields ``place`` (0 is the top row), ``name``, ``figure`` (how the row's text tells it), and
+            those named here.
+        x: title, scale and axis of the values.
+        field: of the point.
+        kind: the field whose word decides the colour and shape of the point.
+        ways: word, colour and shape of each kind.
+        told: further lines of the tooltip.
+        thick: fields between which a thick line in the kind's colour lies, below the interval's, which is then in ink.
+        band: a range that counts as nothing, and its middle as the second: behind the bars, and not behind the text.
     """
+    n_rows, present = len(values), {value[kind] for value in values}
+    is_named = n_rows <= MOST_NAMED
+    bar, half = (BAR, HALF) if is_named else (0.0, 0.5)
+    rows = altair.Chart(ROWS).transform_calculate(
+        middle=f"datum.place + {bar}",
+        top=f"datum.place + {bar - half}",
+        bottom=f"datum.place + {bar + half}",
+        text=f"datum.place + {TEXT}",
+    )
+
+    def at(name: str) -> altair.Y:
+        scale = altair.Scale(domain=[n_rows - 0.5, -0.5], nice=False, zero=False)
+        return altair.Y(name, type="quantitative", axis=None, scale=scale)
+
+    def across(**what: Any) -> altair.X:
+        return altair.X(type="quantitative", **what, **x)
+
     words, colours, shapes = zip(*(way for way in ways if way[0] in present), strict=True)
-    return altair.Color(field, **scaled(words, colours)), altair.Shape(field, **scaled(words, shapes))
+    colour = {"color": altair.Color(kind, **scaled(words, colours))}
+    layers = []
+    if band:
+        low, middle, high = band
+        ends: dict[str, Any] = {"y": at("top"), "y2": "bottom"}
+        layers += [
+            rows.mark_rect(color=BAND).encode(x=across(datum=low), x2=altair.X2(datum=high), **ends),
+            rows.mark_rule(color=AXIS, strokeWidth=1.5).encode(x=across(datum=middle), **ends),
+        ]
+    if is_named:
+        track = rows.mark_rule(color=GRID)
+        layers.append(track.encode(x=altair.value(0), x2=altair.value("width"), y=at("middle")))
+    spans = [(*thick, 5.0, colour), ("low", "high", 1.5, {})] if thick else [("low", "high", 1.5, colour)]
+    for low_field, high_field, width, encoded in spans:
+        both = rows.transform_filter(f"isValid(datum.{low_field}) && isValid(datum.{high_field})")
+        line = both.mark_rule(color=INK, strokeWidth=width)
+        layers.append(line.encode(x=across(shorthand=low_field), x2=high_field, y=at("middle"), **encoded))
+    layers.append(
+        rows.mark_point(**({} if is_named else {"size": 20})).encode(
+            x=across(shorthand=field),
+            y=at("middle"),
+            shape=altair.Shape(kind, **scaled(words, shapes)),
+            tooltip=tooltips(*told),
+            **colour,
+        )
+    )
+    if is_named:
+        for align, place, room, text in (("left", 0, 0.6, "name:N"), ("right", "width", 0.4, "figure:N")):
+            mark = rows.mark_text(align=align, limit=altair.ExprRef(f"width * {room}"))
+            layers.append(mark.encode(x=altair.value(place), y=at("text"), text=text))
+    return Chart(
+        name,
+        title,
+        [*notes, *([] if is_named else [POINT_AT])],
+        alt,
+        {"rows": values},
+        layers,
+        height=n_rows * ((ROW if n_rows <= FEW else LOW_ROW) if is_named else BARE_ROW),
+        legend=words,
+        is_list=True,
+    )

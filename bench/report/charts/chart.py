@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.analysis.accuracy.waterfall import Step, steps
 from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.analysis.time import verdict
 from bench.record.run_folder import CaseResult
-from bench.report.charts.theme import BOLD_CHARACTER, CHARACTER, SCREEN, Theme
+from bench.report.charts.theme import BOLD_CHARACTER, CHARACTER, CONFIG, FONT_SIZE, LARGE, SMALL, printed
 from bench.report.sentences import records, watermarks
 from scarlet.errors import BenchError
 
@@ -26,11 +27,11 @@ SAMPLES, PREDICTIONS = "samples.parquet", "predictions.parquet"
 # What a page has room for; and what a line of a title may fill where the page decides on the width: a phone.
 WIDTH, NARROW = 600, 330
 
-# On paper: a plot's height over the width of its figure, and the height that a page has room for; at most.
-FLATNESS, MOST_HIGH = 0.62, 540
+# On paper: a plot's height over the width of its figure, how much higher it may be than on a screen, and the height
+# that a page has room for; at most.
+FLATNESS, HIGHER, MOST_HIGH = 0.62, 1.5, 810
 
-# Notes: where colours stand for backends alone; and what only a page can do.
-BY_BACKEND = "colours: backends"
+# What only a page can do.
 POINT_AT = "point at a mark for its Case"
 
 ROWS = altair.NamedData("rows")
@@ -38,12 +39,12 @@ ROWS = altair.NamedData("rows")
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A drawing of a run, for every theme and width.
+    """A drawing of a run, for every width.
 
     Attributes:
         alt: what is to be seen, with figures, for screen readers.
         data: what the layers draw, by name, nothing empty; ``rows`` has a row for each Case, with its ``case_id``.
-        layers: marks and encodings in a theme, from back to front.
+        layers: marks and encodings, from back to front.
         height: of the plot alone, in px.
         is_list: the height is made of rows, so that the plot may not be flattened.
     """
@@ -53,7 +54,7 @@ class Chart:
     notes: Sequence[str]
     alt: str
     data: Mapping[str, Sequence[Row]]
-    layers: Callable[[Theme], Sequence[altair.Chart]]
+    layers: Sequence[altair.Chart]
     height: int
     legend: Sequence[str] = ()
     is_list: bool = False
@@ -64,11 +65,10 @@ class Chart:
         fields = ("case_id", "accuracy_case_id")
         return tuple(dict.fromkeys(row[field] for field in fields for row in self.data["rows"] if field in row))
 
-    def spec(self, theme: Theme = SCREEN, width: int | str = WIDTH) -> dict[str, Any]:
-        """The chart in Vega-Lite, data included.
+    def spec(self, width: int | str = WIDTH, is_paper: bool = False) -> dict[str, Any]:
+        """The chart in Vega-Lite, data included; ``theme.darkened`` makes a dark page of it.
 
         Args:
-            theme: what it stands on; ``theme.darkened`` makes a dark page of ``SCREEN``.
             width: of the whole chart, axes and legend included, in px; ``container`` to fill the element that it
                 stands in.
 
@@ -76,34 +76,29 @@ class Chart:
             altair.utils.schemapi.SchemaValidationError: the layers break Vega-Lite's schema.
         """
         wide = width if isinstance(width, int) else NARROW
+        # The title, because Vega does not break lines.
+        head, small = (max(12, int(wide / em)) for em in (BOLD_CHARACTER * LARGE, CHARACTER * SMALL))
+        notes = [note for note in self.notes if not (is_paper and note == POINT_AT)]
         letters = max(map(len, self.legend), default=0)
-        drawn = altair.layer(*self.layers(theme)).properties(
-            title=self._title(theme, wide),
+        # Beside the axis each entry of the legend takes a symbol, space and its letters.
+        columns = max(1, int((wide - 3 * FONT_SIZE) / (36 + CHARACTER * FONT_SIZE * letters)))
+        height = min(self.height, MOST_HIGH) if self.is_list else min(HIGHER * self.height, FLATNESS * wide)
+        drawn = altair.layer(*self.layers).properties(
+            title=altair.TitleParams(
+                text=textwrap.wrap(self.title, head),
+                subtitle=[line for note in notes for line in textwrap.wrap(note, small)],
+            ),
             description=self.alt,
             width=width,
-            height=self._height(theme, wide),
+            height=round(height) if is_paper else self.height,
             autosize=altair.AutoSizeParams(type="fit-x", contains="padding"),
             usermeta={"legend_characters": letters},  # the page chooses the legend's columns again
         )
-        drawn.config = altair.Config(**theme.config(theme.columns(wide, letters)))
-        return {**drawn.to_dict(), "datasets": self.data}
-
-    def _title(self, theme: Theme, width: int) -> altair.TitleParams:
-        """Vega does not break lines."""
-        head = max(12, int(width / (BOLD_CHARACTER * (theme.font_size + 1))))
-        small = max(12, int(width / (CHARACTER * (theme.font_size - 1))))
-        notes = [note for note in self.notes if not (theme.is_paper and note == POINT_AT)]
-        return altair.TitleParams(
-            text=textwrap.wrap(self.title, head),
-            subtitle=[line for note in notes for line in textwrap.wrap(note, small)],
-        )
-
-    def _height(self, theme: Theme, width: int) -> int:
-        if not theme.is_paper:
-            return self.height
-        if self.is_list:
-            return round(min(theme.px(self.height), MOST_HIGH))
-        return round(min(self.height, FLATNESS * width))
+        spec = {**drawn.to_dict(), "config": copy.deepcopy(CONFIG), "datasets": self.data}
+        spec["config"]["legend"]["columns"] = columns
+        if is_paper:
+            printed(spec)
+        return spec
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import altair
@@ -12,9 +11,9 @@ import pandas as pd
 
 from bench.analysis.time import verdict
 from bench.report.charts.axes import FEW, known, tooltips
-from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
-from bench.report.charts.looks import Looks, looks, names, plural
-from bench.report.charts.theme import AXIS, BAND, INK, Theme
+from bench.report.charts.chart import ROWS, SAMPLES, Chart, Source
+from bench.report.charts.looks import looks, names, plural
+from bench.report.charts.theme import AXIS, BAND, INK
 
 # Points of a line, and of all lines together.
 MOST_POINTS, MOST_POINTS_TOGETHER, LEAST_POINTS = 400, 8000, 12
@@ -62,8 +61,7 @@ def reach(lines: Sequence[Line]) -> tuple[float, float, int]:
     limit = max(LEAST_REACH_PERCENT, REACH * float(np.quantile(np.abs(every), 0.98)))
     low, high = max(float(every.min()), -limit), min(float(every.max()), limit)
     beyond = int(np.count_nonzero(np.abs(every) > limit))
-    least = LEAST_REACH_PERCENT
-    return min(low, -least), max(high, least), beyond
+    return min(low, -LEAST_REACH_PERCENT), max(high, LEAST_REACH_PERCENT), beyond
 
 
 def disturbed(rounds: pd.DataFrame, scenario: str, last: float) -> tuple[list[dict[str, Any]], int]:
@@ -90,14 +88,11 @@ def _chart(source: Source, scenario: str) -> Chart | None:
     percent = relative(times)
     lines = [in_blocks(percent[str(row["case_id"])], most) for row in rows]
     is_crowded = len(rows) > MOST_CLEAR
-    # What the machine did to all of them.
-    common = in_blocks(percent.median(axis="columns"), MOST_POINTS) if is_crowded else ([], [])
     longest = max(len(rounds) for rounds in times.values())
     # What drifts is the machine: batches of a row share its colour.
     drawn, called = looks(rows, without=("batch",)), names(rows)
     low, high, n_beyond = reach(lines)
     spans, n_disturbed = disturbed(source.rounds, scenario, max(max(each) for each in times.values()))
-
     by_round = f"medians of blocks of up to {-(-longest // most)} rounds" if longest > most else ""
     notes = {
         f"{by_round}, relative to the Case's median": by_round,
@@ -106,29 +101,30 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         "thick line: median of all Cases in the round": is_crowded,
         f"grey bands: rounds in which the host was disturbed ({n_disturbed})": n_disturbed,
         f"{plural(n_beyond, 'point')} beyond the axis drawn at its edge": n_beyond,
-        BY_BACKEND: drawn.by_backend,
-        POINT_AT: drawn.by_backend,
     }
-    values = [
-        known(
-            case_id=row["case_id"],
-            name=called[index],
-            legend=drawn.legend[index],
-            file=SAMPLES,
-            round=lines[index][0],
-            percent=lines[index][1],
-        )
-        for index, row in enumerate(rows)
+    fields = [
+        {"name": name, "file": SAMPLES, "round": line[0], "percent": line[1]}
+        for name, line in zip(called, lines, strict=True)
     ]
-    points = [known(round=round_, percent=value) for round_, value in zip(*common, strict=True)]
-    data = {name: part for name, part in (("rows", values), ("disturbed", spans), ("together", points)) if part}
+    # What the machine did to all of them.
+    common = in_blocks(percent.median(axis="columns"), MOST_POINTS) if is_crowded else ([], [])
+    together = [known(round=round_, percent=value) for round_, value in zip(*common, strict=True)]
+    values = {"disturbed": spans, "rows": drawn.values(rows, fields), "together": together}
+    farthest = [max(percent, key=abs) for _, percent in lines]
+    widest = max(range(len(lines)), key=lambda index: abs(farthest[index]))
     return Chart(
         f"{scenario}_rounds",
         f"Drift over the run: {scenario}",
-        [note for note, is_due in notes.items() if is_due],
-        _alt(called, lines, longest, n_disturbed),
-        data,
-        partial(_layers, data=data, drawn=drawn, domain=(low, high)),
+        [*(note for note, is_due in notes.items() if is_due), *drawn.notes],
+        f"Time of each round relative to the Case's median, {plural(len(lines), 'Case')} over up to {longest} rounds, "
+        f"{n_disturbed or 'none'} of them disturbed{' by the host' * bool(n_disturbed)}. Farthest from its median was "
+        f"{called[widest]} with {farthest[widest]:+.2g} %.",
+        {name: part for name, part in values.items() if part},
+        [
+            *(_bands() if spans else []),
+            altair.Chart(ROWS).mark_rule(color=AXIS).encode(y=altair.datum(0)),
+            *_lines((low, high), drawn.of_lines(), is_crowded),
+        ],
         height=220,
         legend=drawn.entries,
     )
@@ -145,9 +141,13 @@ def _times(source: Source, scenario: str) -> dict[str, dict[int, float]]:
     }
 
 
-def _layers(
-    theme: Theme, data: Mapping[str, Sequence[Row]], drawn: Looks, domain: tuple[float, float]
-) -> list[altair.Chart]:
+def _bands() -> list[altair.Chart]:
+    why = (("reason:N", "the host was disturbed"), ("from:Q", "from round"), ("to:Q", "to round"))
+    told = [altair.Tooltip(field, title=title) for field, title in why]
+    return [altair.Chart(altair.NamedData("disturbed")).mark_rect(color=BAND).encode(x="from:Q", x2="to", tooltip=told)]
+
+
+def _lines(domain: tuple[float, float], styles: Mapping[str, Any], is_crowded: bool) -> list[altair.Chart]:
     x = altair.X(
         "round:Q",
         title="round",
@@ -161,36 +161,10 @@ def _layers(
         axis=altair.Axis(format="+.2~f"),
     )
     told = tooltips(("round:Q", "round"), ("percent:Q", "change of time, %", "+.3~f"))
-    line = theme.line()
-    if "together" in data:
-        line = theme.line(0.6) if theme.is_paper else theme.line(1, opacity=0.4)
-    bands = altair.Chart(altair.NamedData("disturbed")).mark_rect(color=BAND)
-    zero = altair.Chart(ROWS).mark_rule(color=AXIS)
-    lines = altair.Chart(ROWS).transform_flatten(["round", "percent"]).mark_line(**line)
-    together = altair.Chart(altair.NamedData("together")).mark_line(color=INK, strokeWidth=theme.px(2))
-    layers = {
-        "disturbed": bands.encode(
-            x="from:Q",
-            x2="to",
-            tooltip=[
-                altair.Tooltip("reason:N", title="the host was disturbed"),
-                altair.Tooltip("from:Q", title="from round"),
-                altair.Tooltip("to:Q", title="to round"),
-            ],
-        ),
-        "zero": zero.encode(y=altair.datum(0)),
-        "rows": lines.encode(x, y, detail="case_id:N", tooltip=told, **drawn.of_lines()),
-        "together": together.encode(x="round:Q", y="percent:Q"),
-    }
-    return [layer for name, layer in layers.items() if name == "zero" or name in data]
-
-
-def _alt(called: Sequence[str], lines: Sequence[Line], longest: int, n_disturbed: int) -> str:
-    farthest = [max(percent, key=abs) for _, percent in lines]
-    widest = max(range(len(lines)), key=lambda index: abs(farthest[index]))
-    disturbed = f"{n_disturbed} of them disturbed by the host" if n_disturbed else "none of them disturbed"
-    return (
-        f"Time of each round relative to the Case's median, {plural(len(lines), 'Case')} over up to "
-        f"{longest} rounds, {disturbed}. Farthest from its median was {called[widest]} with "
-        f"{farthest[widest]:+.2g} %."
-    )
+    faint = {"strokeWidth": 1, "opacity": 0.4} if is_crowded else {"strokeWidth": 1.5}
+    lines = altair.Chart(ROWS).transform_flatten(["round", "percent"]).mark_line(point="transparent", **faint)
+    common = altair.Chart(altair.NamedData("together")).mark_line(color=INK, strokeWidth=2)
+    return [
+        lines.encode(x, y, detail="case_id:N", tooltip=told, **styles),
+        *([common.encode(x="round:Q", y="percent:Q")] if is_crowded else []),
+    ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair
 
 from bench.backends import REGISTRY, colour, display_name
-from bench.report.charts.chart import Row
+from bench.report.charts.axes import known
+from bench.report.charts.chart import POINT_AT, Row
 from bench.report.charts.theme import PALETTE
 from bench.report.text import one_line, row_names
 
@@ -41,28 +42,18 @@ def scaled(domain: Sequence[str], values: Sequence[Any], **more: Any) -> dict[st
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a name is drawn: colour, dashes of its line, shape of its points."""
-
-    name: str
-    colour: str
-    dash: tuple[int, ...]
-    shape: str
-
-
-@dataclass(frozen=True)
 class Looks:
     """The names of some rows, in their order, and how each distinct one is drawn.
 
     Attributes:
         names: of each row, told apart as far as can be.
         legend: of each row, what it goes by in the legend.
-        looks: of each entry of the legend.
+        styles: of each entry of the legend its colour, and the place of its dashes and its shape.
     """
 
     names: tuple[str, ...]
     legend: tuple[str, ...]
-    looks: tuple[Look, ...]
+    styles: Mapping[str, tuple[str, int]]
 
     @property
     def by_backend(self) -> bool:
@@ -72,20 +63,32 @@ class Looks:
     @property
     def entries(self) -> tuple[str, ...]:
         """The legend's."""
-        return tuple(look.name for look in self.looks)
+        return tuple(self.styles)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said where colours stand for backends alone."""
+        return ["colours: backends", POINT_AT] if self.by_backend else []
+
+    def values(self, rows: Sequence[Row], fields: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What a chart draws of each row: its Case, name and entry of the legend, and these fields that are known."""
+        return [
+            known(**{"case_id": row["case_id"], "name": name, "legend": legend, **more})
+            for row, name, legend, more in zip(rows, self.names, self.legend, fields, strict=True)
+        ]
 
     def colour(self, **more: Any) -> altair.Color:
         """The encoding ``color`` of field ``legend``."""
-        return altair.Color("legend", **scaled(self.entries, [look.colour for look in self.looks], **more))
+        return altair.Color("legend", **scaled(self.entries, [hue for hue, _ in self.styles.values()], **more))
 
     def of_lines(self) -> dict[str, Any]:
         """The encodings of lines, with a legend of lines."""
-        dashes = scaled(self.entries, [list(look.dash) for look in self.looks], legend=_LINES)
+        dashes = scaled(self.entries, [list(_DASHES[style]) for _, style in self.styles.values()], legend=_LINES)
         return {"color": self.colour(legend=_LINES), "strokeDash": altair.StrokeDash("legend", **dashes)}
 
     def of_points(self) -> dict[str, Any]:
         """The encodings of points, with a legend of points."""
-        shapes = scaled(self.entries, [look.shape for look in self.looks])
+        shapes = scaled(self.entries, [_SHAPES[style] for _, style in self.styles.values()])
         return {"color": self.colour(), "shape": altair.Shape("legend", **shapes)}
 
 
@@ -145,21 +148,16 @@ def names(rows: Sequence[Row], without: Sequence[str] = ()) -> tuple[str, ...]:
 def looks(rows: Sequence[Row], without: Sequence[str] = ()) -> Looks:
     """The names of the rows and how they are drawn; the same backend and precision look the same in every chart."""
     own = names(rows, without)
-    first = dict(zip(reversed(own), reversed(rows), strict=True))
-    if len(first) > MOST_SERIES:
+    hues = _hues([row["backend"] for row in rows])
+    if len(set(own)) > MOST_SERIES:
         backends = tuple(map(backend_name, rows))
-        hues = _hues([row["backend"] for row in rows])
-        drawn = dict(zip(backends, (row["backend"] for row in rows), strict=True))
-        found = [Look(name, hues[key], (1, 0), _SHAPES[0]) for name, key in drawn.items()]
-        return Looks(own, backends, tuple(found))
-    order = list(dict.fromkeys(own))
-    hues = _hues([first[name]["backend"] for name in order])
-    taken: dict[tuple[str, int], str] = {}
-    for name in order:
-        wanted = hues[first[name]["backend"]], _STYLES.get(first[name]["precision"], 0)
-        taken[_free(wanted, taken, set(hues.values()))] = name
-    found = [Look(name, colour, _DASHES[style], _SHAPES[style]) for (colour, style), name in taken.items()]
-    return Looks(own, own, tuple(found))
+        return Looks(own, backends, {name: (hues[row["backend"]], 0) for name, row in zip(backends, rows, strict=True)})
+    styles: dict[str, tuple[str, int]] = {}
+    for name, row in zip(own, rows, strict=True):
+        if name not in styles:
+            wanted = hues[row["backend"]], _STYLES.get(row["precision"], 0)
+            styles[name] = _free(wanted, set(styles.values()), set(hues.values()))
+    return Looks(own, own, styles)
 
 
 def _hues(backends: Sequence[str]) -> dict[str, str]:
@@ -169,7 +167,7 @@ def _hues(backends: Sequence[str]) -> dict[str, str]:
     return {backend: colour(backend) or next(free) for backend in dict.fromkeys(backends)}
 
 
-def _free(wanted: tuple[str, int], taken: dict[tuple[str, int], str], reserved: set[str]) -> tuple[str, int]:
+def _free(wanted: tuple[str, int], taken: set[tuple[str, int]], reserved: set[str]) -> tuple[str, int]:
     """The look that was wanted, or the nearest that is free: in a colour of no backend, then in other dashes."""
     colour, style = wanted
     spare = [other for other in PALETTE if other not in reserved]

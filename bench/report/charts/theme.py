@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 # Okabe and Ito, "Color Universal Design" (2008): readers with any colour vision can tell these apart. Its yellow is
@@ -16,11 +15,56 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 INK, FAINT, AXIS, BAND, GRID = "#1F2328", "#57606A", "#AEB5BD", "#E3E7EB", "#ECEEF1"
 DARK = {INK: "#E6E8EB", FAINT: "#A9B1BA", AXIS: "#5B636D", BAND: "#343A42", GRID: "#2C3138"}
 
-# Liberation Sans comes with vl-convert and has the widths of Arial.
-FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 # Mean width of a character over the font's size: of running text, and of bold text.
 CHARACTER, BOLD_CHARACTER = 0.47, 0.53
-SCREEN_FONT_SIZE = 12
+FONT_SIZE, SMALL, LARGE = 12, 11, 13
+
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    # Liberation Sans comes with vl-convert and has the widths of Arial.
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "padding": 4,
+    "view": {"stroke": None},
+    # A screen reader reads the description; thousands of points would bury it.
+    "mark": {"aria": False},
+    "point": {"filled": True, "opacity": 1, "size": 70},
+    "axis": {
+        "labelColor": FAINT,
+        "labelFontSize": SMALL,
+        "titleColor": INK,
+        "titleFontSize": SMALL,
+        "titleFontWeight": "normal",
+        "titlePadding": 6,
+        "domainColor": AXIS,
+        "tickColor": AXIS,
+        "tickSize": 4,
+        "gridColor": GRID,
+    },
+    "legend": {
+        "orient": "top",
+        "labelColor": INK,
+        "labelFontSize": SMALL,
+        "labelLimit": 300,
+        "symbolStrokeWidth": 2,
+        "symbolSize": 60,
+        "symbolOpacity": 1,
+        "rowPadding": 2,
+        "columnPadding": 12,
+        "offset": 8,
+    },
+    "title": {
+        "anchor": "start",
+        "frame": "bounds",
+        "color": INK,
+        "fontSize": LARGE,
+        "fontWeight": "bold",
+        "subtitleColor": FAINT,
+        "subtitleFontSize": SMALL,
+        "subtitlePadding": 4,
+        "offset": 10,
+    },
+    "text": {"color": INK, "fontSize": SMALL, "baseline": "middle"},
+}
 
 
 def darkened(part: Any) -> Any:
@@ -34,85 +78,14 @@ def darkened(part: Any) -> Any:
     return DARK.get(part, part) if isinstance(part, str) else part
 
 
-@dataclass(frozen=True)
-class Theme:
-    """What a chart stands on.
+def printed(spec: dict[str, Any]) -> None:
+    """Makes a specification one for paper: on white, without the points that are there for tooltips.
 
-    Attributes:
-        font_size: of running text in px (on paper in points); titles are one larger, axes one smaller.
-        is_paper: it shows no tooltips. There titles are not bold and nothing is translucent: vl-convert writes several
-            fonts, or several opacities, into a PDF in an order that changes from call to call.
+    Titles are not bold and nothing is translucent: vl-convert writes several fonts, or several opacities, into a PDF
+    in an order that changes from call to call.
     """
-
-    background: str = "transparent"
-    font_size: int = SCREEN_FONT_SIZE
-    is_paper: bool = False
-
-    def px(self, length: float) -> float:
-        """A length of a mark, as large as the font: this is what it is on a screen."""
-        return length * self.font_size / SCREEN_FONT_SIZE
-
-    def line(self, width: float = 1.5, **more: Any) -> dict[str, Any]:
-        """How a line of data is drawn; on a screen its points, which are not seen, carry tooltips."""
-        return {"strokeWidth": self.px(width), "point": False if self.is_paper else "transparent", **more}
-
-    def point(self, side: float = 8.4) -> dict[str, Any]:
-        """How a point is drawn."""
-        return {"filled": True, "opacity": 1, "size": self.px(side) ** 2}
-
-    def columns(self, width: int, characters: int) -> int:
-        """How many entries of a legend stand beside each other: beside the axis, each with a symbol and space."""
-        return max(1, int((width - 3 * self.font_size) / (36 + CHARACTER * self.font_size * characters)))
-
-    def config(self, columns: int) -> dict[str, Any]:
-        """Vega-Lite's configuration, with so many entries of a legend beside each other."""
-        small = self.font_size - 1
-        return {
-            "background": self.background,
-            "font": FONT,
-            "padding": 4,
-            "view": {"stroke": None},
-            # A screen reader reads the description; thousands of points would bury it.
-            "mark": {"aria": False},
-            "axis": {
-                "labelColor": FAINT,
-                "labelFontSize": small,
-                "titleColor": INK,
-                "titleFontSize": small,
-                "titleFontWeight": "normal",
-                "titlePadding": 6,
-                "domainColor": AXIS,
-                "tickColor": AXIS,
-                "tickSize": 4,
-                "gridColor": GRID,
-            },
-            "legend": {
-                "orient": "top",
-                "columns": columns,
-                "labelColor": INK,
-                "labelFontSize": small,
-                "labelLimit": 300,
-                "symbolStrokeWidth": 2,
-                "symbolSize": 5 * self.font_size,
-                "symbolOpacity": 1,
-                "rowPadding": 2,
-                "columnPadding": 12,
-                "offset": 8,
-            },
-            "title": {
-                "anchor": "start",
-                "frame": "bounds",
-                "color": INK,
-                "fontSize": self.font_size + 1,
-                "fontWeight": "normal" if self.is_paper else "bold",
-                "subtitleColor": FAINT,
-                "subtitleFontSize": small,
-                "subtitlePadding": 4,
-                "offset": 10,
-            },
-            "text": {"color": INK, "fontSize": small, "baseline": "middle"},
-        }
-
-
-SCREEN = Theme()
-PAPER = Theme("white", font_size=8, is_paper=True)
+    spec["config"]["background"] = "white"
+    spec["config"]["title"]["fontWeight"] = "normal"
+    for layer in spec["layer"]:
+        for name in ("opacity", "point"):
+            layer["mark"].pop(name, None)

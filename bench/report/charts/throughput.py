@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import altair
 
-from bench.report.charts.axes import known, logarithmic, tooltips
-from bench.report.charts.chart import BY_BACKEND, POINT_AT, ROWS, SAMPLES, Chart, Row, Source
-from bench.report.charts.looks import Looks, looks, plural
-from bench.report.charts.theme import Theme
+from bench.report.charts.axes import positive, tooltips
+from bench.report.charts.chart import ROWS, SAMPLES, Chart, Row, Source
+from bench.report.charts.looks import looks, plural
 from bench.report.text import number
 
 # From this ratio on a linear axis would hide the slow rows: a processor beside a GPU.
@@ -28,6 +26,7 @@ Rate = tuple[float, float | None, float | None]
 
 def throughput(source: Source) -> list[Chart]:
     """A chart of the network alone, and one of the whole pipeline: those that have at least two batches."""
+    passes = [row for row in source.of("throughput") if row[PASSES] is not None]
     charts = (
         _chart(
             "compute_batch",
@@ -39,14 +38,10 @@ def throughput(source: Source) -> list[Chart]:
             "throughput_batch",
             "Images a second by batch: from file to class",
             "all images over all time of the passes, with the 95 % interval",
-            [(row, _of_passes(row)) for row in source.of("throughput") if row[PASSES] is not None],
+            [(row, (row[PASSES], row[f"{PASSES}_low"], row[f"{PASSES}_high"])) for row in passes],
         ),
     )
     return [chart for chart in charts if chart]
-
-
-def _of_passes(row: Row) -> Rate:
-    return row[PASSES], row[f"{PASSES}_low"], row[f"{PASSES}_high"]
 
 
 def _of_calls(row: Row) -> Rate:
@@ -58,60 +53,42 @@ def _of_calls(row: Row) -> Rate:
 
 
 def _chart(name: str, title: str, note: str, rated: Sequence[tuple[Row, Rate]]) -> Chart | None:
-    rows, rates = [row for row, _ in rated], [rate for _, rate in rated]
+    rows = [row for row, _ in rated]
     batches = sorted({row["batch"] for row in rows})
     if len(batches) < 2:
         return None
     drawn = looks(rows, without=("batch",))
-    values = [
-        known(
-            case_id=row["case_id"],
-            name=drawn.names[index],
-            legend=drawn.legend[index],
-            batch=row["batch"],
-            rate=rates[index][0],
-            low=rates[index][1],
-            high=rates[index][2],
-            file=SAMPLES,
-        )
-        for index, row in enumerate(rows)
+    fields = [
+        {"batch": row["batch"], "rate": rate, "low": low, "high": high, "file": SAMPLES}
+        for row, (rate, low, high) in rated
     ]
-    best = max(range(len(rows)), key=lambda index: rates[index][0])
-    value, low, high = rates[best]
+    index, (best, (value, low, high)) = max(enumerate(rated), key=lambda each: each[1][1][0])
     half_width = None if low is None or high is None else (high - low) / 2.0
-    return Chart(
-        name,
-        title,
-        [note, *([BY_BACKEND, POINT_AT] if drawn.by_backend else [])],
-        f"Images a second of {plural(len(set(drawn.names)), 'row')} at {len(batches)} batches from {batches[0]} to "
-        f"{batches[-1]}. Most: {number(value, half_width)} by {drawn.names[best]} at batch {rows[best]['batch']}.",
-        {"rows": values},
-        partial(_layers, drawn=drawn, rates=[rate for rate, _, _ in rates], batches=batches),
-        height=260,
-        legend=drawn.entries,
-    )
-
-
-def _layers(theme: Theme, drawn: Looks, rates: Sequence[float], batches: Sequence[int]) -> list[altair.Chart]:
-    low, high = min(rates), max(rates)
-    y: dict[str, Any] = {"title": "images/s", "axis": altair.Axis(tickCount=6)}
-    if low > 0 and high / low >= WIDE:
-        y = logarithmic(low, high, "images/s")
-    few: dict[str, Any] = {"values": list(batches)} if len(batches) <= MOST_TICKS else {}
-    batch = altair.X(
+    rates = [rate for _, (rate, _, _) in rated]
+    y = positive(min(rates), max(rates), "images/s", wide=WIDE, ticks=6, zero=True)
+    few: dict[str, Any] = {"values": batches} if len(batches) <= MOST_TICKS else {}
+    x = altair.X(
         "batch:Q",
         title="batch",
         scale=altair.Scale(type="log", base=2, nice=False, padding=8),
         axis=altair.Axis(grid=False, format="d", **few),
     )
-    rows = altair.Chart(ROWS)
-    line: dict[str, Any] = {"strokeWidth": theme.px(1.5)}
-    rate = altair.Y("rate:Q", **y)
+    values, at = altair.Chart(ROWS), altair.Y("rate:Q", **y)
     told = tooltips(("batch:Q", "batch"), ("rate:Q", "images/s"), ("low:Q", "from"), ("high:Q", "to"))
-    return [
-        rows.mark_line(**line).encode(batch, rate, detail="name:N", color=drawn.colour()),
-        rows.transform_filter("isValid(datum.low) && isValid(datum.high)")
-        .mark_rule(**line)
-        .encode(batch, altair.Y("low:Q", **y), y2="high", color=drawn.colour()),
-        rows.mark_point(**theme.point()).encode(batch, rate, **drawn.of_points(), tooltip=told),
-    ]
+    return Chart(
+        name,
+        title,
+        [note, *drawn.notes],
+        f"Images a second of {plural(len(set(drawn.names)), 'row')} at {len(batches)} batches from {batches[0]} to "
+        f"{batches[-1]}. Most: {number(value, half_width)} by {drawn.names[index]} at batch {best['batch']}.",
+        {"rows": drawn.values(rows, fields)},
+        [
+            values.mark_line(strokeWidth=1.5).encode(x, at, detail="name:N", color=drawn.colour()),
+            values.transform_filter("isValid(datum.low) && isValid(datum.high)")
+            .mark_rule(strokeWidth=1.5)
+            .encode(x, altair.Y("low:Q", **y), y2="high", color=drawn.colour()),
+            values.mark_point().encode(x, at, **drawn.of_points(), tooltip=told),
+        ],
+        height=260,
+        legend=drawn.entries,
+    )

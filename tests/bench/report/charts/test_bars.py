@@ -1,13 +1,18 @@
 """A list of intervals with few rows and with many."""
 
+import pytest
+
 from bench.report.charts.axes import linear
-from bench.report.charts.bars import MOST_NAMED, Bars, height_of
-from bench.report.charts.theme import SCREEN
+from bench.report.charts.bars import MOST_NAMED, bars
+from bench.report.charts.chart import POINT_AT
 
 
-def test_many_bars_lose_their_text() -> None:
-    few, many = (Bars(SCREEN, n, linear("ms")) for n in (MOST_NAMED, MOST_NAMED + 1))
-    assert (len(few.texts()), len(few.tracks())) == (2, 1)
-    assert many.texts() == many.tracks() == []
-    assert height_of(200) < 1500
-    assert height_of(3) > height_of(2)
+@pytest.mark.parametrize(("n", "is_named"), [(3, True), (MOST_NAMED, True), (200, False)])
+def test_many_bars_lose_their_text(n: int, is_named: bool) -> None:
+    values = [{"place": place, "name": "x", "figure": "1", "kind": "one", "at": 1.0} for place in range(n)]
+    ways = [("one", "#000000", "circle"), ("other", "#FFFFFF", "cross")]
+    chart = bars("x", "X", [], "1 row.", values, linear("ms"), "at", "kind", ways, [])
+    marks = [layer.to_dict()["mark"]["type"] for layer in chart.layers]
+    assert (marks.count("text"), POINT_AT in chart.notes) == (2 * is_named, not is_named)
+    assert n < chart.height < 1500
+    assert chart.legend == ("one",)

@@ -21,7 +21,7 @@ from bench.record.run_folder import RunFolder
 from bench.report.charts import charts
 from bench.report.charts.chart import Chart
 from bench.report.charts.looks import MOST_SERIES
-from bench.report.charts.theme import DARK, FAINT, GREY, INK, PALETTE, PAPER, darkened
+from bench.report.charts.theme import DARK, FAINT, GREY, INK, PALETTE, darkened
 
 NAMES = (
     "accuracy_latency",
@@ -91,7 +91,7 @@ def test_every_mark_is_placed_by_fields_that_its_data_have(found, specs, name):
 
 
 def test_a_chart_that_breaks_the_schema_is_not_drawn(found: dict[str, Chart]) -> None:
-    broken = replace(found["waterfall"], layers=lambda _: [altair.Chart().mark_point().encode(x=altair.X(sort=5))])
+    broken = replace(found["waterfall"], layers=[altair.Chart().mark_point().encode(x=altair.X(sort=5))])
     with pytest.raises(SchemaValidationError):
         broken.spec()
 
@@ -214,16 +214,6 @@ def test_labels_that_do_not_fit_leave_the_waterfall_out(tmp_path: Path) -> None:
         )
         end(folder, each)
     assert drawn(folder) == {}
-
-
-def test_distributions_that_are_not_drawn_are_named(tmp_path: Path) -> None:
-    planned = [case(batch=batch) for batch in range(1, 10)]
-    ns = {one.case_id: np.arange(1_000_000, 1_000_100) * one.batch for one in planned}
-    found = drawn(latency_run(tmp_path / "run", planned, ns))
-    curves = [chart for name, chart in found.items() if "ecdf" in name]
-    assert [chart.name for chart in curves] == ["latency_ecdf", *(f"latency_ecdf_batch_{n}" for n in range(2, 7))]
-    assert "not drawn: the distributions at batch 7, 8, 9" in curves[-1].notes
-    assert len(found["latency_rounds"].case_ids) == 9
 
 
 def test_a_long_run_is_drawn_in_blocks_of_rounds(tmp_path: Path) -> None:
@@ -373,7 +363,7 @@ def test_dark_changes_greys_and_nothing_else(specs: dict[str, dict[str, Any]]) -
 def test_paper_has_one_font_nothing_translucent_and_no_hidden_points(found: dict[str, Chart]) -> None:
     """What vl-convert would write into a PDF in an order that changes from call to call."""
     for chart in found.values():
-        spec = chart.spec(PAPER, 237)
+        spec = chart.spec(356, is_paper=True)
         assert spec["config"]["title"]["fontWeight"] == "normal"
         marks = [layer["mark"] for layer in spec["layer"]]
         assert {mark.get("opacity", 1) for mark in marks} == {1}
@@ -409,8 +399,8 @@ def test_text_and_lines_stand_out_from_the_page() -> None:
 
 def test_a_width_sets_lines_and_legend(found: dict[str, Chart]) -> None:
     chart = found["latency_ecdf"]
-    narrow, wide = chart.spec(PAPER, 237), chart.spec(width=900)
-    assert (narrow["width"], wide["width"]) == (237, 900)
+    narrow, wide = chart.spec(356, is_paper=True), chart.spec(900)
+    assert (narrow["width"], wide["width"]) == (356, 900)
     assert chart.spec(width="container")["width"] == "container"
     assert narrow["config"]["legend"]["columns"] < wide["config"]["legend"]["columns"]
     assert len(narrow["title"]["subtitle"]) >= len(wide["title"]["subtitle"])

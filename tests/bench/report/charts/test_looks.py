@@ -62,8 +62,7 @@ def test_names_say_what_varies_and_no_more() -> None:
 def test_no_two_rows_look_the_same(fields: list[tuple[str, str, int]]) -> None:
     rows = [row(backend=backend, precision=way, threads=threads) for backend, way, threads in fields]
     found = looks(rows)
-    assert len({(look.colour, look.shape) for look in found.looks}) == len(rows)
-    assert len({(look.colour, look.dash) for look in found.looks}) == len(rows)
+    assert len(set(found.styles.values())) == len(rows)
     assert found.legend == found.names
     assert not found.by_backend
 
@@ -74,4 +73,4 @@ def test_too_many_rows_are_told_apart_by_backend() -> None:
     assert found.by_backend
     assert found.entries == ("PyTorch", "a", "b")
     assert len(set(found.names)) == 27
-    assert len({look.colour for look in found.looks}) == 3
+    assert len({hue for hue, _ in found.styles.values()}) == 3
