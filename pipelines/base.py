@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -14,6 +16,8 @@ from scarlet.preprocess import Preprocess as Preprocess
 
 if TYPE_CHECKING:
     import torch
+
+Planes = NDArray[np.float32]
 
 # The steps of every pipeline, in order: methods of ``Stages``.
 STAGES = ("decode", "resize", "crop", "normalise")
@@ -97,6 +101,10 @@ class PipelineReport:
     taken_apart: int = 0
 
 
+class UnreadableImage(Exception):
+    """A file that cannot be decoded. The text is the reason, the same on every machine."""
+
+
 class PipelineUnavailable(Exception):
     """The pipeline could run, but a package is missing here. The text says which and how to get it."""
 
@@ -128,11 +136,14 @@ class Pipeline(Protocol):
 class Passes:
     """What all pipelines do about their passes: one at a time, each with a report of its own.
 
+    By itself a thread takes an image from its file to its normalised planes, which it writes to their row of a batch:
+    the caller's thread only waits. One batch, and two images a thread, are made ahead.
+
     Attributes:
         ahead: images that it may have ready before they are asked for.
     """
 
-    ahead = 0
+    name = ""
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         if batch < 1 or threads < 1:
@@ -140,6 +151,7 @@ class Passes:
         if reason := self.refusal(preprocess):
             raise PipelineUnsupported(f"{reason}; use the pipeline 'reference'")
         self.report = PipelineReport()
+        self.ahead = batch + 2 * threads
         self._images = images
         self._batch = batch
         self._threads = threads
@@ -163,47 +175,77 @@ class Passes:
             self._pass.close()
         self._pass = iter(())
 
-    def _batches(self, report: PipelineReport) -> Iterator[Batch]:
+    def _make(self, image: Image, planes: Planes) -> bool:
+        """Writes an image's float32 ``(3, crop, crop)``; returns whether the reference had to. May raise
+        ``UnreadableImage``.
+        """
         raise NotImplementedError
+
+    def _batches(self, report: PipelineReport) -> Generator[Batch, None, None]:
+        images, n, side = self._images, len(self._images), self._preprocess.crop
+        waiting: deque[tuple[int, Planes, Future[bool]]] = deque()
+        ready: list[tuple[int, Planes]] = []
+        block = np.empty((0, 3, side, side), np.float32)
+
+        def next_one() -> Iterator[Batch]:
+            index, its_block, made = waiting.popleft()
+            try:
+                if made.result():
+                    report.fallbacks.append(images[index].image_id)
+            except UnreadableImage as error:
+                report.bad.append(BadImage(images[index].image_id, str(error)))
+            else:
+                ready.append((index, its_block))
+                if len(ready) == self._batch:
+                    yield self._joined(ready)
+                    ready.clear()
+
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self.name)
+        try:
+            for index, image in enumerate(images):
+                row = index % self._batch
+                if row == 0:
+                    block = np.empty((min(self._batch, n - index), 3, side, side), np.float32)
+                waiting.append((index, block, pool.submit(self._make, image, block[row])))
+                if len(waiting) == self.ahead:
+                    yield from next_one()
+            while waiting:
+                yield from next_one()
+            if ready:
+                yield self._joined(ready)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _joined(self, ready: Sequence[tuple[int, Planes]]) -> Batch:
+        """Images as one batch: the block that they were written to, or a copy where a bad image came before them."""
+        block = ready[0][1]
+        is_whole = len(ready) == len(block) and all(each is block for _, each in ready)
+        rows = block if is_whole else np.stack([each[index % self._batch] for index, each in ready])
+        return Batch(np.array([index for index, _ in ready], np.int64), rows)
 
 
 class Stages(Protocol):
     """A pipeline's steps one at a time, made of the same pieces as its passes: to compare, and to time, each alone.
 
-    Arrays are uint8 RGB of shape ``(height, width, 3)`` until ``normalise``.
+    Arrays are uint8 RGB of shape ``(height, width, 3)`` until ``normalise`` (one) and ``preprocess_all`` (many), which
+    give float32 ``([n,] 3, crop, crop)``. ``decode`` takes an encoded file, ``resize`` all of its pixels, ``crop`` the
+    resized image, ``normalise`` its centre; ``decode_all`` and ``preprocess_all`` (the other three) use all threads.
+
+    Raises:
+        UnreadableImage: a file cannot be decoded.
+        PipelineUnsupported: this pipeline leaves such a file to the reference.
     """
 
-    def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """All pixels of an encoded file.
+    def decode(self, data: bytes) -> NDArray[np.uint8]: ...
 
-        Raises:
-            pipelines.reference.pipeline.UnreadableImage: it cannot be decoded.
-            PipelineUnsupported: this pipeline leaves such a file to the reference.
-        """
-        ...
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 
-    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The whole image with its short side resized."""
-        ...
+    def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 
-    def crop(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The centre of a resized image, ``(crop, crop, 3)``."""
-        ...
+    def normalise(self, pixels: NDArray[np.uint8]) -> Planes: ...
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The network's input, float32 ``(3, crop, crop)``, of a cropped image."""
-        ...
+    def decode_all(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]: ...
 
-    def decode_all(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
-        """``decode`` of many files on all threads, as a pass does it; raises what ``decode`` raises."""
-        ...
-
-    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """``resize``, ``crop`` and ``normalise`` of many images on all threads, as a pass does them.
-
-        Returns:
-            float32, ``(n, 3, crop, crop)``.
-        """
-        ...
+    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> Planes: ...
 
     def close(self) -> None: ...

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,9 +42,6 @@ class Encoded(NamedTuple):
     data: Pixels
     region: Region
     n_pixels: int
-
-
-Taken = TypeVar("Taken")
 
 
 @dataclass
@@ -80,11 +78,6 @@ class Chunk:
         by_reference = {index: self.by_reference[index] for index in indices if index in self.by_reference}
         return Chunk(indices, encoded, by_reference)
 
-    def singly(self) -> Iterator[Chunk]:
-        """Each image for DALI in a chunk of its own."""
-        for index, item in self.encoded.items():
-            yield Chunk(range(index, index + 1), {index: item})
-
 
 def refusal(preprocess: Preprocess) -> str:
     """What DALI's filters do in another way than the reference; empty where they do not."""
@@ -119,72 +112,46 @@ def read_chunks(
     """Reads the files, ``size`` of them at a time, and settles who decodes each.
 
     Args:
-        images: what to read, in this order.
-        size: images a chunk.
-        preprocess: resize and crop are used.
         pool: decodes what the reference has to, and reads where ``ahead`` is above 0.
         ahead: chunks that the pool reads before they are asked for; with 0 the caller's thread reads.
     """
-    n = len(images)
-    starts = range(0, n, size)
-
-    def part(start: int, end: int) -> list[Image]:
-        return [images[index] for index in range(start, min(end, n))]
-
-    if not ahead:
-        for start in starts:
-            some = part(start, start + size)
-            found = [read(image, preprocess) for image in some]
-            yield from _sorted_out(some, start, found, preprocess, pool).bounded()
-        return
 
     def read_some(some: Sequence[Image]) -> list[Encoded | None]:
         return [read(image, preprocess) for image in some]
 
-    waiting: deque[tuple[int, list[Future[list[Encoded | None]]]]] = deque()
-    for begin in itertools.chain(starts, [None] * ahead):
-        if begin is not None:
-            end = min(begin + size, n)
-            tasks = [
-                pool.submit(read_some, part(place, min(place + FILES_PER_TASK, end)))
-                for place in range(begin, end, FILES_PER_TASK)
-            ]
-            waiting.append((begin, tasks))
-        if waiting and (begin is None or len(waiting) > ahead):
-            first, reading = waiting.popleft()
-            found = [item for task in reading for item in task.result()]
-            yield from _sorted_out(part(first, first + size), first, found, preprocess, pool).bounded()
-
-
-def _sorted_out(
-    some: Sequence[Image], start: int, found: Sequence[Encoded | None], preprocess: Preprocess, pool: ThreadPoolExecutor
-) -> Chunk:
-    chunk = Chunk(range(start, start + len(some)))
-    for index, image, item in zip(chunk.indices, some, found, strict=True):
-        if item is not None:
-            chunk.encoded[index] = item
-        else:
-            chunk.by_reference[index] = pool.submit(reference_pixels, image.path, preprocess)
-    return chunk
+    waiting: deque[tuple[range, list[Any]]] = deque()
+    for start in itertools.chain(range(0, len(images), size), [None] * ahead):
+        if start is not None:
+            indices = range(start, min(start + size, len(images)))
+            some = [images[index] for index in indices]
+            parts = [some[k : k + FILES_PER_TASK] for k in range(0, len(some), FILES_PER_TASK)]
+            later = [pool.submit(read_some, part).result if ahead else partial(read_some, part) for part in parts]
+            waiting.append((indices, later))
+        if waiting and (start is None or len(waiting) > ahead):
+            indices, later = waiting.popleft()
+            chunk = Chunk(indices)
+            for index, item in zip(indices, itertools.chain.from_iterable(part() for part in later), strict=True):
+                if item is not None:
+                    chunk.encoded[index] = item
+                else:
+                    chunk.by_reference[index] = pool.submit(reference_pixels, images[index].path, preprocess)
+            yield from chunk.bounded()
 
 
 def driven(
-    unread: Iterator[Chunk],
-    build: Callable[[Source], Any],
-    run: Callable[[Any], Any],
-    take: Callable[[Chunk, Any], Taken],
-    one_by_one: Callable[[Chunk], Taken],
-    report: PipelineReport,
-) -> Generator[tuple[Chunk, Taken], None, None]:
-    """Drives chunks through a graph that is always a few of them ahead, and gives each with what came of it.
+    unread: Iterator[Chunk], build: Callable[[Source, bool], Any], run: Callable[[Any], Any], report: PipelineReport
+) -> Generator[tuple[Chunk, Sequence[int], Any], None, None]:
+    """Drives chunks through a graph that is always a few of them ahead.
 
     Args:
         unread: the chunks, in order.
-        build: builds the graph on a source; called again after a failure.
-        run: one run of the graph: its result, for the oldest chunk fed that has anything for DALI.
-        take: what DALI made of a chunk, from a run's result (None where the chunk has nothing for DALI).
-        one_by_one: the same of a chunk in which DALI fails on some file, without that.
+        build: builds the graph on a source, for chunks or (True) for one image alone; called again after a failure.
+        run: one run of the graph: a row for each image for DALI of the oldest chunk fed that has any.
         report: counts the chunks taken apart.
+
+    Yields:
+        all images in order: their chunk, some indices, and DALI's rows of them, which the next run may write over; None
+        for what is the reference's.
 
     Raises:
         RuntimeError: memory ran out, or the GPU failed; ``DEVICE_FAULT`` tells these from a bad file.
@@ -199,13 +166,21 @@ def driven(
             if chunk.encoded:
                 return chunk.fed()
 
-    graph = build(source)
+    def alone(item: Encoded) -> Any:
+        runs = iter([Fed([item.data], [item.region])])
+
+        def once() -> Fed:  # a real function: DALI reads the signature of what it is given
+            return next(runs)
+
+        return build(once, True)
+
+    graph = build(source, False)
     try:
         while True:
-            result: Any = None
+            rows: Any = None
             ended = failed = False
             try:
-                result = run(graph)
+                rows = run(graph)
             except StopIteration:
                 ended = True
             except RuntimeError as error:
@@ -216,7 +191,23 @@ def driven(
                 report.taken_apart += 1
             while waiting:
                 chunk = waiting.popleft()
-                yield chunk, one_by_one(chunk) if failed else take(chunk, result)
+                n_taken = 0
+                for is_dalis, group in itertools.groupby(chunk.indices, chunk.encoded.__contains__):
+                    indices = list(group)
+                    if not is_dalis:
+                        yield chunk, indices, None
+                    elif failed:
+                        for index in indices:
+                            graph = alone(chunk.encoded[index])
+                            try:
+                                rows = run(graph)
+                            except RuntimeError as error:
+                                failed_alone(error)
+                                rows = None
+                            yield chunk, [index], rows
+                    else:
+                        yield chunk, indices, rows[n_taken : n_taken + len(indices)]
+                        n_taken += len(indices)
                 if chunk.encoded:
                     break
             if ended:
@@ -224,7 +215,7 @@ def driven(
             if failed:
                 again.extendleft(reversed(waiting))
                 waiting.clear()
-                graph = build(source)
+                graph = build(source, False)
     finally:
         del graph
 
@@ -233,13 +224,3 @@ def failed_alone(error: RuntimeError) -> None:
     """Lets an image on which DALI fails by itself pass; raises what is no file's fault."""
     if DEVICE_FAULT.search(str(error)):
         raise error
-
-
-def once(fed: Fed) -> Callable[[], Fed]:
-    """A source with a single run. A real function: DALI reads the signature of what it is given."""
-    runs = iter([fed])
-
-    def source() -> Fed:
-        return next(runs)
-
-    return source

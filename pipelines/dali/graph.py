@@ -1,6 +1,6 @@
 """The DALI operators that give the reference's pixels, and the numbers that they are fed with.
 
-What makes them match (``pipelines.reference.pipeline`` is the measure, tests/pipelines/dali/test_cpu.py the proof):
+What makes them match (``pipelines.reference.pipeline`` is the measure, tests/pipelines/test_matched.py the proof):
 EXIF orientation ignored; the target size computed here, truncated as torchvision does (DALI's own
 ``resize_shorter`` rounds); a triangular filter with antialiasing and no sub-pixel scaling; the crop's offset
 rounded half to even; and the two passes that Pillow makes, first along rows, then along columns, each rounded
@@ -25,7 +25,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -141,67 +141,47 @@ class Place:
 CPU = Place(None)
 
 
-def build_graph(source: Source, chunk: int, threads: int, interpolation: str = "bilinear") -> Any:
-    """A built DALI pipeline on the CPU, from encoded bytes to cropped pixels.
+# What a graph may do, in order; a graph's steps follow each other.
+STEPS = ("decode", "resize", "normalise")
+
+
+def graph_of(
+    steps: Sequence[str],
+    source: Source,
+    chunk: int,
+    threads: int,
+    preprocess: Preprocess,
+    place: Place = CPU,
+    ahead: bool = False,
+) -> Any:
+    """A DALI pipeline, not built yet.
 
     Args:
-        source: gives encoded files and their regions, for at most ``chunk`` images a call; raises StopIteration at
-            the end.
-        chunk: most images in one run.
-        threads: DALI's worker threads.
-
-    Returns:
-        ``nvidia.dali.Pipeline`` with one output: uint8, ``(n, crop, crop, 3)``, RGB.
-    """
-    with _pipeline(chunk, threads, CPU, prefetch_queue_depth=QUEUE_DEPTH) as graph:
-        encoded, *numbers = inputs(source, dimensions=1)
-        graph.set_outputs(resized(decoded(encoded, CPU), numbers, interpolation))
-    return built(graph)
-
-
-def whole_graph(source: Source, chunk: int, threads: int, preprocess: Preprocess, place: Place) -> Any:
-    """A DALI pipeline, not built yet, from encoded bytes to the network's input.
-
-    The dynamic executor allocates each run's outputs anew, so that a batch that somebody still holds is not
-    overwritten by later runs (with ``exec_dynamic=False`` it is).
-
-    Args:
-        source: see ``build_graph``.
+        steps: of ``STEPS``. After ``decode`` pixels are uint8 ``(n, height, width, 3)``, after ``resize`` ``(n, crop,
+            crop, 3)``, after ``normalise`` float32 ``(n, 3, crop, crop)``.
+        source: gives encoded files (or pixels on the host, where nothing is decoded) and, to resize, their regions, for
+            at most ``chunk`` images a call; raises StopIteration at the end.
         chunk: most images in one run.
         threads: DALI's worker threads: even on a GPU the CPU does the Huffman decoding, unless the engine does.
-        preprocess: mean and std are used; the regions are the source's.
-        place: where it runs.
-
-    Returns:
-        ``nvidia.dali.Pipeline`` with one output: float32, ``(n, 3, crop, crop)``, RGB, normalised.
+        preprocess: interpolation, mean and std are used; the regions are the source's.
+        ahead: runs are prepared before they are asked for; else one answers what it was fed. What ends with
+            ``normalise`` is then allocated anew for each run, so that a batch that somebody still holds is not written
+            over (with ``exec_dynamic=False`` it is).
     """
-    with _pipeline(chunk, threads, place, prefetch_queue_depth=QUEUE_DEPTH, exec_dynamic=True) as graph:
-        encoded, *numbers = inputs(source, dimensions=1)
-        graph.set_outputs(normalised(resized(decoded(encoded, place), numbers, preprocess.interpolation), preprocess))
-    return graph
-
-
-def decoder(source: Source, chunk: int, threads: int, place: Place) -> Any:
-    """A DALI pipeline, not built yet, that decodes and does nothing else: uint8, ``(n, height, width, 3)``."""
-    with _answering(chunk, threads, place) as graph:
-        (encoded,) = inputs(source, dimensions=1, regions=False)
-        graph.set_outputs(decoded(encoded, place))
-    return graph
-
-
-def resizer(source: Source, chunk: int, threads: int, place: Place, interpolation: str = "bilinear") -> Any:
-    """A DALI pipeline, not built yet, that takes decoded pixels from the host and resizes their regions."""
-    with _answering(chunk, threads, place) as graph:
-        pixels, *numbers = inputs(source, dimensions=3)
-        graph.set_outputs(resized(_there(pixels, place), numbers, interpolation))
-    return graph
-
-
-def normaliser(source: Source, chunk: int, threads: int, preprocess: Preprocess, place: Place) -> Any:
-    """A DALI pipeline, not built yet, that takes cropped pixels from the host and normalises them."""
-    with _answering(chunk, threads, place) as graph:
-        (pixels,) = inputs(source, dimensions=3, regions=False)
-        graph.set_outputs(normalised(_there(pixels, place), preprocess))
+    dali, _, _ = import_dali()
+    pipeline = partial(dali.Pipeline, batch_size=chunk, num_threads=threads, device_id=place.gpu)
+    if ahead:
+        dynamic = True if "normalise" in steps else None
+        graph = pipeline(prefetch_queue_depth=QUEUE_DEPTH, exec_dynamic=dynamic)
+    else:
+        graph = pipeline(prefetch_queue_depth=1, exec_pipelined=False, exec_async=False)
+    decodes = "decode" in steps
+    with graph:
+        pixels, *numbers = inputs(source, dimensions=1 if decodes else 3, regions="resize" in steps)
+        pixels = decoded(pixels, place) if decodes else pixels if place.gpu is None else pixels.gpu()
+        if "resize" in steps:
+            pixels = resized(pixels, numbers, preprocess.interpolation)
+        graph.set_outputs(normalised(pixels, preprocess) if "normalise" in steps else pixels)
     return graph
 
 
@@ -223,16 +203,6 @@ def built(graph: Any) -> Any:
             "or name another --pipeline"
         ) from error
     return graph
-
-
-def _answering(chunk: int, threads: int, place: Place) -> Any:
-    """A graph without prefetching: a run answers what it was fed, not what was fed before."""
-    return _pipeline(chunk, threads, place, prefetch_queue_depth=1, exec_pipelined=False, exec_async=False)
-
-
-def _pipeline(chunk: int, threads: int, place: Place, **more: Any) -> Any:
-    dali, _, _ = import_dali()
-    return dali.Pipeline(batch_size=chunk, num_threads=threads, device_id=place.gpu, **more)
 
 
 def inputs(source: Source, dimensions: int, regions: bool = True) -> list[Any]:
@@ -294,10 +264,6 @@ def normalised(levels: Any, preprocess: Preprocess) -> Any:
         mean=[255.0 * value for value in preprocess.mean],
         std=[255.0 * value for value in preprocess.std],
     )
-
-
-def _there(pixels: Any, place: Place) -> Any:
-    return pixels if place.gpu is None else pixels.gpu()
 
 
 def import_dali() -> tuple[Any, Any, Any]:

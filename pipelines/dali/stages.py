@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnsupported, Preprocess
 from pipelines.dali.chunks import failed_alone
-from pipelines.dali.graph import (
-    CPU,
-    Fed,
-    Pixels,
-    Place,
-    built,
-    decoder,
-    import_dali,
-    normaliser,
-    region,
-    resizer,
-    whole,
-)
+from pipelines.dali.graph import CPU, STEPS, Fed, Pixels, Place, built, graph_of, import_dali, region, whole
 from pipelines.device import usable_gpu
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import normalise
@@ -42,9 +30,8 @@ class DaliStages:
     def __init__(self, preprocess: Preprocess, threads: int = 1, place: Place = CPU) -> None:
         self._preprocess = preprocess
         self._chunk = CHUNK_PER_THREAD * threads
-        self._decoder = Graph(lambda source: built(decoder(source, self._chunk, threads, place)))
-        self._resizer = Graph(
-            lambda source: built(resizer(source, self._chunk, threads, place, preprocess.interpolation))
+        self._decoder, self._resizer, self._normaliser = (
+            Graph(step, self._chunk, threads, preprocess, place) for step in STEPS
         )
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
@@ -95,15 +82,15 @@ class DaliStages:
             yield items[first : first + self._chunk]
 
     def close(self) -> None:
-        self._decoder.close()
-        self._resizer.close()
+        for graph in (self._decoder, self._resizer, self._normaliser):
+            graph.close()
 
 
 class Graph:
-    """A DALI graph that is run by calls. It is built with the first, and built anew after one that failed."""
+    """A DALI graph of one step, run by calls. It is built with the first, and built anew after one that failed."""
 
-    def __init__(self, build: Callable[[Callable[[], Fed]], Any]) -> None:
-        self._build = build
+    def __init__(self, step: str, *how: Any) -> None:
+        self._step, self._how = step, how
         self._graph: Any = None
         self._fed: list[Fed] = []
 
@@ -115,7 +102,7 @@ class Graph:
         """
         self._fed = [fed]
         if self._graph is None:
-            self._graph = self._build(lambda: self._fed.pop())
+            self._graph = built(graph_of([self._step], lambda: self._fed.pop(), *self._how))
         try:
             (result,) = self._graph.run()
         except RuntimeError:
@@ -132,9 +119,7 @@ class DaliGpuStages(DaliStages):
 
     def __init__(self, preprocess: Preprocess, threads: int = 1, engine_share: float = 0.0) -> None:
         import_dali()
-        place = Place(usable_gpu().index, engine_share)
-        super().__init__(preprocess, threads, place)
-        self._normaliser = Graph(lambda source: built(normaliser(source, self._chunk, threads, preprocess, place)))
+        super().__init__(preprocess, threads, Place(usable_gpu().index, engine_share))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.array(self._normaliser.run(Fed([pixels], [])).at(0))
@@ -145,10 +130,6 @@ class DaliGpuStages(DaliStages):
             for some in self._chunks(images)
         ]
         return np.concatenate(planes)
-
-    def close(self) -> None:
-        super().close()
-        self._normaliser.close()
 
 
 def engine_stages(preprocess: Preprocess, threads: int = 1) -> DaliGpuStages:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import open_stages
 from pipelines.base import STAGES, PipelineUnsupported, Preprocess, Stages
 from pipelines.imagenet.find import Image, read_image
 from pipelines.parity.differences import WHOLE, StageDifference, Tally, tolerances_of
@@ -23,7 +24,6 @@ from pipelines.parity.hints import Example, explain
 from pipelines.parity.probes import write_probes
 from pipelines.parity.whole_path import REFERENCE, fingerprint, one_pass, problem, whole_difference
 from pipelines.reference.pipeline import UnreadableImage
-from pipelines.registry import open_stages
 
 # How a finding begins, by the stage to blame.
 VERBS = {"decode": "decodes", "resize": "resizes", "crop": "crops", "normalise": "normalises"}

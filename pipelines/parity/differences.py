@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import ON_GPU
 from pipelines.base import Preprocess
 from pipelines.parity.hints import Example, seen
-from pipelines.registry import ON_GPU
 
 WHOLE = "whole path"
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import open_pipeline
 from pipelines.base import Pipeline, Preprocess
 from pipelines.imagenet.find import Image, first_few
 from pipelines.parity.differences import WHOLE, StageDifference, Tally, Tolerance, sides, tolerances_of
 from pipelines.parity.hints import Example
-from pipelines.registry import open_pipeline
 
 REFERENCE = "reference"
 

@@ -8,10 +8,8 @@ profiles are ignored, as ``torchvision.datasets.ImageFolder`` does.
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from pipelines.base import BadImage, Batch, Passes, PipelineReport, Preprocess
+from pipelines.base import Passes, Planes, Preprocess
+from pipelines.base import UnreadableImage as UnreadableImage
 from pipelines.imagenet.find import Image, read_image
 from scarlet.errors import error_text, unknown_name
 from scarlet.preprocess import INTERPOLATIONS
@@ -32,12 +31,6 @@ PIXELS_MAX = 2**26
 
 # What a data set holds. Pillow opens forty more, one of them (EPS) by starting another program.
 FORMATS = ("JPEG", "PNG")
-
-Sample = tuple[int, NDArray[np.uint8]]
-
-
-class UnreadableImage(Exception):
-    """A file that cannot be decoded. The text is the reason, the same on every machine."""
 
 
 def resize_size(height: int, width: int, short: int) -> tuple[int, int]:
@@ -226,67 +219,18 @@ def normalise(
     return planes
 
 
-def collate(samples: Generator[Sample, None, None], batch: int, preprocess: Preprocess) -> Iterator[Batch]:
-    """Fills batches with the readable images; only the last one may be smaller.
-
-    The reference and DALI form their batches here, so that the same images give the same batches.
-
-    Args:
-        samples: index and uint8 ``(crop, crop, 3)`` pixels of each readable image, in order. Closed at the
-            end, also when the caller stops early.
-        batch: images a batch.
-        preprocess: mean, std and crop are used.
-    """
-    with closing(samples):
-        indices: list[int] = []
-        for index, pixels in samples:
-            if not indices:
-                planes = np.empty((batch, 3, preprocess.crop, preprocess.crop), np.float32)
-            normalise(pixels, preprocess, out=planes[len(indices)])
-            indices.append(index)
-            if len(indices) == batch:
-                yield Batch(np.array(indices, np.int64), planes)
-                indices = []
-        if indices:
-            yield Batch(np.array(indices, np.int64), planes[: len(indices)].copy())
-
-
 class ReferencePipeline(Passes):
-    """Pillow on ``threads`` threads (it releases the interpreter's lock while it decodes and resizes).
-
-    At most two batches (or two images a thread, where that is more) are decoded ahead of the caller. The
-    normalisation runs on the caller's thread.
-    """
+    """Pillow on ``threads`` threads: it releases the interpreter's lock while it decodes and resizes."""
 
     name = "reference"
 
     def __init__(self, images: Sequence[Image], batch: int, threads: int, preprocess: Preprocess) -> None:
         interpolation_filter(preprocess)
         super().__init__(images, batch, threads, preprocess)
-        self.ahead = 2 * max(batch, threads)
 
-    def _batches(self, report: PipelineReport) -> Iterator[Batch]:
-        return collate(self._samples(report), self._batch, self._preprocess)
-
-    def _samples(self, report: PipelineReport) -> Generator[Sample, None, None]:
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        try:
-            waiting: deque[tuple[int, Future[NDArray[np.uint8]]]] = deque()
-            for index, image in enumerate(self._images):
-                waiting.append((index, pool.submit(reference_pixels, image.path, self._preprocess)))
-                if len(waiting) == self.ahead:
-                    yield from self._next(waiting, report)
-            while waiting:
-                yield from self._next(waiting, report)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _next(self, waiting: deque[tuple[int, Future[NDArray[np.uint8]]]], report: PipelineReport) -> Iterator[Sample]:
-        index, pixels = waiting.popleft()
-        try:
-            yield index, pixels.result()
-        except UnreadableImage as error:
-            report.bad.append(BadImage(self._images[index].image_id, str(error)))
+    def _make(self, image: Image, planes: Planes) -> bool:
+        normalise(reference_pixels(image.path, self._preprocess), self._preprocess, out=planes)
+        return False
 
 
 class ReferenceStages:

@@ -107,9 +107,7 @@ def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Registers the planted pipelines here and in every process that is started from here."""
     for name in ("REGISTRY", "STAGE_REGISTRY"):
-        copy = dict(getattr(pipelines, name))
-        for module in (pipelines, pipelines.registry):
-            monkeypatch.setattr(module, name, copy)
+        monkeypatch.setattr(pipelines, name, dict(getattr(pipelines, name)))
     planted_pipelines.register()
     folder = tmp_path / "site"
     folder.mkdir()

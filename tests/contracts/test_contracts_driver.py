@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import pipelines
 from bench.host import gpu_state
-from pipelines import registry
 from pipelines.base import PipelineUnavailable, PipelineUnsupported
-from pipelines.dali import gpu as dali_gpu
+from pipelines.dali import pipeline as dali_gpu
 from scarlet import gpu
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler")
@@ -74,7 +74,7 @@ def test_a_gpu_is_chosen_where_driver_and_card_fit_the_build(version, capability
     file = tmp_path / "version.py"
     file.write_text(f"cuda: Optional[str] = {torch_for!r}\n")
     assert gpu.usable_gpu_is_there(driver, file) is usable
-    name = registry.default_name(["cpu", "cuda"], gpu_is_there=lambda: gpu.usable_gpu_is_there(driver, file))
+    name = pipelines.default_name(["cpu", "cuda"], gpu_is_there=lambda: gpu.usable_gpu_is_there(driver, file))
     assert (name == "dali_gpu") is usable, "rows of the CPU do not fall with the GPU's driver"
 
 

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from bench.backends import cuda
 from bench.worker.tasks.overlap import Overlap
-from pipelines.base import Batch, DevicePixels, Preprocess
-from pipelines.dali.chunks import Chunk, Encoded
-from pipelines.dali.gpu import _HandOver
-from pipelines.dali.graph import region
+from pipelines.base import Batch, DevicePixels
+from pipelines.dali.pipeline import handed_over
 from pipelines.device import Filler
 
 PASSES, CHUNKS, CHUNK, BATCH = 34, 5, 3, 4
@@ -56,13 +54,9 @@ class Pixels:
 
     def __iter__(self) -> Iterator[Batch]:
         filler = Filler(BATCH, 2, torch.device("cpu"), self.stream)
-        hand_over, graph = _HandOver(self.stream), Graph(self.stream_of_dali)
-        encoded = Encoded(np.zeros(1, np.uint8), region(300, 300, Preprocess()), 1)
+        graph = Graph(self.stream_of_dali)
         for first in range(0, CHUNKS * CHUNK, CHUNK):
-            chunk = Chunk(range(first, first + CHUNK), dict.fromkeys(range(first, first + CHUNK), encoded))
-            rows = hand_over.take(chunk, hand_over.run(graph))
-            assert rows.planes is not None
-            yield from filler.add(rows.indices, rows.planes)
+            yield from filler.add(range(first, first + CHUNK), handed_over(graph, self.stream))
         yield from filler.rest()
 
 

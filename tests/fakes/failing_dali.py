@@ -22,15 +22,15 @@ def failing_on(
     Args:
         faulty: files to fail on.
         sizes: takes down the largest chunk of each graph that is made.
-        build: makes a real graph of a source, a chunk's size and more.
+        build: ``graph_of``.
         text: of the error.
     """
 
     class Graph:
-        def __init__(self, source: Callable[[], Any], chunk: int, *more: Any) -> None:
+        def __init__(self, steps: Any, source: Callable[[], Any], chunk: int, *more: Any) -> None:
             self.failing: list[bool] = []
             sizes.append(chunk)
-            self.graph = build(self.watched(source), chunk, *more)
+            self.graph = build(steps, self.watched(source), chunk, *more)
 
         def watched(self, source: Callable[[], Any]) -> Callable[[], Any]:
             def watching() -> Any:
@@ -43,8 +43,8 @@ def failing_on(
         def build(self) -> None:
             self.graph.build()
 
-        def run(self) -> Any:
-            out = self.graph.run()
+        def run(self, *stream: Any) -> Any:
+            out = self.graph.run(*stream)
             if self.failing.pop(0):
                 self.failing.insert(0, True)  # dead for good
                 raise RuntimeError(text)

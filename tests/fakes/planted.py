@@ -308,11 +308,11 @@ def _task_reads(change: Callable[[Batches], Batches]) -> Patch:
 
 
 def _collates(change: Callable[[Batches], Batches]) -> Patch:
-    """What all pipelines but turbo make their batches with gives other batches."""
+    """All pipelines give other batches."""
 
-    def patch(reference: Any) -> None:
-        ordinary = reference.collate
-        reference.collate = lambda samples, batch, preprocess: change(ordinary(samples, batch, preprocess))
+    def patch(base: Any) -> None:
+        ordinary = base.Passes.__iter__
+        base.Passes.__iter__ = lambda pipeline: iter(change(ordinary(pipeline)))
 
     return patch
 
@@ -366,7 +366,7 @@ FAULTS: dict[str, dict[str, Patch]] = {
     "dali-floor-crop": {"pipelines.dali.graph": _floors_crop},
     "dali-exif": {"pipelines.dali.graph": _dali_decodes(adjust_orientation=True)},
     "dali-mean": {
-        "pipelines.dali.cpu": _takes_other_mean("DaliPipeline"),
+        "pipelines.dali.pipeline": _takes_other_mean("DaliPipeline"),
         "pipelines.dali.stages": _takes_other_mean("DaliStages"),
     },
     "turbo-bgr": {"pipelines.turbo.image": _turbo_decodes_bgr},
@@ -386,10 +386,10 @@ FAULTS: dict[str, dict[str, Patch]] = {
     "leak": {"bench.backends.onnxruntime.backend": _shrinks_logits},
     "graph-says": {"bench.backends.fake": _fake_as_the_graph_says},
     "shuffled": {"bench.worker.tasks.accuracy": _task_reads(_in_another_order)},
-    "shuffled-pipeline": {"pipelines.reference.pipeline": _collates(_in_another_order)},
+    "shuffled-pipeline": {"pipelines.base": _collates(_in_another_order)},
     "folder-rank": {"pipelines.imagenet.find": _ranks_folders},
     "last-dropped": {"bench.worker.tasks.accuracy": _task_reads(_without_the_last)},
-    "last-dropped-pipeline": {"pipelines.reference.pipeline": _collates(_without_the_last)},
+    "last-dropped-pipeline": {"pipelines.base": _collates(_without_the_last)},
     "twice": {"bench.worker.tasks.accuracy": _task_reads(_with_one_twice)},
     "twice-off-by-one": {"bench.worker.tasks.accuracy": _task_reads(_off_by_one)},
 }

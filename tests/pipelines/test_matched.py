@@ -9,11 +9,10 @@ import numpy as np
 import odd_images
 import pytest
 
-from pipelines import open_pipeline
+from pipelines import open_pipeline, refusal
 from pipelines.base import PipelineUnsupported, Preprocess
 from pipelines.imagenet.find import Image
 from pipelines.parity.whole_path import compare
-from pipelines.registry import refusal
 
 DEFAULT = Preprocess()
 NEEDS = {"dali": "nvidia.dali", "turbo": "simplejpeg"}

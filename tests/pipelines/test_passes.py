@@ -1,7 +1,9 @@
 """What every pipeline promises about its passes, for all: the same batches, each image once, none lost."""
 
 import os
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from pipelines import ON_GPU, names, open_pipeline
-from pipelines.base import Batch, Pipeline, Preprocess
+from pipelines.base import Batch, Passes, Pipeline, Preprocess, UnreadableImage
 from pipelines.imagenet.find import IMAGE_BYTES_MAX, Image
 from pipelines.reference.pipeline import normalise, reference_pixels
 
@@ -165,3 +167,67 @@ def test_other_crops_and_statistics(name, small_photos):
     levels = np.abs(batch.pixels[2] - expected) * 255 * np.reshape(preprocess.std, (3, 1, 1))
     assert levels.max() <= 2.01
     assert levels.mean() < 0.02
+
+
+def numbered(n: int) -> list[Image]:
+    return [Image(f"{k:02d}", Path(f"{k:02d}"), 0) for k in range(n)]
+
+
+class Numbered(Passes):
+    """Images that are their number, but for those whose label is 1: these are bad."""
+
+    name = "numbered"
+
+    def _make(self, image: Image, planes: np.ndarray) -> bool:
+        if image.label:
+            raise UnreadableImage("bad")
+        planes[...] = int(image.image_id)
+        return False
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (5,), (0, 1, 2, 3, 4), (3, 4, 9), (2, 7, 8, 15, 16, 22), tuple(range(23))])
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("batch", [1, 4, 23, 50])
+def test_rows_stay_with_their_images_whatever_is_bad(batch, threads, bad):
+    images = [replace(image, label=int(k in bad)) for k, image in enumerate(numbered(23))]
+    pipeline = Numbered(images, batch, threads, Preprocess(2, 2))
+    batches = list(pipeline)
+    good = [index for index in range(23) if index not in bad]
+    assert [made.indices.tolist() for made in batches] == [
+        good[first : first + batch] for first in range(0, len(good), batch)
+    ]
+    assert [each.image_id for each in pipeline.report.bad] == [f"{k:02d}" for k in bad]
+    for made in batches:
+        assert made.pixels.flags.owndata
+        assert made.pixels[:, 0, 0, 0].tolist() == made.indices.tolist()
+
+
+def test_without_bad_images_nothing_is_copied(monkeypatch):
+    rows: list[np.ndarray] = []
+    make = Numbered._make
+    monkeypatch.setattr(Numbered, "_make", lambda self, image, planes: rows.append(planes) or make(self, image, planes))
+    batches = list(Numbered(numbered(10), 4, 1, Preprocess(2, 2)))
+    assert all(np.shares_memory(row, batches[k // 4].pixels) for k, row in enumerate(rows))
+
+
+def test_work_is_done_on_the_threads_asked_for_and_a_batch_ahead(monkeypatch):
+    seen: set[str] = set()
+    both = threading.Barrier(2, timeout=20)
+    done = threading.Semaphore(0)
+
+    def make(self, image, planes):
+        if len(seen) < 2 and threading.current_thread().name not in seen:
+            seen.add(threading.current_thread().name)
+            both.wait()  # passes only if two threads are at work at once
+        done.release()
+        return False
+
+    monkeypatch.setattr(Numbered, "_make", make)
+    pipeline = Numbered(numbered(40), 4, 2, Preprocess(2, 2))
+    next(iter(pipeline))
+    # The first batch is out; of the 4 + 2 * 2 images ahead one place refills with each image taken.
+    for _ in range(4 + 8 - 1):
+        assert done.acquire(timeout=20)
+    assert len(seen) == 2
+    pipeline.close()
+    assert not any(thread.name in seen for thread in threading.enumerate())

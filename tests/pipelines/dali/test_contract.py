@@ -26,13 +26,9 @@ def no_files() -> Fed:
 
 def defined(module: Any = dali_graph) -> dict[str, Any]:
     """All graphs for a GPU, with their operators made but nothing built; that for the CPU is built."""
-    module.build_graph(no_files, 4, 2)
-    graphs = {
-        "whole": module.whole_graph(no_files, 4, 2, DEFAULT, ON_GPU),
-        "decoder": module.decoder(no_files, 4, 2, ON_GPU),
-        "resizer": module.resizer(no_files, 4, 2, ON_GPU),
-        "normaliser": module.normaliser(no_files, 4, 2, DEFAULT, ON_GPU),
-    }
+    module.built(module.graph_of(["decode", "resize"], no_files, 4, 2, DEFAULT, ahead=True))
+    graphs = {step: module.graph_of([step], no_files, 4, 2, DEFAULT, ON_GPU) for step in module.STEPS}
+    graphs["whole"] = module.graph_of(module.STEPS, no_files, 4, 2, DEFAULT, ON_GPU, ahead=True)
     for graph in graphs.values():
         graph._build_graph()
     return graphs
@@ -50,9 +46,9 @@ def test_every_operator_runs_where_it_should():
     resize = [("Resize", "gpu"), ("ArithmeticGenericOp", "gpu"), ("Cast", "gpu")] * 2
     normalise = [("CropMirrorNormalize", "gpu")]
     assert found["whole"] == decode + resize + normalise
-    assert found["decoder"] == decode
-    assert [operator for operator in found["resizer"] if "opy" not in operator[0]] == resize
-    assert [operator for operator in found["normaliser"] if "opy" not in operator[0]] == normalise
+    assert found["decode"] == decode
+    assert [operator for operator in found["resize"] if "opy" not in operator[0]] == resize
+    assert [operator for operator in found["normalise"] if "opy" not in operator[0]] == normalise
 
 
 def test_dali_takes_the_graphs_whole_with_our_settings():
@@ -69,7 +65,7 @@ def test_dali_takes_the_graphs_whole_with_our_settings():
     assert (whole.exec_dynamic, whole.device_id, whole.prefetch_queue_depth) == (True, 0, dali_graph.QUEUE_DEPTH)
 
 
-@pytest.mark.parametrize("what", ["whole", "decoder", "resizer", "normaliser"])
+@pytest.mark.parametrize("what", ["whole", "decode", "resize", "normalise"])
 def test_without_a_driver_building_says_so_in_one_line(what):
     import torch
 
@@ -94,7 +90,7 @@ def test_the_hand_over_uses_what_dali_has():
 
 
 SOURCE = Path(dali_graph.__file__)
-CALLS = ["Pipeline", "_pipeline", "partial", "decode", "resize", "cast", "crop_mirror_normalize", "external_source"]
+CALLS = ["pipeline", "partial", "decode", "resize", "cast", "crop_mirror_normalize", "external_source"]
 
 
 def keywords() -> list[str]:

@@ -1,9 +1,5 @@
 """The right pixels, checked against torchvision's documented arithmetic written out, and the reference's passes."""
 
-import threading
-import time
-from pathlib import Path
-
 import numpy as np
 import odd_images
 import pytest
@@ -11,8 +7,6 @@ from PIL import Image as PillowImage
 
 from pipelines import names, open_pipeline
 from pipelines.base import Preprocess
-from pipelines.imagenet.find import Image
-from pipelines.reference import pipeline as reference
 from pipelines.reference.pipeline import (
     ReferencePipeline,
     UnreadableImage,
@@ -205,34 +199,3 @@ def test_pipelines_open_by_name():
         open_pipeline("referense", [], 1, 1, DEFAULT)
     assert caught.value.what == "unknown pipeline 'referense'"
     assert caught.value.do == "Did you mean reference?"
-
-
-def test_decoding_runs_on_the_threads_asked_for_and_only_two_batches_ahead(monkeypatch):
-    started: list[str] = []
-    seen: set[str] = set()
-    lock = threading.Lock()
-    both = threading.Barrier(2, timeout=20)
-
-    def slow_start(path: Path, preprocess: Preprocess) -> np.ndarray:
-        with lock:
-            started.append(path.name)
-            seen.add(threading.current_thread().name)
-            first_two = len(started) <= 2
-        if first_two:
-            both.wait()  # passes only if two threads are at work at once
-        return np.zeros((224, 224, 3), np.uint8)
-
-    monkeypatch.setattr(reference, "reference_pixels", slow_start)
-    images = [Image(f"{k:02d}", Path(f"{k:02d}"), 0) for k in range(40)]
-    pipeline = ReferencePipeline(images, 4, 2, DEFAULT)
-    passing = iter(pipeline)
-    next(passing)
-    for _ in range(100):
-        if len(started) == 11:
-            break
-        time.sleep(0.01)
-    # The first batch is out; of the 8 images allowed ahead one place refills with each image taken.
-    assert len(started) == 11
-    assert len(seen) == 2
-    pipeline.close()
-    assert not any(thread.name in seen for thread in threading.enumerate())

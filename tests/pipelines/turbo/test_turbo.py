@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import odd_images
@@ -14,13 +13,11 @@ from PIL import Image as PillowImage
 
 from pipelines import open_pipeline
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import UnreadableImage, crop_offset, cut, decode, target_size
 
 pytest.importorskip("simplejpeg")
 from pipelines.turbo import image as turbo_image
-from pipelines.turbo import pipeline as turbo
 from pipelines.turbo.image import CHROMA_ROWS, Scratch, TurboImage, rows_needed, shortened
 
 DEFAULT = Preprocess()
@@ -180,47 +177,6 @@ def test_another_error_ends_the_pass_and_its_threads(small_photos, monkeypatch):
     assert not any(thread.name.startswith("turbo") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("bad", [(), (0,), (5,), (0, 1, 2, 3, 4), (3, 4, 9), (2, 7, 8, 15, 16, 22), tuple(range(23))])
-@pytest.mark.parametrize("ahead", [1, 3, 9])
-@pytest.mark.parametrize("batch", [1, 4, 23, 50])
-def test_places_make_the_batches_of_collate_whatever_is_bad(batch, ahead, bad):
-    n = 23
-    places, waiting, batches = turbo.Places(batch, n, 2), [], []
-
-    def settle():
-        index, place = waiting.pop(0)
-        if index in bad:
-            places.drop()
-        else:
-            batches.extend(places.keep(index, place))
-
-    for index in range(n):
-        place = places.plan()
-        place.planes[...] = index
-        waiting.append((index, place))
-        if len(waiting) == ahead:
-            settle()
-    while waiting:
-        settle()
-    batches += places.rest()
-    good = [index for index in range(n) if index not in bad]
-    assert [made.indices.tolist() for made in batches] == [
-        good[first : first + batch] for first in range(0, len(good), batch)
-    ]
-    for made in batches:
-        assert made.pixels.flags.owndata
-        np.testing.assert_array_equal(
-            made.pixels, np.broadcast_to(made.indices.reshape(-1, 1, 1, 1), made.pixels.shape)
-        )
-
-
-def test_without_bad_images_nothing_is_copied():
-    places = turbo.Places(4, 8, 2)
-    planned = [places.plan() for _ in range(8)]
-    batches = [made for index, place in enumerate(planned) for made in places.keep(index, place)]
-    assert all(np.shares_memory(place.planes, batches[k // 4].pixels) for k, place in enumerate(planned))
-
-
 def test_memory_is_reused_save_for_huge_pictures(monkeypatch):
     scratch = Scratch()
     first = scratch.pixels("decoded", 30, 40)
@@ -255,31 +211,6 @@ def test_the_resize_starts_no_threads_of_pytorchs_own():
         torch.set_num_threads(before)
     assert counts[0] == counts[1]
     assert counts[2] == counts[1] + 2  # so that the count can tell
-
-
-def test_decoding_runs_on_the_threads_asked_for_and_a_batch_ahead(monkeypatch):
-    seen: set[str] = set()
-    both = threading.Barrier(2, timeout=20)
-    done = threading.Semaphore(0)
-
-    def make(self, image, planes):
-        if len(seen) < 2 and threading.current_thread().name not in seen:
-            seen.add(threading.current_thread().name)
-            both.wait()  # passes only if two threads are at work at once
-        planes[...] = 0
-        done.release()
-        return turbo._Made()
-
-    monkeypatch.setattr(turbo.TurboPipeline, "_make", make)
-    images = [Image(f"{k:02d}", Path(f"{k:02d}"), 0) for k in range(40)]
-    pipeline = open_pipeline("turbo", images, 4, 2, DEFAULT)
-    next(iter(pipeline))
-    # The first batch is out; of the 4 + 2 * 2 images ahead one place refills with each image taken.
-    for _ in range(4 + 8 - 1):
-        assert done.acquire(timeout=20)
-    assert len(seen) == 2
-    pipeline.close()
-    assert not any(thread.name in seen for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("missing", ["simplejpeg", "torch"])

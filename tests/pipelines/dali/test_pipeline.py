@@ -1,5 +1,9 @@
-"""The GPU pipeline without a GPU: its own graph and hand-over on the CPU, and the refusal where there is none."""
+"""DALI where it fails on its own, and the GPU's pipeline without a GPU: its graph and hand-over on the CPU.
 
+What ``dali`` shares with other pipelines is in tests/pipelines/test_passes.py and test_matched.py.
+"""
+
+import importlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,7 +18,8 @@ from bench.worker.channel import classify
 from bench.worker.tasks.base import fallback_sentence
 from pipelines import ON_GPU, device, open_pipeline, open_stages
 from pipelines.base import PipelineUnavailable, PipelineUnsupported, Preprocess
-from pipelines.dali import chunks, gpu, stages
+from pipelines.dali import chunks, stages
+from pipelines.dali import pipeline as dali
 from pipelines.device import DevicePixels, Filler
 from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
@@ -31,9 +36,9 @@ LEVEL = 1 / (255 * min(DEFAULT.std))
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The very code of the GPU pipeline, with the CPU as its device: other kernels, the same graph and hand-over."""
-    for module in (gpu, stages):
+    for module in (dali, stages):
         monkeypatch.setattr(module, "usable_gpu", lambda: torch.device("cpu"))
-    monkeypatch.setattr(gpu, "refuse_without_engine", lambda: None)
+    monkeypatch.setattr(dali, "refuse_without_engine", lambda: None)
 
 
 def check_pass(pipeline, images: Sequence[Image], good: Sequence[int], batch: int) -> None:
@@ -41,8 +46,10 @@ def check_pass(pipeline, images: Sequence[Image], good: Sequence[int], batch: in
     assert [index for one in made for index in one.indices.tolist()] == list(good)
     assert all(len(one.indices) == batch for one in made[:-1])
     for one in made:
-        assert one.on_device.tensor.shape == one.pixels.shape == (len(one.indices), 3, 224, 224)
-        assert one.on_device.tensor.is_contiguous()
+        assert one.pixels.shape == (len(one.indices), 3, 224, 224)
+        if pipeline.name != "dali":
+            assert one.on_device.tensor.shape == one.pixels.shape
+            assert one.on_device.tensor.is_contiguous()
         assert one.pixels.flags.c_contiguous
         assert one.pixels.flags.owndata
         for index, planes in zip(one.indices, one.pixels, strict=True):
@@ -62,7 +69,7 @@ def test_each_image_once_in_order_with_the_reference_s_pixels(name, batch, on_cp
 
 def test_more_images_than_one_run_of_the_graph(on_cpu, small_photos):
     images = small_photos * 12
-    assert len(images) > 2 * gpu.CHUNK
+    assert len(images) > 2 * dali.CHUNK
     check_pass(open_pipeline("dali_gpu", images, 50, 2, DEFAULT), images, range(144), 50)
 
 
@@ -118,16 +125,19 @@ def graph_that_fails(monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], list
     """Graphs that fail on chosen files, as DALI does on damaged ones: the run raises, and the graph is dead."""
     faulty: list[bytes] = []
     chunks: list[int] = []
-    monkeypatch.setattr(gpu, "whole_graph", failing_on(faulty, chunks, gpu.whole_graph))
+    monkeypatch.setattr(dali, "graph_of", failing_on(faulty, chunks, dali.graph_of))
     return faulty, chunks
 
 
+@pytest.mark.parametrize("name", ["dali", "dali_gpu"])
 @pytest.mark.parametrize("places", [(0,), (11,), (3, 4), tuple(range(12))])
-def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(places, on_cpu, small_photos, graph_that_fails):
+def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(
+    places, name, on_cpu, small_photos, graph_that_fails
+):
     faulty, chunks = graph_that_fails
     faulty += [small_photos[place].path.read_bytes() for place in places]
     images = small_photos * 6
-    pipeline = open_pipeline("dali_gpu", images, 10, 2, DEFAULT)
+    pipeline = open_pipeline(name, images, 10, 2, DEFAULT)
     check_pass(pipeline, images, range(72), 10)
     assert pipeline.report.fallbacks == [image.image_id for k, image in enumerate(images) if k % 12 in places]
     assert 1 in chunks, "images decoded alone"
@@ -136,14 +146,27 @@ def test_a_file_on_which_dali_alone_fails_is_decoded_by_the_reference(places, on
 @pytest.mark.parametrize("text", DEVICE_FAULTS)
 def test_a_fault_of_memory_or_gpu_is_no_bad_file(text, on_cpu, small_photos, monkeypatch):
     faulty = [small_photos[3].path.read_bytes()]
-    monkeypatch.setattr(gpu, "whole_graph", failing_on(faulty, [], gpu.whole_graph, text))
+    monkeypatch.setattr(dali, "graph_of", failing_on(faulty, [], dali.graph_of, text))
     with pytest.raises(RuntimeError) as raised:
         list(open_pipeline("dali_gpu", small_photos, 10, 2, DEFAULT))
     assert classify(raised.value)[0].value == DEVICE_FAULTS[text]
 
 
+def test_an_error_of_another_kind_is_not_taken_for_a_bad_file(small_photos, monkeypatch):
+    class Broken:
+        def build(self):
+            pass
+
+        def run(self):
+            raise RuntimeError("no memory for threads")
+
+    monkeypatch.setattr(dali, "graph_of", lambda *args: Broken())
+    with pytest.raises(RuntimeError, match="no memory for threads"):
+        list(open_pipeline("dali", small_photos, 4, 1, DEFAULT))
+
+
 def test_a_failure_that_no_file_explains_is_told_of(on_cpu, small_photos, monkeypatch):
-    class Once(failing_on([], [], gpu.whole_graph)):
+    class Once(failing_on([], [], dali.graph_of)):
         failed = False
 
         def run(self, *stream):
@@ -153,7 +176,7 @@ def test_a_failure_that_no_file_explains_is_told_of(on_cpu, small_photos, monkey
                 raise RuntimeError("Critical error in pipeline")
             return super().run()
 
-    monkeypatch.setattr(gpu, "whole_graph", Once)
+    monkeypatch.setattr(dali, "graph_of", Once)
     pipeline = open_pipeline("dali_gpu", small_photos, 10, 2, DEFAULT)
     check_pass(pipeline, small_photos, range(12), 10)
     assert (pipeline.report.fallbacks, pipeline.report.taken_apart) == ([], 1)
@@ -197,6 +220,15 @@ def test_without_a_gpu_the_text_says_which_half_is_missing(cuda, sees, words, mo
     ):
         with pytest.raises(PipelineUnavailable, match=words):
             opened()
+
+
+def test_without_dali_the_text_says_how_to_get_it(monkeypatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(PipelineUnavailable, match=r"No module named 'nvidia\.dali'.*pip install nvidia-dali"):
+        dali.DaliPipeline([], 1, 1, DEFAULT)
 
 
 def test_what_dali_cannot_match_is_refused_before_a_gpu_is_looked_for():
