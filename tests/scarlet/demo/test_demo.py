@@ -112,6 +112,8 @@ def test_spreading_changes_scales_and_no_logits(name: str) -> None:
     assert {key.rsplit(".", 2)[-2] for key in changed} == {"conv1", "bn3", "0"}
     ratios = network.state_dict()["mb_module.0.bn3.weight"] / before["mb_module.0.bn3.weight"]
     assert set(ratios.tolist()) == {0.25, 0.5, 1.0, 2.0, 4.0}
+    spread_channels(network, 0, undo=True)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
 def test_factors_are_the_digits() -> None:
@@ -122,13 +124,13 @@ def test_factors_are_the_digits() -> None:
 def test_networks_start_as_shallow_ones(name: str) -> None:
     network = train.build(name, seed=3)
     assert network.classifier.out_features == 30
-    residuals = [block for block in network.mb_module if getattr(block, "residual", False)]
-    assert len(residuals) > 5
-    assert all(not block.bn3.weight.any() for block in residuals)
-    again = train.build(name, seed=3)
-    other = train.build(name, seed=4)
-    assert torch.equal(network.stem[0].weight, again.stem[0].weight)
-    assert not torch.equal(network.stem[0].weight, other.stem[0].weight)
+    again, other = train.build(name, seed=3), train.build(name, seed=4)
+    assert torch.equal(network.classifier.weight, again.classifier.weight)
+    assert not torch.equal(network.classifier.weight, other.classifier.weight)
+    new = [block for block in network.mb_module if getattr(block, "residual", False) and not block.bn3.weight.any()]
+    assert len(new) >= 3
+    stem = demo.load_state("scarlet_c")["stem.0.weight"]
+    assert torch.equal(network.stem[0].weight, stem) is (name != "scarlet_c")
 
 
 def _demo_like(folder: Path, sizes: list[tuple[int, int]]) -> Path:
