@@ -1,13 +1,14 @@
 """Which stage of a pipeline makes other pixels than the reference, and what that stage alone does to the result.
 
 Each stage of the pipeline is given what the reference's stage before it made, so that a fault shows in the stage that
-makes it and in no other. Then the whole paths are compared, for faults in how the stages are joined.
+makes it and in no other. Its whole path is compared with the same, for faults in how the stages are joined.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,17 +17,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines import open_stages
+from pipelines import open_pipeline, open_stages
 from pipelines.base import STAGES, PipelineUnsupported, Preprocess, Stages
-from pipelines.imagenet.find import Image, read_image
-from pipelines.parity.differences import WHOLE, StageDifference, Tally, tolerances_of
-from pipelines.parity.hints import Example, explain
+from pipelines.imagenet.find import Image, first_few, read_image
+from pipelines.parity.differences import WHOLE, StageDifference, Tally, Tolerance, tolerances_of
 from pipelines.parity.probes import write_probes
-from pipelines.parity.whole_path import REFERENCE, fingerprint, one_pass, problem, whole_difference
 from pipelines.reference.pipeline import UnreadableImage
+
+REFERENCE = "reference"
 
 # How a finding begins, by the stage to blame.
 VERBS = {"decode": "decodes", "resize": "resizes", "crop": "crops", "normalise": "normalises"}
+
+BATCH_MAX = 16
+
+# A fingerprint is this many values along each side of each channel: enough to tell one image from another.
+FINGERPRINT_SIDE = 16
 
 Planes = NDArray[np.float32]
 
@@ -70,15 +76,13 @@ class StageReport:
     Attributes:
         probes: the comparison on images made to tell faults apart (``pipelines.parity.probes``).
         blame: the first stage outside its tolerance; ``WHOLE`` where only the whole path is; empty where all is well.
-        hint: what that stage does instead, where the pixels prove it; else empty.
-        finding: a sentence on both; empty where all is well.
+        finding: a sentence on it; empty where all is well.
     """
 
     pipeline: str
     images: Comparison
     probes: Comparison
     blame: str
-    hint: str
     finding: str
 
     @property
@@ -104,86 +108,167 @@ def check(images: Sequence[Image], pipeline: str, preprocess: Preprocess, thread
     """
     with tempfile.TemporaryDirectory() as folder:
         probes = write_probes(Path(folder), preprocess)
-        on_images, examples = _compared(images, pipeline, preprocess, threads)
-        on_probes, more = _compared(probes, pipeline, preprocess, threads)
-    unlike = [stage for stage in (*STAGES, WHOLE) if not (on_images.agrees(stage) and on_probes.agrees(stage))]
-    blame = unlike[0] if unlike else ""
-    proof = [*examples.get(blame, ()), *more.get(blame, ())]
-    hint = explain(blame, proof, preprocess) if proof else ""
-    finding = _finding(pipeline, blame, on_images, on_probes, hint) if blame else ""
-    return StageReport(pipeline, on_images, on_probes, blame, hint, finding)
+        on_images, on_probes = (compare(some, pipeline, preprocess, threads) for some in (images, probes))
+    unlike = (stage for stage in (*STAGES, WHOLE) if not (on_images.agrees(stage) and on_probes.agrees(stage)))
+    blame = next(unlike, "")
+    finding = _finding(pipeline, blame, on_images, on_probes) if blame else ""
+    return StageReport(pipeline, on_images, on_probes, blame, finding)
 
 
-def _finding(pipeline: str, blame: str, on_images: Comparison, on_probes: Comparison, hint: str) -> str:
+def _finding(pipeline: str, blame: str, on_images: Comparison, on_probes: Comparison) -> str:
     telling, which = (on_probes, "images made for this check") if on_images.agrees(blame) else (on_images, "images")
+    words = telling.of(blame).words(which)
     if blame == WHOLE:
-        words = telling.problem or telling.whole.words(which)
         return (
             f"the stages of the pipeline {pipeline} agree with the reference's one by one, and its whole path does "
-            f"not: {words}; look at how it joins its stages and at its order of images"
+            f"not: {telling.problem or words}; look at how it joins its stages and at its order of images"
         )
-    words = telling.of(blame).words(which)
-    words = f"the pipeline {pipeline} differs from the reference where it {VERBS[blame]}: {words}"
-    return f"{words}; {hint}" if hint else words
+    return f"the pipeline {pipeline} differs from the reference where it {VERBS[blame]}: {words}"
 
 
-def _compared(
-    images: Sequence[Image], pipeline: str, preprocess: Preprocess, threads: int
-) -> tuple[Comparison, dict[str, list[Example]]]:
-    """The comparison, and for each stage some images on which it is outside its tolerance."""
-    passed = one_pass(images, pipeline, preprocess, threads)
-    fallbacks = set(passed.fallbacks)
+def compare(images: Sequence[Image], pipeline: str, preprocess: Preprocess, threads: int) -> Comparison:
+    """One pass of a pipeline over ``images`` against the reference: a batch of either is in memory at a time.
+
+    Raises:
+        what ``pipelines.open_pipeline`` raises.
+    """
     allowed = tolerances_of(pipeline)
-    tallies = {stage: Tally(stage, preprocess, allowed[stage]) for stage in STAGES}
-    fingerprints: dict[int, Planes] = {}
+    tallies = {stage: Tally(stage, preprocess, allowed[stage]) for stage in (*STAGES, WHOLE)}
+    expected: dict[int, Planes | None] = {}  # the reference's fingerprint, by place; None of a file that it cannot read
+    passed: list[tuple[int, Planes]] = []
     with ExitStack() as opened:
-        reference, other = (
-            opened.enter_context(closing(open_stages(name, preprocess))) for name in (REFERENCE, pipeline)
+        reference, other = _both_stages(opened, pipeline, preprocess)
+        whole = opened.enter_context(
+            closing(open_pipeline(pipeline, images, _uneven_batch(len(images)), threads, preprocess))
         )
-        for index, image, steps in _steps(images, reference):
-            fingerprints[index] = fingerprint(steps["normalise"].expected)
-            if image.image_id in fallbacks:
+
+        def outputs() -> Iterator[tuple[int, Planes | None]]:
+            for batch in whole:
+                yield from zip(batch.indices.tolist(), batch.pixels, strict=True)
+            yield from ((index, None) for index in range(len(images)) if index not in expected)  # did not come out
+
+        handed_over: set[str] = set()
+        for index, planes in outputs():
+            if planes is not None:
+                passed.append((index, _fingerprint(planes)))
+            if index in expected:
                 continue
-            for stage, step in steps.items():
-                try:
-                    got = getattr(other, stage)(step.given)
-                except PipelineUnsupported:
-                    fallbacks.add(image.image_id)
-                    break
-                except UnreadableImage as error:
-                    tallies[stage].fails(image.image_id, f"it cannot read what the reference can: {error}")
-                else:
-                    tallies[stage].add(image.image_id, Example(step.given, step.expected, got))
-    comparison = Comparison(
-        stages=tuple(tally.difference() for tally in tallies.values()),
-        whole=whole_difference(images, pipeline, preprocess, threads, passed),
-        n_images=len(fingerprints),
-        n_bad=len(images) - len(fingerprints),
-        n_fallbacks=len(fallbacks),
-        problem=problem(images, fingerprints, passed, preprocess, allowed[WHOLE]),
+            image_id, steps = images[index].image_id, _steps(images[index], reference)
+            expected[index] = _fingerprint(steps["normalise"].made) if steps else None
+            if not steps:
+                continue
+            if planes is not None:
+                tallies[WHOLE].add(image_id, steps["normalise"].made, planes)
+            if image_id not in whole.report.fallbacks and not _add_stages(tallies, image_id, steps, other):
+                handed_over.add(image_id)
+        handed_over.update(whole.report.fallbacks)
+    readable = {index: made for index, made in expected.items() if made is not None}
+    return Comparison(
+        stages=tuple(tallies[stage].difference() for stage in STAGES),
+        whole=tallies[WHOLE].difference(),
+        n_images=len(readable),
+        n_bad=len(images) - len(readable),
+        n_fallbacks=len(handed_over),
+        problem=_problem([image.image_id for image in images], readable, passed, preprocess, allowed[WHOLE]),
     )
-    return comparison, {stage: tally.examples for stage, tally in tallies.items()}
+
+
+def _both_stages(opened: ExitStack, pipeline: str, preprocess: Preprocess) -> tuple[Stages, Stages]:
+    reference, other = (opened.enter_context(closing(open_stages(name, preprocess))) for name in (REFERENCE, pipeline))
+    return reference, other
+
+
+def _uneven_batch(n_images: int) -> int:
+    """The largest batch up to ``BATCH_MAX`` that leaves a smaller last one: a pipeline may lose just that."""
+    return next(batch for batch in range(BATCH_MAX, 1, -1) if n_images % batch or not n_images)
+
+
+def _fingerprint(planes: Planes) -> Planes:
+    """Some values of an image, spread evenly; float32, ``(3, about 16, about 16)``."""
+    step = max(1, min(planes.shape[1:]) // FINGERPRINT_SIDE)
+    return np.array(planes[:, ::step, ::step])
 
 
 class _Step(NamedTuple):
     """What goes into a stage of the reference, and what comes out."""
 
     given: Any
-    expected: NDArray[Any]
+    made: NDArray[Any]
 
 
-def _steps(images: Sequence[Image], reference: Stages) -> Iterator[tuple[int, Image, dict[str, _Step]]]:
-    """The place, the image and the reference's steps of each image that the reference can read."""
-    for index, image in enumerate(images):
+def _steps(image: Image, reference: Stages) -> dict[str, _Step]:
+    """The reference's steps of an image by stage; empty where it cannot read the image."""
+    steps = {}
+    try:
+        made: Any = read_image(image.path)
+        for stage in STAGES:
+            given, made = made, getattr(reference, stage)(made)
+            steps[stage] = _Step(given, made)
+    except (OSError, UnreadableImage):
+        return {}
+    return steps
+
+
+def _add_stages(tallies: Mapping[str, Tally], image_id: str, steps: Mapping[str, _Step], other: Stages) -> bool:
+    """Compares the stages on an image; whether the pipeline does not hand it to the reference."""
+    for stage, step in steps.items():
         try:
-            made: Any = read_image(image.path)
-            steps = {}
-            for stage in STAGES:
-                given, made = made, getattr(reference, stage)(made)
-                steps[stage] = _Step(given, made)
-        except (OSError, UnreadableImage):
-            continue
-        yield index, image, steps
+            tallies[stage].add(image_id, step.made, getattr(other, stage)(step.given))
+        except PipelineUnsupported:
+            return False
+        except UnreadableImage as error:
+            tallies[stage].fails(image_id, f"it cannot read what the reference can: {error}")
+    return True
+
+
+def _problem(
+    ids: Sequence[str],
+    expected: Mapping[int, Planes],
+    passed: Sequence[tuple[int, Planes]],
+    preprocess: Preprocess,
+    allowed: Tolerance,
+) -> str:
+    """Where images are lost, repeated or taken for one another: a few words; else empty.
+
+    Args:
+        expected: the reference's fingerprint of each readable image, by its place in ``ids``.
+        passed: places and fingerprints of what came out.
+    """
+    times = Counter(index for index, _ in passed)
+    said = [
+        f"{len(names)} {'image' if len(names) == 1 else 'images'} {words}: {first_few(names)}"
+        for names, words in (
+            ([ids[index] for index in sorted(expected) if not times[index]], "did not come out"),
+            ([ids[index] for index in sorted(expected) if times[index] > 1], "came out more than once"),
+            ([ids[index] for index in times if index not in expected], "came out that the reference cannot read"),
+            (_mixed_up(ids, expected, passed, preprocess, allowed), "came out with the pixels of another"),
+        )
+        if names
+    ]
+    return "; ".join(said)
+
+
+def _mixed_up(
+    ids: Sequence[str],
+    expected: Mapping[int, Planes],
+    passed: Sequence[tuple[int, Planes]],
+    preprocess: Preprocess,
+    allowed: Tolerance,
+) -> list[str]:
+    """``image (that of another)`` for each that has another's fingerprint and not its own."""
+    levels_per_unit = np.asarray(preprocess.levels_per_unit).reshape(3, 1, 1)
+
+    def same(one: Planes, other: Planes) -> bool:
+        if one.shape != other.shape:
+            return False
+        return float((np.abs(one - other) * levels_per_unit).max()) <= allowed.max_levels
+
+    found = []
+    for index, own in passed:
+        if index in expected and not same(own, expected[index]):
+            others = [ids[other] for other, print_ in expected.items() if other != index and same(own, print_)]
+            found += [f"{ids[index]} ({others[0]})"] if others else []
+    return found
 
 
 @dataclass(frozen=True)
@@ -211,28 +296,25 @@ def swapped(images: Sequence[Image], pipeline: str, preprocess: Preprocess) -> I
         what ``pipelines.open_stages`` raises.
     """
     with ExitStack() as opened:
-        reference, other = (
-            opened.enter_context(closing(open_stages(name, preprocess))) for name in (REFERENCE, pipeline)
-        )
-        for index, _, steps in _steps(images, reference):
-            own = steps["normalise"].expected
-            by_stage: dict[str, Planes | None] = dict.fromkeys(STAGES, own)
-            try:
-                for stage in STAGES:
-                    by_stage[stage] = _with(stage, steps, reference, other)
-            except PipelineUnsupported:
-                by_stage = dict.fromkeys(STAGES, own)
-            yield Swapped(index, own, by_stage)
+        reference, other = _both_stages(opened, pipeline, preprocess)
+        for index, image in enumerate(images):
+            if steps := _steps(image, reference):
+                own = steps["normalise"].made
+                try:
+                    by_stage = {stage: _with(stage, steps, reference, other) for stage in STAGES}
+                except PipelineUnsupported:
+                    by_stage = dict.fromkeys(STAGES, own)
+                yield Swapped(index, own, by_stage)
 
 
 def _with(stage: str, steps: dict[str, _Step], reference: Stages, other: Stages) -> Planes | None:
     """The reference's path with one stage of the other pipeline."""
-    own = steps["normalise"].expected
+    own = steps["normalise"].made
     try:
         made = getattr(other, stage)(steps[stage].given)
     except UnreadableImage:
         return None
-    if made.dtype == steps[stage].expected.dtype and np.array_equal(made, steps[stage].expected):
+    if made.dtype == steps[stage].made.dtype and np.array_equal(made, steps[stage].made):
         return own
     for later in STAGES[STAGES.index(stage) + 1 :]:
         made = getattr(reference, later)(made)

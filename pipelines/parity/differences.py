@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from pipelines import ON_GPU
 from pipelines.base import Preprocess
-from pipelines.parity.hints import Example, seen
+from pipelines.reference.pipeline import crop_offset
 
 WHOLE = "whole path"
 
 # Grey levels of the whole path are recovered from float32 planes: their last digits are rounding, not difference.
 LEVEL_DECIMALS = 3
-
-# Enough to prove a fault, few enough to keep in memory.
-EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -133,19 +130,12 @@ class StageDifference:
 
 @dataclass
 class Tally:
-    """Gathers the differences of one stage, image by image.
-
-    Attributes:
-        preprocess: its std turns normalised values into grey levels.
-        examples: the first images on which the stage is outside its tolerance.
-        max_by_image: largest difference of each image, by id.
-    """
+    """Gathers the differences of one stage, image by image; ``preprocess`` turns normalised values into grey levels."""
 
     stage: str
     preprocess: Preprocess
     tolerance: Tolerance
-    examples: list[Example] = field(default_factory=list)
-    max_by_image: dict[str, float] = field(default_factory=dict)
+    _largest: dict[str, float] = field(default_factory=dict)
     _means: list[float] = field(default_factory=list)
     _shares: list[float] = field(default_factory=list)
     _beyond: list[float] = field(default_factory=list)
@@ -153,24 +143,25 @@ class Tally:
     _n_failed: int = 0
     _mismatch: str = ""
 
-    def add(self, image_id: str, example: Example) -> None:
-        """Counts one image in."""
-        mismatch = _mismatch(example)
-        if mismatch:
+    def add(self, image_id: str, expected: NDArray[Any], got: NDArray[Any]) -> None:
+        """Counts one image in: what the reference makes of it, and what the pipeline does."""
+        if mismatch := _mismatch(expected, got):
             self.fails(image_id, mismatch)
-            outside = True
-        else:
-            expected, got = (seen(self.stage, made, self.preprocess) for made in (example.expected, example.got))
-            levels = level_differences(self.stage, expected, got, self.preprocess)
-            self.max_by_image[image_id] = float(levels.max())
-            self._means.append(float(levels.mean()))
-            self._shares.append(float((levels > 0).any(axis=2).mean()))
-            self._beyond.append(float((levels > self.tolerance.usual_levels).mean()))
-            outside = self.max_by_image[image_id] > self.tolerance.max_levels
-            self._n_outside += outside
-            outside = outside or self._means[-1] > self.tolerance.mean_levels
-        if outside and len(self.examples) < EXAMPLES:
-            self.examples.append(example)
+            return
+        levels = level_differences(self.stage, self._seen(expected), self._seen(got), self.preprocess)
+        self._largest[image_id] = float(levels.max())
+        self._means.append(float(levels.mean()))
+        self._shares.append(float((levels > 0).any(axis=2).mean()))
+        self._beyond.append(float((levels > self.tolerance.usual_levels).mean()))
+        self._n_outside += self._largest[image_id] > self.tolerance.max_levels
+
+    def _seen(self, made: NDArray[Any]) -> NDArray[Any]:
+        """What can reach the network: of a resized image only the centre, which the crop keeps."""
+        if self.stage != "resize":
+            return made
+        side = self.preprocess.crop
+        top, left = (max(0, offset) for offset in crop_offset(made.shape[0], made.shape[1], side))
+        return made[top:, left:][:side, :side]
 
     def fails(self, image_id: str, reason: str) -> None:
         """Counts one image in that cannot be compared."""
@@ -179,8 +170,7 @@ class Tally:
 
     def difference(self) -> StageDifference:
         """What was gathered."""
-        largest = max(self.max_by_image.values(), default=0.0)
-        worst = max(self.max_by_image, key=lambda image_id: self.max_by_image[image_id]) if largest else None
+        worst, largest = max(self._largest.items(), key=lambda item: item[1], default=("", 0.0))
         return StageDifference(
             stage=self.stage,
             n_images=len(self._means) + self._n_failed,
@@ -190,7 +180,7 @@ class Tally:
             share_of_pixels_differing=float(np.mean(self._shares)) if self._means else None,
             max_levels_allowed=self.tolerance.max_levels,
             mean_levels_allowed=self.tolerance.mean_levels,
-            worst_image_id=worst,
+            worst_image_id=worst if largest else None,
             mismatch=self._mismatch or self._crowd(),
         )
 
@@ -202,17 +192,16 @@ class Tally:
         return f"{share:.2%} of values differ by more than {most}"
 
 
-def _mismatch(example: Example) -> str:
+def _mismatch(expected: NDArray[Any], got: NDArray[Any]) -> str:
     """Why the two cannot be compared value by value, in a few words; else empty."""
-    got, expected = example.got, example.expected
     if got.shape != expected.shape:
-        return f"it gives {sides(got.shape)}, not {sides(expected.shape)}"
+        return f"it gives {_sides(got.shape)}, not {_sides(expected.shape)}"
     if got.dtype != expected.dtype:
         return f"it gives {got.dtype}, not {expected.dtype}"
     return "" if np.isfinite(got).all() else "it gives values that are not finite"
 
 
-def sides(shape: Sequence[int]) -> str:
+def _sides(shape: Sequence[int]) -> str:
     """An array's shape for people: ``224 x 224 x 3``."""
     return " x ".join(map(str, shape))
 

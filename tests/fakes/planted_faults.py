@@ -8,7 +8,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 import pipelines
-from pipelines.base import Batch, PipelineReport, PipelineUnsupported, Preprocess
+from pipelines.base import Batch, PipelineReport, PipelineUnsupported
 from pipelines.reference.pipeline import ReferenceStages, UnreadableImage, resize_size
 
 
@@ -24,7 +24,7 @@ class ExifApplied(ReferenceStages):
 
 
 class Brighter(ReferenceStages):
-    """A fault that no hint knows."""
+    """By one level at most."""
 
     def decode(self, data):
         return super().decode(data) | 1
@@ -62,17 +62,6 @@ def _filtered(filter_):
 
 
 Bicubic = _filtered(PillowImage.Resampling.BICUBIC)
-Nearest = _filtered(PillowImage.Resampling.NEAREST)
-
-
-class NoAntialias(ReferenceStages):
-    def resize(self, pixels):
-        import torch
-
-        height, width = resize_size(*pixels.shape[:2], self._preprocess.resize)
-        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].double()
-        made = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=False)
-        return made[0].permute(1, 2, 0).round().byte().numpy()
 
 
 class RoundedSize(ReferenceStages):
@@ -81,13 +70,6 @@ class RoundedSize(ReferenceStages):
         scale = self._preprocess.resize / min(height, width)
         size = (round(width * scale), round(height * scale))
         return np.array(PillowImage.fromarray(pixels).resize(size, PillowImage.Resampling.BILINEAR))
-
-
-class ShortSide(ReferenceStages):
-    def resize(self, pixels):
-        other = Preprocess(resize=self._preprocess.resize + 8)
-        height, width = resize_size(*pixels.shape[:2], other.resize)
-        return np.array(PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR))
 
 
 class Square(ReferenceStages):
@@ -116,7 +98,6 @@ def _cropped(rule):
 
 FlooredCrop = _cropped(lambda margin: margin // 2)
 CeiledCrop = _cropped(lambda margin: -(-margin // 2))
-MovedCrop = _cropped(lambda margin: round(margin / 2) + 1)
 
 
 class SmallCrop(ReferenceStages):
@@ -124,25 +105,10 @@ class SmallCrop(ReferenceStages):
         return super().crop(pixels)[4:-4, 4:-4].copy()
 
 
-class WrongMean(ReferenceStages):
-    def normalise(self, pixels):
-        return ((pixels / np.float32(255) - 0.5) / 0.5).transpose(2, 0, 1).astype(np.float32)
-
-
 class MeanOnly(ReferenceStages):
     def normalise(self, pixels):
         std = np.array(self._preprocess.std, np.float32)
         return ((pixels / np.float32(255) - np.float32(0.45)) / std).transpose(2, 0, 1).astype(np.float32)
-
-
-class BgrPlanes(ReferenceStages):
-    def normalise(self, pixels):
-        return super().normalise(pixels)[::-1].copy()
-
-
-class BgrNumbers(ReferenceStages):
-    def normalise(self, pixels):
-        return super().normalise(np.ascontiguousarray(pixels[:, :, ::-1]))
 
 
 class ChannelsLast(ReferenceStages):

@@ -42,7 +42,7 @@ def with_resize(part: Comparison, **more: Any) -> Comparison:
 
 def found(images: Comparison, probes: Comparison | None = None, reason: str = "", flips: bool = True) -> dict:
     counts = {**dict.fromkeys(STAGES, 0), "resize": 1234, WHOLE: None}
-    report = StageReport("dali", images, probes or compared(7), "resize" if reason else "", "", reason)
+    report = StageReport("dali", images, probes or compared(7), "resize" if reason else "", reason)
     return {
         "status": "invalid" if reason else "ok",
         "reason": reason,

@@ -24,7 +24,6 @@ from pipelines.device import DevicePixels, Filler
 from pipelines.imagenet.find import Image
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.parity.differences import TOLERANCES, WHOLE, Tally, tolerances_of
-from pipelines.parity.hints import Example
 from pipelines.reference.pipeline import normalise, reference_pixels
 
 pytest.importorskip("nvidia.dali")
@@ -306,5 +305,5 @@ def test_a_few_values_may_be_further_off_than_most(off, n_values, within):
     got = right.copy()
     got.reshape(-1)[:n_values] += off
     tally = Tally("decode", DEFAULT, tolerances_of("dali_gpu")["decode"])
-    tally.add("image", Example(None, right, got))
+    tally.add("image", right, got)
     assert tally.difference().within is within

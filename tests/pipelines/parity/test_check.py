@@ -43,40 +43,22 @@ def test_a_damaged_image_that_the_reference_reads_is_left_to_it_and_no_fault(ima
     assert report.images.n_fallbacks == (pipeline == "turbo"), "simplejpeg decodes strictly, DALI does not"
 
 
-FAULTS = [
-    ("Bgr", "decode", "the channels are in BGR order"),
-    ("ExifApplied", "decode", "the EXIF orientation is applied, which the reference ignores"),
-    ("Brighter", "decode", ""),
-    ("Bicubic", "resize", "the interpolation is bicubic, not bilinear"),
-    ("Nearest", "resize", "the interpolation is nearest, not bilinear"),
-    ("NoAntialias", "resize", "it does not antialias"),
-    ("RoundedSize", "resize", "the long side is rounded, where the reference cuts its fraction off"),
-    ("ShortSide", "resize", "the short side becomes 56 pixels, not 48"),
-    ("Square", "resize", "both sides become 48 pixels"),
-    ("CutOff", "resize", ""),
-    ("FlooredCrop", "crop", "the crop's offset is rounded down, where the reference's goes to the even number"),
-    ("CeiledCrop", "crop", "the crop's offset is rounded up, where the reference's goes to the even number"),
-    ("MovedCrop", "crop", "the crop is moved by (1, 1) pixels (down, right)"),
-    ("SmallCrop", "crop", ""),
-    ("WrongMean", "normalise", "the mean is (0.5, 0.5, 0.5), not (0.485, 0.456, 0.406) and the standard deviation"),
-    ("MeanOnly", "normalise", "the mean is (0.45, 0.45, 0.45), not (0.485, 0.456, 0.406)"),
-    ("BgrPlanes", "normalise", "the channels are in BGR order"),
-    ("BgrNumbers", "normalise", "the channels are in BGR order"),
-    ("ChannelsLast", "normalise", "the channels come last, not first"),
-]
-
-
-@pytest.mark.parametrize(("name", "stage", "hint"), FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_a_planted_fault_is_blamed_on_its_stage_alone(monkeypatch, images, name, stage, hint) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        *[(name, "decode") for name in ("Bgr", "ExifApplied", "Brighter")],
+        *[(name, "resize") for name in ("Bicubic", "RoundedSize", "Square", "CutOff")],
+        *[(name, "crop") for name in ("FlooredCrop", "CeiledCrop", "SmallCrop")],
+        *[(name, "normalise") for name in ("MeanOnly", "ChannelsLast")],
+    ],
+)
+def test_a_planted_fault_is_blamed_on_its_stage_alone(monkeypatch, images, name, stage) -> None:
     planted = planted_faults.plant(monkeypatch, name)
     found = check(images, planted, SMALL)
     assert found.blame == stage
     assert not found.within
-    assert found.hint.startswith(hint)
-    assert bool(found.hint) == bool(hint)
-    assert found.hint in found.finding
-    assert f"the pipeline {planted} " in found.finding
-    assert f"{stage[:5]}" in found.finding
+    assert f"the pipeline {planted} differs from the reference where it {stage[:5]}" in found.finding
+    assert not found.images.agrees(WHOLE) or not found.probes.agrees(WHOLE)
     for other in STAGES:
         assert found.images.agrees(other) or other == stage
         assert found.probes.agrees(other) or other == stage
@@ -96,7 +78,7 @@ def test_a_pipeline_that_is_right_passes(images, name) -> None:
         pytest.importorskip("nvidia.dali")
     found = check(images, name, SMALL, threads=2)
     assert found.within, found.finding
-    assert (found.blame, found.hint, found.finding) == ("", "", "")
+    assert (found.blame, found.finding) == ("", "")
     assert [part.stage for part in found.images.stages] == list(STAGES)
     assert found.images.of("decode").max_level_diff == 0
     assert found.images.of(WHOLE).n_images == found.images.n_images == 5
