@@ -9,6 +9,7 @@ from dataclasses import replace
 from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
+from bench.analysis.columns import PREDICTIONS
 from bench.analysis.stats.paired import Paired
 from bench.record.case import Case
 from bench.report.document import Cell, Column, Head, Table, count_cell, table_of
@@ -32,6 +33,11 @@ def short_names(cases: Sequence[Case]) -> list[str]:
     return [
         f"{name} ({case.case_id})" if called.count(name) > 1 else name for name, case in zip(called, cases, strict=True)
     ]
+
+
+def names_of(ledgers: Sequence[FlipLedger]) -> list[str]:
+    """What to call the base that these ledgers share, and then each other side; empty where there is no ledger."""
+    return short_names([*(ledger.base.case for ledger in ledgers[:1]), *(ledger.other.case for ledger in ledgers)])
 
 
 def points(value: float, n: int) -> str:
@@ -106,7 +112,7 @@ def ledgers_table(
         names: of the sides that are judged, in the order of the ledgers.
     """
     named = dict(zip(map(id, ledgers), names, strict=True))
-    return table_of(
+    made = table_of(
         title,
         [
             Column(Head("Case"), lambda ledger: named[id(ledger)]),
@@ -115,6 +121,13 @@ def ledgers_table(
         ledgers,
         notes,
     )
+    return replace(made, records=tuple(_record(ledger.other.case, ledger.base.case) for ledger in ledgers))
+
+
+def _record(case: Case, base: Case | None) -> dict[str, str]:
+    """Whose row it is, and the words for where its numbers come from."""
+    against = f" against Case {base.case_id}, image by image" if base else ""
+    return {"case_id": case.case_id, "title": f"Case {case.case_id}{against}, from {PREDICTIONS}"}
 
 
 def how_to_read(ledgers: Sequence[FlipLedger]) -> tuple[str, ...]:
@@ -225,7 +238,8 @@ def waterfall_table(shown: Sequence[Step]) -> Table | None:
         "each step is against the Case it differs from in that one thing, on the same images, with the 95 % interval "
         "of the paired difference"
     )
-    return table_of(WATERFALL, columns, shown, (note,))
+    made = table_of("", columns, shown, (note,))
+    return replace(made, records=tuple(_record(step.case, step.parent) for step in shown))
 
 
 def _of_ledger(ledger: FlipLedger | None) -> Cell:

@@ -13,7 +13,7 @@ from bench.record.raw_tables import kept_reads
 from bench.report import data, markdown
 from bench.report.document import Document
 from bench.report.html import page
-from bench.report.html.safety import content_policy, environment, inlined
+from bench.report.html.safety import rendered
 from bench.report.latex import layout, table
 from bench.report.latex.escape import escaped
 from scarlet.errors import BenchError
@@ -125,9 +125,7 @@ def _latex(document: Document, path: Path) -> list[Path]:
 
 
 def _html(document: Document, path: Path) -> list[Path]:
-    style = inlined((page.PAGE / "style.css").read_text(encoding="utf-8"))
-    template = environment().get_template("document.html.j2")
-    write_text(path, template.render(document=document, style=style, policy=content_policy()))
+    write_text(path, rendered("document.html.j2", document=document))
     return [path]
 
 

@@ -1,4 +1,4 @@
-"""The tables of a run that reports for people share: which columns they have, and what stands below."""
+"""What reports of a run for people share: the tables, their columns and what stands below, and the sections."""
 
 from __future__ import annotations
 
@@ -10,18 +10,31 @@ from typing import Any
 
 import pandas as pd
 
+from bench.analysis.accuracy.flips import FlipLedger
+from bench.analysis.accuracy.pairing import LeftOut
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
-from bench.analysis.table import DEMO_NOTE
+from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.analysis.time.quantiles import PARTS
-from bench.report.document import Cell, Column, Head, Table, table_of
-from bench.report.sentences import accuracy_lines, baseline_name, bound_lines, comparison_lines, pixel_lines, records
+from bench.report import flips
+from bench.report.document import Block, Cell, Column, Head, Note, Table, notes, table_of
+from bench.report.sentences import (
+    accuracy_lines,
+    baseline_name,
+    bound_lines,
+    build_lines,
+    comparison_lines,
+    pixel_lines,
+    records,
+)
 from bench.report.text import interval_ends, number, one_line, written
 
 Row = Mapping[str, Any]
 RunColumn = Column[Row]
 
 NOT_OK = "Not ok"
+# A broken set may have thousands; all of them are in cases.jsonl.
+BAD_IMAGES_SHOWN = 20
 
 # Texts that are folded where space is short, so that numbers stay whole.
 _LONG = ("reason", "options")
@@ -217,9 +230,54 @@ def _grouped(who_by_note: Mapping[str, Sequence[str]], n_rows: int) -> Iterator[
     alike: dict[str, list[str]] = {}
     for note in who_by_note:
         alike.setdefault(_NUMBER.sub("{}", note.replace("{", "(").replace("}", ")")), []).append(note)
-    for form, notes in alike.items():
-        columns = zip(*(_NUMBER.findall(note) for note in notes), strict=True)
+    for form, same in alike.items():
+        columns = zip(*(_NUMBER.findall(note) for note in same), strict=True)
         ends = [sorted(set(column), key=lambda text: float(text.replace(",", ""))) for column in columns]
         said = form.format(*(each[0] if len(each) == 1 else f"{each[0]} to {each[-1]}" for each in ends))
-        who = list(dict.fromkeys(name for note in notes for name in who_by_note[note]))
+        who = list(dict.fromkeys(name for note in same for name in who_by_note[note]))
         yield f"{'all rows' if len(who) == n_rows > 1 else '; '.join(who)}: {said}"
+
+
+def sections(run: Loaded, ledgers: Sequence[FlipLedger], left_out: Sequence[LeftOut]) -> dict[str, list[Block]]:
+    """What a report tells after the tables: builds, who lost the accuracy, flips, what disturbed the run, and what
+    could not be read; by title, those that have something to tell.
+
+    Args:
+        ledgers: of the run's Cases against its reference, as of ``bench.analysis.accuracy.pairing.against_reference``.
+        left_out: what that could not pair.
+    """
+    steps = flips.waterfall_table(flips.telling_steps(run.scored))
+    warnings, bad = run.info.get("warnings") or (), run.info.get("bad_images") or ()
+    unreadable: list[Block] = []
+    if bad:
+        files = f"{len(bad):,} file{'s' if len(bad) > 1 else ''}"
+        unreadable = [
+            Note(f"{files} could not be decoded and took no part.", "paragraph"),
+            *notes(f"{image['image_id']}: {image['reason']}" for image in bad[:BAD_IMAGES_SHOWN]),
+        ]
+    if len(bad) > BAD_IMAGES_SHOWN:
+        unreadable.append(Note(f"and {len(bad) - BAD_IMAGES_SHOWN:,} more, listed in cases.jsonl"))
+    alone = [f"{each.case.label} is not compared: {each.reason}" for each in left_out]
+    found: dict[str, list[Block]] = {
+        "Builds": [*notes(build_lines(run.frame, run.scored))],
+        flips.WATERFALL: [steps] if steps else [],
+        "Flips": [*_flips(ledgers), *notes(alone)],
+        "What may have disturbed the measurement": [
+            *notes(f"{warning.get('text', '')}. {warning.get('advice', '')}" for warning in warnings)
+        ],
+        "Unreadable images": unreadable,
+    }
+    return {title: blocks for title, blocks in found.items() if blocks}
+
+
+def _flips(ledgers: Sequence[FlipLedger]) -> Iterator[Block]:
+    """Every accuracy Case against the reference; one line where no image changed sides."""
+    if not ledgers:
+        return
+    base, *names = flips.names_of(ledgers)
+    if any(ledger.n_flips for ledger in ledgers):
+        yield Note(f"Images whose top-1 class differs from that of {base}, the base.", "paragraph")
+        remarks = (*flips.how_to_read(ledgers), *flips.lines(names, ledgers))
+        yield flips.ledgers_table("", names, ledgers, flips.REPORT, *remarks)
+    else:
+        yield Note(flips.all_same(base, names, ledgers), "paragraph")

@@ -27,8 +27,7 @@ from bench.record.files import write_text
 from bench.record.run_folder import CASES, RUN_INFO, RunFolder
 from bench.report.document import Cell, Column, Document, Head, Table, interval_cell, notes, table_of
 from bench.report.flips import p_text
-from bench.report.html.page import PAGE
-from bench.report.html.safety import content_policy, environment, inlined
+from bench.report.html.safety import rendered
 from bench.report.text import number, one_line, percent
 from scarlet.errors import BenchError
 
@@ -361,9 +360,7 @@ def write_page(found: Sequence[Series], folder: Path, title: str, path: Path) ->
             }
         )
     marks = [DEMO_NOTE] if any(each.case.weights == "demo" for each in found) else []
-    style = inlined((PAGE / "style.css").read_text(encoding="utf-8"))
-    template = environment().get_template("history.html.j2")
-    write_text(path, template.render(figures=figures, title=title, marks=marks, style=style, policy=content_policy()))
+    write_text(path, rendered("history.html.j2", figures=figures, title=title, marks=marks))
 
 
 def benchmark_action(found: Sequence[Series]) -> list[dict[str, Any]]:

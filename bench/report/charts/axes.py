@@ -48,7 +48,7 @@ def tooltips(*fields: tuple[str, ...]) -> list[altair.Tooltip]:
     """
     last = (("case_id:N", "case_id"), ("file:N", "file"))
     return [
-        altair.Tooltip(field, title=title, **({"format": (*more, PLAIN)[0]} if field.endswith(":Q") else {}))
+        altair.Tooltip(field, title=title, format=(*more, PLAIN)[0] if field.endswith(":Q") else altair.Undefined)
         for field, title, *more in (("name:N", "row"), *fields, *last)
     ]
 

@@ -86,7 +86,7 @@ def bars(
         line = both.mark_rule(color=INK, strokeWidth=width)
         layers.append(line.encode(x=across(shorthand=low_field), x2=high_field, y=at("middle"), **encoded))
     layers.append(
-        rows.mark_point(**({} if is_named else {"size": 20})).encode(
+        rows.mark_point(size=70 if is_named else 20).encode(
             x=across(shorthand=field),
             y=at("middle"),
             shape=altair.Shape(kind, **scaled(words, shapes)),
@@ -95,9 +95,12 @@ def bars(
         )
     )
     if is_named:
-        for align, place, room, text in (("left", 0, 0.6, "name:N"), ("right", "width", 0.4, "figure:N")):
-            mark = rows.mark_text(align=align, limit=altair.ExprRef(f"width * {room}"))
-            layers.append(mark.encode(x=altair.value(place), y=at("text"), text=text))
+        left = rows.mark_text(align="left", limit=altair.ExprRef("width * 0.6"))
+        right = rows.mark_text(align="right", limit=altair.ExprRef("width * 0.4"))
+        layers += [
+            left.encode(x=altair.value(0), y=at("text"), text="name:N"),
+            right.encode(x=altair.value("width"), y=at("text"), text="figure:N"),
+        ]
     return Chart(
         name,
         title,

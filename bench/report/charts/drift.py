@@ -161,7 +161,7 @@ def _lines(domain: tuple[float, float], styles: Mapping[str, Any], is_crowded: b
         axis=altair.Axis(format="+.2~f"),
     )
     told = tooltips(("round:Q", "round"), ("percent:Q", "change of time, %", "+.3~f"))
-    faint = {"strokeWidth": 1, "opacity": 0.4} if is_crowded else {"strokeWidth": 1.5}
+    faint: dict[str, Any] = {"strokeWidth": 1, "opacity": 0.4} if is_crowded else {"strokeWidth": 1.5}
     lines = altair.Chart(ROWS).transform_flatten(["round", "percent"]).mark_line(point="transparent", **faint)
     common = altair.Chart(altair.NamedData("together")).mark_line(color=INK, strokeWidth=2)
     return [

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.analysis.table import Loaded
 from export.store import Store
@@ -25,8 +24,7 @@ CURVE_POINTS = 11
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
-@dataclass(frozen=True)
-class DataTable:
+class DataTable(NamedTuple):
     """Rows of a chart's data as text, and how many more there are."""
 
     header: tuple[str, ...]
@@ -62,14 +60,15 @@ def vega_scripts() -> str:
     store. Where that cannot be used the page is made all the same, only later.
     """
     key_parts = {"snippet": _SNIPPET, "vl-convert-python": version("vl-convert-python")}
+
+    def write(path: Path) -> None:
+        path.write_text(_bundle(), encoding="utf-8")
+
     try:
-        return Store().get_or_make(key_parts, ".js", _write_bundle).read_text(encoding="utf-8")
+        made = Store().get_or_make(key_parts, ".js", write)
+        return made.read_text(encoding="utf-8")
     except BenchError:
         return _bundle()
-
-
-def _write_bundle(path: Path) -> None:
-    path.write_text(_bundle(), encoding="utf-8")
 
 
 def _bundle() -> str:

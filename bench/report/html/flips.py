@@ -7,16 +7,16 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.analysis.accuracy.flips import Flip, FlipLedger
-from bench.analysis.accuracy.pairing import against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.analysis.columns import PREDICTIONS
 from bench.report import flips
-from bench.report.html.tables import View, plain_table
 from bench.report.text import one_line
 from pipelines.imagenet.find import read_image, wnids
 from pipelines.reference.pipeline import UnreadableImage, opened
+
+View = dict[str, Any]
 
 # Of each pair; and of the page, whose file would grow with the number of Cases.
 FLIPS_OF_PAIR = 24
@@ -29,43 +29,11 @@ SIDE_PIXELS = 96
 JPEG_QUALITY = 72
 
 
-def flip_section(run: ScoredRun) -> View | None:
-    """Every accuracy Case against the reference, for the template; None where there is nothing to compare.
-
-    Returns:
-        ``base`` and ``base_id`` of the reference; ``same``, a sentence where no image changed sides, else a ``table``
-        with a row a Case; ``pairs``: of each Case that has flips its name, id, number of flips, and a card for each one
-        shown; ``left_out``: Cases that could not be compared.
-    """
-    ledgers, left_out = against_reference(run)
-    if run.reference is None or not (ledgers or left_out):
-        return None
-    reference = run.reference.case
-    base, *names = flips.short_names([reference, *(ledger.other.case for ledger in ledgers)])
-    same, table = "", None
-    if any(ledger.n_flips for ledger in ledgers):
-        notes = [*flips.how_to_read(ledgers), *flips.lines(names, ledgers)]
-        drawn = flips.ledgers_table("Flips", names, ledgers, flips.REPORT, *notes)
-        table = plain_table("flips", drawn, [_whose(ledger) for ledger in ledgers])
-    elif ledgers:
-        same = flips.all_same(base, names, ledgers)
-    return {
-        "base": base,
-        "base_id": reference.case_id,
-        "same": same,
-        "table": table,
-        "pairs": _pairs(run, names, ledgers),
-        "left_out": left_out,
-    }
-
-
-def _whose(ledger: FlipLedger) -> tuple[str, str]:
-    other, base = ledger.other.case.case_id, ledger.base.case.case_id
-    return other, f"Case {other} against Case {base}, image by image, from {PREDICTIONS}"
-
-
-def _pairs(run: ScoredRun, names: Sequence[str], ledgers: Sequence[FlipLedger]) -> list[View]:
-    changed = [(name, ledger) for name, ledger in zip(names, ledgers, strict=True) if ledger.n_flips]
+def flip_cards(run: ScoredRun, ledgers: Sequence[FlipLedger]) -> list[View]:
+    """Of each Case that has flips its name, ids, number of flips, and a card for each one shown, for the template."""
+    changed = [
+        (name, ledger) for name, ledger in zip(flips.names_of(ledgers)[1:], ledgers, strict=True) if ledger.n_flips
+    ]
     most = max(FLIPS_AT_LEAST, min(FLIPS_OF_PAIR, FLIPS_OF_PAGE // max(1, len(changed))))
     pictures = Pictures((run.info.get("dataset") or {}).get("root"))
     classes = wnids()
@@ -73,6 +41,7 @@ def _pairs(run: ScoredRun, names: Sequence[str], ledgers: Sequence[FlipLedger]) 
         {
             "name": name,
             "case_id": ledger.other.case.case_id,
+            "base_id": ledger.base.case.case_id,
             "n_flips": ledger.n_flips,
             "cards": [_card(flip, pictures, classes) for flip in ledger.flips.first(most)],
         }

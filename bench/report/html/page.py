@@ -1,32 +1,29 @@
 """``report.html``: the run as one page that needs no network, for a browser, a phone, paper and a screen reader.
 
-The page is a template, a style sheet and a script in ``page/``; what stands in it is made here and in the modules
-``html_*``. The same run gives the same bytes: nothing in it tells when it was made.
+The page is a template, a style sheet and a script in ``page_files/``. The same run gives the same bytes: nothing in it
+tells when it was made.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.analysis.accuracy.pairing import against_reference
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.analysis.accuracy.waterfall import Step
-from bench.analysis.columns import PREDICTIONS, SAMPLES
+from bench.analysis.columns import CASES, PREDICTIONS, REGISTRY, SAMPLES, source_of
 from bench.analysis.table import Loaded, public
 from bench.record.files import plain, write_text
 from bench.record.run_folder import CaseResult
-from bench.report import flips
+from bench.report.document import Cell, Head, Table
 from bench.report.html.charts import page_charts, vega_scripts
-from bench.report.html.flips import flip_section
-from bench.report.html.safety import content_policy, environment, inlined, island
-from bench.report.html.tables import View, case_tables, plain_table
-from bench.report.markdown import BAD_IMAGES_SHOWN
+from bench.report.html.flips import View, flip_cards
+from bench.report.html.safety import PAGE, inlined, island, rendered
 from bench.report.sentences import command_line, facts, host_line, records, summary, watermarks
+from bench.report.tables import sections, tables
 from bench.report.text import one_line, row_names
-
-PAGE = Path(__file__).parent / "page_files"
 
 # Settings of a Case that a proof is named by, and those that are named only where they differ among the rows.
 ALWAYS = ("scenario", "backend", "device", "precision", "options", "batch")
@@ -55,73 +52,67 @@ def page(run: Loaded) -> str:
     if charts:
         scripts.append(inlined(vega_scripts()))
     rows = records(frame)
-    bad = info.get("bad_images") or ()
-    shown = {
-        "tables": case_tables(frame, info),
-        "charts": charts,
-        "waterfall": _waterfall(scored),
-        "flips": flip_section(scored),
-        "warnings": _warnings(info),
-        "bad_images": [{name: one_line(text) for name, text in image.items()} for image in bad[:BAD_IMAGES_SHOWN]],
-        "proofs": _proofs(rows, scored, info),
-    }
-    made: str = (
-        environment()
-        .get_template("template.html.j2")
-        .render(
-            **shown,
-            models=one_line(", ".join(dict.fromkeys(row["model"] for row in rows))) or "no Case",
-            marks=watermarks(frame, info),
-            summary=summary(frame),
-            facts=facts(info),
-            sections=list(_sections(shown)),
-            scenarios=list(dict.fromkeys(row["scenario"] for row in rows)),
-            statuses=sorted({row["status"] for row in rows}),
-            n_bad_images=len(bad),
-            machine={"line": host_line(info), "documents": _documents(info, MACHINE_KEYS)},
-            command=command_line(info),
-            version=str((info.get("packages") or {}).get("scarlet-bench") or ""),
-            style=inlined((PAGE / "style.css").read_text(encoding="utf-8")),
-            specs=island(specs),
-            scripts=scripts,
-            policy=content_policy(*scripts),
-        )
+    ledgers, left_out = against_reference(scored)
+    return rendered(
+        "template.html.j2",
+        scripts,
+        columns=columns,
+        origin=origin,
+        order=order,
+        tables=tables(frame, info),
+        charts=charts,
+        sections=sections(run, ledgers, left_out),
+        pairs=flip_cards(scored, ledgers),
+        proofs=_proofs(rows, scored, info),
+        models=one_line(", ".join(dict.fromkeys(row["model"] for row in rows))) or "no Case",
+        marks=watermarks(frame, info),
+        summary=summary(frame),
+        facts=facts(info),
+        scenarios=list(dict.fromkeys(row["scenario"] for row in rows)),
+        statuses=sorted({row["status"] for row in rows}),
+        machine={"line": host_line(info), "documents": _documents(info, MACHINE_KEYS)},
+        command=command_line(info),
+        version=str((info.get("packages") or {}).get("scarlet-bench") or ""),
+        specs=island(specs),
     )
-    return made
 
 
-def _sections(shown: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    names = {
-        "tables": ("results", "Results"),
-        "charts": ("charts", "Charts"),
-        "waterfall": ("waterfall", "Where accuracy was lost"),
-        "flips": ("flips", "Flips"),
-        "warnings": ("warnings", "Warnings"),
-        "bad_images": ("unreadable", "Unreadable images"),
-        "proofs": ("proof", "Proof"),
-    }
-    yield from (names[key] for key in names if shown[key])
-    yield "machine", "Machine"
-    yield "made", "How this was made"
-
-
-def _waterfall(run: ScoredRun) -> View | None:
-    """Who lost accuracy, step by step."""
-    steps = flips.telling_steps(run)
-    drawn = flips.waterfall_table(steps)
-    return plain_table("waterfall", drawn, [_whose(step) for step in steps]) if drawn else None
-
-
-def _whose(step: Step) -> tuple[str, str]:
-    against = f" against Case {step.parent.case_id}, image by image" if step.parent else ""
-    return step.case.case_id, f"Case {step.case.case_id}{against}, from {PREDICTIONS}"
-
-
-def _warnings(info: Mapping[str, Any]) -> list[dict[str, str]]:
+def columns(table: Table) -> list[tuple[int, int | None, str]]:
+    """Of each column that stands beside the others: its index, that of its interval, which stands below its values in
+    small, and the value of all rows, where it tells none from another: a phone shows that above the table.
+    """
+    heads = [*table.columns, Head("")]
     return [
-        {name: one_line(str(warning.get(name, ""))) for name in ("text", "advice")}
-        for warning in info.get("warnings") or ()
+        (index, index + 1 if heads[index + 1].below else None, _same(table, index))
+        for index, head in enumerate(table.columns)
+        if not head.below
     ]
+
+
+def _same(table: Table, index: int) -> str:
+    """The text of all rows, where the column says what was requested or counted: a phone may leave that out."""
+    name, texts = table.columns[index].name, {str(cells[index]) for cells in table.cells}
+    if not name or index == 0 or name in ("status", "reason") or len(table.cells) == 1 or len(texts) > 1:
+        return ""
+    return texts.pop() if REGISTRY[name].source == CASES or name in ("n_images", "n_samples") else ""
+
+
+def origin(record: Mapping[str, Any], head: Head) -> str:
+    """The words for where a number comes from: its Case and file."""
+    if "title" in record:
+        return str(record["title"])
+    title = f"Case {record['case_id']}, from {source_of(head.name, record['scenario'])}"
+    baseline = record["baseline_case_id"]
+    if head.name == "verdict" and baseline and baseline != record["case_id"]:
+        title += f", against Case {baseline} round by round"
+    return title
+
+
+def order(cell: Cell, head: Head) -> str:
+    """What a cell is sorted by; empty where its value is not known."""
+    if head.numeric or cell.value is not None:
+        return "" if cell.value is None else f"{cell.value:.9g}"
+    return cell.text
 
 
 def _proofs(rows: Sequence[Mapping[str, Any]], run: ScoredRun, info: Mapping[str, Any]) -> list[View]:

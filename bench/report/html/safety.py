@@ -9,12 +9,16 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.record.files import plain
+
+PAGE = Path(__file__).parent / "page_files"
 
 # Signs that turn the direction of what follows: a file's name could look like another.
 _BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -62,19 +66,22 @@ def content_policy(*scripts: str) -> str:
     )
 
 
-def environment() -> Environment:
-    """Templates of the report: everything that is not marked as safe is made visible and escaped."""
-    return Environment(
+def rendered(template: str, scripts: Sequence[Markup] = (), **values: Any) -> str:
+    """A page from a template in ``page_files``, with its style, and a policy for these scripts.
+
+    Args:
+        values: what the template may name; functions among them it may call from anywhere. All that is not marked as
+            safe is made visible and escaped.
+    """
+    pages = Environment(
         loader=PackageLoader("bench.report.html", "page_files"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=_finalize,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
-
-
-def _finalize(value: Any) -> Any:
-    """Texts as ``visible`` gives them; what is marked as safe stays as it is."""
-    return visible(value) if type(value) is str else value
+    pages.globals.update({name: value for name, value in values.items() if callable(value)})
+    style = inlined((PAGE / "style.css").read_text(encoding="utf-8"))
+    return pages.get_template(template).render(style=style, policy=content_policy(*scripts), scripts=scripts, **values)

@@ -119,7 +119,7 @@ def test_the_page_says_what_must_be_said(run):
         "the worker was killed by signal 9",
         "TensorRT is not installed: pip install tensorrt",
         "Set it to performance: sudo cpupower frequency-set",
-        "valid/n00000007/torn.JPEG : the file ends too early",
+        "valid/n00000007/torn.JPEG: the file ends too early",
         "scarlet-bench run --model scarlet_c --precisions fp32,int8",
         "scarlet-bench report .",
         "Where accuracy was lost",
@@ -189,7 +189,7 @@ def test_golden(run):
     folder, source = run
     root = folder.read_run_info()["dataset"]["root"]
     bare = re.sub(r"<(style|script)([^>]*)>.*?</\1>", r"<\1\2></\1>", source, flags=re.DOTALL)
-    bare = re.sub(r'<section id="charts">.*?(?=<section id="waterfall">)', "", bare, flags=re.DOTALL)
+    bare = re.sub(r'<section id="charts">.*?(?=<section id="where-accuracy-was-lost">)', "", bare, flags=re.DOTALL)
     bare = re.sub(r"data:image/jpeg;base64,[^\"]*", "data:,", bare)
     bare = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", bare)
     bare = re.sub(r"\n\s*\n+", "\n", bare.replace(root, "/data"))
@@ -254,7 +254,7 @@ def test_policy_of_no_script():
 
 def test_flips_show_picture_file_label_and_both_predictions(run):
     _, source = run
-    flips = between(source, '<section id="flips">', '<section id="warnings">')
+    flips = between(source, '<section id="flips">', '<section id="what-may')
     cards = re.findall(r'<li class="card".*?</li>', flips, re.DOTALL)
     assert len(cards) > FLIPS_OF_PAIR
     assert f"{FLIPS_OF_PAIR} of 42 flips" in flips
