@@ -170,7 +170,7 @@ def test_a_document_passes_and_a_wrong_and_slower_model_fails_with_row_and_stage
         done = made.step("check", **inputs, args=args, against="HEAD~1")
         assert made.step("verdict").returncode == code, f"{done.stdout}\n{done.stderr}"
     said = json.loads((made.project / "scarlet-bench-check" / "against.json").read_text())
-    assert [(row["verdict"], row["stage"]) for row in said["rows"]] == [("fail", "labels"), ("fail", "")]
+    assert [(row["verdict"], row["stage"]) for row in said["rows"]] == [("fail", "weights"), ("fail", "")]
     assert "1.1 times as long" in said["rows"][1]["reason"] or "1.100 times as long" in said["rows"][1]["reason"]
     assert done.stdout.count("::error title=") == 2
     assert "fail" in (made.home / "summary").read_text()

@@ -41,14 +41,15 @@ def against(
     With --strict what is not settled is 3.
     """
     from bench.report.forms import write_all
-    from bench.report.text import annotate, annotation
-    from bench.studies.against import drive
+    from bench.report.text import annotate
+    from bench.studies.check import revisions
+    from bench.studies.check.report import workflow_commands
 
     spec = options.spec_of(context, scenarios="latency")
     console = console_for(as_json)
     folder, file = out_paths(out)
-    ended = drive.run(ref, spec, folder, console, None if tolerance is None else tolerance / 100.0)
+    ended = revisions.run(ref, spec, folder, console, None if tolerance is None else tolerance / 100.0)
     written = write_all(ended.run)
-    show(drive.document(ended), file, as_json, [f"report: {written['markdown']}"])
-    annotate(console.file, (annotation(level, each.label, text) for level, each, text in ended.complaints))
+    show(ended.document(), file, as_json, [f"report: {written['markdown']}"])
+    annotate(console.file, workflow_commands(ended.judged))
     raise typer.Exit(INTERRUPTED if ended.interrupted else exit_code(ended.outcome.value, strict))

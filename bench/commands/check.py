@@ -22,8 +22,7 @@ def check(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            help="A file that `scarlet-bench baseline` wrote. Default: results/baselines/<model>.json, on demo "
-            "images <model>-demo.json."
+            help="Made by `baseline`. Default: results/baselines/<model>.json, on demo images <model>-demo.json."
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="Whose baseline, where none is named.")] = "scarlet_c",
@@ -68,42 +67,31 @@ def check(
 
     With --strict unresolved is 3.
     """
-    from bench.studies.check import ci
-    from bench.studies.check.drive import check as compare
-    from bench.studies.check.report import document
+    from bench.studies.check import report
 
     console = console_for(as_json)
-    if against_model is None:
-        if extra := options.given(context, explicit=True).keys() - {"model", "data", "checkpoint"}:
-            option_name = next(name for name in context.params if options.FIELDS.get(name, name) in extra)
-            raise BenchError(f"--{option_name} is of --against-model", "A check repeats the run of its baseline.")
-        report, run = compare(baseline, model, current, config, data, checkpoint, sequential, latency, console)
-    else:
-        report, run = _models(context, against_model, config, tolerance, console)
-    show(document(report, str(run) if run else None), out, as_json)
-    ci.write(report, junit, summary, console.file)
-    raise typer.Exit(exit_code(report.verdict.value, strict))
+    found, run = _compared(context, console)
+    show(report.document(found, str(run) if run else None), out, as_json)
+    report.write(found, junit, summary, console.file)
+    raise typer.Exit(exit_code(found.verdict.value, strict))
 
 
-def _models(
-    context: typer.Context, models: tuple[str, str], config: Path | None, tolerance: float | None, console: Console
-) -> tuple[Report, Path]:
-    """Measures two models in one run, and compares them."""
+def _compared(context: typer.Context, console: Console) -> tuple[Report, Path | None]:
+    """The outcome, and the run's folder where one was begun."""
     from bench.report.forms import write_all
-    from bench.studies.against import models as pair
-    from bench.studies.against.verdict import REVISION, THIS, figures
-    from bench.studies.check.drive import compare_pair
-    from bench.studies.check.report import Judged
-    from bench.studies.check.rules import Verdict
+    from bench.studies.check import drive, pairs
 
-    if unused := [name for name in ("baseline", "current", "sequential", "latency") if context.params[name]]:
+    params = context.params
+    if params["against_model"] is None:
+        if extra := options.given(context, explicit=True).keys() - {"model", "data", "checkpoint"}:
+            name = next(name for name in params if options.FIELDS.get(name, name) in extra)
+            raise BenchError(f"--{name} is of --against-model", "A check repeats the run of its baseline.")
+        return drive.check(drive.Request(**{name: params[name] for name in drive.Request.__annotations__}), console)
+    if unused := [name for name in ("baseline", "current", "sequential", "latency") if params[name]]:
         raise BenchError(f"--{unused[0]} is of a check against a baseline", "Leave it out, or --against-model.")
-    ended = pair.run(models, options.spec_of(context), console, None if tolerance is None else tolerance / 100.0)
+    tolerance = None if params["tolerance"] is None else params["tolerance"] / 100.0
+    ended = pairs.compare_models(params["against_model"], options.spec_of(context), console, tolerance)
     if ended.interrupted:
         raise KeyboardInterrupt
-    timed = [
-        Judged(case, Verdict(each.outcome.value), figures(each, ended.tolerance))
-        for case, each in zip(ended.cases, ended.found, strict=True)
-    ]
     write_all(ended.run)
-    return compare_pair(ended.run, REVISION, (pair.OLD, THIS), config, timed), ended.run
+    return pairs.report(ended, params["config"]), ended.run

@@ -34,7 +34,7 @@ Message = dict[str, Any]
 Answer = Callable[[Message], Message]
 
 # Goes up when a worker of this version would not understand a runner of the one before, or the other way round:
-# ``bench.studies.against.revision_worker`` has runners and workers of different versions talk to each other.
+# ``bench.studies.check.revisions`` has runners and workers of different versions talk to each other.
 PROTOCOL = 1
 
 PROGRAM = "from bench.worker import main; main()"

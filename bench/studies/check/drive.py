@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from bench.backends.base import ModelFiles
-from bench.record.case import Case, Status
+from bench.record.case import Case
 from bench.record.run_folder import RunFolder
 from bench.run import session
 from bench.run.images import choose_images
@@ -21,50 +22,51 @@ from bench.run.schedule import by_scenario
 from bench.run.spec import RunSpec
 from bench.studies.check import baseline as baselines
 from bench.studies.check import rows
-from bench.studies.check.align import aligned
-from bench.studies.check.report import Judged, Report
+from bench.studies.check.report import Report
 from bench.studies.check.rows import Order
 from bench.studies.check.rules import Verdict, changed_ground
 from bench.studies.check.sequential import block_sizes
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, ids_digest, of_run
 from bench.studies.check.tolerances import Config, load
 from bench.worker.messages import Context
-from pipelines.imagenet.find import Image, ImageSet, subset
+from pipelines.imagenet.find import Image, subset
 from scarlet import zoo
 from scarlet.errors import BenchError
 
 
-def check(
-    baseline: Path | None,
-    model: str,
-    current: Path | None,
-    config_file: Path | None,
-    data: str | None,
-    checkpoint: str | None,
-    sequential: bool,
-    latency: bool,
-    console: Console,
-) -> tuple[Report, Path | None]:
-    """Compares a run with a baseline; gives the report, and the run's folder where one was begun.
+@dataclass(frozen=True)
+class Request:
+    """What is to be checked: fields as the options of the command."""
 
-    Args: as the options of the command.
+    baseline: Path | None
+    model: str
+    current: Path | None
+    config: Path | None
+    data: str | None
+    checkpoint: str | None
+    sequential: bool
+    latency: bool
+
+
+def check(request: Request, console: Console) -> tuple[Report, Path | None]:
+    """Compares a run with a baseline; gives the report, and the run's folder where one was begun.
 
     Raises:
         BenchError: a file, a name or a path is at fault. What a change under test broke is not: it is in the report.
         KeyboardInterrupt: the user stopped the run.
     """
-    config = load(config_file)
-    name = zoo.resolve(model).name
-    known = baselines.read(baseline or baselines.default_path(name, baselines.is_demo(data)))
-    timed = (latency or config.latency.enabled) and bool(known.timed)
-    if current is not None:
-        order = np.random.default_rng(config.sequential.seed).permutation(known.n_images)
-        run = RunFolder.open(current.resolve())
-        scored = Scored(of_run(run, with_timed=timed), Order(order) if sequential else None, run.path)
+    config, name = load(request.config), zoo.resolve(request.model).name
+    path = request.baseline or baselines.default_path(name, baselines.is_demo(request.data))
+    known = baselines.read(path)
+    timed = (request.latency or config.latency.enabled) and bool(known.timed)
+    if request.current is not None:
+        order = Order(np.random.default_rng(config.sequential.seed).permutation(known.n_images))
+        run = RunFolder.open(request.current.resolve())
+        scored = Scored(of_run(run, with_timed=timed), order if request.sequential else None, run.path)
     else:
-        spec = baselines.spec_of(known, data, checkpoint, timed)
+        spec = baselines.spec_of(known, request.data, request.checkpoint, timed)
         try:
-            scored = score(known, spec, config, sequential, console)
+            scored = score(known, spec, config, request.sequential, console)
         except BenchError as mistake:
             # What the change under test broke is its failure; a wrong path or name is the caller's mistake.
             if not (mistake.stage or isinstance(mistake, PreparationFailed)):
@@ -72,36 +74,6 @@ def check(
             reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
             return rows.every_row_failed(known, reason, mistake.stage), None
     return rows.judge(known, scored.current, config, latency=timed, order=scored.order), scored.run
-
-
-def compare_pair(
-    run: Path, option: str, names: tuple[str, str], config: Path | None, timed: Sequence[Judged]
-) -> Report:
-    """The accuracy of two models in one run, image by image; what was said of their times becomes rows of the report.
-
-    Leads move with any change of the weights: only top-1 and its margin are judged.
-
-    Args:
-        option: that tells the copies of a Case apart.
-        names: its values: of the old model, and of the new one.
-    """
-    limits = load(config)
-    limits = limits.model_copy(update={"classes": {name: each.margin_alone for name, each in limits.classes.items()}})
-    both = of_run(RunFolder.open(run))
-
-    def side(name: str) -> Snapshot:
-        own = [row for row in both.rows if row.case.option(option) == name]
-        return replace(both, name=name, rows=tuple(replace(row, case=row.case.without(option)) for row in own))
-
-    old, new = map(side, names)
-    known = replace(old, rows=tuple(row for row in old.rows if row.top1 is not None))
-    report = rows.judge(known, new, limits)
-    failed = [row.verdict is Verdict.FAIL and row.status == Status.OK.value for row in report.rows]
-    # The same code on the same images: only the model differs.
-    judged = [
-        replace(row, stage=row.stage or "weights") if bad else row for row, bad in zip(report.rows, failed, strict=True)
-    ]
-    return replace(report, rows=(*judged, *timed))
 
 
 @dataclass(frozen=True)
@@ -127,37 +99,42 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
         KeyboardInterrupt: the user stopped the run.
     """
     image_set, images = choose_images(spec.data, baseline.n_images, console)
-    found = _before_running(baseline, image_set, images)
-    if found.n_images != baseline.n_images or changed_ground(baseline, found):
+    ids, labels = [image.image_id for image in images], [image.label for image in images]
+    # Weights as in the baseline: none were loaded yet.
+    found = replace(
+        baseline,
+        name="",
+        dataset={"fingerprint": image_set.fingerprint},
+        ids=tuple(ids),
+        ids_sha256=ids_digest(ids),
+        labels=np.array(labels, dtype=np.int16),
+        rows=(),
+    )
+    if changed_ground(baseline, found):
         return Scored(found)
     sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
     first = _run(spec.but(data=str(image_set.root), images=sizes[0]), console)
-    current = of_run(first, with_timed=spec.scenarios != ("accuracy",))
+    current, place = of_run(first, with_timed=spec.scenarios != ("accuracy",)), {id_: n for n, id_ in enumerate(ids)}
+    order = np.array([place[id_] for id_ in current.ids])
+    ends = [len(order)]
     if len(sizes) == 1:
-        ends = np.array([baseline.n_images])
-        order = Order(np.arange(baseline.n_images), ends) if sequentially else None
-        return Scored(current, order, first.path)
-    return _in_blocks(baseline, aligned(current, baseline), first, images, config, console)
-
-
-def _before_running(baseline: Snapshot, image_set: ImageSet, images: Sequence[Image]) -> Snapshot:
-    """The images as they are now; weights as in the baseline, since none were loaded yet."""
-    ids = tuple(image.image_id for image in images)
-    return Snapshot(
-        name="",
-        model=baseline.model,
-        dataset={
-            "fingerprint": image_set.fingerprint,
-            "n_images": len(images),
-            "root": str(image_set.root),
-            "is_demo": image_set.is_demo,
-        },
-        ids_sha256=ids_digest(ids),
-        labels=np.array([image.label for image in images], dtype=np.int16),
-        weights=baseline.weights,
-        rows=(),
-        ids=ids,
-    )
+        return Scored(current, Order(order, np.array(ends)) if sequentially else None, first.path)
+    rows_ = tuple(_unscored(row, len(ids)) for row in current.rows)
+    whole = replace(current, ids=found.ids, ids_sha256=found.ids_sha256, labels=found.labels, rows=rows_)
+    current = _joined(whole, current, order)
+    # Later blocks, of the rows that are not decided yet, are runs of their own in the first one's folder, with its
+    # model files; pixels were checked there.
+    for size in sizes[1:]:
+        cases = _undecided(baseline, current, config, Order(order, np.array(ends)))
+        if not cases or changed_ground(baseline, current):
+            break
+        seen = set(order.tolist())
+        block = [image for image in subset(images, size) if place[image.image_id] not in seen]
+        places = np.array([place[image.image_id] for image in block])
+        folder = _run_block(first, first.path / "blocks" / str(size), cases, block, console)
+        current, order = _joined(current, of_run(folder), places), np.append(order, places)
+        ends.append(len(order))
+    return Scored(current, Order(order, np.array(ends)), first.path)
 
 
 def _run(spec: RunSpec, console: Console) -> RunFolder:
@@ -165,29 +142,6 @@ def _run(spec: RunSpec, console: Console) -> RunFolder:
     if ended.interrupted:
         raise KeyboardInterrupt
     return RunFolder.open(ended.run)
-
-
-def _in_blocks(
-    baseline: Snapshot, current: Snapshot, first: RunFolder, images: Sequence[Image], config: Config, console: Console
-) -> Scored:
-    """Goes on with new images only, for the rows that are not decided yet.
-
-    Later blocks are runs of their own in the first one's folder, with its model files; pixels were checked there.
-    """
-    place = {image.image_id: place for place, image in enumerate(images)}
-    order = [place[image_id] for image_id, _ in first.read_images()]
-    ends = [len(order)]
-    for size in list(block_sizes(baseline.n_images, config))[1:]:
-        cases = _undecided(baseline, current, config, Order(np.array(order), np.array(ends)))
-        if not cases or changed_ground(baseline, current):
-            break
-        seen = set(order)
-        block = [image for image in subset(images, size) if place[image.image_id] not in seen]
-        folder = _run_block(first, first.path / "blocks" / str(size), cases, block, console)
-        current = _merged(current, aligned(of_run(folder), baseline))
-        order += [place[image.image_id] for image in block]
-        ends.append(len(order))
-    return Scored(current, Order(np.array(order), np.array(ends)), first.path)
 
 
 def _run_block(
@@ -222,19 +176,26 @@ def _undecided(baseline: Snapshot, current: Snapshot, config: Config, order: Ord
     return list(dict.fromkeys([*cases, *(base.case for base in bases if base)]))
 
 
-def _merged(current: Snapshot, block: Snapshot) -> Snapshot:
-    """The rows with a further block's predictions; a row that ended otherwise in the block is no longer ok."""
+def _unscored(row: Row, n: int) -> Row:
+    """The row of no image of n yet, where it is ok; digests and top-5 counts are of all images or none."""
+    if row.top1 is None:
+        return row
+    top1, margin = np.full(n, NOT_SCORED, dtype=np.int16), np.zeros(n, dtype=np.float32)
+    return Row(row.case, top1=top1, margin=margin, no_accuracy=row.no_accuracy)
+
+
+def _joined(current: Snapshot, block: Snapshot, places: NDArray[np.intp]) -> Snapshot:
+    """The rows with the predictions of a block, whose images have these places; a row that ended otherwise in the block
+    is no longer ok.
+    """
     new = {row.case: row for row in block.rows}
-    return replace(current, rows=tuple(_with(row, new[row.case]) if row.case in new else row for row in current.rows))
 
+    def join(row: Row) -> Row:
+        other = new.get(row.case, row)
+        if row.top1 is None or row.margin is None or other.top1 is None or other is row:
+            return other
+        top1, margin = row.top1.copy(), row.margin.copy()
+        top1[places], margin[places] = other.top1, other.margin
+        return replace(row, top1=top1, margin=margin, top1_right=row.top1_right + other.top1_right)
 
-def _with(row: Row, new: Row) -> Row:
-    if row.top1 is None or new.top1 is None or row.margin is None or new.margin is None:
-        return new
-    scored = new.top1 != NOT_SCORED
-    return replace(
-        row,
-        top1=np.where(scored, new.top1, row.top1).astype(np.int16),
-        margin=np.where(scored, new.margin, row.margin).astype(np.float32),
-        top1_right=row.top1_right + new.top1_right,
-    )
+    return replace(current, rows=tuple(map(join, current.rows)))

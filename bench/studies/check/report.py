@@ -1,15 +1,32 @@
-"""What a check found: a verdict for each row, findings, and the whole as plain data for reports."""
+"""What a check found, as plain data, as a table and for CI: Markdown for the step summary of GitHub Actions, its
+annotations, and JUnit XML."""
 
 from __future__ import annotations
 
+import io
 import math
-from dataclasses import dataclass
-from typing import Any
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
 
 from bench.record.case import Case, Status
+from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Cell, Column, Document, Head, notes, table_of
+from bench.report.markdown import escaped, table_lines
+from bench.report.text import annotate, annotation
 from bench.studies.check.diagnosis import Finding
-from bench.studies.check.rules import Comparison, Decision, Verdict
+from bench.studies.check.rules import Decision, Verdict, overall
+from scarlet.errors import visible
+
+# GitHub shows no more annotations of one kind and step than this.
+MOST_ANNOTATIONS = 10
+LEVELS = {Verdict.FAIL: "error", Verdict.UNRESOLVED: "warning"}
+
+# XML 1.0 has no way to write these (https://www.w3.org/TR/xml/#charsets).
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -20,7 +37,7 @@ class Judged:
         stage: of ``diagnosis.STAGES`` where it is known, else empty.
         status: of the row in the run; ``missing`` where the run has no such row.
         decision: margin, bound and class, where predictions were compared.
-        fp32: decision and comparison against the run's own row in FP32; None where there was none.
+        fp32: the same against the run's own row in FP32; None where there was none.
     """
 
     case: Case
@@ -29,39 +46,29 @@ class Judged:
     stage: str = ""
     status: str = Status.OK.value
     decision: Decision | None = None
-    comparison: Comparison | None = None
-    fp32: tuple[Decision, Comparison] | None = None
+    fp32: Decision | None = None
     baseline_ratio: float | None = None
     ratio: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; differences in percentage points."""
-        found: dict[str, Any] = {
-            "case_id": self.case.case_id,
-            "row": self.case.label,
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "stage": self.stage,
-            "status": self.status,
-        }
-        if self.comparison:
-            found |= _compared(self.comparison, self.decision)
+        found: dict[str, Any] = {"case_id": self.case.case_id, "row": self.case.label, "verdict": self.verdict.value}
+        found |= {name: getattr(self, name) for name in ("reason", "stage", "status")} | _compared(self.decision)
         if self.fp32:
-            found["fp32"] = {"verdict": self.fp32[0].verdict.value, **_compared(self.fp32[1], self.fp32[0])}
+            found["fp32"] = {"verdict": self.fp32.verdict.value, **_compared(self.fp32)}
         if self.ratio is not None or self.baseline_ratio is not None:
             found |= {"ratio": self.ratio, "baseline_ratio": self.baseline_ratio}
         return found
 
 
-def _compared(compared: Comparison, decision: Decision | None) -> dict[str, Any]:
-    """Plain JSON types; differences in percentage points."""
+def _compared(decision: Decision | None) -> dict[str, Any]:
+    compared = decision and decision.comparison
+    if not decision or not compared:
+        return {}
+    counts = ("changed", "wins", "losses", "ties", "agreement_percent")
     found: dict[str, Any] = {
         "n_images": compared.n,
-        "changed": compared.changed,
-        "wins": compared.wins,
-        "losses": compared.losses,
-        "ties": compared.ties,
-        "agreement_percent": compared.agreement_percent,
+        **{name: getattr(compared, name) for name in counts},
         "baseline_top1_percent": 100.0 * compared.baseline_right / compared.n,
         "top1_percent": 100.0 * compared.right / compared.n,
     }
@@ -69,15 +76,9 @@ def _compared(compared: Comparison, decision: Decision | None) -> dict[str, Any]
         move = compared.largest_move
         found |= {"leads_moved": compared.moved, "lead_limit": compared.lead_limit}
         found["largest_lead_move"] = move if math.isfinite(move) else None
-    if decision and decision.bound:
-        bound = decision.bound
-        found |= {
-            "class": decision.tolerance,
-            "difference_points": 100.0 * bound.difference,
-            "low_points": 100.0 * bound.low,
-            "high_points": 100.0 * bound.high,
-            "margin_points": 100.0 * (decision.margin or 0.0),
-        }
+    if decision.bound:
+        ends = decision.bound._asdict() | {"margin": decision.margin or 0.0}
+        found |= {"class": decision.tolerance, **{f"{name}_points": 100.0 * end for name, end in ends.items()}}
     return found
 
 
@@ -94,12 +95,8 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """``fail`` where a row fails, else ``unresolved`` where one is, else ``pass``."""
-        verdicts = {row.verdict for row in self.rows}
-        for verdict in (Verdict.FAIL, Verdict.UNRESOLVED):
-            if verdict in verdicts:
-                return verdict
-        return Verdict.PASS
+        """Over all rows."""
+        return overall([row.verdict for row in self.rows])
 
     @property
     def headline(self) -> str:
@@ -112,13 +109,9 @@ class Report:
         """Plain JSON types."""
         return {
             "verdict": self.verdict.value,
-            "baseline": self.baseline,
-            "current": self.current,
-            "n_images": self.n_images,
+            **{name: getattr(self, name) for name in ("baseline", "current", "n_images")},
             "rows": [row.to_dict() for row in self.rows],
-            "findings": [
-                {"stage": item.stage, "text": item.text, "case_ids": list(item.case_ids)} for item in self.findings
-            ],
+            "findings": [{**asdict(each), "case_ids": list(each.case_ids)} for each in self.findings],
             "notes": list(self.notes),
         }
 
@@ -134,11 +127,9 @@ def document(report: Report, run: str | None = None) -> Document:
 
 def figures(row: Judged) -> list[str]:
     """Top-1 before and now, difference with its bounds, and predictions changed; empty where there is none."""
-    compared, decision = row.comparison, row.decision
-    if compared is None or decision is None or decision.bound is None:
+    if row.decision is None or (compared := row.decision.comparison) is None or (bound := row.decision.bound) is None:
         ratio = "" if row.ratio is None or row.baseline_ratio is None else f"{row.baseline_ratio:.3g} → {row.ratio:.3g}"
         return ["", f"ratio {ratio}" if ratio else "", ""]
-    bound = decision.bound
     before, now = (100.0 * right / compared.n for right in (compared.baseline_right, compared.right))
     return [
         f"{before:.4g} → {now:.4g}",
@@ -155,3 +146,81 @@ COLUMNS: tuple[Column[Judged], ...] = (
     Column(Head("Difference, points", True), lambda row: figures(row)[1]),
     Column(Head("Changed", True), lambda row: figures(row)[2]),
 )
+
+
+def write(report: Report, junit_file: Path | None, summary_file: Path | None, stream: IO[str]) -> None:
+    """Writes the files that are requested, and what GitHub Actions takes where it is what runs this.
+
+    Raises:
+        BenchError: a file cannot be written.
+    """
+    if junit_file is not None:
+        write_junit(report, junit_file)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    for path in dict.fromkeys(filter(None, (summary_file, Path(step_summary) if step_summary else None))):
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as appended:
+                appended.write(visible(summary(report)))
+    annotate(stream, workflow_commands(report.rows))
+
+
+def summary(report: Report) -> str:
+    """The check as Markdown: the outcome, what is at fault, a table of rows."""
+    found = [f"- **{escaped(each.stage or 'stage unknown')}**: {escaped(each.text)}" for each in report.findings]
+    found += [f"- {escaped(note)}" for note in report.notes]
+    why = Column[Judged](Head("Why"), lambda row: row.reason)
+    table = table_lines(table_of("", [*COLUMNS, why], report.rows))
+    parts = ([f"## scarlet-bench check: {escaped(report.headline)}"], found, table)
+    return "".join("\n".join(part) + "\n\n" for part in parts if part)
+
+
+def workflow_commands(judged: Sequence[Judged]) -> list[str]:
+    """Workflow commands that make GitHub show each row that did not pass beside the change."""
+    commands: list[str] = []
+    by_verdict = {verdict: [row for row in judged if row.verdict is verdict] for verdict in LEVELS}
+    for verdict, rows in by_verdict.items():
+        level, shown = LEVELS[verdict], rows if len(rows) <= MOST_ANNOTATIONS else rows[: MOST_ANNOTATIONS - 1]
+        for row in shown:
+            stage = f" ({row.stage})" if row.stage else ""
+            commands.append(annotation(level, f"{row.case.label}: {verdict.value}{stage}", row.reason))
+        if more := len(rows) - len(shown):
+            commands.append(annotation(level, f"{more} more rows: {verdict.value}", "see the step's summary"))
+    return commands
+
+
+def write_junit(report: Report, path: Path) -> None:
+    """Writes one test case a row.
+
+    A row that fails by its figures is a failure, a row that did not end well or is missing an error, one that is not
+    resolved or not in the baseline is skipped: always with the reason.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+    def text(words: str) -> str:
+        return NOT_XML.sub("\ufffd", encodable(words))
+
+    suite = TestSuite("scarlet-bench check")
+    findings = [("finding", f"{each.stage or 'stage unknown'}: {each.text}") for each in report.findings]
+    for name, value in (("baseline", report.baseline), ("run", report.current), *findings):
+        suite.add_property(name, text(value))
+    for row in report.rows:
+        name, of = f"{row.case.label} [{row.case.case_id}]", f"{row.case.model}.{row.case.scenario}"
+        case = TestCase(text(name), classname=text(of))
+        if row.verdict is Verdict.PASS:
+            case.system_out = text(row.reason)
+        elif row.verdict is Verdict.FAIL:
+            kind = Failure if row.status == Status.OK.value else Error
+            case.result = [kind(text(row.reason), row.stage or row.case.scenario)]
+        else:
+            case.result = [Skipped(text(row.reason), row.verdict.value)]
+        suite.add_testcase(case)
+    xml = JUnitXml("scarlet-bench")
+    xml.add_testsuite(suite)
+    buffer = io.BytesIO()
+    xml.write(buffer, pretty=True)
+    with atomic_file(path) as stream:
+        stream.write(buffer.getvalue())

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from bench.record.case import Case, Status
 from bench.studies.check import diagnosis, rules, sequential
-from bench.studies.check.align import aligned, chosen_by_other_labels
-from bench.studies.check.diagnosis import Finding, Pair
+from bench.studies.check.diagnosis import OF_REFERENCE, Finding, Pair
 from bench.studies.check.report import Judged, Report
-from bench.studies.check.rules import Verdict
+from bench.studies.check.rules import Decision, Terms, Verdict
 from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, Timed
 from bench.studies.check.tolerances import Config
 from pipelines.parity.digests import first_change
@@ -42,30 +41,19 @@ def judge(
     """Compares a run with a baseline.
 
     Args:
-        current: the run; it may hold other images, if which they are can be proven.
         latency: judge ratios of times too.
         order: decide sequentially over images in this order of the baseline's images.
 
     Raises:
-        BenchError: they are of different models, or it cannot be proven which image is which.
+        BenchError: they are of different models, or of other numbers of images of the same set.
     """
     if len({"onnx" if each.model.startswith("onnx:") else each.model for each in (baseline, current)}) > 1:
         what = f"the baseline is of {baseline.model} and the run of {current.model}"
         raise BenchError(what, "Name the baseline of the same model, or make one.")
-    ground = None
-    if current.n_images != baseline.n_images:
-        if current.dataset.get("fingerprint") != baseline.dataset.get("fingerprint"):
-            counts = f"{current.n_images:,} images are of another set than the baseline's {baseline.n_images:,}"
-            ground = ("data", f"the run's {counts}")
-        else:
-            current = aligned(current, baseline)
-    if ground := ground or rules.changed_ground(baseline, current):
+    if ground := rules.changed_ground(baseline, current):
         stage, reason = ground
-        if stage == "data" and (why := chosen_by_other_labels(current, baseline)):
-            stage, reason = "labels", why
-        elif stage == "labels" and (how := diagnosis.of_labels(baseline.labels, current.labels)):
-            reason = f"{reason}: {how}"
-        return every_row_failed(baseline, reason, stage, current.name)
+        how = diagnosis.of_labels(baseline.labels, current.labels) if stage == "labels" else ""
+        return every_row_failed(baseline, f"{reason}: {how}" if how else reason, stage, current.name)
     accuracy, findings = _accuracy(baseline, current, config, order)
     timed = _timed(baseline, current, config) if latency else []
     notes = _notes(baseline, current, findings)
@@ -84,36 +72,38 @@ def _accuracy(
 ) -> tuple[list[Judged], tuple[Finding, ...]]:
     pairs, found = paired(baseline, current)
     n_rows = n_comparisons((pair.current for pair in pairs.values()), config, current)
+    changed = first_change(baseline.reference, current.reference)
+    # Another Pillow may well round otherwise: under another version only a note tells.
+    redefined = changed if baseline.packages.get(LIBRARY) == current.packages.get(LIBRARY) else ""
     judged = [
-        judge_row(pairs[row.case], current, config, n_rows, order)
-        if row.case in pairs
+        _on_other_pixels(judge_row(pair, current, config, n_rows, order), pair, redefined)
+        if (pair := pairs.get(row.case))
         else _without_figures(row.case, found.get(row.case))
         for row in baseline.rows
     ]
-    judged = [_on_other_pixels(row, pairs.get(row.case), baseline, current) for row in judged]
     findings, stages = _diagnosed(judged, pairs, baseline, current)
     judged = [replace(row, stage=row.stage or stages.get(row.case, "")) for row in judged]
-    return [*judged, *_new(current.rows, {row.case for row in found.values()})], findings
+    known = {row.case for row in found.values()}
+    for row in current.rows:
+        if row.case not in known:
+            why = "" if row.top1 is not None else f"; {row.status.value}: {row.reason}"
+            judged.append(Judged(row.case, Verdict.NEW, f"not in the baseline{why}", status=row.status.value))
+    return judged, findings
 
 
 def paired(baseline: Snapshot, current: Snapshot) -> tuple[dict[Case, Pair], dict[Case, Row]]:
     """By the baseline's Cases, the rows with predictions on both sides, and the run's rows that there are."""
     rows = {row.case: row for row in current.rows}
-    partner = rules.match([row.case for row in baseline.rows], list(rows))
-    found = {case: rows[other] for case, other in partner.items()}
+    found = {case: rows[other] for case, other in rules.match([row.case for row in baseline.rows], list(rows)).items()}
     pairs = {row.case: Pair(row, found[row.case]) for row in baseline.rows if row.case in found}
     return {case: pair for case, pair in pairs.items() if pair.current.top1 is not None}, found
 
 
-def _on_other_pixels(row: Judged, pair: Pair | None, baseline: Snapshot, current: Snapshot) -> Judged:
-    """Fails a row whose pixels changed with the reference's own: what is right was redefined.
-
-    As with other weights, a baseline is no measure of it then, however few predictions changed. Another Pillow may
-    well round otherwise: under another version only a note tells.
+def _on_other_pixels(row: Judged, pair: Pair, changed: str) -> Judged:
+    """Fails a row whose pixels changed with the reference's own, from the stage ``changed`` on: what is right was
+    redefined. As with other weights, a baseline is no measure of it then, however few predictions changed.
     """
-    changed = first_change(baseline.reference, current.reference)
-    same_library = baseline.packages.get(LIBRARY) == current.packages.get(LIBRARY)
-    if row.verdict is Verdict.FAIL or pair is None or pair.same_pixels or not (changed and same_library):
+    if row.verdict is Verdict.FAIL or pair.same_pixels or not changed:
         return row
     reason = f"the reference makes other pixels than when the baseline was made, from the stage {changed} on"
     return replace(row, verdict=Verdict.FAIL, reason=f"{reason}; {row.reason}")
@@ -126,19 +116,6 @@ def _without_figures(case: Case, row: Row | Timed | None) -> Judged:
     return Judged(case, Verdict.FAIL, f"{row.status.value}: {row.reason}", stage, row.status.value)
 
 
-def _new(rows: Sequence[Row], known: set[Case]) -> list[Judged]:
-    return [
-        Judged(
-            row.case,
-            Verdict.NEW,
-            "not in the baseline" + ("" if row.top1 is not None else f"; {row.status.value}: {row.reason}"),
-            status=row.status.value,
-        )
-        for row in rows
-        if row.case not in known
-    ]
-
-
 def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order: Order | None) -> Judged:
     """The verdict on one row that has predictions: against the baseline, and where its class says so against FP32 too.
 
@@ -147,44 +124,40 @@ def judge_row(pair: Pair, current: Snapshot, config: Config, n_rows: int, order:
         n_rows: comparisons judged together, as of ``n_comparisons``.
         order: decide sequentially in this order; None for all images at once.
     """
-    before, row = pair.baseline, pair.current
+    case, row = pair.baseline.case, pair.current
     name, tolerance = config.of(row.case.precision)
-    terms = rules.Terms(tolerance, config, name, n_rows)
-    decided = _decided(before, row, current, terms, order)
-    if decided is None:
-        return Judged(before.case, Verdict.FAIL, "no image could be read", "decode")
-    decision, compared = decided
-    stage = "decode" if compared.newly_unreadable and decision.verdict is Verdict.FAIL else ""
-    verdict, reason, fp32 = decision.verdict, decision.reason, None
-    if compared.newly_unreadable:
-        reason += f"; {compared.newly_unreadable:,} images that the baseline could read are unreadable"
-    if compared.ties:
-        reason += f"; the two first classes of {compared.ties:,} images tie"
-    base = fp32_row(row, current, config)
+    terms = Terms(tolerance, config, name, n_rows)
+    decision = _decided(pair, current, terms, order)
+    if decision is None or decision.comparison is None:
+        return Judged(case, Verdict.FAIL, "no image could be read", "decode")
+    verdict, reason, unreadable = decision.verdict, decision.reason, decision.comparison.newly_unreadable
+    stage = "decode" if unreadable and verdict is Verdict.FAIL else ""
+    if unreadable:
+        reason += f"; {unreadable:,} images that the baseline could read are unreadable"
+    if ties := decision.comparison.ties:
+        reason += f"; the two first classes of {ties:,} images tie"
+    base, fp32 = fp32_row(row, current, config), None
     if base is None:
         reason += "; not compared with FP32: the run has no such row" if tolerance.against_fp32 else ""
     elif not row.no_accuracy:
-        fp32 = _decided(base, row, current, replace(terms, tolerance=tolerance.margin_alone), order)
+        fp32 = _decided(Pair(base, row), current, replace(terms, tolerance=tolerance.margin_alone), order)
     if fp32:
-        verdict = max(verdict, fp32[0].verdict, key=(Verdict.PASS, Verdict.UNRESOLVED, Verdict.FAIL).index)
-        reason += f"; against FP32 in the same run ({fp32[0].verdict.value}): {fp32[0].reason}"
-    return Judged(before.case, verdict, reason, stage, decision=decision, comparison=compared, fp32=fp32)
+        verdict = rules.overall((verdict, fp32.verdict))
+        reason += f"; against FP32 in the same run ({fp32.verdict.value}): {fp32.reason}"
+    return Judged(case, verdict, reason, stage, decision=decision, fp32=fp32)
 
 
-def _decided(
-    before: Row, row: Row, current: Snapshot, terms: rules.Terms, order: Order | None
-) -> tuple[rules.Decision, rules.Comparison] | None:
+def _decided(pair: Pair, current: Snapshot, terms: Terms, order: Order | None) -> Decision | None:
     """One row against another, on the images that both have; None where there is none."""
-    assert before.top1 is not None
-    assert row.top1 is not None
-    scored = (before.top1 != NOT_SCORED) & (row.top1 != NOT_SCORED)
-    terms = replace(terms, whole=bool(scored.all()), no_accuracy=before.no_accuracy or row.no_accuracy)
+    (before, row), (was, is_) = (pair.baseline, pair.current), pair.predictions
+    whole = bool(((was != NOT_SCORED) & (is_ != NOT_SCORED)).all())
+    terms = replace(terms, whole=whole, no_accuracy=before.no_accuracy or row.no_accuracy)
     if order is None:
         compared = rules.compare(before, row, current.labels, terms.tolerance)
-        return (rules.decide(compared, terms), compared) if compared else None
+        return rules.decide(compared, terms) if compared else None
     seen = rules.looks(before, row, current.labels, terms.tolerance, order.places, order.ends)
     margin = terms.tolerance.margin(before.top1_right / max(1, before.n_images))
-    return sequential.decide(seen, terms, margin, len(scored)) if seen else None
+    return sequential.decide(seen, terms, margin, len(was)) if seen else None
 
 
 def fp32_row(row: Row, current: Snapshot, config: Config) -> Row | None:
@@ -212,41 +185,33 @@ def _diagnosed(
 ) -> tuple[tuple[Finding, ...], dict[Case, str]]:
     """What is at fault, and the stage of each row that it explains."""
     findings: dict[tuple[str, str], list[Case]] = {}
-    failing = [row.case for row in judged if row.verdict is Verdict.FAIL]
     left = []
-    for row in judged:
-        if row.verdict is not Verdict.FAIL:
-            continue
+    for row in (row for row in judged if row.verdict is Verdict.FAIL):
         pair = pairs.get(row.case)
         if row.stage:
             findings.setdefault((row.stage, row.reason), []).append(row.case)
-        if row.stage or pair is None:
-            continue
-        before, now = pair.baseline.top1, pair.current.top1
-        assert before is not None
-        assert now is not None
-        unscored = (now == NOT_SCORED).any()
-        own = None if unscored else diagnosis.of_row(before, now, current.labels, row.case.batch)
-        if own:
-            findings.setdefault((own.stage, own.text), []).append(row.case)
-        if not (own and own.stage):
-            left.append(row.case)
+        elif pair:
+            before, now = pair.predictions
+            order = "" if (now == NOT_SCORED).any() else diagnosis.of_order(before, now, row.case.batch)
+            if order:
+                findings.setdefault(("order", order), []).append(row.case)
+            else:
+                left.append(row.case)
     passing = [pairs[row.case] for row in judged if row.verdict is Verdict.PASS and row.case in pairs]
     by_id = {pairs[case].current.case.case_id: case for case in left}
-    for found in diagnosis.of_rows(
-        [pairs[case] for case in left], passing, baseline, current, current.info.get("blame")
-    ):
+    for found in diagnosis.of_rows([pairs[case] for case in left], passing, baseline, current):
         findings.setdefault((found.stage, found.text), []).extend(by_id[id_] for id_ in found.case_ids)
     stages = {case: stage for (stage, _), cases in findings.items() if stage for case in cases}
-    everyone = f"all {len(failing)} rows: " if len(failing) == len(judged) > 1 else ""
-    told = tuple(
+    told = [
         Finding(
-            stage, f"{everyone if len(set(cases)) == len(judged) else ''}{text}", tuple(case.case_id for case in cases)
+            stage,
+            f"all {len(judged)} rows: {text}" if len(set(cases)) == len(judged) > 1 else text,
+            tuple(case.case_id for case in cases),
         )
         for (stage, text), cases in findings.items()
-    )
+    ]
     # Where the reference changed, other pipelines may no longer agree with it: that comes of it.
-    return tuple(sorted(told, key=lambda finding: diagnosis.OF_REFERENCE not in finding.text)), stages
+    return tuple(sorted(told, key=lambda finding: OF_REFERENCE not in finding.text)), stages
 
 
 def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -260,7 +225,7 @@ def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -
             "make baseline to keep them"
         )
     stage = first_change(baseline.reference, current.reference)
-    if stage and not any(diagnosis.OF_REFERENCE in finding.text for finding in findings):
+    if stage and not any(OF_REFERENCE in finding.text for finding in findings):
         notes.append(
             f"the reference pipeline, by which the others are judged, makes other pixels of the same files than "
             f"when the baseline was made, from the stage {stage} on"

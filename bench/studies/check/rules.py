@@ -13,29 +13,50 @@ little so few images say of others; the bound is shown beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.stats.paired import Bound, lower, paired_bound
 from bench.record.case import Case
-from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels, Row, Snapshot, Timed, array_digest
+from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Labels, Row, Snapshot, Timed
 from bench.studies.check.tolerances import Config, Tolerance
+from scarlet.errors import BenchError
 
 # Beyond this no set of images is of help.
 MOST_IMAGES = 10**9
 
 
 class Verdict(str, Enum):
-    """What a check says of a row."""
+    """What a check says of a row; ``new``: it is not in the baseline."""
 
     PASS = "pass"
     FAIL = "fail"
     UNRESOLVED = "unresolved"
     NEW = "new"
+
+
+def overall(verdicts: Collection[Verdict]) -> Verdict:
+    """``fail`` where one is, else ``unresolved`` where one is, else ``pass``; of none ``unresolved``."""
+    for verdict in (Verdict.FAIL, Verdict.UNRESOLVED):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASS if verdicts else Verdict.UNRESOLVED
+
+
+def of_interval(low: float | None, high: float | None, tolerance: float) -> Verdict:
+    """Of a ratio of times that may be up to 1 + tolerance: ``fail`` where its whole interval lies above, ``pass``
+    where all of it lies at or below; ``unresolved`` for anything else, and without an interval.
+    """
+    if low is None or high is None:
+        return Verdict.UNRESOLVED
+    if high <= 1.0 + tolerance:
+        return Verdict.PASS
+    return Verdict.FAIL if low > 1.0 + tolerance else Verdict.UNRESOLVED
 
 
 @dataclass(frozen=True)
@@ -104,8 +125,8 @@ class Looks:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and why, with the bound of the difference of top-1 and the share that may be lost where there are such,
-    and the name of the class.
+    """A verdict and why; where predictions were compared also the comparison, the bound of the difference of top-1, the
+    share that may be lost, and the name of the class.
     """
 
     verdict: Verdict
@@ -113,6 +134,7 @@ class Decision:
     bound: Bound | None = None
     margin: float | None = None
     tolerance: str = ""
+    comparison: Comparison | None = None
 
 
 def images_needed(comparison: Comparison, margin: float, alpha: float) -> int | None:
@@ -216,18 +238,20 @@ class Terms:
     whole: bool = True
     no_accuracy: str = ""
 
+    def decision(self, comparison: Comparison, margin: float, verdict: Verdict, reason: str) -> Decision:
+        """The verdict with the bound that stands beside it."""
+        alpha = self.config.alpha
+        bound = paired_bound(comparison.wins, comparison.losses, comparison.n, alpha, alpha / self.n_rows)
+        return Decision(verdict, reason, bound, margin, self.name, comparison)
+
 
 def decide(comparison: Comparison, terms: Terms) -> Decision:
     """The verdict on a row. See the top of this module for the rule."""
-    tolerance, n_rows, no_accuracy = terms.tolerance, terms.n_rows, terms.no_accuracy
-    alpha = terms.config.alpha
+    tolerance, n_rows, alpha = terms.tolerance, terms.n_rows, terms.config.alpha
     n, changed = comparison.n, comparison.changed
     margin = tolerance.margin(comparison.baseline_right / n)
+    decided = partial(terms.decision, comparison, margin)
     bound = paired_bound(comparison.wins, comparison.losses, n, alpha, alpha / n_rows)
-
-    def decided(verdict: Verdict, reason: str) -> Decision:
-        return Decision(verdict, reason, bound, margin, terms.name)
-
     wanted = tolerance.agreement_percent
     if comparison.moved is not None:
         if comparison.moved > tolerance.lead_images:
@@ -241,10 +265,9 @@ def decide(comparison: Comparison, terms: Terms) -> Decision:
         return decided(Verdict.PASS, f"none of {n:,} predictions changed{few}")
     elif wanted is not None and comparison.agreement_percent < wanted:
         return decided(Verdict.FAIL, disagreement(comparison, wanted))
-    if no_accuracy:
-        if wanted is not None:
-            return decided(Verdict.PASS, f"{changed} of {n:,} predictions changed ({no_accuracy})")
-        return decided(Verdict.UNRESOLVED, f"{changed} of {n:,} predictions changed, and {no_accuracy}")
+    if terms.no_accuracy:
+        verdict = Verdict.UNRESOLVED if wanted is None else Verdict.PASS
+        return decided(verdict, f"{changed} of {n:,} predictions changed ({terms.no_accuracy})")
     sure = f"{100.0 * (1.0 - alpha):g} %"
     allowed = f"the margin is {points(margin)} points"
     if bound.low > -margin:
@@ -309,41 +332,27 @@ def decide_ratio(baseline: Timed, current: Timed, config: Config) -> Decision:
             return Decision(Verdict.UNRESOLVED, reason if ratio is current else f"in {side}: {reason}")
     assert baseline.reference is not None
     assert current.reference is not None
-    if not same_row(baseline.reference, current.reference):
+    if _loose(baseline.reference) != _loose(current.reference):
         reason = f"compared with {current.reference.label}, in the baseline with {baseline.reference.label}"
         return Decision(Verdict.UNRESOLVED, reason)
     who = f"time over that of {current.reference.backend} {current.reference.precision}"
-    ends = [None if None in (each.low, each.ratio, each.high) else _logs(each) for each in (baseline, current)]
-    before, now = ends
-    if before is None or now is None:
-        where = "" if now is None else " in the baseline"
+    ends = [[math.log(value) for value in (each.low, each.ratio, each.high) if value] for each in (baseline, current)]
+    (before, now), percent = ends, config.latency.tolerance_percent
+    if len(before) < 3 or len(now) < 3:
+        where = "" if len(now) < 3 else " in the baseline"
         return Decision(Verdict.UNRESOLVED, f"{who} is {current.ratio:.3g}, with too few rounds for an interval{where}")
     growth = now[1] - before[1]
     low = math.exp(growth - math.hypot(now[1] - now[0], before[2] - before[1]))
     high = math.exp(growth + math.hypot(now[2] - now[1], before[1] - before[0]))
-    percent = config.latency.tolerance_percent
-    allowed = 1.0 + percent / 100.0
     found = (
         f"{who} is {current.ratio:.3g}, in the baseline {baseline.ratio:.3g}: {math.exp(growth):.3g} times as much "
-        f"({low:.3g} to {high:.3g}); {allowed:.3g} is allowed ({percent:g} % more)"
+        f"({low:.3g} to {high:.3g}); {1.0 + percent / 100.0:.3g} is allowed ({percent:g} % more)"
     )
-    if low > allowed:
-        return Decision(Verdict.FAIL, found)
-    return Decision(Verdict.PASS if high <= allowed else Verdict.UNRESOLVED, found)
-
-
-def _logs(ratio: Timed) -> tuple[float, float, float]:
-    low, middle, high = (math.log(value or math.nan) for value in (ratio.low, ratio.ratio, ratio.high))
-    return low, middle, high
-
-
-def same_row(first: Case, second: Case) -> bool:
-    """Equal, or equal but for the number of threads: a machine has its own, and no prediction depends on it."""
-    return first == second or _loose(first) == _loose(second)
+    return Decision(of_interval(low, high, percent / 100.0), found)
 
 
 def _loose(case: Case) -> tuple[object, ...]:
-    # The path of an ONNX file is another on every machine; its digest is what tells it.
+    """What makes a row the same on another machine, which has its own number of threads, and path of an ONNX file."""
     model = "onnx" if case.model.startswith("onnx:") else case.model
     timed = (case.batch, case.instances) if case.scenario != "accuracy" else ()
     return (model, case.backend, case.device, case.precision, case.pipeline, case.scenario, case.options, timed)
@@ -367,20 +376,27 @@ def match(wanted: list[Case], found: list[Case]) -> dict[Case, Case]:
 
 
 def changed_ground(baseline: Snapshot, current: Snapshot) -> tuple[str, str] | None:
-    """Stage and sentence where run and baseline do not rest on the same images, labels and weights.
+    """Stage and sentence where run and baseline do not rest on the same images, labels and weights; None where they
+    may be compared.
 
-    Both have the same number of images. None where they may be compared.
+    Raises:
+        BenchError: the images are of one set, and not as many.
     """
+    other_files = baseline.dataset.get("fingerprint") != current.dataset.get("fingerprint")
+    if baseline.n_images != current.n_images:
+        counts = f"the run's {current.n_images:,} images are {{}} the baseline's {baseline.n_images:,}"
+        if other_files:
+            return "data", counts.format("of another set than")
+        do = f"Run with --images {baseline.n_images}, or make a baseline of {current.n_images:,} images."
+        raise BenchError(counts.format("not"), do)
     if baseline.ids_sha256 != current.ids_sha256:
         return "data", f"the {current.n_images:,} images are not those of the baseline (other file names)"
-    if array_digest(baseline.labels) != array_digest(current.labels):
-        differing = int(np.count_nonzero(baseline.labels != current.labels))
-        return ("labels", f"{differing:,} of {current.n_images:,} images have another label than in the baseline")
-    if baseline.dataset.get("fingerprint") != current.dataset.get("fingerprint"):
-        return ("data", "the images' files are not those of the baseline: other sizes, or other files in the set")
-    if baseline.weights["sha256"] != current.weights["sha256"]:
-        return "weights", (
-            f"the weights are not the baseline's: {current.weights['sha256'][:12] or 'unknown'} "
-            f"instead of {baseline.weights['sha256'][:12] or 'unknown'}"
-        )
+    if differing := int(np.count_nonzero(baseline.labels != current.labels)):
+        return "labels", f"{differing:,} of {current.n_images:,} images have another label than in the baseline"
+    if other_files:
+        return "data", "the images' files are not those of the baseline: other sizes, or other files in the set"
+    before, now = (each.weights["sha256"] for each in (baseline, current))
+    if before != now:
+        what = f"{now[:12] or 'unknown'} instead of {before[:12] or 'unknown'}"
+        return "weights", f"the weights are not the baseline's: {what}"
     return None

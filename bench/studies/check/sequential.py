@@ -28,9 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.analysis.stats.paired import paired_bound
 from bench.studies.check import rules
-from bench.studies.check.rules import Comparison, Decision, Looks, Terms, Verdict, points
+from bench.studies.check.rules import Decision, Looks, Terms, Verdict, points
 from bench.studies.check.tolerances import Config
 
 # Stakes as shares of the largest that cannot lose everything at once, and how the capital is divided among them.
@@ -88,8 +87,8 @@ def first_crossing(found: Evidence, alpha: float, alpha_fail: float, first_look:
     return (first[verdict], verdict) if first[verdict] < last else (last - 1, Verdict.UNRESOLVED)
 
 
-def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> tuple[Decision, Comparison]:
-    """The verdict on a row as soon as it can be given, and the comparison at that look.
+def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> Decision:
+    """The verdict on a row as soon as it can be given, with the comparison at that look.
 
     Leads and agreement fail as soon as more images moved or changed than all of them together may; they pass only with
     the bound.
@@ -101,44 +100,34 @@ def decide(seen: Looks, terms: Terms, margin: float, n_total: int) -> tuple[Deci
         margin: share that may be lost, from the accuracy in the baseline file.
         n_total: images that there are in all.
     """
-    config, no_accuracy, share = terms.config, terms.no_accuracy, terms.config.alpha / terms.n_rows
-    last, tolerance = seen.at(-1), terms.tolerance
+    config, no_accuracy, last = terms.config, terms.no_accuracy, seen.at(-1)
     place, verdict = len(seen) - 1, Verdict.UNRESOLVED
     if margin > 0 and not no_accuracy:
-        counts = seen.counts
-        found = evidence(counts["wins"], counts["losses"], counts["n"], margin)
-        place, verdict = first_crossing(found, config.alpha, share, seen.full)
-
-    def decided(look: Comparison, verdict: Verdict, reason: str) -> tuple[Decision, Comparison]:
-        bound = paired_bound(look.wins, look.losses, look.n, config.alpha, share)
-        return Decision(verdict, reason, bound, margin, terms.name), look
-
-    by_leads, wanted = last.moved is not None, tolerance.agreement_percent
+        found = evidence(seen.counts["wins"], seen.counts["losses"], seen.counts["n"], margin)
+        place, verdict = first_crossing(found, config.alpha, config.alpha / terms.n_rows, seen.full)
+    by_leads, wanted = last.moved is not None, terms.tolerance.agreement_percent
     if by_leads or wanted is not None:
-        allowed = tolerance.lead_images if by_leads else math.floor(n_total * (1 - (wanted or 0) / 100) + 1e-9)
+        share = 1 - (wanted or 0) / 100
+        allowed = terms.tolerance.lead_images if by_leads else math.floor(n_total * share + 1e-9)
         broken = np.flatnonzero(seen.counts["moved" if by_leads else "changed"] > allowed)
         if len(broken) and (verdict is Verdict.UNRESOLVED or broken[0] <= place):
             look = seen.at(int(broken[0]))
             text = rules.moved_leads(look) if by_leads else rules.disagreement(look, wanted or 0)
-            return decided(look, Verdict.FAIL, text if look.n == n_total else f"{text} of all {n_total:,}")
+            of_all = "" if look.n == n_total else f" of all {n_total:,}"
+            return terms.decision(look, margin, Verdict.FAIL, text + of_all)
         if verdict is Verdict.PASS and not by_leads:
-            changed, n = seen.counts["changed"][place:], seen.counts["n"][place:]
-            agreeing = np.flatnonzero(changed <= n * (1 - (wanted or 0) / 100) + 1e-9)
-            if len(agreeing):
-                place += int(agreeing[0])
-            else:
-                place, verdict = len(seen) - 1, Verdict.UNRESOLVED
+            agreeing = seen.counts["changed"] <= seen.counts["n"] * share + 1e-9
+            later = place + np.flatnonzero(agreeing[place:])
+            place, verdict = (int(later[0]), verdict) if len(later) else (len(seen) - 1, Verdict.UNRESOLVED)
     facts = by_leads or (config.unchanged_passes and not last.changed) or (no_accuracy and wanted is not None)
     if verdict is Verdict.UNRESOLVED and terms.whole and facts:
-        return rules.decide(last, terms), last
+        return rules.decide(last, terms)
     look = seen.at(place)
-    after = f"after {look.n:,} of {n_total:,} images"
-    sure = f"{100.0 * (1.0 - config.alpha):g} % at any stop"
+    sure, side = f"{100.0 * (1.0 - config.alpha):g} % at any stop", "less" if verdict is Verdict.PASS else "more"
+    text = f"top-1 is {side} than {points(margin)} points lower ({sure})"
     if verdict is Verdict.UNRESOLVED:
-        why = no_accuracy or f"not decided against a margin of {points(margin)} points ({sure})"
-        return decided(last, verdict, f"{after}: {why}")
-    side = "less" if verdict is Verdict.PASS else "more"
-    return decided(look, verdict, f"{after}: top-1 is {side} than {points(margin)} points lower ({sure})")
+        text = no_accuracy or f"not decided against a margin of {points(margin)} points ({sure})"
+    return terms.decision(look, margin, verdict, f"after {look.n:,} of {n_total:,} images: {text}")
 
 
 def block_sizes(n_total: int, config: Config) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Snapshots of runs, baseline files, and bringing a run into a baseline's order."""
+"""Snapshots of runs, and baseline files."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from baseline_run import IMAGES, ORT, PYTORCH, made_run
-from PIL import Image as PilImage
 from report_run import add_samples, case, end, make_run
 from snapshots import accuracy_case, row, snapshot
 
 from bench.record.case import Status
 from bench.studies.check import baseline
-from bench.studies.check.align import aligned
-from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Snapshot, of_run
-from pipelines.imagenet.find import DEMO_MARKER, find_images, subset, wnids
+from bench.studies.check.snapshot import UNREADABLE, Snapshot, of_run
+from pipelines.imagenet.find import DEMO_MARKER
 from scarlet.errors import BenchError
 
 
@@ -267,63 +265,3 @@ def test_a_missing_baseline_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(BenchError) as raised:
         baseline.read(tmp_path / "nothing.json")
     assert "scarlet-bench baseline" in raised.value.do
-
-
-@pytest.fixture
-def image_set(tmp_path: Path) -> Path:
-    """Thirty images in seven classes."""
-    for number in range(30):
-        folder = tmp_path / "set" / "val" / wnids()[number % 7 * 100]
-        folder.mkdir(parents=True, exist_ok=True)
-        PilImage.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.JPEG")
-    return tmp_path / "set"
-
-
-def of_images(root: Path, n: int) -> Snapshot:
-    """A snapshot in which every image is predicted as itself: its place in the whole set."""
-    whole = find_images(root)
-    places = {image.image_id: place for place, image in enumerate(whole.images)}
-    images = subset(whole.images, n)
-    labels = [image.label for image in images]
-    tops = [places[image.image_id] for image in images]
-    dataset = {"fingerprint": whole.fingerprint, "root": str(root), "n_images": n}
-    return snapshot(labels, [row(tops, labels)], ids=tuple(image.image_id for image in images), dataset=dataset)
-
-
-@pytest.mark.parametrize(("current", "known"), [(12, 20), (30, 12), (20, 30), (12, 12)])
-def test_a_subset_is_paired_by_proof(image_set: Path, current: int, known: int) -> None:
-    before, now = of_images(image_set, known), of_images(image_set, current)
-    found = aligned(now, before)
-    (first,), (second,) = before.rows, found.rows
-    scored = second.top1 != NOT_SCORED
-    assert scored.sum() == min(current, known)
-    assert second.top1[scored].tolist() == first.top1[scored].tolist()
-    assert found.labels.tolist() == before.labels.tolist()
-
-
-def test_what_cannot_be_proven_is_refused(image_set: Path, tmp_path: Path) -> None:
-    before, now = of_images(image_set, 20), of_images(image_set, 12)
-    image_set.rename(tmp_path / "moved")
-    with pytest.raises(BenchError) as raised:
-        aligned(now, before)
-    assert "cannot be proven" in raised.value.what
-    assert "--images 20" in raised.value.do
-
-
-def test_other_images_of_the_same_set_are_refused(image_set: Path) -> None:
-    before, now = of_images(image_set, 20), of_images(image_set, 30)
-    other = tuple(f"{image_id}.other" for image_id in now.ids)
-    with pytest.raises(BenchError, match="cannot be proven"):
-        aligned(snapshot(now.labels, now.rows, ids=other), before)
-
-
-def test_rows_without_predictions_are_left_as_they_are(image_set: Path) -> None:
-    before, now = of_images(image_set, 12), of_images(image_set, 30)
-    lost = snapshot(now.labels, [row_failed()], ids=now.ids, dataset=now.dataset)
-    assert aligned(lost, before).rows == lost.rows
-
-
-def row_failed() -> Any:
-    from bench.studies.check.snapshot import Row
-
-    return Row(PYTORCH, Status.FAILED, "it broke")

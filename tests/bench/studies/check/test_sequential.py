@@ -167,8 +167,8 @@ def decided_of(
     """The verdict on a row of this precision, why, and after how many images."""
     name, tolerance = CONFIG.of(precision)
     terms = Terms(tolerance, CONFIG, name, 1, whole, more.get("no_accuracy", ""))
-    decision, look = sequential.decide(seen, terms, tolerance.margin(0.9), n_total)
-    return decision.verdict, decision.reason, look.n
+    decision = sequential.decide(seen, terms, tolerance.margin(0.9), n_total)
+    return decision.verdict, decision.reason, decision.comparison.n
 
 
 def test_identity_fails_as_soon_as_more_changed_than_all_images_may() -> None:
@@ -178,8 +178,8 @@ def test_identity_fails_as_soon_as_more_changed_than_all_images_may() -> None:
     seen = looks(before, now, labels, np.arange(400))
     assert seen is not None
     name, tolerance = CONFIG.of("fp32")
-    decision, look = sequential.decide(seen, Terms(tolerance, CONFIG, name, whole=False), 0.0005, 10_000)
-    assert (decision.verdict, look.n) == (Verdict.FAIL, 111)
+    decision = sequential.decide(seen, Terms(tolerance, CONFIG, name, whole=False), 0.0005, 10_000)
+    assert (decision.verdict, decision.comparison.n) == (Verdict.FAIL, 111)
     assert decision.reason.startswith("11 of 111 predictions changed")
     assert decision.reason.endswith("of all 10,000")
 
@@ -213,9 +213,9 @@ def test_identity_waits_for_the_agreement() -> None:
     seen = looks(before, now, labels, np.arange(12_000))
     assert seen is not None
     name, tolerance = CONFIG.of("fp32")
-    decision, look = sequential.decide(seen, Terms(tolerance, CONFIG, name), 0.0005, 12_000)
+    decision = sequential.decide(seen, Terms(tolerance, CONFIG, name), 0.0005, 12_000)
     assert decision.verdict is Verdict.PASS
-    assert look.n == 9000
+    assert decision.comparison.n == 9000
 
 
 def test_few_images_pass_only_when_all_of_them_are_unchanged() -> None:

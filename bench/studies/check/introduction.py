@@ -1,8 +1,7 @@
 """The first words of a worker: whose code it runs.
 
-``bench.studies.against.revision_worker`` starts this file by its path in a process whose packages are those of
-another revision, which may
-never have heard of it. So it uses the standard library alone, and ``bench`` in here is the other's.
+``bench.studies.check.revisions`` starts this file by its path in a process whose packages are those of another
+revision, which may never have heard of it. So it uses the standard library alone, and ``bench`` in here is the other's.
 """
 
 from __future__ import annotations
@@ -53,21 +52,16 @@ def introduction() -> dict[str, Any]:
         ``sources_sha256``: digest of all Python files in them.
         ``protocol``: ``bench.worker.channel.PROTOCOL``; revisions from before it had a number speak protocol 1.
     """
+    try:
+        from bench.worker import channel
+    except ImportError:  # of an older revision
+        from bench import wire as channel  # type: ignore[no-redef]
     packages = {name: _folders(name) for name in PACKAGES}
     return {
         "packages": packages,
         "sources_sha256": sources_sha256(folder for folders in packages.values() for folder in folders),
-        "protocol": _protocol(),
+        "protocol": int(getattr(channel, "PROTOCOL", 1)),
     }
-
-
-def _protocol() -> int:
-    """The number of the protocol that this process speaks; its module was called ``bench.wire`` before."""
-    try:
-        from bench.worker import channel
-    except ImportError:
-        from bench import wire as channel  # type: ignore[no-redef]
-    return int(getattr(channel, "PROTOCOL", 1))
 
 
 def _folders(package: str) -> list[str]:

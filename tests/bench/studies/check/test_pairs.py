@@ -21,7 +21,7 @@ from bench.record.case import Case
 from bench.run import pixel_gate
 from bench.run.runner import Workers
 from bench.run.session import Session
-from bench.studies.against import drive, models
+from bench.studies.check import pairs
 from bench.worker import channel, serve
 
 SECONDS_OF_CALL = 0.02
@@ -55,7 +55,7 @@ class ModelWorker(HereWorker):
         with pytest.MonkeyPatch.context() as patch:
             backend = type("Own", (Model,), {"own": self.own})
             patch.setattr("bench.worker.serve.make_backend", lambda name: backend())
-            return super().ask(models.with_files(request, self.files), timeout_seconds)
+            return super().ask(pairs.with_files(request, self.files), timeout_seconds)
 
 
 @pytest.fixture
@@ -72,14 +72,14 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> Callab
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Session, "require", lambda own: tiny_files(own.source.removeprefix("onnx:")))
     monkeypatch.setattr(pixel_gate, "gate", lambda *_: {})
-    monkeypatch.setattr(models, "ModelWorker", ModelWorker)
+    monkeypatch.setattr(pairs, "ModelWorker", ModelWorker)
     # It would keep pandas out of this process.
     monkeypatch.setattr(serve.WithoutPandas, "find_spec", staticmethod(lambda *_: None))
 
     def call(*words: str) -> tuple[int, dict[str, Any]]:
         clock = Clock()
         make = partial(Workers, clock=clock)
-        monkeypatch.setattr(drive, "Workers", lambda made: make(lambda case: clock.of(made(case))))
+        monkeypatch.setattr(pairs, "Workers", lambda made: make(lambda case: clock.of(made(case))))
         fixed = ("--data", "images", "--images", "all", "--backends", "fake", "--threads", "1", "--budget", "12")
         fixed = (*fixed, "--pipeline", "reference", "--option", "fake.noise=0.01", "--tolerance", "4", "--json")
         monkeypatch.setattr(sys, "argv", ["scarlet-bench", "check", *words, *fixed])
@@ -133,5 +133,5 @@ def test_options_that_make_no_sense_together_are_refused(check: Any, words: tupl
 def test_a_model_is_a_graph_weights_or_a_name(tmp_path, monkeypatch, model, fields):
     monkeypatch.chdir(tmp_path)
     Path("new.pth").touch()
-    spec = models.spec_of(drive.RunSpec(checkpoint="weights.pth"), model)
+    spec = pairs.of_model(pairs.RunSpec(checkpoint="weights.pth"), model)
     assert (spec.model, spec.checkpoint) == fields

@@ -1,1 +1,0 @@
-"""This revision's latency against another's."""
