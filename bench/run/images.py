@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from bench.report.terminal import printer
-from pipelines.demo.make import How, make_demo
+from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import Image, ImageSet, find_images, first_few, subset
 from pipelines.imagenet.labels import Labelling
 
@@ -74,6 +74,5 @@ def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
         return out
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("demo images", total=n_images)
-        how = How(on_progress=lambda done, total: bars.update(task, completed=done, total=total))
-        make_demo(out, n_images, how=how)
+        make_demo(out, n_images, on_progress=lambda done, total: bars.update(task, completed=done, total=total))
     return out

@@ -33,7 +33,7 @@ import pipelines
 from bench.analysis.stats.paired import exact_mcnemar, paired_bound
 from export.onnx import ExportOptions, export_onnx
 from pipelines.base import Preprocess
-from pipelines.demo.make import QUICK_IMAGES, How, make_demo, print_progress
+from pipelines.demo.make import QUICK_IMAGES, make_demo, print_progress
 from pipelines.imagenet.find import Image as LabelledImage
 from pipelines.imagenet.find import find_images
 from pipelines.reference.pipeline import crop_offset, cut, decode, normalise, resize_size
@@ -205,7 +205,7 @@ def paired(
 
 def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accuracy: bool) -> dict[str, Any]:
     """The card's figures; with ``only_accuracy``, those of ONNX Runtime and the reference pipeline alone."""
-    val = make_demo(data / "val", 2000, "val", how=How(on_progress=print_progress))
+    val = make_demo(data / "val", 2000, "val", on_progress=print_progress)
     images = list(find_images(data / "val").images)
     labels = np.array([image.label for image in images])
     with tempfile.TemporaryDirectory() as folder:

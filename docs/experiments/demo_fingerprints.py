@@ -30,11 +30,11 @@ def main() -> None:
     if found != make.PINNED:
         raise SystemExit(f"found {found}, but the published sets are made with {make.PINNED}")
     table = {}
+    make.published_fingerprint = lambda *_: None  # type: ignore[assignment]  # what was published is made anew
     for split, counts in STANDARD.items():
-        how = make.How(accept_other_bytes=True, on_progress=make.print_progress)
-        make.make_demo(data / split, counts[0], split, how=how)
+        make.make_demo(data / split, counts[0], split, on_progress=make.print_progress)
         for count in sorted(counts):
-            paths = make.image_paths(split, count)
+            paths = make.image_paths(split, range(count))
             table[make.fingerprint_key(split, make.DEFAULT_SEED, count)] = fingerprint_of(data / split, paths)
     path = Path(make.__file__).with_name("fingerprints.json")
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

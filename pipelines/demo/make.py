@@ -14,9 +14,11 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ import PIL
 from filelock import FileLock
 
 from pipelines.demo.picture import SPLITS, class_of, image_bytes, relative_path
+from pipelines.imagenet.find import DEMO_MARKER as MARKER
 from pipelines.imagenet.find import wnids
 from scarlet.errors import BenchError, unknown_name
 from scarlet.processes import tie
@@ -34,27 +37,39 @@ QUICK_IMAGES = 512
 DEFAULT_SEED = 2026
 CHUNK = 16  # images per task of a worker process
 
+_cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))  # Linux knows those that are allowed
 LOCK = ".scarlet-demo.lock"
 IMAGES = "valid"
 
 
 @dataclass(frozen=True)
-class How:
-    """How a set is made; none of it changes what is made.
+class DemoSet:
+    """What a demo set's folder holds; also the content of its marker file.
 
     Attributes:
-        processes: worker processes; None for the number of cores allowed.
-        accept_other_bytes: keep a set whose bytes differ from the published ones, and say so in its marker.
-        on_progress: called with (images done, images) as the files are written.
+        split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val) or ``calib``.
+        fingerprint: SHA-256 over every file's place and SHA-256, in the order of making.
+        pillow, numpy: versions that the files were made with.
+        verdict: ``as published``, or ``not published``: no fingerprint is known for this set.
     """
 
-    processes: int | None = None
-    accept_other_bytes: bool = False
-    on_progress: Callable[[int, int], None] = lambda done, total: None
+    revision: int
+    split: str
+    seed: int
+    images: int
+    fingerprint: str = ""
+    verdict: str = ""
+    pillow: str = PIL.__version__
+    numpy: str = np.__version__
 
 
 def make_demo(
-    out: Path, images: int = QUICK_IMAGES, split: str = "val", seed: int = DEFAULT_SEED, how: How | None = None
+    out: Path,
+    images: int = QUICK_IMAGES,
+    split: str = "val",
+    seed: int = DEFAULT_SEED,
+    processes: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DemoSet:
     """Makes ``out`` hold exactly this set; a complete one is left alone, any other is made anew.
 
@@ -65,6 +80,8 @@ def make_demo(
         out: the folder; images go to ``out/valid/<wnid>/``. It must be empty, absent or a demo set.
         images: how many, at least 1. Each run of 1000 holds every class once.
         split: one of ``SPLITS``; no image is in two splits.
+        processes: that draw; None for the number of cores allowed.
+        on_progress: called with (images done, images) as the files are written.
 
     Raises:
         BenchError: an argument is out of range, the folder holds something else or cannot be written, or the
@@ -74,13 +91,17 @@ def make_demo(
         raise unknown_name("split", split, SPLITS)
     if images < 1:
         raise BenchError(f"a demo set of {images} images was requested", "Ask for at least 1.")
-    wanted = DemoSet(REVISION, split, seed, images, "", "", PIL.__version__, np.__version__)
-    how = how or How()
+    wanted = DemoSet(REVISION, split, seed, images)
     try:
-        _check_folder(out)
+        if out.exists() and not out.is_dir():
+            raise BenchError(f"{out} is not a folder", "Name another place for the demo set.")
         out.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in out.iterdir()}
+        if names and not names & {MARKER, LOCK}:
+            what = f"{out} holds something that is not a demo set"
+            raise BenchError(what, "Name an empty or a new folder for the demo set.")
         with FileLock(out / LOCK):
-            return _complete(out, wanted, how) or _make(out, wanted, how)
+            return _complete(out, wanted) or _make(out, wanted, processes, on_progress)
     except OSError as error:
         raise BenchError(
             f"the demo set cannot be written to {out}: {error.strerror or error}",
@@ -99,159 +120,6 @@ def fingerprint_key(split: str, seed: int, images: int) -> str:
     return f"revision {REVISION}, {split}, seed {seed}, {images} images"
 
 
-def image_paths(split: str, images: int) -> list[str]:
-    """Where the first images of a split lie under the set's folder, in the order of making."""
-    return [relative_path(wnids()[class_of(index)], split, index) for index in range(images)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_folder(out: Path) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise BenchError(f"{out} is not a folder", "Name another place for the demo set.")
-    names = {path.name for path in out.iterdir()}
-    if names and not names & {MARKER, LOCK}:
-        raise BenchError(
-            f"{out} holds something that is not a demo set", "Name an empty or a new folder for the demo set."
-        )
-
-
-def _complete(out: Path, wanted: DemoSet, how: How) -> DemoSet | None:
-    """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
-    found = read_set(out / MARKER)
-    if found is None:
-        return None
-    verdict = _verdict(found, found.fingerprint)  # anew: the table may have grown since
-    same = all(getattr(found, name) == getattr(wanted, name) for name in ("revision", "split", "seed", "images"))
-    paths = image_paths(wanted.split, wanted.images)
-    if not same or (verdict == "differs" and not how.accept_other_bytes):
-        return None
-    if set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
-        return None
-    return replace(found, verdict=verdict)
-
-
-def _verdict(demo_set: DemoSet, fingerprint: str) -> str:
-    published = published_fingerprint(demo_set.split, demo_set.seed, demo_set.images)
-    if published is None:
-        return "not published"
-    return "as published" if fingerprint == published else "differs"
-
-
-def _present(out: Path) -> list[str]:
-    return [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("*/*.JPEG")]
-
-
-def _make(out: Path, wanted: DemoSet, how: How) -> DemoSet:
-    paths = image_paths(wanted.split, wanted.images)
-    (out / MARKER).unlink(missing_ok=True)
-    for path in _present(out):
-        (out / path).unlink()
-    _draw(out, wanted, paths, how)
-    fingerprint = fingerprint_of(out, paths)
-    verdict = _verdict(wanted, fingerprint)
-    if verdict == "differs" and not how.accept_other_bytes:
-        raise BenchError(
-            f"the demo images made here differ from the published ones (found Pillow {wanted.pillow} and "
-            f"NumPy {wanted.numpy}, published with {PINNED['pillow']} and {PINNED['numpy']})",
-            "Install the pinned versions, or accept other bytes (accuracy is then not the model card's).",
-        )
-    made = replace(wanted, fingerprint=fingerprint, verdict=verdict)
-    (out / MARKER).write_text(json.dumps(asdict(made), indent=2) + "\n", encoding="utf-8")
-    return made
-
-
-def _draw(out: Path, wanted: DemoSet, paths: list[str], how: How) -> None:
-    processes = how.processes or _cores()
-    chunks = [range(start, min(start + CHUNK, len(paths))) for start in range(0, len(paths), CHUNK)]
-    done = 0
-    how.on_progress(done, len(paths))
-    if processes == 1 or len(chunks) < 2:
-        for chunk in chunks:
-            done += _draw_chunk(out, wanted, [paths[i] for i in chunk], chunk)
-            how.on_progress(done, len(paths))
-        return
-    # Not fork: the caller may have torch's threads running, which a forked child would wait for for ever.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(chunks)), spawn, tie, (os.getpid(),)) as pool:
-        jobs = [pool.submit(_draw_chunk, out, wanted, [paths[i] for i in chunk], chunk) for chunk in chunks]
-        try:
-            for job in as_completed(jobs):
-                done += job.result()
-                how.on_progress(done, len(paths))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _draw_chunk(out: Path, wanted: DemoSet, paths: Sequence[str], indices: Sequence[int]) -> int:
-    """Writes some images; returns how many. Runs in a worker process."""
-    for path, index in zip(paths, indices, strict=True):
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (out / path).write_bytes(image_bytes(wanted.split, wanted.seed, index))
-    return len(indices)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of ``python -m pipelines.demo.make``; returns the exit code (2 for a user's mistake)."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.demo.make", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=QUICK_IMAGES)
-    parser.add_argument("--split", default="val", help="val, train, tune or calib")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
-    parser.add_argument("--processes", type=int, default=None)
-    parser.add_argument("--accept-other-bytes", action="store_true")
-    chosen = parser.parse_args(arguments)
-    try:
-        made = make_demo(
-            chosen.out,
-            chosen.images,
-            chosen.split,
-            chosen.seed,
-            How(chosen.processes, chosen.accept_other_bytes, print_progress),
-        )
-    except BenchError as error:
-        print(f"error: {error.what}\n{error.do}", file=sys.stderr)
-        return 2
-    print(f"{made.images} {made.split} images in {chosen.out}, fingerprint {made.fingerprint[:16]} ({made.verdict})")
-    return 0
-
-
-def print_progress(done: int, total: int) -> None:
-    """A line at each tenth of the way."""
-    if done == total or done * 10 // total != max(0, done - CHUNK) * 10 // total:
-        print(f"{done} of {total} images", flush=True)
-
-
-MARKER = ".scarlet-demo.json"
-
-
-@dataclass(frozen=True)
-class DemoSet:
-    """What a demo set's folder holds; also the content of its marker file.
-
-    Attributes:
-        split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val) or ``calib``.
-        fingerprint: SHA-256 over every file's place and SHA-256, in the order of making.
-        verdict: ``as published``, ``not published`` (no fingerprint is known for this set) or ``differs``
-            (from the published one, and the caller accepted that).
-        pillow, numpy: versions that the files were made with.
-    """
-
-    revision: int
-    split: str
-    seed: int
-    images: int
-    fingerprint: str
-    verdict: str
-    pillow: str
-    numpy: str
-
-
 def fingerprint_of(out: Path, paths: Sequence[str]) -> str:
     """SHA-256 over the lines "path, SHA-256 of the file" of ``paths``, which are relative to ``out``.
 
@@ -264,12 +132,101 @@ def fingerprint_of(out: Path, paths: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def read_set(path: Path) -> DemoSet | None:
-    """A marker's content; None if the file is missing or is not one of ours."""
+def image_paths(split: str, indices: Sequence[int]) -> list[str]:
+    """Where images of a split lie under the set's folder."""
+    names = wnids()
+    return [relative_path(names[class_of(index)], split, index) for index in indices]
+
+
+def _complete(out: Path, wanted: DemoSet) -> DemoSet | None:
+    """The set in ``out`` if it is the one wanted, whole, and byte for byte as its marker says."""
     try:
-        return DemoSet(**json.loads(path.read_text("utf-8")))
+        found = DemoSet(**json.loads((out / MARKER).read_text("utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
         return None
+    paths = image_paths(wanted.split, range(wanted.images))
+    same = all(getattr(found, name) == getattr(wanted, name) for name in ("revision", "split", "seed", "images"))
+    if not same or set(_present(out)) != set(paths) or fingerprint_of(out, paths) != found.fingerprint:
+        return None
+    return _judged(found)
+
+
+def _judged(made: DemoSet) -> DemoSet | None:
+    """The set with its verdict, or None where the published one has other bytes."""
+    published = published_fingerprint(made.split, made.seed, made.images)
+    if published not in (None, made.fingerprint):
+        return None
+    return replace(made, verdict="as published" if published else "not published")
+
+
+def _present(out: Path) -> list[str]:
+    return [path.relative_to(out).as_posix() for path in (out / IMAGES).glob("*/*.JPEG")]
+
+
+def _make(out: Path, wanted: DemoSet, processes: int | None, on_progress: Callable[[int, int], None]) -> DemoSet:
+    (out / MARKER).unlink(missing_ok=True)
+    for path in _present(out):
+        (out / path).unlink()
+    done = 0
+    on_progress(done, wanted.images)
+    for n in _drawn(out, wanted, processes or len(_cores(0))):
+        done += n
+        on_progress(done, wanted.images)
+    made = _judged(replace(wanted, fingerprint=fingerprint_of(out, image_paths(wanted.split, range(wanted.images)))))
+    if made is None:
+        raise BenchError(
+            f"the demo images made here differ from the published ones (found Pillow {wanted.pillow} and "
+            f"NumPy {wanted.numpy}, published with {PINNED['pillow']} and {PINNED['numpy']})",
+            "Install the pinned versions: accuracy on other images is not the model card's.",
+        )
+    (out / MARKER).write_text(json.dumps(asdict(made), indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def _drawn(out: Path, wanted: DemoSet, processes: int) -> Iterator[int]:
+    """Writes the images; gives how many, some at a time."""
+    chunks = [range(start, min(start + CHUNK, wanted.images)) for start in range(0, wanted.images, CHUNK)]
+    draw = partial(_draw_chunk, out, wanted)
+    if processes == 1 or len(chunks) < 2:
+        yield from map(draw, chunks)
+        return
+    with ExitStack() as stack:
+        # Not fork: the caller may have torch's threads running, which a forked child would wait for for ever.
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(processes, len(chunks)), spawn, tie, (os.getpid(),))
+        drawing = stack.enter_context(pool).map(draw, chunks)
+        yield from stack.enter_context(closing(drawing))  # type: ignore[type-var]  # a generator; ended, it cancels
+
+
+def _draw_chunk(out: Path, wanted: DemoSet, indices: Sequence[int]) -> int:
+    """Writes some images; returns how many. Runs in a worker process."""
+    for path, index in zip(image_paths(wanted.split, indices), indices, strict=True):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_bytes(image_bytes(wanted.split, wanted.seed, index))
+    return len(indices)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of ``python -m pipelines.demo.make``; returns the exit code (2 for a user's mistake)."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo.make", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=QUICK_IMAGES)
+    parser.add_argument("--split", default="val", help="val, train, tune or calib")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    chosen = parser.parse_args(arguments)
+    try:
+        made = make_demo(**vars(chosen), on_progress=print_progress)
+    except BenchError as error:
+        print(f"error: {error.what}\n{error.do}", file=sys.stderr)
+        return 2
+    print(f"{made.images} {made.split} images in {chosen.out}, fingerprint {made.fingerprint[:16]} ({made.verdict})")
+    return 0
+
+
+def print_progress(done: int, total: int) -> None:
+    """A line at each tenth of the way."""
+    if done == total or done * 10 // total != max(0, done - CHUNK) * 10 // total:
+        print(f"{done} of {total} images", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from rich.console import Console
 from bench.run import calibration_images
 from bench.run.calibration_images import choose_calibration, without_copies
 from bench.worker.messages import CalibrationImages
-from pipelines.demo.make import How, make_demo
+from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import find_images, subset
 from scarlet.errors import BenchError
 
@@ -94,7 +94,7 @@ def test_files_of_equal_size_are_told_apart_by_content(tmp_path: Path) -> None:
 
 def test_a_demo_set_has_a_split_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_images, "DEMO_DATA", tmp_path / "demo")
-    make_demo(tmp_path / "val", 10, how=How(1))
+    make_demo(tmp_path / "val", 10, processes=1)
     scored = find_images(tmp_path / "val").images
     chosen = choose_calibration(tmp_path / "val", scored, None, quiet(), n=5)
     assert len(chosen.images) == 5

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from scarlet import demo
 from scarlet.demo import train
-from scarlet.demo import weights as demo
 from scarlet.demo.train import Pictures, factors_of, normalised, read_pictures, spread_channels, training_batch
 from scarlet.errors import BenchError
 from scarlet.networks import scarlet
