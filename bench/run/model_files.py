@@ -13,7 +13,7 @@ from bench import host
 from bench.backends.base import ModelFiles, Unavailable
 from bench.backends.graphs import Wanted, needed
 from bench.record.case import Case, Status
-from bench.run.calibration_images import choose_calibration
+from bench.run.images import choose_calibration
 from bench.run.spec import RunSpec
 from bench.worker import channel
 from bench.worker.messages import CalibrationImages

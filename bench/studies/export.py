@@ -15,7 +15,7 @@ from bench.backends.graphs import Wanted
 from bench.record.case import checked_names
 from bench.record.files import file_name
 from bench.report.document import Document, Note
-from bench.run.calibration_images import choose_calibration
+from bench.run.images import choose_calibration
 from bench.run.model_files import CHECK_IMAGES, Requirements
 from bench.run.session import Session
 from bench.run.spec import RunSpec

@@ -56,7 +56,6 @@ class ImageSet:
         fingerprint: hex SHA-256 over ids, labels and file sizes; equal sets have equal fingerprints. Contents
             are not read: that would take minutes for 50,000 files.
         is_demo: the set was made by ``pipelines.demo.make``.
-        passed_over: folders, and links to such, that may not be entered and in which nothing was looked for.
         classes: every class by its label.
         notes: how labels were read, and what files were passed over: sentences.
     """
@@ -66,7 +65,6 @@ class ImageSet:
     layout: str
     fingerprint: str
     is_demo: bool = False
-    passed_over: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -170,7 +168,7 @@ def _scan(folder: Path, known: frozenset[str]) -> _Found:
             if images:
                 found.classes[entry.name] = images
         elif _is_image(entry):
-            found.flat[entry.name] = _size_bytes(entry)
+            found.flat[entry.name] = size_bytes(entry)
         elif entry.is_symlink() and (is_class or entry.name in places):
             found.closed.append(entry.name)
         else:
@@ -198,7 +196,7 @@ def _image_sizes(folder: Path, found: _Found | None) -> Iterator[tuple[str, int]
     for entry in _entries(folder):
         is_folder = os.path.isdir(entry.path)
         if not is_folder and _is_image(entry):
-            yield entry.name, _size_bytes(entry)
+            yield entry.name, size_bytes(entry)
         elif found is not None:
             found.n_deeper += _count_images(entry.path) if is_folder else 0
             _count_other("" if is_folder else entry.name, found)
@@ -218,7 +216,7 @@ def _count_images(folder: str | Path) -> int:
     )
 
 
-def _size_bytes(entry: os.DirEntry[str]) -> int:
+def size_bytes(entry: os.DirEntry[str] | Path) -> int:
     """The file's size, -1 for a dangling link: it stays in the set, and is listed as bad when it is read."""
     try:
         return entry.stat().st_size
@@ -280,12 +278,13 @@ def _image_set(root: Path, found: _Found, how: Labelling) -> ImageSet:
         images.append(Image(image_id, found.folder / name, label))
     is_demo = (root / DEMO_MARKER).is_file()
     notes = (*read.notes, *_passed_over(root, found))
-    closed = tuple(sorted(found.closed))
-    return ImageSet(root, tuple(images), read.layout, digest.hexdigest(), is_demo, closed, how.names, notes)
+    return ImageSet(root, tuple(images), read.layout, digest.hexdigest(), is_demo, how.names, notes)
 
 
 def _passed_over(root: Path, found: _Found) -> Iterator[str]:
-    """Sentences on files that may have been meant to be images of the set."""
+    """Sentences on files that may have been meant to be images of the set, and folders that may hold some."""
+    if found.closed:
+        yield f"passed over, because they may not be entered: {first_few(sorted(found.closed))}"
     if found.others:
         kinds = ", ".join(f"{n:,} *{suffix}" for suffix, n in sorted(found.others.items()))
         yield f"passed over: {kinds} (read are *{', *'.join(IMAGE_SUFFIXES)})"

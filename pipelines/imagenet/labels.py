@@ -5,7 +5,6 @@ A list that can be read in two ways is never read in silence: ``Reading`` says w
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from scarlet.errors import BenchError, shown
 from scarlet.files import read_text
@@ -78,8 +76,7 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     """The classes in the order of the logits, by the names that class folders and lists have for them.
 
     A file has a class a line: a name; a wnid, whatever follows it (``synset_words.txt``); or a number with a name or a
-    wnid (``map_clsloc.txt``), numbered from 0 or 1 in any order. Or it is JSON: a list of names, ``{"0": name}``,
-    ``{"0": [wnid, word]}``, or ``{name: 0}``.
+    wnid (``map_clsloc.txt``), numbered from 0 or 1 in any order.
 
     Raises:
         BenchError: it cannot be read, is empty, or has a class twice.
@@ -89,22 +86,16 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     path = Path(source)
     lines = [line.strip() for line in _lines(path) if line.strip()]
     try:
-        names = _of_json(json.loads("\n".join(lines))) if lines[0][0] in "{[" else _of_lines(lines)
-        ((often, count),) = Counter(names).most_common(1) or [("", 0)]
+        if not lines or lines[0][0] in "{[":
+            raise ValueError("JSON is not read" if lines else "it is empty")
+        names = _of_lines(lines)
+        ((often, count),) = Counter(names).most_common(1)
         if len(names) < 2 or count > 1:
             raise ValueError("fewer than two" if len(names) < 2 else f"{shown(often)} stands there twice")
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ValueError, IndexError) as error:
         do = "Write each class once, a line each, in the logits' order; wnids tell all of them apart."
         raise BenchError(f"{path} does not list classes: {error}", do) from None
     return names
-
-
-def _of_json(data: Any) -> tuple[str, ...]:
-    if isinstance(data, list):
-        return tuple(map(str, data))
-    if all(isinstance(value, int) for value in data.values()):
-        return _numbered((number, str(name)) for name, number in data.items())
-    return _numbered((int(key), str(name if isinstance(name, str) else name[0])) for key, name in data.items())
 
 
 def _of_lines(lines: Sequence[str]) -> tuple[str, ...]:

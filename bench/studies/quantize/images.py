@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.run.calibration_images import IMAGES, choose_calibration, demo_split, without_copies
+from bench.run.images import CALIBRATION_IMAGES, choose_calibration, demo_split, without_copies
 from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image, ImageSet, find_images, subset
 from scarlet.errors import BenchError
@@ -52,8 +52,8 @@ def choose_sets(
     confirm = CalibrationImages(root, tuple(scored), "images that a run scores")
     calibrating = choose_calibration(root, scored, calibration, console)
     if image_set.is_demo:
-        root, source = demo_split(IMAGES + n_search, console).resolve(), "the demo set's calibration split"
-        used = {image.image_id for image in find_images(demo_split(IMAGES, console)).images}
+        root, source = demo_split(CALIBRATION_IMAGES + n_search, console).resolve(), "the demo set's calibration split"
+        used = {image.image_id for image in find_images(demo_split(CALIBRATION_IMAGES, console)).images}
     else:
         source = "images of the set that are neither scored nor calibrated on"
         used = {image.image_id for image in scored}

@@ -277,7 +277,8 @@ def test_links_in_circles_and_closed_folders_are_passed_over_and_said(tmp_path, 
     monkeypatch.setattr(os, "scandir", refuse)
     found = find_images(tmp_path)
     assert [image.image_id for image in found.images] == [f"{TENCH}/a.JPEG", f"{TENCH}/loop.JPEG"]
-    assert found.passed_over == ("lost+found", "n01443537", "n01484850", "valid")
+    words = "passed over, because they may not be entered: lost+found, n01443537, n01484850 and 1 more"
+    assert found.notes == (words,)
 
 
 def test_labels_of_thousands_of_digits(tmp_path):

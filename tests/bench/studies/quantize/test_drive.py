@@ -129,8 +129,8 @@ def test_copies_are_no_other_images(data: Path, tmp_path: Path) -> None:
 
 
 def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(quantize_images, "IMAGES", 4)
-    monkeypatch.setattr("bench.run.calibration_images.IMAGES", 4)
+    monkeypatch.setattr(quantize_images, "CALIBRATION_IMAGES", 4)
+    monkeypatch.setattr("bench.run.images.CALIBRATION_IMAGES", 4)
     monkeypatch.setattr("bench.run.images.DEMO_IMAGES", 5)
     original = quantize_images.choose_calibration
     monkeypatch.setattr(

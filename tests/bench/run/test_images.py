@@ -11,8 +11,8 @@ from bench_fakes import WNIDS
 from PIL import Image as PilImage
 from rich.console import Console
 
-from bench.run import calibration_images
-from bench.run.calibration_images import choose_calibration, without_copies
+from bench.run import images as run_images
+from bench.run.images import choose_calibration, without_copies
 from bench.worker.messages import CalibrationImages
 from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import find_images, subset
@@ -93,7 +93,7 @@ def test_files_of_equal_size_are_told_apart_by_content(tmp_path: Path) -> None:
 
 
 def test_a_demo_set_has_a_split_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration_images, "DEMO_DATA", tmp_path / "demo")
+    monkeypatch.setattr(run_images, "DEMO_DATA", tmp_path / "demo")
     make_demo(tmp_path / "val", 10, processes=1)
     scored = find_images(tmp_path / "val").images
     chosen = choose_calibration(tmp_path / "val", scored, None, quiet(), n=5)
