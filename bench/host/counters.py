@@ -22,6 +22,9 @@ NS = 1_000_000_000
 # The kernel writes CPU times in ticks of this length, whatever it counts in inside: proc_stat(5).
 TICK_NS = NS // (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 
+# What the counters of a CPU quota are called in a control group's cpu.stat.
+_THROTTLING = {"throttled_ns": "throttled_time", "throttled_periods": "nr_throttled", "periods": "nr_periods"}
+
 # More would cost more than the figure is worth: it is reported and never judged.
 MAX_CLOCKS_READ = 8
 
@@ -39,31 +42,22 @@ SWAPPED_PAGES = 256
 
 @dataclass(frozen=True)
 class Counters:
-    """One look at the counters; None where the system does not tell.
+    """One look at the counters.
 
     Attributes:
-        idle_ns, stolen_ns: idle and stolen time of all CPUs together, since boot, in whole ticks.
-        busy_ns: time of all CPUs together that was neither, since boot.
-        throttled_ns: how long control groups have stopped this process for its CPU quota.
-        throttled_periods, periods: in how many of their periods they did, and how many there were.
-        thermal_events: how often cores and packages have slowed down for heat, since boot.
-        memory_stall_ns: how long at least one task has waited for memory, since boot.
+        counts: what rises since boot, by name; one that the system does not tell is not there. ``idle_ns``,
+            ``stolen_ns`` and ``busy_ns`` (neither of them) of all CPUs together, in whole ticks; ``throttled_ns``, how
+            long control groups have stopped this process for its CPU quota, in ``throttled_periods`` of ``periods``;
+            ``thermal_events``, how often cores and packages have slowed down for heat; ``memory_stall_ns``, how long at
+            least one task has waited for memory; ``swap_in_pages`` and ``swap_out_pages``.
+        own_ns: CPU time of our processes, by process id.
         cpu_mhz: median clock of some of the cores, now.
     """
 
     at_ns: int
-    cpus: int | None = None
-    idle_ns: int | None = None
-    stolen_ns: int | None = None
-    busy_ns: int | None = None
+    counts: Mapping[str, int]
     own_ns: Mapping[int, int] = field(default_factory=dict)
-    throttled_ns: int | None = None
-    throttled_periods: int | None = None
-    periods: int | None = None
-    thermal_events: int | None = None
-    memory_stall_ns: int | None = None
-    swap_in_pages: int | None = None
-    swap_out_pages: int | None = None
+    cpus: int | None = None
     cpu_mhz: float | None = None
 
 
@@ -107,28 +101,29 @@ class Activity:
 def between(before: Counters, after: Counters) -> Activity:
     """What happened from one look to the next."""
     duration_ns = max(1, after.at_ns - before.at_ns)
+    rose = {name: rise(before.counts.get(name), count) for name, count in after.counts.items()}
     own_ns = sum(spent - before.own_ns.get(pid, 0) for pid, spent in after.own_ns.items())
-    idle_ns, stolen_ns = rise(before.idle_ns, after.idle_ns), rise(before.stolen_ns, after.stolen_ns)
-    others = others_low = steal = steal_low = None
+    idle_ns, stolen_ns, stall_ns = (rose.get(name) for name in ("idle_ns", "stolen_ns", "memory_stall_ns"))
+    shares: dict[str, float] = {}
     if after.cpus and idle_ns is not None and stolen_ns is not None:
         # Busy time as what was not idle: the kernel knows idle time exactly, and busy time only by looking who runs
         # at each timer interrupt.
         capacity_ns = after.cpus * duration_ns
         others_ns = max(0, capacity_ns - idle_ns - stolen_ns - own_ns)
-        others, others_low = others_ns / duration_ns, max(0, others_ns - 2 * TICK_NS) / duration_ns
-        steal, steal_low = stolen_ns / capacity_ns, max(0, stolen_ns - TICK_NS) / capacity_ns
-    stall_ns = rise(before.memory_stall_ns, after.memory_stall_ns)
+        shares = {
+            "cpu_by_others_cores": others_ns / duration_ns,
+            "cpu_by_others_cores_low": max(0, others_ns - 2 * TICK_NS) / duration_ns,
+            "steal_share": stolen_ns / capacity_ns,
+            "steal_share_low": max(0, stolen_ns - TICK_NS) / capacity_ns,
+        }
     return Activity(
         duration_ns=duration_ns,
-        cpu_by_others_cores=others,
-        cpu_by_others_cores_low=others_low,
-        steal_share=steal,
-        steal_share_low=steal_low,
-        throttled_ns=rise(before.throttled_ns, after.throttled_ns),
-        thermal_events=rise(before.thermal_events, after.thermal_events),
+        **shares,
         memory_stall_share=None if stall_ns is None else stall_ns / duration_ns,
-        swap_in_pages=rise(before.swap_in_pages, after.swap_in_pages),
-        swap_out_pages=rise(before.swap_out_pages, after.swap_out_pages),
+        throttled_ns=rose.get("throttled_ns"),
+        thermal_events=rose.get("thermal_events"),
+        swap_in_pages=rose.get("swap_in_pages"),
+        swap_out_pages=rose.get("swap_out_pages"),
         cpu_mhz=after.cpu_mhz,
         cpus=after.cpus,
     )
@@ -177,29 +172,25 @@ class Reader:
 
     def read(self) -> Counters:
         """One look."""
-        at_ns, times = self._clock_ns(), _stat(self._stat)
+        at_ns, counts = self._clock_ns(), _stat(self._stat)
         own = {pid: spent for pid in set(self._own_pids()) if (spent := self._cpu_ns_of(pid)) is not None}
-        throttling = [_fields(path) for path in self._throttling]
-        vmstat = _fields(self._vmstat)
-        thermal = [count for path in self._thermal if (count := _whole(read_text(path))) is not None]
+        # Each level of control groups counts what its own quota did: the largest counts. Version 1 counts in ns.
+        for fields in map(_fields, self._throttling):
+            if "throttled_usec" in fields:
+                fields["throttled_time"] = fields["throttled_usec"] * 1000
+            for name, key in _THROTTLING.items():
+                if key in fields:
+                    counts[name] = max(counts.get(name, 0), fields[key])
+        if thermal := [count for path in self._thermal if (count := _whole(read_text(path))) is not None]:
+            counts["thermal_events"] = sum(thermal)
+        # ``total`` of the line ``some``, in microseconds: the kernel's accounting/psi document.
+        stall = _whole(keyed_lines(self._pressure, " ").get("some", "").rpartition("total=")[2])
+        counts |= {} if stall is None else {"memory_stall_ns": stall * 1000}
+        pages = _fields(self._vmstat)
+        counts |= {f"swap_{way}_pages": pages[f"pswp{way}"] for way in ("in", "out") if f"pswp{way}" in pages}
         clocks = sorted(khz for path in self._clocks if (khz := _whole(read_text(path))) is not None)
-        return Counters(
-            at_ns=at_ns,
-            **times,
-            own_ns=own,
-            # Each level of control groups counts what its own quota did.
-            throttled_ns=_largest(
-                fields["throttled_usec"] * 1000 if "throttled_usec" in fields else fields.get("throttled_time")
-                for fields in throttling
-            ),
-            throttled_periods=_largest(fields.get("nr_throttled") for fields in throttling),
-            periods=_largest(fields.get("nr_periods") for fields in throttling),
-            thermal_events=sum(thermal) if thermal else None,
-            memory_stall_ns=_stall_ns(self._pressure),
-            swap_in_pages=vmstat.get("pswpin"),
-            swap_out_pages=vmstat.get("pswpout"),
-            cpu_mhz=clocks[len(clocks) // 2] / 1000 if clocks else None,
-        )
+        cpu_mhz = clocks[len(clocks) // 2] / 1000 if clocks else None
+        return Counters(at_ns, counts, own, counts.pop("cpus", None), cpu_mhz)
 
 
 def watch(root: Path = ROOT, seconds: float = 0.5) -> tuple[Counters, Activity]:
@@ -261,10 +252,6 @@ def _whole(text: str | None) -> int | None:
     return None
 
 
-def _largest(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
 def _fields(path: Path) -> dict[str, int]:
     """Lines of ``name number``."""
     pairs = keyed_lines(path, " ").items()
@@ -285,12 +272,6 @@ def _stat(path: Path) -> dict[str, int]:
         "stolen_ns": stolen,
         "busy_ns": user + nice + system + irq + soft_irq,
     }
-
-
-def _stall_ns(path: Path) -> int | None:
-    """``total`` of the line ``some``, in microseconds: the kernel's accounting/psi document."""
-    total = _whole(keyed_lines(path, " ").get("some", "").rpartition("total=")[2])
-    return None if total is None else total * 1000
 
 
 def _thermal_files(cpus: Iterable[Path]) -> Iterator[Path]:

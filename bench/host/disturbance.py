@@ -11,14 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.host import counters
 from bench.host.counters import ROOT, Activity, Counters, Reader
-from bench.host.gpu_state import POWER_CAP, SLOW_DOWNS, Gpu, GpuState, other_processes, used_gpu
-from bench.host.judgements import ADVICE, HostWarning, WarningKind
+from bench.host.gpu_state import POWER_CAP, SLOW_DOWNS, Gpu, other_processes, used_gpu
+from bench.host.judgements import HostWarning, WarningKind
 
 # What can mark a round, worst first, and how the summary of a run puts it.
 DISTURBANCES: Mapping[WarningKind, str] = {
@@ -36,36 +36,23 @@ DISTURBANCES: Mapping[WarningKind, str] = {
 
 @dataclass(frozen=True)
 class RoundState:
-    """What happened during one round; None where the system does not tell.
+    """What happened during one round.
 
     Attributes:
         scenario: of the group of Cases that took turns; each group numbers its rounds from 0.
         duration_ns: from the end of the round before, so that nothing falls between two rounds.
-        cpu_by_others_cores to swap_out_pages: see ``counters.Activity``.
-        cpu_mhz: median clock of some of the cores at the end of the round, when they may be idle already.
-        gpu_sm_clock_mhz, gpu_clock_reasons, gpu_temperature_c, gpu_power_w: of the GPU, at the end likewise.
-        gpu_thermal_ns, gpu_power_cap_ns: how long heat and the power cap held its clock down in the round.
+        figures: by the column of ``rounds.parquet``; what the system does not tell is None or not there. Those of
+            ``counters.Activity``, with ``cpu_mhz``, the clock at the end of the round, when cores may be idle already;
+            of the GPU, at the end likewise, ``gpu_sm_clock_mhz``, ``gpu_clock_reasons``, ``gpu_temperature_c`` and
+            ``gpu_power_w``; how long heat and the power cap held its clock down in the round, ``gpu_thermal_ns`` and
+            ``gpu_power_cap_ns``; and ``gpu_other_processes``.
         reasons: what marks the round, worst first.
     """
 
     scenario: str
     round: int
     duration_ns: int
-    cpu_by_others_cores: float | None = None
-    steal_share: float | None = None
-    throttled_ns: int | None = None
-    thermal_events: int | None = None
-    memory_stall_share: float | None = None
-    swap_in_pages: int | None = None
-    swap_out_pages: int | None = None
-    cpu_mhz: float | None = None
-    gpu_sm_clock_mhz: int | None = None
-    gpu_clock_reasons: tuple[str, ...] | None = None
-    gpu_temperature_c: int | None = None
-    gpu_power_w: float | None = None
-    gpu_thermal_ns: int | None = None
-    gpu_power_cap_ns: int | None = None
-    gpu_other_processes: int | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
     reasons: tuple[WarningKind, ...] = ()
 
     @property
@@ -73,23 +60,15 @@ class RoundState:
         """At least one figure reached its threshold."""
         return bool(self.reasons)
 
-    @property
-    def reason(self) -> str:
-        """The marks as text, comma-separated; empty for a quiet round."""
-        return ",".join(reason.value for reason in self.reasons)
-
     def to_row(self) -> dict[str, Any]:
-        """A row of ``rounds.parquet``: plain values by column name."""
-        figures = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "reasons"}
-        why = self.gpu_clock_reasons
-        texts = {"reason": self.reason, "gpu_clock_reasons": None if why is None else ",".join(why)}
-        return {**figures, **texts, "disturbed": self.disturbed}
+        """A row of ``rounds.parquet``: plain values by column name; those that are not known may be absent."""
+        reason = ",".join(reason.value for reason in self.reasons)
+        own = {"scenario": self.scenario, "round": self.round, "duration_ns": self.duration_ns}
+        return {**self.figures, **own, "reason": reason, "disturbed": self.disturbed}
 
 
 class Monitor(AbstractContextManager["Monitor"]):
     """Looks at the system between rounds. A look took 0.2 ms on a machine of 2 cores without a GPU.
-
-    Use it as a context manager, or call ``close``.
 
     Args:
         own_pids: ids of this process and its workers, asked at every look; what they burn is no disturbance.
@@ -107,13 +86,9 @@ class Monitor(AbstractContextManager["Monitor"]):
         self._own_pids, self._gpu = own_pids, gpu
         self._reader = Reader(root, own_pids, clock_ns, cpu_ns_of)
         self._scenario = ""
-        self._before: tuple[Counters, GpuState] | None = None
+        self._before: tuple[Counters, Mapping[str, Any]] | None = None
 
     def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of the GPU's library."""
         if self._gpu is not None:
             self._gpu.close()
             self._gpu = None
@@ -129,8 +104,8 @@ class Monitor(AbstractContextManager["Monitor"]):
         activity = counters.between(before[0], self._before[0])
         return _round_state(self._scenario, round_, activity, before[1], self._before[1], tuple(self._own_pids()))
 
-    def _look(self) -> tuple[Counters, GpuState]:
-        return self._reader.read(), GpuState() if self._gpu is None else self._gpu.read()
+    def _look(self) -> tuple[Counters, Mapping[str, Any]]:
+        return self._reader.read(), {} if self._gpu is None else self._gpu.read()
 
 
 def open_gpu(devices: Iterable[str]) -> Gpu | None:
@@ -144,38 +119,38 @@ def open_gpu(devices: Iterable[str]) -> Gpu | None:
 
 
 def _round_state(
-    scenario: str, round_: int, activity: Activity, before: GpuState, after: GpuState, own_pids: Sequence[int]
+    scenario: str,
+    round_: int,
+    activity: Activity,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    own_pids: Sequence[int],
 ) -> RoundState:
-    thermal_ns = counters.rise(before.thermal_ns, after.thermal_ns)
-    power_ns = counters.rise(before.power_ns, after.power_ns)
-    others = other_processes(after.process_ids, own_pids)
-    gpu_reasons = after.clock_reasons or ()
+    thermal_ns, power_ns = (counters.rise(before.get(name), after.get(name)) for name in ("thermal_ns", "power_ns"))
+    others = other_processes(after.get("process_ids"), own_pids)
+    gpu_reasons = after.get("clock_reasons")
     struck = {
         WarningKind.CGROUP_THROTTLING: bool(activity.throttled_ns),
         WarningKind.THERMAL_THROTTLING: bool(activity.thermal_events),
         # The counters tell of the whole round, the reasons of its last moment; not every GPU has the former.
-        WarningKind.GPU_THROTTLING: bool(thermal_ns) or any(why in SLOW_DOWNS for why in gpu_reasons),
-        WarningKind.GPU_POWER_CAP: bool(power_ns) or POWER_CAP in gpu_reasons,
+        WarningKind.GPU_THROTTLING: bool(thermal_ns) or any(why in SLOW_DOWNS for why in gpu_reasons or ()),
+        WarningKind.GPU_POWER_CAP: bool(power_ns) or POWER_CAP in (gpu_reasons or ()),
         WarningKind.GPU_PROCESSES: bool(others),
         WarningKind.STEAL: (activity.steal_share_low or 0.0) >= counters.STEAL_SHARE,
         WarningKind.LOAD: activity.others_disturb,
         WarningKind.SWAPPING: activity.swapped_pages >= counters.SWAPPED_PAGES,
         WarningKind.MEMORY_PRESSURE: (activity.memory_stall_share or 0.0) >= counters.MEMORY_STALL_SHARE,
     }
-    own = {item.name for item in fields(RoundState)}
-    return RoundState(
-        scenario=scenario,
-        round=round_,
-        **{name: value for name, value in asdict(activity).items() if name in own},
-        gpu_sm_clock_mhz=after.sm_clock_mhz,
-        gpu_clock_reasons=after.clock_reasons,
-        gpu_temperature_c=after.temperature_c,
-        gpu_power_w=after.power_w,
-        gpu_thermal_ns=thermal_ns,
-        gpu_power_cap_ns=power_ns,
-        gpu_other_processes=others,
-        reasons=tuple(kind for kind in DISTURBANCES if struck[kind]),
-    )
+    figures = {
+        **asdict(activity),
+        **{f"gpu_{name}": after.get(name) for name in ("sm_clock_mhz", "temperature_c", "power_w")},
+        "gpu_clock_reasons": None if gpu_reasons is None else ",".join(gpu_reasons),
+        "gpu_thermal_ns": thermal_ns,
+        "gpu_power_cap_ns": power_ns,
+        "gpu_other_processes": others,
+    }
+    reasons = tuple(kind for kind in DISTURBANCES if struck[kind])
+    return RoundState(scenario, round_, activity.duration_ns, figures, reasons)
 
 
 def summary(states: Iterable[RoundState]) -> list[HostWarning]:
@@ -187,23 +162,24 @@ def summary(states: Iterable[RoundState]) -> list[HostWarning]:
     struck = Counter(reason for state in seen for reason in state.reasons)
     return [
         HostWarning(
-            kind, f"{struck[kind]} of {len(seen)} rounds were disturbed by {words}{_extent(kind, seen)}", ADVICE[kind]
+            kind, f"{struck[kind]} of {len(seen)} rounds were disturbed by {words}{_extent(kind, seen)}", kind.advice
         )
         for kind, words in DISTURBANCES.items()
         if struck[kind]
     ]
 
 
+# The figure of a round that tells how much of a disturbance there was.
+_EXTENTS = {
+    WarningKind.LOAD: ("cpu_by_others_cores", "up to {:.2g} cores busy"),
+    WarningKind.STEAL: ("steal_share", "up to {:.0%} of CPU time"),
+    WarningKind.MEMORY_PRESSURE: ("memory_stall_share", "up to {:.0%} of a round"),
+    WarningKind.GPU_THROTTLING: ("gpu_temperature_c", "up to {:.0f} degrees C"),
+}
+
+
 def _extent(kind: WarningKind, states: Sequence[RoundState]) -> str:
     """The worst round's figure, where there is one that says something."""
-    figures: dict[WarningKind, tuple[Callable[[RoundState], float | None], str]] = {
-        WarningKind.LOAD: (lambda state: state.cpu_by_others_cores, "up to {:.2g} cores busy"),
-        WarningKind.STEAL: (lambda state: state.steal_share, "up to {:.0%} of CPU time"),
-        WarningKind.MEMORY_PRESSURE: (lambda state: state.memory_stall_share, "up to {:.0%} of a round"),
-        WarningKind.GPU_THROTTLING: (lambda state: state.gpu_temperature_c, "up to {:.0f} degrees C"),
-    }
-    if kind not in figures:
-        return ""
-    figure, words = figures[kind]
-    worst = max((value for state in states if (value := figure(state)) is not None), default=None)
+    name, words = _EXTENTS.get(kind, ("", ""))
+    worst = max((value for state in states if (value := state.figures.get(name)) is not None), default=None)
     return "" if worst is None else f" ({words.format(worst)})"

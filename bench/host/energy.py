@@ -7,97 +7,67 @@ instead of a figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from bench.host.gpu_state import Gpu, used_gpu
 
 POWERCAP = Path("/sys/class/powercap")
 
 
-class Meter(Protocol):
-    """Something that counts energy."""
-
-    @property
-    def reason(self) -> str:
-        """Why it cannot; empty where it can."""
-        ...
-
-    def read(self) -> Mapping[object, int]:
-        """What each counter shows now; one that cannot be read any more is left out."""
-        ...
-
-    def joules(self, before: Mapping[object, int], after: Mapping[object, int]) -> float:
-        """Energy between two readings, in joules."""
-        ...
-
-
-class GpuMeter:
-    """The GPU's own counter: the whole board, without the processor that feeds it."""
-
-    def __init__(self) -> None:
-        self._gpu: Gpu | None = None
-        try:
-            self._gpu = Gpu(used_gpu())
-            self.reason = "" if self.read() else "the GPU does not tell its energy"
-        except LookupError as missing:
-            self.reason = str(missing)
-
-    def read(self) -> Mapping[object, int]:
-        """Millijoules since the driver was loaded."""
-        energy = None if self._gpu is None else self._gpu.energy_mj()
-        return {} if energy is None else {"gpu": energy}
-
-    def joules(self, before: Mapping[object, int], after: Mapping[object, int]) -> float:
-        return (after["gpu"] - before["gpu"]) / 1e3 if before and after else 0.0
-
-
 @dataclass(frozen=True)
-class PackageMeter:
-    """The packages' counters, or why there are none.
+class Meter:
+    """Counters of energy, or why there are none.
 
     Attributes:
-        counters: by the file of each (``energy_uj``, microjoules since some time) the largest value, after which it
-            starts again at 0.
+        readers: of each counter what tells its value; None, OSError or ValueError where it cannot any more.
+        joules_per_step: what a value counts in.
+        wraps: by counter the largest value, after which it starts again at 0.
     """
 
-    counters: Mapping[Path, int]
     reason: str = ""
+    readers: Mapping[str, Callable[[], int | str | None]] = field(default_factory=dict)
+    joules_per_step: float = 1e-6
+    wraps: Mapping[str, int] = field(default_factory=dict)
 
-    def read(self) -> Mapping[object, int]:
-        """Microjoules of each counter."""
-        found: dict[object, int] = {}
-        for path in self.counters:
-            with suppress(OSError, ValueError):
-                found[path] = int(path.read_text())
-        return found
+    def read(self) -> dict[str, int]:
+        """What each counter shows now; one that cannot be read any more is left out."""
+        shown = {}
+        for name, reader in self.readers.items():
+            with suppress(OSError, ValueError, TypeError):
+                shown[name] = int(reader())  # type: ignore[arg-type]
+        return shown
 
-    def joules(self, before: Mapping[object, int], after: Mapping[object, int]) -> float:
-        """Energy between two readings less than one wrap apart, all packages together, in joules."""
-        used = 0
-        for path, wrap in self.counters.items():
-            if path in before and path in after:
-                step = after[path] - before[path]
-                used += step if step >= 0 else step + wrap
-        return used / 1e6
+    def joules(self, before: Mapping[str, int], after: Mapping[str, int]) -> float:
+        """Energy between two readings less than one wrap apart, all counters together, in joules."""
+        steps = {name: after[name] - before[name] for name in before.keys() & after.keys()}
+        whole = sum(step if step >= 0 else step + self.wraps.get(name, 0) for name, step in steps.items())
+        return whole * self.joules_per_step
 
 
-def open_meter(root: Path = POWERCAP) -> PackageMeter:
-    """The counters of this machine's packages (not of their parts, which are contained in them)."""
-    zones = sorted(zone for zone in root.glob("intel-rapl:*") if zone.name.count(":") == 1)
-    if not zones:
-        return PackageMeter({}, "this machine shows no RAPL counters")
-    counters = {}
-    for zone in zones:
+def open_gpu_meter() -> Meter:
+    """The GPU's own counter, in millijoules: the whole board, without the processor that feeds it."""
+    try:
+        meter = Meter("", {"gpu": Gpu(used_gpu()).energy_mj}, 1e-3)
+    except LookupError as missing:
+        return Meter(str(missing))
+    return meter if meter.read() else Meter("the GPU does not tell its energy")
+
+
+def open_meter(root: Path = POWERCAP) -> Meter:
+    """The counters of this machine's packages (not of their parts, which are contained in them), in microjoules."""
+    wraps = {}
+    for zone in root.glob("intel-rapl:*"):
         path = zone / "energy_uj"
         try:
-            path.read_text()
-            counters[path] = int((zone / "max_energy_range_uj").read_text())
+            if zone.name.count(":") == 1:
+                path.read_text()
+                wraps[str(path)] = int((zone / "max_energy_range_uj").read_text())
         except PermissionError:
-            return PackageMeter({}, f"{path} may only be read by root")
+            return Meter(f"{path} may only be read by root")
         except (OSError, ValueError) as error:
-            return PackageMeter({}, f"{path} cannot be read: {error}")
-    return PackageMeter(counters)
+            return Meter(f"{path} cannot be read: {error}")
+    readers = {name: Path(name).read_text for name in wraps}
+    return Meter("" if wraps else "this machine shows no RAPL counters", readers, wraps=wraps)

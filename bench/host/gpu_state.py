@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.host.memory import FIRST_GUESS_BYTES
@@ -32,23 +31,42 @@ SLOW_DOWNS = tuple(CLOCK_REASONS[bit] for bit in (0x8, 0x20, 0x40, 0x80))
 POWER_CAP = CLOCK_REASONS[0x4]
 
 
-@dataclass(frozen=True)
-class GpuState:
-    """One GPU at one moment; None where it does not tell.
+def _text(answer: str | bytes) -> str:
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
-    Attributes:
-        clock_reasons: why it is not higher, names of ``CLOCK_REASONS``.
-        process_ids: processes that compute on it. In a container they may be ids of the host.
-        thermal_ns, power_ns: how long heat and the power cap have held the clock down, since the driver was loaded.
-    """
 
-    sm_clock_mhz: int | None = None
-    clock_reasons: tuple[str, ...] | None = None
-    temperature_c: int | None = None
-    power_w: float | None = None
-    process_ids: tuple[int, ...] | None = None
-    thermal_ns: int | None = None
-    power_ns: int | None = None
+def _watts(milliwatts: int) -> float:
+    return milliwatts / 1000
+
+
+def _violation_ns(status: Any) -> int:
+    return int(status.violationTime)
+
+
+def _process_ids(processes: Any) -> tuple[int, ...]:
+    return tuple(int(process.pid) for process in processes)
+
+
+# By figure NVML's call, the name of the constant that it is given besides, and what is read of its answer.
+_STATE: Mapping[str, tuple[Any, ...]] = {
+    "sm_clock_mhz": ("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
+    "temperature_c": ("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
+    "power_w": ("nvmlDeviceGetPowerUsage", "", _watts),
+    "process_ids": ("nvmlDeviceGetComputeRunningProcesses", "", _process_ids),
+    "thermal_ns": ("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL", _violation_ns),
+    "power_ns": ("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER", _violation_ns),
+}
+_SET_UP: Mapping[str, tuple[Any, ...]] = {
+    "name": ("nvmlDeviceGetName", "", _text),
+    "memory_bytes": ("nvmlDeviceGetMemoryInfo", "", lambda memory: int(memory.total)),
+    "compute_capability": ("nvmlDeviceGetCudaComputeCapability", "", lambda pair: "{}.{}".format(*pair)),
+    "compute_mode": ("nvmlDeviceGetComputeMode",),
+    "sm_clock_max_mhz": ("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
+    "sm_clock_set_mhz": ("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
+    "sm_clock_default_mhz": ("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
+    "power_limit_w": ("nvmlDeviceGetEnforcedPowerLimit", "", _watts),
+    "power_limit_default_w": ("nvmlDeviceGetPowerManagementDefaultLimit", "", _watts),
+}
 
 
 def _opened() -> Any:
@@ -88,19 +106,20 @@ class Gpu:
         """Lets go of the library."""
         self._nvml.nvmlShutdown()
 
-    def read(self) -> GpuState:
-        """How it is doing now."""
-        return GpuState(
-            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
-            clock_reasons=self._clock_reasons(),
-            temperature_c=self._ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
-            power_w=self._ask("nvmlDeviceGetPowerUsage", read=_watts),
-            process_ids=self._ask(
-                "nvmlDeviceGetComputeRunningProcesses", read=lambda found: tuple(int(process.pid) for process in found)
-            ),
-            thermal_ns=self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL", _violation_ns),
-            power_ns=self._ask("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER", _violation_ns),
-        )
+    def read(self) -> dict[str, Any]:
+        """How it is doing now; None where it does not tell.
+
+        Keys: ``sm_clock_mhz``; ``clock_reasons``, why that is not higher, names of ``CLOCK_REASONS``;
+        ``temperature_c``; ``power_w``; ``process_ids`` of what computes on it (in a container perhaps ids of the host);
+        ``thermal_ns`` and ``power_ns``, how long heat and the power cap have held the clock down, since the driver was
+        loaded.
+        """
+        # The second is the first's name in drivers before 535.
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        reasons = None if bits is None else tuple(name for bit, name in CLOCK_REASONS.items() if bits & bit)
+        return {"clock_reasons": reasons, **self._ask_all(_STATE)}
 
     def energy_mj(self) -> int | None:
         """What it has used since the driver was loaded, in millijoules. Renewed every 20 to 100 ms."""
@@ -121,29 +140,12 @@ class Gpu:
 
         Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``compute_mode`` (NVML's number),
         ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``,
-        ``power_limit_default_w``, and those of ``GpuState``.
+        ``power_limit_default_w``, and those of ``read``.
         """
-        return {
-            "name": self._ask("nvmlDeviceGetName", read=_text),
-            "memory_bytes": self._ask("nvmlDeviceGetMemoryInfo", read=lambda memory: int(memory.total)),
-            "compute_capability": self._ask(
-                "nvmlDeviceGetCudaComputeCapability", read=lambda pair: "{}.{}".format(*pair)
-            ),
-            "compute_mode": self._ask("nvmlDeviceGetComputeMode"),
-            "sm_clock_max_mhz": self._ask("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
-            "sm_clock_set_mhz": self._ask("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
-            "sm_clock_default_mhz": self._ask("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
-            "power_limit_w": self._ask("nvmlDeviceGetEnforcedPowerLimit", read=_watts),
-            "power_limit_default_w": self._ask("nvmlDeviceGetPowerManagementDefaultLimit", read=_watts),
-            **asdict(self.read()),
-        }
+        return {**self._ask_all(_SET_UP), **self.read()}
 
-    def _clock_reasons(self) -> tuple[str, ...] | None:
-        # The second is the first's name in drivers before 535.
-        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
-        if bits is None:
-            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        return None if bits is None else tuple(name for bit, name in CLOCK_REASONS.items() if bits & bit)
+    def _ask_all(self, questions: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+        return {name: self._ask(*question) for name, question in questions.items()}
 
     def _ask(self, call: str, constant: str = "", read: Callable[[Any], Any] = lambda answer: answer) -> Any:
         """What is read of the answer to one question; None where GPU, driver or library does not know it."""
@@ -154,18 +156,6 @@ class Gpu:
             return read(function(self._handle, *([getattr(self._nvml, constant)] if constant else [])))
         except self._nvml.NVMLError:
             return None
-
-
-def _watts(milliwatts: int) -> float:
-    return milliwatts / 1000
-
-
-def _violation_ns(status: Any) -> int:
-    return int(status.violationTime)
-
-
-def _text(answer: str | bytes) -> str:
-    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
 
 
 def used_gpu(driver: str = DRIVER) -> int | str:

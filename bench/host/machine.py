@@ -84,15 +84,13 @@ def _disturbances(root: Path, watch_seconds: float) -> dict[str, Any]:
         seen, activity = counters.watch(root, watch_seconds)
     else:
         seen, activity = counters.Reader(root).read(), None
-    total_ns = (seen.busy_ns or 0) + (seen.idle_ns or 0) + (seen.stolen_ns or 0)
+    counts = seen.counts
+    total_ns = sum(counts.get(name, 0) for name in ("busy_ns", "idle_ns", "stolen_ns"))
+    names = ("throttled_ns", "throttled_periods", "periods", "thermal_events", "memory_stall_ns")
     since_boot = {
         "uptime_s": _number((_text(root / "proc/uptime") or "").partition(" ")[0]),
-        "steal_share": None if seen.stolen_ns is None or not total_ns else seen.stolen_ns / total_ns,
-        "throttled_ns": seen.throttled_ns,
-        "throttled_periods": seen.throttled_periods,
-        "periods": seen.periods,
-        "thermal_events": seen.thermal_events,
-        "memory_stall_ns": seen.memory_stall_ns,
+        "steal_share": counts["stolen_ns"] / total_ns if total_ns else None,
+        **{name: counts.get(name) for name in names},
     }
     return {"since_boot": since_boot, "activity": None if activity is None else asdict(activity)}
 

@@ -355,11 +355,11 @@ def _tables(folder: Path, kind: str, parts: Mapping[str, Sequence[Path]]) -> Ite
         warn_damaged(f"{folder}: {one}: left out")
 
 
-def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]], note: Callable[[list[str]], None]) -> None:
+def append_rounds(folder: Path, rows: Sequence[Mapping[str, Any]], note: Callable[[list[str]], None]) -> None:
     """Adds rows to the rounds' table; a reader finds the old or the new file, never half of it.
 
     Args:
-        columns: all columns, of the same length; None stands for what was not known.
+        rows: values by column; one that is None or not there was not known.
         note: takes down the digests that the file may have from now on, before it is written: that of the new one, and
             that of the one that is there until then.
 
@@ -369,7 +369,7 @@ def append_rounds(folder: Path, columns: Mapping[str, Sequence[Any]], note: Call
     import pyarrow as pa
 
     schema, target = _schema(ROUNDS), merged_path(folder, ROUNDS)
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    arrays = [pa.array([row.get(field.name) for row in rows]).cast(field.type) for field in schema]
     tables = [*_rounds(folder), pa.Table.from_arrays(arrays, schema=schema)]
     new = Content()
     for table in tables:

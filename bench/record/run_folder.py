@@ -540,8 +540,7 @@ class RunFolder:
         """
         if states:
             rows = [state.to_row() for state in states]
-            columns = {name: [row[name] for row in rows] for name in rows[0]}
-            raw_tables.append_rounds(self.path, columns, lambda digests: self._note(ROUNDS, digests))
+            raw_tables.append_rounds(self.path, rows, lambda digests: self._note(ROUNDS, digests))
 
     def rounds(self) -> pd.DataFrame:
         """What disturbed each round, in the order they were written; empty where none was watched.

@@ -44,7 +44,7 @@ class EnergyAccount:
     @classmethod
     def open(cls, device: str = "cpu") -> EnergyAccount:
         """An account on this machine's counters, or on its GPU's."""
-        return cls(energy.GpuMeter() if device == "cuda" else energy.open_meter())
+        return cls(energy.open_gpu_meter() if device == "cuda" else energy.open_meter())
 
     def metrics(self) -> dict[str, Any]:
         """``energy_joules_per_image``, or ``energy_reason`` where there is none."""

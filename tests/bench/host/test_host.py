@@ -319,7 +319,7 @@ def test_a_gpu_that_says_nothing_is_known_by_nothing():
         ({"load_1m": 1.5}, WarningKind.LOAD, "1.50", "Stop other work"),
         ({"governor": "powersave"}, WarningKind.GOVERNOR, "powersave", "performance"),
         ({"logical_cores_allowed": 1}, WarningKind.FEW_CORES, "1 logical core for", "--budget"),
-        ({"cgroup_cpu_quota": 1.5}, WarningKind.CPU_QUOTA, "1.5 cores", "--threads 1"),
+        ({"cgroup_cpu_quota": 1.5}, WarningKind.CPU_QUOTA, "1.5 cores", "--threads"),
         ({"cgroup_memory_limit_bytes": 2**30}, WarningKind.LOW_MEMORY, "1.0 GiB", "--batches"),
         ({"memory_available_bytes": 2**29}, WarningKind.LOW_MEMORY, "0.5 GiB", "--batches"),
         ({"swap_used_bytes": 2**30}, WarningKind.SWAP, "1024 MiB", "swapoff"),
@@ -366,10 +366,7 @@ def test_warnings_that_depend_on_the_options():
     assert host.warnings(QUIET, {}, threads=8) == []
     assert host.warnings({**QUIET, "cgroup_cpu_quota": 8.0}, {}) == []
     (threads,) = host.warnings(QUIET, {}, threads=16)
-    assert (threads.kind, threads.advice) == (
-        WarningKind.TOO_MANY_THREADS,
-        "Threads will wait for one another: use --threads 8.",
-    )
+    assert (threads.kind, threads.text) == (WarningKind.TOO_MANY_THREADS, "16 threads on 8 logical cores")
     (cuda,) = host.warnings(QUIET, {}, devices=("cpu", "cuda"))
     assert cuda.kind is WarningKind.NO_CUDA
     assert "nvidia-ml-py" in cuda.text

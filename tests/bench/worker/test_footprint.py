@@ -23,7 +23,7 @@ def test_packages_are_added_up_and_their_parts_are_not(tmp_path: Path) -> None:
     first, second = package(tmp_path, "intel-rapl:0", 100), package(tmp_path, "intel-rapl:1", 999_000)
     package(tmp_path, "intel-rapl:0:0", 50)
     meter = energy.open_meter(tmp_path)
-    assert len(meter.counters) == 2
+    assert len(meter.readers) == 2
     before = meter.read()
     first.write_text("500100")
     second.write_text("4000")  # went past its largest value
