@@ -24,7 +24,7 @@ class TypedGraph:
 
     Attributes:
         path: ``.onnx``, or ``.xml`` with its ``.bin`` beside it.
-        facts: see ``export.precision.lower.make_typed``; of the ranges only their digest.
+        facts: see ``export.precision.lower.make_typed``.
     """
 
     path: str

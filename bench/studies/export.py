@@ -174,10 +174,8 @@ def describe(written: Written) -> str:
     facts = typed["facts"]
     recipe = facts["recipe"]
     name = " ".join(filter(None, (recipe["precision"], recipe["dialect"])))
-    counts = ", ".join(f"{count} {kind}" for kind, count in facts.get("quantised", facts.get("converted")).items())
-    line = f"{head}; {name}: {counts}"
-    if facts["left_float"]:
-        line += "; left in float: " + ", ".join(f"{count} {kind}" for kind, count in facts["left_float"].items())
+    counts = ", ".join(f"{count} in {kind}" for kind, count in facts["layers"].items())
+    line = f"{head}; {name}: of the convolutions and matrix products {counts}"
     if "calibration" in facts:
         line += f"; calibrated on {facts['calibration']['images']} images ({facts['calibration']['source']})"
     return line

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +40,7 @@ def prepare_typed(
     for package in missing_packages(recipe):
         raise Unavailable(f"the package {package} is not installed; run: pip install {package}")
     made = make_typed(Path(onnx), onnx_sha256, recipe, Store(), calibration, fixed_batch)
-    return TypedGraph(str(made.path), made.sha256, brief(made.facts))
-
-
-def brief(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with their ranges, one for each tensor, replaced by number and digest; the file has them all."""
-    ranges = facts.get("ranges")
-    if ranges is None:
-        return dict(facts)
-    digest = hashlib.sha256(json.dumps(ranges, sort_keys=True).encode()).hexdigest()
-    return {**facts, "ranges": {"tensors": len(ranges), "sha256": digest}}
+    return TypedGraph(str(made.path), made.sha256, made.facts)
 
 
 def recipe_of(wanted: Wanted) -> Recipe:

@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import json
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +15,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import TensorProto
 
 from export.precision import audit, calibration, float16, int8, openvino
 from export.precision.calibration import CalibrationSet
@@ -22,7 +23,7 @@ from export.store import Artefact, Store, recorded_sha256
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
 
-_FLOATS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_TYPES = {"fp16": "float16", "bf16": "bfloat16", "int8": audit.INT8}
 
 
 class _Making(NamedTuple):
@@ -62,8 +63,8 @@ def make_typed(
     """Makes the graph that a recipe describes, or finds it in the store. Equal inputs give equal bytes.
 
     It is an ``.onnx`` file, or an ``.xml`` with its ``.bin`` beside it, whose digest is of the digests of both. Facts:
-    ``recipe``, ``source_sha256``, ``versions``, ``calibration`` (``sha256`` and ``images``) for INT8, and the counts
-    and ranges of ``export.precision.audit``.
+    ``recipe``, ``source_sha256``, ``versions``, ``calibration`` (``sha256`` and ``images``) for INT8, and ``layers``:
+    how many convolutions and matrix products are to be computed in each type.
 
     Args:
         onnx_path: the FP32 graph; one float32 image input, one output.
@@ -91,7 +92,7 @@ def make_typed(
 
         def quantise(path: Path) -> dict[str, Any]:
             openvino.quantise_openvino(onnx_path, path, recipe, calibration_set, fixed_batch)
-            return {**facts, **_heavy(audit.audit_openvino(path), recipe)}
+            return {**facts, "layers": _layers(openvino.requested(path), recipe)}
 
         made = store.with_facts(key_parts, ".xml", quantise, (".bin",))
         both = f"{made.sha256}{file_sha256(made.path.with_suffix('.bin'))}"
@@ -169,33 +170,32 @@ def _code_sha256(*modules: ModuleType) -> str:
 
 def _make_float(path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
     convert = float16.to_float16 if recipe.precision == "fp16" else float16.to_bfloat16
-    model = convert(onnx.load(onnx_path), recipe.exclude)
-    found = {**facts, **_heavy(audit.audit_float(model, _FLOATS[recipe.precision]), recipe)}
-    _write(path, model, found)
+    _write(path, convert(onnx.load(onnx_path), recipe.exclude), facts)
+    layers = _layers(audit.requested_by_onnx(path), recipe)
     if recipe.precision == "fp16":  # ONNX Runtime has no BF16 convolution on the CPU
         float16.check_runs(path)
-    return found
+    return {**facts, "layers": layers}
 
 
 def _make_qdq(path: Path, onnx_path: Path, recipe: Recipe, facts: dict[str, Any], ranges: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.onnx"
         prepared = int8.prepare_graph(onnx_path, graph)
-        model = int8.quantised(graph, calibration.load_ranges(ranges), recipe)
-    found = {**facts, "prepared": prepared, **_heavy(audit.audit_qdq(model), recipe)}
-    _write(path, model, found)
+        _write(path, int8.quantised(graph, calibration.load_ranges(ranges), recipe), facts)
+    layers = _layers(audit.requested_by_onnx(path), recipe)
     float16.check_runs(path)
-    return found
+    return {**facts, "prepared": prepared, "layers": layers}
 
 
-def _heavy(found: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """What an audit found, unless nothing that computes was changed."""
-    if not found.get("heavy_quantised", found.get("heavy_converted")):
+def _layers(requested: Mapping[str, str], recipe: Recipe) -> dict[str, int]:
+    """How many layers are requested in each type; BenchError where none is in the recipe's."""
+    counts = dict(sorted(Counter(requested.values()).items()))
+    if _TYPES[recipe.precision] not in counts:
         raise BenchError(
             f"the recipe of {recipe.kind} changes no convolution and no matrix product of the graph",
             "Exclude fewer nodes, name other op_types, or measure fp32.",
         )
-    return found
+    return counts
 
 
 def _write(path: Path, model: Any, facts: dict[str, Any]) -> None:

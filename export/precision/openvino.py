@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from export.precision.audit import requested_by_openvino
 from export.precision.calibration import CalibrationSet, chunks
 from export.precision.int8 import expand, name_nodes
 from export.precision.recipe import Recipe
@@ -71,6 +72,13 @@ def quantise_openvino(
             ) from error
     _number_names(result)
     openvino.save_model(result, xml, compress_to_fp16=False)
+
+
+def requested(xml: Path) -> dict[str, str]:
+    """As ``export.precision.audit.requested_by_openvino``, of a file."""
+    import openvino
+
+    return requested_by_openvino(openvino.Core().read_model(xml))
 
 
 class _Chunked:

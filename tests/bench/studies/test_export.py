@@ -31,7 +31,7 @@ def test_int8_for_onnx_runtime(export: Command) -> None:
     graph, states = model.graph, {entry.key: entry.value for entry in model.metadata_props}["preprocess"]
     assert Preprocess.from_dict(json.loads(states)) == Preprocess(), "as the graph was calibrated"
     assert {"QuantizeLinear", "DequantizeLinear"} < {node.op_type for node in graph.node}
-    assert "int8 ort: 1 Flatten, 1 GlobalAveragePool, 1 MatMul" in out
+    assert "int8 ort: of the convolutions and matrix products 1 in int8" in out
     assert "calibrated on 8 images" in out
 
 
@@ -58,7 +58,7 @@ def test_openvino_gets_two_files(export: Command) -> None:
 def test_fp16_needs_no_calibration_images(export: Command) -> None:
     code, out, err = export("--precision", "fp16", "--calibration", "absent")
     assert code == 0, err
-    assert "fp16: 1 Flatten, 1 GlobalAveragePool, 1 MatMul" in out
+    assert "fp16: of the convolutions and matrix products 1 in float16" in out
     assert "calibrated" not in out
     assert Path("tiny-fp16.onnx").exists()
 
@@ -70,7 +70,7 @@ def test_a_recipe_is_replayed(export: Command) -> None:
     assert code == 0, err
     answer = json.loads(out)
     assert Recipe.from_dict(answer["typed"]["facts"]["recipe"]) == recipe
-    assert answer["typed"]["facts"]["quantised"] == {"MatMul": 1}
+    assert answer["typed"]["facts"]["layers"] == {"int8": 1}
 
 
 @pytest.mark.parametrize(

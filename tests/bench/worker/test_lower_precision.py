@@ -27,7 +27,7 @@ from bench.run.model_files import (
 from bench.run.spec import RunSpec
 from bench.worker import channel, lower_precision
 from bench.worker.footprint import model_file_bytes
-from bench.worker.lower_precision import PROGRAM, TypedWorker, brief, prepare_typed, recipe_of
+from bench.worker.lower_precision import PROGRAM, TypedWorker, prepare_typed, recipe_of
 from bench.worker.messages import CalibrationImages
 from export.precision.recipe import Recipe, default_recipe, write_recipe
 from pipelines.imagenet.find import find_images
@@ -70,8 +70,7 @@ def test_a_worker_makes_a_graph_and_says_what_it_is(files: ModelFiles, chosen: C
     facts = typed["facts"]
     assert facts["calibration"]["images"] == 4
     assert (facts["calibration"]["source"], facts["calibration"]["pipeline"]) == ("a test", "reference")
-    assert facts["quantised"]["MatMul"] == 1
-    assert set(facts["ranges"]) == {"tensors", "sha256"}
+    assert facts["layers"] == {"int8": 1}
 
 
 def test_calibration_images_are_read_once_for_all_graphs(files, chosen, monkeypatch):
@@ -153,13 +152,6 @@ def test_a_recipe_must_be_of_what_was_asked(tmp_path: Path) -> None:
             recipe_of(Wanted("", precision, dialect, str(path)))
 
 
-def test_facts_travel_without_every_range() -> None:
-    assert brief({"casts": 2}) == {"casts": 2}
-    short = brief({"ranges": {"a": {"scale": 1.0}, "b": {"scale": 2.0}}})
-    assert short["ranges"]["tensors"] == 2
-    assert short != brief({"ranges": {"a": {"scale": 1.0}, "b": {"scale": 3.0}}})
-
-
 def test_real_workers_make_what_a_matrix_needs(tiny_graph, image_folder, chosen, tmp_path):
     cases = [Case("m", "user", "onnxruntime", precision=precision) for precision in ("fp32", "fp16", "int8")]
     required = Requirements(needed(cases), chosen, "reference")
@@ -168,7 +160,7 @@ def test_real_workers_make_what_a_matrix_needs(tiny_graph, image_folder, chosen,
     typed = files.typed
     assert set(typed) == {"fp16", "int8/ort"}
     assert {node.op_type for node in onnx.load(typed["int8/ort"]["path"]).graph.node} >= {"QuantizeLinear"}
-    assert typed["fp16"]["facts"]["heavy_converted"] == 1
+    assert typed["fp16"]["facts"]["layers"] == {"float16": 1}
     assert not prepare_files(request, tmp_path / "log", 1, 120).typed
     before = files.to_dict()
     assert not changed(before, files)
@@ -235,4 +227,4 @@ def test_the_program_answers_line_by_line(tmp_path: Path, files: ModelFiles) -> 
     worker = channel.LocalWorker(tmp_path / "log", 1, program=PROGRAM)
     answer = worker.ask({"files": files.to_dict(), "wanted": asdict(Wanted("bf16", "bf16"))}, 60)
     worker.stop()
-    assert answer["typed"]["facts"]["heavy_converted"] == 1, answer
+    assert answer["typed"]["facts"]["layers"] == {"bfloat16": 1}, answer
