@@ -56,8 +56,7 @@ class Column:
         return self.dtype != TEXT
 
 
-def _setting(name: str, meaning: str, header: str, dtype: str = TEXT) -> Column:
-    written = "plain" if dtype == WHOLE else "text"
+def _setting(name: str, meaning: str, header: str, dtype: str = TEXT, written: str = "text") -> Column:
     return Column(name, dtype, meaning, header=header, written=written, tells=True)
 
 
@@ -66,8 +65,9 @@ def _milliseconds(name: str, meaning: str, header: str = "", title: str = "") ->
     return Column(name, NUMBER, meaning, SAMPLES, header, title, "ms", 1e6, written="number", interval="latency_ns_p50")
 
 
-def _rate(name: str, meaning: str, header: str = "", interval: str = "") -> Column:
-    return Column(name, NUMBER, meaning, SAMPLES, header, written="number", interval=interval)
+def _figure(name: str, meaning: str, header: str = "", interval: str = "", unit: str = "") -> Column:
+    """A number out of the samples."""
+    return Column(name, NUMBER, meaning, SAMPLES, header, unit=unit, written="number", interval=interval)
 
 
 def _percent(name: str, meaning: str, header: str) -> Column:
@@ -105,16 +105,12 @@ _COLUMNS = (
     _setting("device", "cpu or cuda.", "Device"),
     _setting("precision", "The arithmetic asked for: fp32, tf32, fp16, bf16 or int8.", "Precision"),
     _setting("pipeline", "What decoded and preprocessed the images: reference, dali, turbo and so on.", "Pipeline"),
-    _setting("batch", "Images in one call of the backend.", "Batch", WHOLE),
-    _setting("threads", "Threads inside an operation, of each instance.", "Threads", WHOLE),
-    _setting("instances", "Copies of the backend that work side by side.", "Instances", WHOLE),
+    _setting("batch", "Images in one call of the backend.", "Batch", WHOLE, "plain"),
+    _setting("threads", "Threads inside an operation, of each instance.", "Threads", WHOLE, "plain"),
+    _setting("instances", "Copies of the backend that work side by side.", "Instances", WHOLE, "plain"),
     _setting("scenario", "accuracy, latency or throughput.", "Scenario"),
-    Column(
-        "stage",
-        TEXT,
-        "What the samples timed: compute, end_to_end and so on. Only rows of one stage are compared.",
-        header="Stage",
-        tells=True,
+    _setting(
+        "stage", "What the samples timed: compute, end_to_end and so on. Only rows of one stage are compared.", "Stage"
     ),
     _count("n_samples", "Timed samples, warm-up left out.", SAMPLES, "Samples", "Calls"),
     # Of single calls, of the stage "compute": on a GPU its work alone. A far quantile with fewer effective samples than
@@ -130,7 +126,7 @@ _COLUMNS = (
     _milliseconds("latency_ns_p90", "90th percentile; empty with fewer samples than it needs.", "p90"),
     _milliseconds("latency_ns_p99", "99th percentile; empty with fewer samples than it needs.", "p99"),
     # The samples follow one another, so that the sum of their times is the time spent.
-    _rate(
+    _figure(
         "throughput_images_per_s",
         "Images over the sum of the samples' times; of several lives the geometric mean (throughput Cases).",
         "Images/s",
@@ -149,14 +145,7 @@ _COLUMNS = (
     # FP32, else the first ok one; its own cells are empty.
     _percent("agreement_percent", "Share of images with the same first class as in the reference Case.", "Same top-1"),
     _mebibytes("peak_rss_bytes", "Largest resident memory of the Case's process.", "Peak"),
-    Column(
-        "options",
-        TEXT,
-        "Further settings of the Case as a JSON object; empty for none.",
-        header="Options",
-        written="options",
-        tells=True,
-    ),
+    _setting("options", "Further settings of the Case as a JSON object; empty for none.", "Options", written="options"),
     _percent(
         "top5_ordered_agreement_percent",
         "Share of images with the reference's first five classes in the same order.",
@@ -171,56 +160,31 @@ _COLUMNS = (
     # Of timed Cases; see ``bench.analysis.time.verdict.Comparison``. A Case of status ``fallback`` is compared with no
     # baseline and is never one.
     Column("baseline_case_id", TEXT, "The timed Case that ratio and verdict are relative to."),
-    Column(
-        "ratio",
-        NUMBER,
-        "Time per image over the baseline's, paired by round, over lives: under 1 is faster.",
-        SAMPLES,
-        "Ratio",
-        written="number",
-        interval="ratio",
+    _figure(
+        "ratio", "Time per image over the baseline's, paired by round, over lives: under 1 is faster.", "Ratio", "ratio"
     ),
-    Column(
-        "ratio_low",
-        NUMBER,
-        "Lower end of the ratio's interval, adjusted for all comparisons of the run.",
-        SAMPLES,
-        written="number",
-        interval="ratio",
+    _figure(
+        "ratio_low", "Lower end of the ratio's interval, adjusted for all comparisons of the run.", interval="ratio"
     ),
-    Column(
-        "ratio_high",
-        NUMBER,
-        "Upper end of the ratio's interval, adjusted for all comparisons of the run.",
-        SAMPLES,
-        written="number",
-        interval="ratio",
+    _figure(
+        "ratio_high", "Upper end of the ratio's interval, adjusted for all comparisons of the run.", interval="ratio"
     ),
     Column("verdict", TEXT, "faster, slower, same or unresolved.", SAMPLES, "vs baseline", "Verdict", sort="ratio"),
     _count("n_rounds", "Interleaved rounds that both Cases took part in.", SAMPLES),
     _count("n_disturbed_rounds", "Of these, rounds in which something else used or throttled the machine.", ROUNDS),
     _count("n_lives", "Lives of their processes, each started afresh, that these rounds were taken in."),
-    Column(
-        "spread_percent", NUMBER, "Standard deviation of the ratio between lives.", SAMPLES, unit="%", written="number"
-    ),
-    Column(
-        "start_effect_percent",
-        NUMBER,
-        "What a process that was started before the other one was slower by.",
-        SAMPLES,
-        unit="%",
-        written="number",
-    ),
-    _rate("throughput_images_per_s_low", f"Lower {_END_OF_RATE}", interval="throughput_images_per_s"),
-    _rate("throughput_images_per_s_high", f"Upper {_END_OF_RATE}", interval="throughput_images_per_s"),
+    _figure("spread_percent", "Standard deviation of the ratio between lives.", unit="%"),
+    _figure("start_effect_percent", "What a process that was started before the other one was slower by.", unit="%"),
+    _figure("throughput_images_per_s_low", f"Lower {_END_OF_RATE}", interval="throughput_images_per_s"),
+    _figure("throughput_images_per_s_high", f"Upper {_END_OF_RATE}", interval="throughput_images_per_s"),
     # What each part of a pass reaches alone, the median over rounds. Preprocessing is empty where a GPU decodes: its
     # decoding holds it.
-    _rate("decode_images_per_s", "What decoding reaches alone on the same threads.", "Decode/s"),
-    _rate("preprocess_images_per_s", "What preprocessing reaches alone on the same threads.", "Preprocess/s"),
-    _rate("compute_images_per_s", "What inference reaches alone on the same threads.", "Compute/s"),
+    _figure("decode_images_per_s", "What decoding reaches alone on the same threads.", "Decode/s"),
+    _figure("preprocess_images_per_s", "What preprocessing reaches alone on the same threads.", "Preprocess/s"),
+    _figure("compute_images_per_s", "What inference reaches alone on the same threads.", "Compute/s"),
     # Where the parts share the cores, their times one after the other; where they have hardware of their own (a GPU
     # that decodes or computes, threads that do not add up to more than the cores), the slower side.
-    _rate(
+    _figure(
         "sum_of_parts_images_per_s",
         "What a pass could reach at most, given its parts and the hardware that they share.",
     ),
@@ -229,13 +193,7 @@ _COLUMNS = (
     ),
     Column("bound_by", TEXT, "The part that takes longest.", SAMPLES, "Bound by"),
     # From the median latency or, in throughput Cases, from the part "compute".
-    Column(
-        "gflop_per_s",
-        NUMBER,
-        "Two operations for each multiply-add of the network, in 10**9 a second.",
-        SAMPLES,
-        written="number",
-    ),
+    _figure("gflop_per_s", "Two operations for each multiply-add of the network, in 10**9 a second."),
     # On as many threads, where ``scarlet-bench doctor --peak`` measured it.
     Column(
         "peak_percent",

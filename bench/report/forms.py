@@ -103,14 +103,12 @@ def _latex(document: Document, path: Path) -> list[Path]:
     name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
     written = [
         layout.source(
-            layout.TexTable(
-                columns=[layout.Column(head.text, "r" if head.numeric else "l") for head in shown.columns],
-                rows=[[layout.Cell(text) for text in row] for row in shown.rows],
-                caption=f"{shown.title or document.title}.",
-                label=f"tab:{name}-{number}",
-                watermarks=document.marks,
-                notes=[f"{note}." for note in shown.notes],
-            )
+            [layout.Column(head.text, "r" if head.numeric else "l") for head in shown.columns],
+            [[layout.Cell(text) for text in row] for row in shown.rows],
+            f"{shown.title or document.title}.",
+            f"tab:{name}-{number}",
+            watermarks=document.marks,
+            notes=[f"{note}." for note in shown.notes],
         )
         for number, shown in enumerate(document.tables, start=1)
     ]

@@ -13,7 +13,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,8 @@ from bench.record.run_folder import CASES, RUN_INFO, RunFolder
 from bench.report.document import Cell, Column, Document, Head, Table, interval_cell, notes, table_of
 from bench.report.flips import p_text
 from bench.report.html.safety import rendered
-from bench.report.text import number, one_line, percent
+from bench.report.sentences import records
+from bench.report.text import one_line, percent
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class Point:
     created_at: str
     commit: str
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: float | None
+    high: float | None
+    n_images: int | None
 
 
 @dataclass(frozen=True)
@@ -78,24 +79,17 @@ class Series:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
+        changes = [
+            {"run": (point := self.points[change.index]).run, "commit": point.commit, **vars(change)}
+            for change in self.changes
+        ]
         return {
-            "kind": self.kind,
-            "host": self.host,
-            "host_name": self.host_name,
+            **vars(self),
+            "case": self.case.to_dict(),
             "case_id": self.case.case_id,
             "label": self.case.label,
-            "baseline_case_id": self.baseline_case_id,
             "points": [vars(point) for point in self.points],
-            "changes": [
-                {
-                    "run": self.points[change.index].run,
-                    "commit": self.points[change.index].commit,
-                    "before": change.before,
-                    "after": change.after,
-                    "p_value": change.p_value,
-                }
-                for change in self.changes
-            ],
+            "changes": changes,
         }
 
 
@@ -186,32 +180,28 @@ def series(history: pd.DataFrame) -> list[Series]:
 
 
 def _series(table: pd.DataFrame, kind: str, keys: list[str], judge: Any) -> Iterator[Series]:
-    for _, rows in table.groupby(keys, sort=False, dropna=False):
-        first = rows.iloc[0]
-        points = tuple(_points(rows, kind))
+    for _, group in table.groupby(keys, sort=False, dropna=False):
+        rows = records(group)
+        points = [_point(row, kind) for row in rows]
         yield Series(
             kind=kind,
-            host=str(first[keys[0]]),
-            host_name=str(first["host_name"]),
-            case=_case(first),
-            baseline_case_id=str(first["baseline_case_id"]) if kind == "ratio" else "",
-            points=points,
+            host=rows[0][keys[0]],
+            host_name=rows[0]["host_name"],
+            case=_case(rows[0]),
+            baseline_case_id=rows[0]["baseline_case_id"] if kind == "ratio" else "",
+            points=tuple(points),
             changes=tuple(judge([point.value for point in points])),
         )
 
 
-def _points(rows: pd.DataFrame, kind: str) -> Iterator[Point]:
-    for row in rows.to_dict("records"):
-        ends = (float(row[f"ratio_{end}"] if kind == "ratio" else "nan") for end in ("low", "high"))
-        known = [None if isnan(end) else end for end in ends]
-        yield Point(row["run"], row["created_at"], row["commit"], float(row[kind]), *known)
+def _point(row: Mapping[str, Any], kind: str) -> Point:
+    low, high = (row["ratio_low"], row["ratio_high"]) if kind == "ratio" else (None, None)
+    return Point(row["run"], row["created_at"], row["commit"], row[kind], low, high, row["n_images"])
 
 
-def _case(row: pd.Series[Any]) -> Case:
-    fields = {name: row[name] for name in REGISTRY if name in Case.__dataclass_fields__ and name != "options"}
-    whole = {name: int(fields[name]) for name in ("batch", "threads", "instances")}
-    options = tuple(sorted(json.loads(row["options"]).items())) if row["options"] else ()
-    return Case(**{**fields, **whole, "options": options})
+def _case(row: Mapping[str, Any]) -> Case:
+    fields = {name: row[name] for name in REGISTRY if name in Case.__dataclass_fields__}
+    return Case(**{**fields, "options": tuple(sorted(json.loads(row["options"] or "{}").items()))})
 
 
 def _levels(ratios: list[float]) -> list[ChangePoint]:
@@ -239,18 +229,15 @@ FEWEST_RUNS = 12
 
 
 def document(history: pd.DataFrame, found: Sequence[Series], title: str) -> Document:
-    """Tables of ratios by machine, and of top-1 by set of images; for machines every run of every series."""
-    tables = []
-    for machine in dict.fromkeys(each.host for each in found if each.kind == "ratio"):
-        tables.append(_ratios([each for each in found if each.kind == "ratio" and each.host == machine]))
-    scored = [each for each in found if each.kind == "top1_percent"]
-    if scored:
-        tables.append(_scores(scored, history))
+    """Tables of ratios by machine, and of top-1; for machines every run of every series."""
+    groups: dict[str, list[Series]] = {}
+    for each in found:
+        groups.setdefault(each.host if each.kind == "ratio" else each.kind, []).append(each)
     lines = [] if found else ["no Case was measured in two runs or more"]
     demo = history["weights"].eq("demo").any()
     return Document(
         title=title,
-        blocks=[*notes([DEMO_NOTE] if demo else [], "mark"), *tables, *notes(lines)],
+        blocks=[*notes([DEMO_NOTE] if demo else [], "mark"), *map(_overview, groups.values()), *notes(lines)],
         data={"runs": sorted(set(history["run"])), "series": [each.to_dict() for each in found]},
         frames={"history": history},
     )
@@ -266,71 +253,51 @@ def sparkline(values: Sequence[float]) -> str:
     return "".join(BARS[round((value - low) / (high - low) * (len(BARS) - 1))] for value in shown)
 
 
-def _ratios(group: Sequence[Series]) -> Table:
+def _overview(group: Sequence[Series]) -> Table:
+    """A row for each series of a machine, or of sets of images."""
     labels = {each.case.case_id: each.case.label for each in group}
     columns: list[Column[Series]] = [
         Column(Head("Case"), lambda each: one_line(each.case.label)),
-        Column(Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id))),
+        Column(
+            Head("Baseline"), lambda each: one_line(labels.get(each.baseline_case_id, each.baseline_case_id)), "known"
+        ),
         Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
         Column(Head("Course"), lambda each: sparkline([point.value for point in each.points])),
-        Column(Head("First", True), lambda each: _value(each.points[0])),
-        Column(Head("Newest", True), lambda each: _value(each.points[-1])),
-        Column(
-            Head("Changes of level"),
-            lambda each: "; ".join(_change(each, change) for change in each.changes) or _none(each),
-        ),
+        Column(Head("First", True), lambda each: _value(each, each.points[0])),
+        Column(Head("Newest", True), lambda each: _value(each, each.points[-1])),
+        Column(Head("Changes"), lambda each: "; ".join(_changes(each)) or _none(each)),
     ]
-    return table_of(
-        f"Time per image over the baseline's, run by run: {group[0].host_name} ({group[0].host})",
-        columns,
-        group,
-        (
-            f"change: {MIN_SEGMENT} runs or more whose median differs by more than {LEAST_MATERIALITY:.0%} "
-            f"from that of the others, permutation test p < {LEVEL:g}, or of the newest {MIN_SEGMENT}, rank-sum test; "
-            f"this takes {FEWEST_RUNS} runs",
-        ),
+    if group[0].kind != "ratio":
+        return table_of("Top-1 % on the same images, run by run", columns, group)
+    note = (
+        f"change: {MIN_SEGMENT} runs or more whose median differs by more than {LEAST_MATERIALITY:.0%} "
+        f"from that of the others, permutation test p < {LEVEL:g}, or of the newest {MIN_SEGMENT}, rank-sum test; "
+        f"this takes {FEWEST_RUNS} runs"
     )
+    title = f"Time per image over the baseline's, run by run: {group[0].host_name} ({group[0].host})"
+    return table_of(title, columns, group, (note,))
 
 
-def _value(point: Point) -> Cell:
-    return interval_cell(point.value, point.low, point.high)
+def _value(each: Series, point: Point) -> Cell:
+    if each.kind == "ratio":
+        return interval_cell(point.value, point.low, point.high)
+    return Cell(percent(point.value, point.n_images), value=point.value)
 
 
-def _change(each: Series, change: ChangePoint) -> str:
-    point = each.points[change.index]
-    where = " ".join(filter(None, [point.created_at[:10], point.commit]))
-    levels = f"{number(change.before)} to {number(change.after)}"
-    return f"{levels} from {where or point.run} on (p {p_text(change.p_value)})"
+def _changes(each: Series) -> list[str]:
+    """Each change in words: from which level to which, from which run on."""
+    said = []
+    for change in each.changes:
+        point = each.points[change.index]
+        ends = (_value(each, replace(point, value=value, low=None)).text for value in (change.before, change.after))
+        where = " ".join(filter(None, [point.created_at[:10], point.commit])) or point.run
+        p = f" (p {p_text(change.p_value)})" if each.kind == "ratio" else ""
+        said.append(f"{' to '.join(ends)} from {where} on{p}")
+    return said
 
 
 def _none(each: Series) -> str:
-    return "none" if len(each.points) >= FEWEST_RUNS else "too few runs to tell"
-
-
-def _scores(group: Sequence[Series], history: pd.DataFrame) -> Table:
-    counts = dict(zip(history["case_id"], history["n_images"], strict=True))
-
-    def top1(each: Series, index: int) -> Cell:
-        value = each.points[index].value
-        return Cell(percent(value, counts.get(each.case.case_id)), value=value)
-
-    def changes(each: Series) -> str:
-        n = counts.get(each.case.case_id)
-        said = [
-            f"{percent(change.before, n)} to {percent(change.after, n)} in "
-            f"{each.points[change.index].run} {each.points[change.index].commit}".rstrip()
-            for change in each.changes
-        ]
-        return "; ".join(said) or "none"
-
-    columns: list[Column[Series]] = [
-        Column(Head("Case"), lambda each: one_line(each.case.label)),
-        Column(Head("Runs", True), lambda each: Cell(str(len(each.points)), value=len(each.points))),
-        Column(Head("First", True), lambda each: top1(each, 0)),
-        Column(Head("Newest", True), lambda each: top1(each, -1)),
-        Column(Head("Changes"), changes),
-    ]
-    return table_of("Top-1 % on the same images, run by run", columns, group)
+    return "none" if len(each.points) >= FEWEST_RUNS or each.kind != "ratio" else "too few runs to tell"
 
 
 def write_page(found: Sequence[Series], folder: Path, title: str, path: Path) -> None:
@@ -355,7 +322,7 @@ def write_page(found: Sequence[Series], folder: Path, title: str, path: Path) ->
                 "high": f"{high:.4g}",
                 "line": " ".join(f"{x:.2f},{y:.2f}" for x, y in zip(xs, ys, strict=True)),
                 "changes": [round(xs[change.index], 2) for change in each.changes],
-                "told": [_change(each, change) for change in each.changes],
+                "told": _changes(each),
                 "points": [{"run": p.run, "link": link(p.run), "text": f"{p.value:.4g}"} for p in each.points],
             }
         )

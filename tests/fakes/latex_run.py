@@ -20,10 +20,6 @@ PREAMBLE = r"""
 \usepackage[textwidth=6.875in,textheight=8.875in]{geometry}
 \setlength{\columnsep}{0.3125in}
 """
-ONE_COLUMN = r"""
-\documentclass[10pt,letterpaper]{article}
-\usepackage[textwidth=6.875in,textheight=8.875in]{geometry}
-"""
 
 
 def paper_run(path: Path, factors: dict[str, float] | None = None, rounds: int = 40) -> RunFolder:
@@ -94,7 +90,7 @@ def engine() -> str:
     return found
 
 
-def compiled(folder: Path, *sources: str, preamble: str = PREAMBLE) -> tuple[str, Path]:
+def compiled(folder: Path, *sources: str) -> tuple[str, Path]:
     """Compiles a document that takes in these tables, twice; gives the log's last pass and the PDF.
 
     An error of TeX fails the test.
@@ -113,7 +109,7 @@ def compiled(folder: Path, *sources: str, preamble: str = PREAMBLE) -> tuple[str
     )
     inputs = "\n".join(rf"\input{{table{number}}}" for number in range(len(sources)))
     used = "".join(f"\\usepackage{{{name}}}\n" for name in packages)
-    document = f"{preamble}{used}\\begin{{document}}\nSome text.\n\n{inputs}\n\\end{{document}}\n"
+    document = f"{PREAMBLE}{used}\\begin{{document}}\nSome text.\n\n{inputs}\n\\end{{document}}\n"
     (folder / "paper.tex").write_text(document, encoding="utf-8")
     for _ in range(2):
         done = subprocess.run(

@@ -1,8 +1,4 @@
-"""A table as LaTeX: booktabs rules, siunitx columns, notes below; pandas writes the rows and their headings.
-
-Two forms: a float with ``threeparttable``, as papers have them, and ``longtable``, which goes on over pages, where a
-float would run off its page.
-"""
+"""A table as LaTeX: booktabs rules, siunitx columns, notes below; pandas writes the rows and their headings."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from scarlet.errors import BenchError
 
 # More rows than this do not fit one page with caption and notes.
 MOST_ROWS = 40
+TOO_LONG = "% A page has no room for so many rows: choose columns of fewer, or split the table.\n"
 
 # What a column and what both columns of a two-column page hold, in points: those of the CVPR and ICCV style, the
 # narrowest of the usual ones (237 and 496), less what the estimate below may be wrong by.
@@ -30,7 +27,7 @@ SIZES = ((r"\small", 4.5, 8.0), (r"\footnotesize", 4.13, 6.0), (r"\scriptsize", 
 
 _LABEL = re.compile(r"[A-Za-z0-9:._/+-]+")
 
-_FLOAT = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,threeparttable}.
+_TEMPLATE = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,threeparttable}.
 << remarks >>\begin{<< kind >>}
 \centering
 \begin{threeparttable}
@@ -48,16 +45,6 @@ _FLOAT = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx
 <% endif %>
 \end{threeparttable}
 \end{<< kind >>}
-"""
-_LONG = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,longtable}.
-% It goes on over pages, which longtable does in one-column pages only.
-<< remarks >>\begingroup
-<< settings >>
-<< rows >>
-<% for mark, note in notes %>
-{\footnotesize\raggedright\noindent<< "\\textsuperscript{%s}" % mark if mark >> << note >>\par}
-<% endfor %>
-\endgroup
 """
 # Bold digits stay bold inside of an S column, and as wide as the others are aligned.
 _SETTINGS = r"""{size}
@@ -90,28 +77,6 @@ class Column:
     over: str = ""
 
 
-@dataclass(frozen=True)
-class TexTable:
-    """A table, ready to be written; all texts are plain.
-
-    Attributes:
-        label: for ``\\ref``; see ``checked_label``.
-        watermarks: what must not be overlooked: in bold, the first of the notes.
-        notes: to stand below; those that cells refer to follow.
-        breaks: rows before which a little space is left.
-    """
-
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
-    caption: str
-    label: str
-    watermarks: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    breaks: frozenset[int] = frozenset()
-    remarks: Sequence[str] = ()
-    empty: str = "no rows"
-
-
 def checked_label(label: str) -> str:
     """The label, as it was given; BenchError where it is empty, or holds a sign that LaTeX does not take in a label."""
     if not _LABEL.fullmatch(label):
@@ -131,38 +96,55 @@ def mark_of(index: int) -> str:
     return mark
 
 
-def source(table: TexTable) -> str:
-    """The file: remarks as comments, then the table."""
-    texts = list(dict.fromkeys(cell.note for row in table.rows for cell in row if cell.note))
+def source(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    caption: str,
+    label: str,
+    *,
+    watermarks: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    breaks: frozenset[int] = frozenset(),
+    remarks: Sequence[str] = (),
+    empty: str = "no rows",
+) -> str:
+    """The file: remarks as comments, then the table. All texts are plain.
+
+    Args:
+        label: for ``\\ref``; see ``checked_label``.
+        watermarks: what must not be overlooked: in bold, the first of the notes.
+        notes: to stand below; those that cells refer to follow.
+        breaks: rows before which a little space is left.
+    """
+    texts = list(dict.fromkeys(cell.note for row in rows for cell in row if cell.note))
     marks = {text: mark_of(index) for index, text in enumerate(texts)}
-    notes = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in table.watermarks]
-    notes += [("", escaped(text, breakable=True)) for text in table.notes]
-    notes += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
-    is_long = len(table.rows) > MOST_ROWS
-    kind, size, gap_pt = _fit(table, marks)
-    templates = jinja2.Environment(
+    below = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in watermarks]
+    below += [("", escaped(text, breakable=True)) for text in notes]
+    below += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
+    kind, size, gap_pt = _fit(columns, rows, marks)
+    template = jinja2.Environment(
         variable_start_string="<<",
         variable_end_string=">>",
         block_start_string="<%",
         block_end_string="%>",
         trim_blocks=True,
         keep_trailing_newline=True,
-    )
-    return templates.from_string(_LONG if is_long else _FLOAT).render(
-        remarks="".join(f"% {one_line(remark)}\n" for remark in table.remarks),
+    ).from_string(_TEMPLATE)
+    return template.render(
+        remarks="".join(f"% {one_line(remark)}\n" for remark in remarks) + TOO_LONG * (len(rows) > MOST_ROWS),
         kind=kind,
-        caption=escaped(table.caption),
-        label=checked_label(table.label),
+        caption=escaped(caption),
+        label=checked_label(label),
         settings=_SETTINGS.format(size=size, gap=gap_pt / 2),
-        rows=_rows(table, marks, is_long),
-        notes=notes,
+        rows=_tabular(columns, rows or [[Cell(empty), *[Cell()] * (len(columns) - 1)]], marks, breaks),
+        notes=below,
     )
 
 
-def _fit(table: TexTable, marks: Mapping[str, str]) -> tuple[str, str, float]:
+def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str]) -> tuple[str, str, float]:
     """The float that it needs, the largest type that fits the page, and the gap between columns in points."""
-    texts = [[column.header for column in table.columns]]
-    texts += [[cell.text + marks.get(cell.note, "") for cell in row] for row in table.rows]
+    texts = [[column.header for column in columns]]
+    texts += [[cell.text + marks.get(cell.note, "") for cell in row] for row in rows]
     signs = [max(map(len, column)) for column in zip(*texts, strict=True)]
 
     def width_pt(sign_pt: float, gap_pt: float) -> float:
@@ -173,24 +155,24 @@ def _fit(table: TexTable, marks: Mapping[str, str]) -> tuple[str, str, float]:
     return "table" if width_pt(*SIZES[0][1:]) <= COLUMN_PT else "table*", name, gap_pt
 
 
-def _rows(table: TexTable, marks: Mapping[str, str], is_long: bool) -> str:
-    """The tabular, or the longtable with its caption and label."""
-    in_numbers = [any(row[index].number for row in table.rows) for index in range(len(table.columns))]
-    lines = [[_cell(*pair, marks) for pair in zip(row, in_numbers, strict=True)] for row in table.rows]
-    for index in table.breaks:
+def _tabular(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str], breaks: frozenset[int]
+) -> str:
+    by_column = list(zip(*rows, strict=True))
+    in_numbers = [any(cell.number for cell in cells) for cells in by_column]
+    lines = [[_cell(*pair, marks) for pair in zip(row, in_numbers, strict=True)] for row in rows]
+    for index in breaks:
         lines[index][0] = f"\\addlinespace\n{lines[index][0]}"
-    headers = [escaped(column.header) for column in table.columns]
-    overs = [escaped(column.over) for column in table.columns]
-    frame = pd.DataFrame(lines or [[escaped(table.empty), *[""] * (len(headers) - 1)]])
+    headers = [escaped(column.header) for column in columns]
+    overs = [escaped(column.over) for column in columns]
+    frame = pd.DataFrame(lines)
     frame.columns = pd.MultiIndex.from_arrays([overs, headers]) if any(overs) else pd.Index(headers)
+    formats = [_format(column, cells, marks) for column, cells in zip(columns, by_column, strict=True)]
     tex: str = frame.style.hide(axis="index").to_latex(
-        column_format="@{}" + " ".join(_format(table, index, marks) for index in range(len(headers))) + "@{}",
+        column_format=f"@{{}}{' '.join(formats)}@{{}}",
         hrules=True,
         siunitx=True,  # headings in braces
         multicol_align="c",
-        environment="longtable" if is_long else None,
-        caption=escaped(table.caption) if is_long else None,
-        label=table.label if is_long else None,
     )
     if any(overs):
         tex = re.sub(r"(\\toprule\n.*\n)", lambda line: f"{line[1]}{_span_rules(overs)}\n", tex)
@@ -207,11 +189,11 @@ def _cell(cell: Cell, in_numbers: bool, marks: Mapping[str, str]) -> str:
     return f"{{{text or '--'}}}" if in_numbers else text
 
 
-def _format(table: TexTable, index: int, marks: Mapping[str, str]) -> str:
+def _format(column: Column, cells: Sequence[Cell], marks: Mapping[str, str]) -> str:
     """The type of a column."""
-    numbers = [row[index] for row in table.rows if row[index].number]
+    numbers = [cell for cell in cells if cell.number]
     if not numbers:
-        return table.columns[index].side
+        return column.side
     digits = [cell.text.partition(".") for cell in numbers]
     # Room for the widest mark behind the digits, or it would stand in the next column.
     mark = max((marks.get(cell.note, "") for cell in numbers), key=len)

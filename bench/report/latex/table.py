@@ -4,8 +4,7 @@ A line of it is what a reader of a paper takes for one row: a backend in one pre
 accuracy, its latency and its throughput, which are Cases of their own in a run. The notes below tell of the machine, of
 the method and of the data.
 
-Needs booktabs, siunitx (version 3) and threeparttable in the preamble; longtable instead of the last where the table
-goes on over pages. The file says which.
+Needs booktabs, siunitx (version 3) and threeparttable in the preamble.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from bench.analysis.time import verdict
 from bench.backends import display_name
 from bench.record.files import write_text
 from bench.report.latex.escape import shortened
-from bench.report.latex.layout import Cell, Column, TexTable, source
+from bench.report.latex.layout import Cell, Column, source
 from bench.report.sentences import (
     accuracy_lines,
     baseline_name,
@@ -71,16 +70,13 @@ class Options:
     notes: str = ""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row of the table: the rows of the frame that belong together, by their scenario."""
+# One row of the table: the rows of the frame that belong together, by their scenario.
+Line = Mapping[str, Row]
 
-    rows: Mapping[str, Row]
 
-    @property
-    def first(self) -> Row:
-        """The row that names it: a timed one where there is one."""
-        return next(self.rows[name] for name in _SCENARIOS if name in self.rows)
+def _first(line: Line) -> Row:
+    """The row that names it: a timed one where there is one."""
+    return next(line[name] for name in _SCENARIOS if name in line)
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Spec:
 
     def text(self, line: Line) -> str:
         """Its text in a line; empty where it is not known."""
-        row = line.rows.get(self.scenario) if self.scenario else line.first
+        row = line.get(self.scenario) if self.scenario else _first(line)
         if row is None:
             return ""
         if self.is_interval:
@@ -179,11 +175,7 @@ def write(run: Loaded, path: Path, options: Options | None = None) -> None:
     Raises:
         BenchError: a column or the label is at fault, or the file cannot be written.
     """
-    write_text(path, source(table(run, options or Options())))
-
-
-def table(run: Loaded, options: Options) -> TexTable:
-    """The table of a run; BenchError where there is no such column, or the label is none."""
+    options = options or Options()
     frame, info = run.frame, run.info
     names = chosen(options.columns)
     lines = _lines(frame, names)
@@ -202,21 +194,22 @@ def table(run: Loaded, options: Options) -> TexTable:
         *_bold(best),
     ]
     # Rows that begin another model, device or batch.
-    groups = [(line.first["model"], line.first["device"], SPECS["batch"].text(line)) for line in lines]
-    return TexTable(
-        columns=[
+    groups = [(_first(line)["model"], _first(line)["device"], SPECS["batch"].text(line)) for line in lines]
+    tex = source(
+        [
             Column(spec.header(_baseline(lines)), "r" if spec.is_interval or REGISTRY[spec.column].is_numeric else "l")
             for spec in map(SPECS.__getitem__, names)
         ],
-        rows=[_cells(names, line, best) for line in lines],
-        caption=options.caption or _caption(models, lines),
-        label=options.label or f"tab:{_slug(models[0] if models else 'no-case')}",
+        [_cells(names, line, best) for line in lines],
+        options.caption or _caption(models, lines),
+        options.label or f"tab:{_slug(models[0] if models else 'no-case')}",
         watermarks=watermarks(frame, info),
         notes=[f"{note[0].upper()}{note[1:]}." for note in (notes if options.notes else full)],
         breaks=frozenset(index for index in range(1, len(groups)) if groups[index] != groups[index - 1]),
         remarks=_remarks(info, options),
         empty="no Case was planned",
     )
+    write_text(path, tex)
 
 
 def chosen(columns: str) -> tuple[str, ...]:
@@ -251,8 +244,7 @@ def _lines(frame: pd.DataFrame, names: Sequence[str]) -> list[Line]:
         if (accuracy := accuracies.get(_identity(next(iter(line.values()))))) is not None:
             line["accuracy"] = accuracy
     named = {key[: len(_IDENTITY)] for key in timed}
-    alone: list[dict[str, Row]] = [{"accuracy": row} for key, row in accuracies.items() if key not in named]
-    return [Line(rows) for rows in [*timed.values(), *alone]]
+    return [*timed.values(), *({"accuracy": row} for key, row in accuracies.items() if key not in named)]
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
@@ -266,7 +258,7 @@ def _default_columns(lines: Sequence[Line]) -> tuple[str, ...]:
         texts = [spec.text(line) for line in lines]
         is_worth = {"always": True, "known": any(texts), "varies": len(set(texts)) > 1, "never": False}
         # A figure that all rows lack for the same reason is told once, as such: in the first column of its scenario.
-        has_failed = any(row["status"] != "ok" for line in lines if (row := line.rows.get(spec.scenario)))
+        has_failed = any(row["status"] != "ok" for line in lines if (row := line.get(spec.scenario)))
         if is_worth[spec.default] or (has_failed and name in firsts):
             names.append(name)
     return tuple(names)
@@ -285,7 +277,7 @@ def _cells(names: Sequence[str], line: Line, best: Mapping[str, Best]) -> list[C
     firsts, cells = _firsts(names), []
     for name in names:
         spec, text, note = SPECS[name], SPECS[name].text(line), ""
-        row = line.rows.get(spec.scenario, {})
+        row = line.get(spec.scenario, {})
         is_number = spec.is_number and bool(text)
         if row and row["status"] != "ok" and name in firsts:
             note, text = ended(row), text or row["status"]
@@ -305,7 +297,7 @@ def _best(run: Loaded, lines: Sequence[Line], names: Sequence[str]) -> dict[str,
     """What may be bold of each scenario that has a ranked column."""
     best: dict[str, Best] = {}
     for scenario in dict.fromkeys(SPECS[name].scenario for name in RANKED if name in names):
-        ids = [line.rows[scenario]["case_id"] for line in lines if scenario in line.rows]
+        ids = [line[scenario]["case_id"] for line in lines if scenario in line]
         if scenario == "accuracy":
             best[scenario] = most_accurate(groups_of_run(run.scored, ids))
         else:
@@ -316,8 +308,8 @@ def _best(run: Loaded, lines: Sequence[Line], names: Sequence[str]) -> dict[str,
 def _caption(models: Sequence[str], lines: Sequence[Line]) -> str:
     if not lines:
         return "No Case was planned."
-    weights = ", ".join(dict.fromkeys(line.first["weights"] for line in lines))
-    held = {name for line in lines for name in line.rows}
+    weights = ", ".join(dict.fromkeys(_first(line)["weights"] for line in lines))
+    held = {name for line in lines for name in line}
     shown = [name for name in ("accuracy", "latency", "throughput") if name in held]
     what = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     return f"{what[0].upper()}{what[1:]} of {', '.join(models)} ({weights} weights)."
@@ -359,7 +351,7 @@ def _shown(lines: Sequence[Line], names: Sequence[str], scenario: str) -> list[R
     """The measured rows of a scenario, where a column shows it."""
     if not any(SPECS[name].scenario == scenario for name in names):
         return []
-    rows = [line.rows[scenario] for line in lines if scenario in line.rows]
+    rows = [line[scenario] for line in lines if scenario in line]
     return [row for row in rows if row["status"] in ("ok", "fallback")]
 
 
@@ -399,7 +391,7 @@ def _ratios(
 
 
 def _baseline(lines: Sequence[Line]) -> str:
-    return baseline_name([line.rows["latency"] for line in lines if "latency" in line.rows])
+    return baseline_name([line["latency"] for line in lines if "latency" in line])
 
 
 def _bold(best: Mapping[str, Best]) -> Iterator[str]:

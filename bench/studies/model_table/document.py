@@ -161,16 +161,14 @@ def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
     heads += [(head, f"{name} (ms)") for name in setup_names(columns) for head in ("median", "interval")]
     statuses = [row.status for row in rows]
     return layout.source(
-        layout.TexTable(
-            columns=[layout.Column(head, "r" if over else "l", over) for head, over in heads],
-            rows=[_tex_cells(row, columns, best) for row in rows],
-            caption=caption or CAPTION,
-            label=label or LABEL,
-            watermarks=watermarks(rows),
-            notes=[f"{line[0].upper()}{line[1:]}." for line in how(rows)] + [BOLD] * bool(best.case_ids),
-            breaks=frozenset([statuses.index("published")] if "published" in statuses[1:] else []) - {0},
-            empty="no model",
-        )
+        [layout.Column(head, "r" if over else "l", over) for head, over in heads],
+        [_tex_cells(row, columns, best) for row in rows],
+        caption or CAPTION,
+        label or LABEL,
+        watermarks=watermarks(rows),
+        notes=[f"{line[0].upper()}{line[1:]}." for line in how(rows)] + [BOLD] * bool(best.case_ids),
+        breaks=frozenset([statuses.index("published")] if "published" in statuses[1:] else []) - {0},
+        empty="no model",
     )
 
 

@@ -138,7 +138,7 @@ def test_the_command_shows_where_it_changed(twelve: Path) -> None:
     text = " ".join(done.output.split())
     assert re.search(r"from 2026-01-07 0707\w+ on \(p 0\.00", text), text
     assert "▁▁▁▁▁▁██████" in text
-    assert "80 to 60 in run-12" in text
+    assert "80 to 60 from 2026-01-12 121212121212 on" in text
 
 
 def test_json_names_runs_and_revisions(twelve: Path) -> None:

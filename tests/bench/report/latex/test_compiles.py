@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from folders import GOLDEN
-from latex_run import HOSTILE, ONE_COLUMN, compiled, complaints, paper_run
+from latex_run import HOSTILE, compiled, complaints, paper_run
 from report_run import add_samples, case, end, make_run
 
 from bench.analysis.table import load
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
 from bench.report.latex import table as latex
-from bench.report.latex.layout import Cell, Column, TexTable, source
+from bench.report.latex.layout import Cell, Column, source
 
 LATEX = GOLDEN / "latex"
 
@@ -62,31 +62,14 @@ def test_hostile_text_an_empty_run_and_a_chosen_few_columns_compile(tmp_path: Pa
         assert "root:" not in text
 
 
-@pytest.mark.parametrize("n", [60])
-def test_sixty_rows_go_on_over_pages(tmp_path: Path, n: int) -> None:
-    many = [case(batch=batch) for batch in range(1, n + 1)]
-    folder = make_run(tmp_path / "run", many)
-    for one in many:
-        add_samples(folder, one, [1_000_000 * one.batch + step for step in range(30)])
-        end(folder, one, stage="compute")
-    text = made(folder)
-    assert r"\begin{longtable}" in text
-    log, pdf = compiled(tmp_path / "tex", text, preamble=ONE_COLUMN)
-    assert complaints(log) == []
-    pages = printed(pdf).split("\f")
-    if len(pages) > 1:
-        assert "Continued on next page" in pages[0]
-        assert "Latency (ms)" in pages[1]
-
-
 def test_bold_digits_are_bold(tmp_path: Path) -> None:
     """The fonts of the page tell: without bold digits there is no bold roman font in it."""
     if shutil.which("pdffonts") is None:
         pytest.skip("no pdffonts: install poppler-utils")
     found = []
     for bold in (False, True):
-        table = TexTable([Column("x")], [[Cell("12.5", True, bold)], [Cell("13.25", True)]], "c", "l")
-        _, pdf = compiled(tmp_path / str(bold), source(table))
+        table = source([Column("x")], [[Cell("12.5", True, bold)], [Cell("13.25", True)]], "c", "l")
+        _, pdf = compiled(tmp_path / str(bold), table)
         fonts = subprocess.run(["pdffonts", pdf], capture_output=True, text=True, check=True).stdout
         found.append("CMBX" in fonts)
     assert found == [False, True]
