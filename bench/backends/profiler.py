@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend
+from bench.backends.base import Backend, ModelFiles, Unsupported
+from bench.record.case import Case
 
 Pixels = NDArray[np.float32]
 
@@ -31,8 +32,6 @@ class Node:
         op: the runtime's operator (``Conv``, ``ReorderOutput``); of a PyTorch module, its class.
         kernel: how it runs, as far as the runtime says (``brgconv_avx512_1x1_f32``), or empty.
         originals: names of the model's nodes that it stands for, as the runtime writes them.
-        inputs, outputs: values that it reads and writes, where the runtime tells.
-        bytes_moved: its inputs, constants and outputs once each, in the types in which it ran; None if unknown.
         samples_ns: its time in each call that was kept.
     """
 
@@ -40,9 +39,6 @@ class Node:
     op: str
     kernel: str = ""
     originals: tuple[str, ...] = ()
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    bytes_moved: int | None = None
     samples_ns: tuple[float, ...] = ()
 
 
@@ -87,6 +83,28 @@ class Profiler(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def record(case: Case, files: ModelFiles, pixels: Pixels, repeats: int) -> Recording:
+    """Loads a Case's backend and its profiler and times both, as ``measure``.
+
+    Raises:
+        Unavailable, Unsupported: see ``Backend.load``.
+        BenchError: the runtime's profile is not whole.
+    """
+    from bench.backends import facts, load_name, make_backend
+
+    if case.device != "cpu":
+        # Hooks and counters of the host would time how long kernels take to be launched.
+        raise Unsupported("layers are profiled on the CPU only; on a GPU use the vendor's profiler")
+    backend = make_backend(case.backend)
+    backend.load(case, files)
+    profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
+    try:
+        return measure(backend, profiler, pixels, repeats)
+    finally:
+        profiler.close()
+        backend.close()
 
 
 def measure(

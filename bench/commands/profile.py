@@ -23,7 +23,6 @@ def profile(
     batch: options.Batch = 1,
     threads: options.OneThreads = None,
     repeats: Annotated[int, typer.Option(help="Calls with profiling; as many are timed without it.")] = 50,
-    by: Annotated[str, typer.Option(help="layer, or block to add up the layers of each.")] = "layer",
     top: Annotated[int, typer.Option(help="Print so many rows, the slowest first; 0: all, in order.")] = 20,
     option: options.Option = None,
     calibration: options.Calibration = None,
@@ -33,7 +32,6 @@ def profile(
 ) -> None:
     """Time every layer inside of one backend, joined to the model's layer names."""
     from bench.studies.profile import drive
-    from bench.studies.profile.document import document
 
     if top < 0:
         raise BenchError(f"--top {top} is not a number of 0 or more", "Write for example --top 20.")
@@ -42,7 +40,7 @@ def profile(
         raise BenchError(f"--out {folder} is a file", "Name a folder.")
     console = console_for(as_json)
     spec = options.spec_of(context, pipeline="reference", scenarios="latency")
-    found = drive.run(spec, repeats, by, console)
+    found = drive.run(spec, repeats, console)
     if folder is not None:
         drive.write(found, folder)
-    show(document(found, top), file, as_json, [f"stored: {folder}"] if folder else ())
+    show(drive.document(found, top), file, as_json, [f"stored: {folder}"] if folder else ())

@@ -43,6 +43,7 @@ class Worker:
             "parity": self._parity,
             "digests": self._digests,
             "conventions": self._conventions,
+            "profile": self._profile,
             "start": self._start,
             "turn": self._turn,
             "finish": self._finish,
@@ -75,6 +76,16 @@ class Worker:
         from bench.worker.pixel_parity import Request, try_conventions
 
         return try_conventions(Request.from_dict(message["request"]))
+
+    def _profile(self, message: channel.Message) -> dict[str, Any]:
+        from bench.backends.profiler import record
+        from bench.worker.inputs import first_batch
+        from bench.worker.pixel_parity import Request
+
+        case, request = Case.from_dict(message["case"]), Request.from_dict(message["request"])
+        assert request.files is not None
+        pixels = first_batch(case, request.files, request.image_list())
+        return {"recording": asdict(record(case, request.files, pixels, message["repeats"]))}
 
     def _start(self, message: channel.Message) -> dict[str, Any]:
         from bench.worker import inputs

@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from math import prod
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,6 @@ class OnnxRuntimeProfiler:
         options = session_options(onnxruntime, case.threads, case.option("optimization", "all"))
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "events")
-        # The only place that tells which values the optimised nodes read and write.
-        self._optimised = folder / "optimised.onnx"
-        options.optimized_model_filepath = str(self._optimised)
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=[PROVIDERS[case.device]], enable_fallback=0
         )
@@ -61,11 +58,7 @@ class OnnxRuntimeProfiler:
 
     def nodes(self) -> list[Node]:
         """See ``Profiler.nodes``; BenchError where the profile does not hold all calls."""
-        import onnx
-
-        events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
-        graph = onnx.load(str(self._optimised), load_external_data=False).graph
-        return nodes_of(events, list(graph.node), _constants(graph), self._kept)
+        return nodes_of(json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8")), self._kept)
 
     def close(self) -> None:
         self._session = None
@@ -88,15 +81,10 @@ def _named(path: Path, folder: Path) -> Path:
     return copy
 
 
-def nodes_of(
-    events: Sequence[Event], graph: Sequence[Any], constants: Mapping[str, int], kept: Sequence[bool]
-) -> list[Node]:
-    """The nodes of a profile, with their times in the runs that are kept.
+def nodes_of(events: Sequence[Event], kept: Sequence[bool]) -> list[Node]:
+    """The nodes of a profile, in the order of execution, with their times in the runs that are kept.
 
     Args:
-        graph: nodes of the optimised graph (``name``, ``op_type``, ``input``, ``output``). Their order is that of
-            execution, which is checked; it alone tells nodes apart that the runtime made and left without a name.
-        constants: bytes of the graph's constants, by name.
         kept: of each run, whether it counts.
 
     Raises:
@@ -105,25 +93,15 @@ def nodes_of(
     runs = _runs(events)
     if len(runs) != len(kept):
         raise BenchError(f"ONNX Runtime's profile holds {len(runs)} of {len(kept)} calls", "Give fewer --repeats.")
-    chosen = [run for run, keep in zip(runs, kept, strict=True) if keep]
-    wiring = _wiring(chosen[0], graph)
+    chosen = list(compress(runs, kept))
     samples = [{_key(event): float(event["dur"] * _US) for event in run} for run in chosen]
     nodes = []
     for event in chosen[0]:
-        inputs, outputs = wiring.get(_key(event), ((), ()))
-        name = event["name"].removesuffix(_NODE)
-        nodes.append(
-            Node(
-                name=name,
-                op=event["args"]["op_name"],
-                kernel=_types(event["args"]),
-                originals=(name,),
-                inputs=inputs,
-                outputs=outputs,
-                bytes_moved=_bytes_moved(event["args"], inputs, constants),
-                samples_ns=tuple(sample.get(_key(event), 0.0) for sample in samples),
-            )
-        )
+        name, args = event["name"].removesuffix(_NODE), event["args"]
+        # The types of the outputs are all that the profile tells of how a node runs.
+        types = ", ".join(sorted({name for shape in args.get("output_type_shape", ()) for name in shape}))
+        times = tuple(sample.get(_key(event), 0.0) for sample in samples)
+        nodes.append(Node(name, args["op_name"], types, (name,), times))
     return nodes
 
 
@@ -142,44 +120,3 @@ def _runs(events: Sequence[Event]) -> list[list[Event]]:
 
 def _key(event: Event) -> tuple[str, str]:
     return event["name"], event["args"].get("node_index", "")
-
-
-def _wiring(
-    run: Sequence[Event], graph: Sequence[Any]
-) -> dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Inputs and outputs of each event's node; of none where events and graph do not go together."""
-    together = len(run) == len(graph) and all(
-        event["args"]["op_name"] == node.op_type and node.name in ("", event["name"].removesuffix(_NODE))
-        for event, node in zip(run, graph, strict=True)
-    )
-    if not together:
-        return {}
-    return {_key(event): (tuple(node.input), tuple(node.output)) for event, node in zip(run, graph, strict=True)}
-
-
-def _types(args: Mapping[str, Any]) -> str:
-    """The types of the outputs, which is all that the profile tells of how a node runs."""
-    return ", ".join(sorted({name for shape in args.get("output_type_shape", ()) for name in shape}))
-
-
-def _bytes_moved(args: Mapping[str, Any], inputs: Sequence[str], constants: Mapping[str, int]) -> int | None:
-    """Activations as the profile counts them, and constants as the graph has them.
-
-    The profile leaves out the weights that the runtime packed for itself beforehand, which are most of them.
-    """
-    try:
-        activations = int(args["activation_size"]) + int(args["output_size"])
-        weights = sum(constants.get(name, 0) for name in inputs) if inputs else int(args["parameter_size"])
-    except (KeyError, ValueError):
-        return None
-    return activations + weights
-
-
-def _constants(graph: Any) -> dict[str, int]:
-    """Bytes of each constant of an ONNX graph."""
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    return {
-        tensor.name: prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        for tensor in graph.initializer
-    }

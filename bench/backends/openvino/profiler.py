@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 from bench.backends.base import Backend, ModelFiles
@@ -87,19 +86,15 @@ def last_call(before: Mapping[str, float], after: Mapping[str, float], calls: in
 
 def describe(runtime_model: Any) -> list[dict[str, Any]]:
     """The execution graph in plain types, in its order; constants are left out."""
-    described = []
-    for node, facts in executed(runtime_model):
-        tensors = [*node.inputs(), *node.outputs()]
-        described.append(
-            {
-                "name": str(node.get_friendly_name()),
-                "op": facts["layerType"],
-                "kernel": facts["primitiveType"],
-                "originals": [name for name in facts["originalLayersNames"].split(",") if name],
-                "tensors": [(tensor.get_element_type().bitwidth, list(tensor.get_shape())) for tensor in tensors],
-            }
-        )
-    return described
+    return [
+        {
+            "name": str(node.get_friendly_name()),
+            "op": facts["layerType"],
+            "kernel": facts["primitiveType"],
+            "originals": tuple(name for name in facts["originalLayersNames"].split(",") if name),
+        }
+        for node, facts in executed(runtime_model)
+    ]
 
 
 def nodes_of(described: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, float]]) -> list[Node]:
@@ -118,20 +113,6 @@ def nodes_of(described: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[s
         for facts in described
         if facts["name"] in ran or (facts["name"] in counted and facts["originals"] and facts["op"] not in _ENDS)
     ]
-    nodes = [
-        Node(
-            name=facts["name"],
-            op=facts["op"],
-            kernel=facts["kernel"],
-            originals=tuple(facts["originals"]),
-            bytes_moved=sum(bits * prod(shape) for bits, shape in facts["tensors"]) // 8,
-            samples_ns=tuple(sample.get(facts["name"], 0.0) for sample in samples),
-        )
-        for facts in kept
-    ]
-    unknown = sorted(ran - {node.name for node in nodes})
-    nodes += [
-        Node(name, "not in the execution graph", samples_ns=tuple(sample.get(name, 0.0) for sample in samples))
-        for name in unknown
-    ]
-    return nodes
+    unknown = sorted(ran - {facts["name"] for facts in kept})
+    kept += [{"name": name, "op": "not in the execution graph"} for name in unknown]
+    return [Node(**facts, samples_ns=tuple(sample.get(facts["name"], 0.0) for sample in samples)) for facts in kept]

@@ -9,10 +9,25 @@ computes their input. What then stands for nothing is the runtime's own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.backends.profiler import Node
+import numpy as np
+
+from bench.backends import make_backend, runs_module
+from bench.backends.base import ModelFiles, RunsModule
+from bench.backends.profiler import Node, node_names
+from bench.record.case import Case
+from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.compare.values import OnnxValues
 
 # Operators that change layout or type and compute nothing. Unless the model has the very node, they are the runtime's.
 CONVERSIONS = frozenset(
@@ -61,14 +76,9 @@ class Joined:
     """
 
     layer: str
-    nodes: list[Node]
+    nodes: list[Node] = field(default_factory=list)
     members: list[ModelNode] = field(default_factory=list)
     place: int = -1
-
-    @property
-    def is_joined(self) -> bool:
-        """Whether it belongs to a layer of the model."""
-        return bool(self.members)
 
     @property
     def multiply_adds(self) -> int | None:
@@ -76,6 +86,35 @@ class Joined:
         if not self.members or any(member.multiply_adds is None for member in self.members):
             return None
         return sum(member.multiply_adds or 0 for member in self.members)
+
+    @property
+    def name(self) -> str:
+        """The layers in one text, ``mb_module.1.conv3 + bn3 + Add``: the first in full; of those beside it the last
+        part; of what a module around it computes itself, the operator.
+        """
+        if not self.members:
+            return self.layer
+        ordered = [self.layer, *(member.layer for member in self.members)]
+        first, *rest = dict.fromkeys(part for layer in ordered for part in layer.split(" + "))
+        ops = {member.layer: member.op for member in self.members}
+        around = first.rpartition(".")[0]
+        parts = [first]
+        for name in rest:
+            tail = name.rpartition(".")[2]
+            if around and name.startswith(f"{around}."):
+                parts.append(f".{tail}" if tail.isdecimal() else name[len(around) + 1 :])
+            elif around == name or around.startswith(f"{name}."):
+                parts.append(ops.get(name, name))
+            else:
+                parts.append(name)
+        return " + ".join(parts)
+
+
+def join_case(case: Case, files: ModelFiles, nodes: Sequence[Node]) -> list[Joined]:
+    """The nodes that a Case ran with the layers they belong to. Needs torch where the model is a network of ours."""
+    if runs_module(case.backend):
+        return join_modules(nodes, modules_of(case, files))
+    return join(nodes, nodes_of(files))
 
 
 def join(nodes: Sequence[Node], model: Sequence[ModelNode]) -> list[Joined]:
@@ -87,7 +126,7 @@ def join(nodes: Sequence[Node], model: Sequence[ModelNode]) -> list[Joined]:
     """
     joint = _Joint(nodes, model)
     joint.by_names()
-    joint.by_neighbours()
+    joint.by_order()
     joint.absorb()
     return joint.rows()
 
@@ -98,10 +137,10 @@ def join_modules(nodes: Sequence[Node], modules: Mapping[str, ModelNode]) -> lis
     for place, node in enumerate(nodes):
         member = modules.get(node.name)
         if member is None or node.op in CONTAINERS:
-            own = rows.setdefault(_own(node.op), Joined(_own(node.op), []))
-            own.nodes.append(node)
-            continue
-        rows.setdefault(member.layer, Joined(member.layer, [], [member], place)).nodes.append(node)
+            row = rows.setdefault(_own(node.op), Joined(_own(node.op)))
+        else:
+            row = rows.setdefault(member.layer, Joined(member.layer, [], [member], place))
+        row.nodes.append(node)
     return _ordered(rows.values())
 
 
@@ -112,12 +151,12 @@ class _Joint:
         self.nodes, self.model = nodes, model
         # A runtime may call a node by the value that it computes (OpenVINO does, of the last one).
         self.places = {name: place for place, node in enumerate(model) for name in (*node.outputs, node.name)}
-        self.producer = {name: place for place, node in enumerate(model) for name in node.outputs}
+        producer = {name: place for place, node in enumerate(model) for name in node.outputs}
+        self.above = [[producer[name] for name in node.inputs if name in producer] for node in model]
         self.readers: dict[int, list[int]] = {}
-        for place, node in enumerate(model):
-            for name in node.inputs:
-                if name in self.producer:
-                    self.readers.setdefault(self.producer[name], []).append(place)
+        for place, writers in enumerate(self.above):
+            for writer in writers:
+                self.readers.setdefault(writer, []).append(place)
         self.owner: dict[int, int] = {}  # place in the model -> place among the runtime's nodes
         self.claims: dict[int, list[int]] = {}  # the other way round: what a node is named after
         self._patterns = [
@@ -150,78 +189,46 @@ class _Joint:
         found = [(length, place) for pattern, length, place in self._patterns if pattern.search(name)]
         return max(found)[1] if found else None
 
-    def by_neighbours(self) -> None:
-        """Nodes without a name, made when a function was written out: they lie behind a known one.
+    def by_order(self) -> None:
+        """Nodes without a name, made when a function was written out: they run behind a known one.
 
         If exactly one of the nodes that read the known one's result in the model was not found so far, it is that.
         """
-        writer = {value: number for number, node in enumerate(self.nodes) for value in node.outputs}
         unknown: dict[int, list[int]] = {}
+        before: int | None = None
         for number, node in enumerate(self.nodes):
-            if number in self.claims or node.op in CONVERSIONS:
-                continue
-            above = self._known_above(number, writer)
-            missing = {reader for place in above for reader in self.readers.get(place, ()) if reader not in self.owner}
-            if len(missing) == 1:
-                unknown.setdefault(missing.pop(), []).append(number)
+            if number in self.claims:
+                before = max(self.claims[number])
+            elif before is not None and node.op not in CONVERSIONS:
+                missing = [reader for reader in self.readers.get(before, ()) if reader not in self.owner]
+                if len(missing) == 1:
+                    unknown.setdefault(missing[0], []).append(number)
         for place, numbers in unknown.items():
             self.owner[place] = numbers[0]
-            for number in numbers:
-                self.claims.setdefault(number, []).append(place)
-
-    def _known_above(self, number: int, writer: Mapping[str, int]) -> set[int]:
-        """Places in the model of the nearest known nodes that this one reads from, through unknown ones."""
-        found: set[int] = set()
-        waiting, seen = [number], {number}
-        while waiting:
-            for value in self.nodes[waiting.pop()].inputs:
-                above = writer.get(value)
-                if above is None or above in seen:
-                    continue
-                seen.add(above)
-                if above in self.claims:
-                    found.add(max(self.claims[above]))
-                else:
-                    waiting.append(above)
-        return found
+            self.claims.update((number, [place]) for number in numbers)
 
     def absorb(self) -> None:
         """Gives each of the model's nodes that nobody claims to the runtime's node that it was fused into."""
-        for number, places in list(self.claims.items()):
-            if not any(self._arithmetic(self.model[place].op) for place in places) and self._arithmetic(
-                self.nodes[number].op
-            ):
+        for number, places in self.claims.items():
+            if _computes(self.nodes[number].op) and not any(_computes(self.model[place].op) for place in places):
                 self._take_convolution_above(number, min(places))
-        for place, node in enumerate(self.model):  # forwards: what is above has found its owner already
-            if place not in self.owner:
-                above = [self.producer[name] for name in node.inputs if name in self.producer]
-                owned = [writer for writer in above if writer in self.owner]
-                if owned:
-                    self.owner[place] = self.owner[max(owned)]
+        for place in range(len(self.model)):  # forwards: what is above has found its owner already
+            if place not in self.owner and (owned := [one for one in self.above[place] if one in self.owner]):
+                self.owner[place] = self.owner[max(owned)]
         for place in reversed(range(len(self.model))):
-            if place not in self.owner:
-                owned = [reader for reader in self.readers.get(place, ()) if reader in self.owner]
-                if owned:
-                    self.owner[place] = self.owner[min(owned)]
+            if place not in self.owner and (owned := [one for one in self.readers.get(place, ()) if one in self.owner]):
+                self.owner[place] = self.owner[min(owned)]
 
     def _take_convolution_above(self, number: int, place: int) -> None:
         """``relu/Relu`` executed by a Conv: the convolution above it, and what lies between, is in there."""
-        way = []
-        while True:
-            above = [self.producer[name] for name in self.model[place].inputs if name in self.producer]
-            free = [writer for writer in above if writer not in self.owner]
+        way: list[int] = []
+        while not (way and _computes(self.model[place].op)):
+            free = [writer for writer in self.above[place] if writer not in self.owner]
             if len(free) != 1:
                 return
             place = free[0]
             way.append(place)
-            if self._arithmetic(self.model[place].op):
-                for taken in way:
-                    self.owner[taken] = number
-                return
-
-    @staticmethod
-    def _arithmetic(op: str) -> bool:
-        return bool(_ARITHMETIC.search(op))
+        self.owner.update(dict.fromkeys(way, number))
 
     def rows(self) -> list[Joined]:
         members: dict[int, list[int]] = {}
@@ -229,15 +236,17 @@ class _Joint:
             members.setdefault(number, []).append(place)
         rows: dict[str, Joined] = {}
         for number, node in enumerate(self.nodes):
-            places = members.get(number) or self.claims.get(number)
-            if not places:
-                rows.setdefault(_own(node.op), Joined(_own(node.op), [])).nodes.append(node)
-                continue
-            leading = next((p for p in places if self._arithmetic(self.model[p].op)), places[0])
-            row = rows.setdefault(self.model[leading].layer, Joined(self.model[leading].layer, [], [], leading))
+            places = members.get(number) or self.claims.get(number) or []
+            leading = next((place for place in places if _computes(self.model[place].op)), places[0] if places else -1)
+            layer = self.model[leading].layer if places else _own(node.op)
+            row = rows.setdefault(layer, Joined(layer, place=leading))
             row.nodes.append(node)
-            row.members += [self.model[p] for p in places if self.model[p] not in row.members]
+            row.members += [self.model[place] for place in places if self.model[place] not in row.members]
         return _ordered(rows.values())
+
+
+def _computes(op: str) -> bool:
+    return bool(_ARITHMETIC.search(op))
 
 
 def _own(op: str) -> str:
@@ -245,64 +254,64 @@ def _own(op: str) -> str:
 
 
 def _ordered(rows: Iterable[Joined]) -> list[Joined]:
-    return sorted(rows, key=lambda row: (not row.is_joined, row.place))
+    return sorted(rows, key=lambda row: (not row.members, row.place))
 
 
-def short_name(row: Joined) -> str:
-    """The layers of a row in one text: ``mb_module.1.conv3 + bn3 + Add``.
+def modules_of(case: Case, files: ModelFiles) -> dict[str, ModelNode]:
+    """The modules of the network in the form in which the Case runs it, by name."""
+    from scarlet.cost import measure_cost
 
-    The first in full; of those beside it the last part; of what a module around it computes itself, the operator.
+    backend = make_backend(case.backend)
+    assert isinstance(backend, RunsModule)
+    module = backend.network(case, files)
+    costs = measure_cost(module, files.input_size).layers
+    return {
+        name: ModelNode(name, type(part).__name__, name or NETWORK, multiply_adds=costs.get(name, 0))
+        for name, part in module.named_modules()
+    }
+
+
+def nodes_of(files: ModelFiles) -> list[ModelNode]:
+    """The nodes of the FP32 graph with their layers. A graph of lower precision is made of it and keeps its names."""
+    from export.compare.values import OnnxValues
+
+    graph = OnnxValues.load(Path(files.onnx))
+    return network_nodes(files.network() if files.state is not None else None, graph, files.input_size)
+
+
+def network_nodes(module: nn.Module | None, graph: OnnxValues, input_size: int) -> list[ModelNode]:
+    """A graph's nodes, in its order, with the layers of the network that it was exported from and their multiply-adds.
+
+    Without a network, or where names do not tell which node is which layer, each node bears its own name.
     """
-    if not row.members:
-        return row.layer
-    ordered = [row.layer, *(member.layer for member in row.members)]
-    first, *rest = dict.fromkeys(part for layer in ordered for part in layer.split(" + "))
-    ops = {member.layer: member.op for member in row.members}
-    around = first.rpartition(".")[0]
-    parts = [first]
-    for name in rest:
-        tail = name.rpartition(".")[2]
-        if around and name.startswith(f"{around}."):
-            parts.append(f".{tail}" if tail.isdecimal() else name[len(around) + 1 :])
-        elif around == name or around.startswith(f"{name}."):
-            parts.append(ops.get(name, name))
-        else:
-            parts.append(name)
-    return " + ".join(parts)
+    layers: dict[str, str] = {}
+    costs: Mapping[str, int | None] = graph.multiply_adds()
+    if module is not None:
+        with suppress(BenchError):
+            layers, costs = _layers_of(module, graph, input_size)
+    nodes = graph.model.graph.node
+    return [
+        ModelNode(
+            name=name,
+            op=node.op_type,
+            layer=layers.get(node.output[0], name),
+            inputs=tuple(filter(None, node.input)),
+            outputs=tuple(filter(None, node.output)),
+            multiply_adds=costs.get(node.output[0], 0),
+        )
+        for node, name in zip(nodes, node_names(nodes), strict=True)
+    ]
 
 
-def block_names(rows: Sequence[Joined]) -> list[str]:
-    """The block of each row.
+def _layers_of(module: nn.Module, graph: OnnxValues, input_size: int) -> tuple[dict[str, str], dict[str, int]]:
+    """The layer and its multiply-adds by the value that a graph computes for it."""
+    from export.compare.pairing import pair_module
+    from export.compare.values import TorchValues
+    from scarlet.cost import measure_cost
 
-    A block is a numbered part of a list of modules that have parts themselves: ``mb_module.3``. What comes before the
-    first of them is ``stem``, behind the last ``head``; where there are none, the first part of a name is its block.
-    """
-    paths = [_path(row) for row in rows]
-    numbered = {tuple(path[:2]) for path in paths if len(path) > 2 and path[1].isdecimal()}
-    within = [place for place, path in enumerate(paths) if tuple(path[:2]) in numbered]
-    names = []
-    for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
-        if not row.is_joined or row.layer == NETWORK:
-            names.append(row.layer)
-        elif tuple(path[:2]) in numbered:
-            names.append(".".join(path[:2]))
-        elif within and place < within[0]:
-            names.append("stem")
-        elif within and place > within[-1]:
-            names.append("head")
-        else:
-            names.append(path[0])
-    return names
-
-
-def _path(row: Joined) -> list[str]:
-    """The parts of the leading layer's name; of a graph's node, of the module that the exporter wrote into its name."""
-    if not row.is_joined:
-        return []
-    name = row.layer.split(" + ")[0]
-    module = name.rpartition("/")[0].strip("/").replace("/", ".")
-    parts: list[str] = []
-    for part in (module or name).split("."):
-        if not parts or part != parts[-1] or part.isdecimal():  # /layer1/layer1.0/conv1/Conv
-            parts.append(part)
-    return parts
+    calls = TorchValues(module).calls(np.zeros((1, 3, input_size, input_size), np.float32))
+    layers = {layer.other: layer.name for layer in pair_module(module, graph, calls).layers}
+    times = Counter(call.name for call in calls)
+    costs = {name: cost // times[name] for name, cost in measure_cost(module, input_size).layers.items()}
+    parts = {value: [part.partition(":")[0] for part in name.split(" + ")] for value, name in layers.items()}
+    return layers, {value: sum(costs.get(name, 0) for name in names) for value, names in parts.items()}

@@ -1,5 +1,6 @@
 """The three runtimes tell of their nodes: recorded pieces, and a tiny network in each of them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,27 +15,37 @@ from bench.backends.base import ModelFiles, Unsupported
 from bench.backends.onnxruntime.profiler import nodes_of as onnxruntime_nodes
 from bench.backends.openvino.profiler import last_call
 from bench.backends.openvino.profiler import nodes_of as openvino_nodes
-from bench.backends.profiler import CALLS_PER_TURN, DROPPED_CALLS, FIRST_DROPPED_CALLS, measure, node_names
+from bench.backends.profiler import (
+    CALLS_PER_TURN,
+    DROPPED_CALLS,
+    FIRST_DROPPED_CALLS,
+    Node,
+    Recording,
+    measure,
+    node_names,
+    record,
+)
 from bench.backends.pytorch.profiler import PyTorchProfiler
 from bench.record.case import Case
-from bench.studies.profile import model, worker
-from bench.studies.profile.layers import NETWORK, join, join_modules, short_name
+from bench.studies.profile.layers import NETWORK, join, join_modules, modules_of, network_nodes, nodes_of
 from bench.worker import channel
+from bench.worker.inputs import first_batch
+from bench.worker.pixel_parity import Request
+from bench.worker.serve import Worker
 from export.compare.values import OnnxValues
 from pipelines.imagenet.find import Image, find_images
 from scarlet.cost import measure_cost
 from scarlet.errors import BenchError
 
 
-def event(name: str, op: str, dur: int, index: str, **sizes: str) -> dict[str, Any]:
-    args = {"op_name": op, "node_index": index, "output_type_shape": [{"float": [1, 1000]}], **sizes}
+def event(name: str, op: str, dur: int, index: str) -> dict[str, Any]:
+    args = {"op_name": op, "node_index": index, "output_type_shape": [{"float": [1, 1000]}]}
     return {"cat": "Node", "name": f"{name}_kernel_time", "dur": dur, "ts": 0, "args": args}
 
 
 def run_of(*durations: int) -> list[dict[str, Any]]:
-    sizes = {"activation_size": "5120", "output_size": "4000", "parameter_size": "4000"}
     return [
-        event("classifier/Gemm", "Gemm", durations[0], "177", **sizes),
+        event("classifier/Gemm", "Gemm", durations[0], "177"),
         {"cat": "Node", "name": "classifier/Gemm_fence_after", "dur": 1, "ts": 0, "args": {}},
         event("Mul_670", "Mul", durations[1], "670"),
         {"cat": "Session", "name": "SequentialExecutor::Execute", "dur": 99, "ts": 0},
@@ -42,39 +53,19 @@ def run_of(*durations: int) -> list[dict[str, Any]]:
     ]
 
 
-GRAPH = [
-    SimpleNamespace(name="classifier/Gemm", op_type="Gemm", input=["flat", "weight", "bias"], output=["scores"]),
-    SimpleNamespace(name="", op_type="Mul", input=["scores"], output=["logits"]),
-]
 EVENTS = [{"cat": "Session", "name": "session_initialization", "dur": 5, "ts": 0, "args": {}}]
 EVENTS += run_of(9000, 900) + run_of(400, 20) + run_of(410, 21)
 
 
 def test_onnx_runtimes_events_become_nodes_of_the_runs_that_count() -> None:
-    constants = {"weight": 1280 * 1000 * 4, "bias": 4000}
-    gemm, mul = onnxruntime_nodes(EVENTS, GRAPH, constants, [False, True, True])
-    assert gemm.samples_ns == (400_000.0, 410_000.0)
-    assert (gemm.name, gemm.op, gemm.kernel, gemm.originals) == (
-        "classifier/Gemm",
-        "Gemm",
-        "float",
-        ("classifier/Gemm",),
-    )
-    # The profile itself leaves out weights that were packed beforehand.
-    assert gemm.bytes_moved == 5120 + 4000 + 1280 * 1000 * 4 + 4000
-    assert mul.inputs == ("scores",)
-    assert mul.bytes_moved is None
-
-
-def test_a_graph_that_does_not_go_with_the_events_tells_nothing() -> None:
-    gemm, mul = onnxruntime_nodes(EVENTS, GRAPH[::-1], {"weight": 1}, [False, False, True])
-    assert (gemm.inputs, mul.inputs) == ((), ())
-    assert gemm.bytes_moved == 5120 + 4000 + 4000
+    gemm, mul = onnxruntime_nodes(EVENTS, [False, True, True])
+    assert gemm == Node("classifier/Gemm", "Gemm", "float", ("classifier/Gemm",), (400_000.0, 410_000.0))
+    assert (mul.name, mul.samples_ns) == ("Mul_670", (20_000.0, 21_000.0))
 
 
 def test_a_profile_that_was_cut_off_is_refused() -> None:
     with pytest.raises(BenchError, match="holds 3 of 4 calls"):
-        onnxruntime_nodes(EVENTS, GRAPH, {}, [True] * 4)
+        onnxruntime_nodes(EVENTS, [True] * 4)
 
 
 def test_openvinos_running_means_become_times_of_calls() -> None:
@@ -84,26 +75,19 @@ def test_openvinos_running_means_become_times_of_calls() -> None:
 
 def test_openvinos_counters_meet_the_execution_graph() -> None:
     described = [
-        {"name": "input", "op": "Input", "kernel": "", "originals": ["input"], "tensors": []},
-        {
-            "name": "a/Conv/WithoutBiases",
-            "op": "Convolution",
-            "kernel": "brgconv_avx512_1x1_I8",
-            "originals": ["a/Conv"],
-            "tensors": [(8, [1, 3, 4, 4]), (8, [16, 3, 1, 1]), (32, [16]), (8, [1, 16, 4, 4])],
-        },
-    ]
-    empty = {"kernel": "", "tensors": []}
-    described += [
-        {"name": "a/Pool", "op": "Reduce", "originals": ["a/Pool"], **empty},
-        {"name": "a/Pool_abcd_acdb_b", "op": "Reorder", "originals": [], **empty},
+        {"name": name, "op": op, "kernel": "brgconv_avx512_1x1_I8", "originals": originals}
+        for name, op, originals in (
+            ("input", "Input", ("input",)),
+            ("a/Conv/WithoutBiases", "Convolution", ("a/Conv",)),
+            ("a/Pool", "Reduce", ("a/Pool",)),
+            ("a/Pool_abcd_acdb_b", "Reorder", ()),
+        )
     ]
     nothing = dict.fromkeys(("input", "a/Pool", "a/Pool_abcd_acdb_b"), 0.0)
     samples = [{"a/Conv/WithoutBiases": 5.0, "stranger": 1.0, **nothing}, {"a/Conv/WithoutBiases": 6.0}]
     conv, pool, stranger = openvino_nodes(described, samples)
     assert (pool.name, pool.samples_ns) == ("a/Pool", (0.0, 0.0)), "too fast for the clock, yet not fused away"
     assert (conv.samples_ns, conv.originals) == ((5.0, 6.0), ("a/Conv",))
-    assert conv.bytes_moved == 48 + 48 + 64 + 256
     assert (stranger.name, stranger.samples_ns) == ("stranger", (1.0, 0.0)), "its time is shown all the same"
 
 
@@ -174,27 +158,25 @@ def images(image_folder: Path) -> list[Image]:
     return list(find_images(image_folder).images)
 
 
+def recorded(case: Case, files: ModelFiles, images: list[Image]) -> Recording:
+    return record(case, files, first_batch(case, files, images), 5)
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_graph_in_a_runtime_is_joined_whole(runtime, small, small_files, images):
     pytest.importorskip(runtime)
     case = Case("small", "user", runtime, pipeline="reference", batch=2)
-    recording = worker.record(case, small_files, images, 5)
+    recording = recorded(case, small_files, images)
     assert np.array(recording.plain_ns).shape == np.array(recording.profiled_ns).shape == (1, 5)
-    nodes = model.network_nodes(small, OnnxValues.load(Path(small_files.onnx)), 64)
+    nodes = network_nodes(small, OnnxValues.load(Path(small_files.onnx)), 64)
     rows = join(recording.nodes, nodes)
     assert sum(len(row.nodes) for row in rows) == len(recording.nodes)
-    joined = {short_name(row): row for row in rows if row.is_joined}
-    conv = joined["stem.0 + .1 + .2"]
-    assert joined.keys() >= {"head"}
+    joined = {row.name: row for row in rows if row.members}
+    assert joined.keys() >= {"stem.0 + .1 + .2", "head"}
     # Every layer is in some row, whatever was fused into what.
     assert {member.name for row in rows for member in row.members} == {node.name for node in nodes}
     total = measure_cost(small, 64).multiply_adds
     assert sum(row.multiply_adds or 0 for row in rows) == total
-    weights = 4 * 3 * 7 * 7  # and biases, where the runtime has not found them to be zero
-    (node,) = conv.nodes
-    assert node.bytes_moved is not None
-    # ONNX Runtime's blocked layout rounds the 4 channels up to 8 or 16.
-    assert 4 * (2 * 3 * 64 * 64 + weights + 2 * 4 * 4 * 4) <= node.bytes_moved <= 2 * 4 * (2 * 3 * 64 * 64)
     if runtime == "onnxruntime":
         assert all(min(node.samples_ns) >= 0 for node in recording.nodes)
     else:
@@ -207,9 +189,9 @@ def test_a_graph_whose_nodes_have_no_names_gets_some(tiny_graph: Path, images: l
         f"onnx:{tiny_graph}", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224)
     )
     case = Case(files.model, "user", "onnxruntime", pipeline="reference", batch=9)  # more than there are images
-    recording = worker.record(case, files, images, 5)
-    rows = join(recording.nodes, model.nodes_of(files))
-    assert [short_name(row) for row in rows] == ["pooled", "flat", "logits"]
+    recording = recorded(case, files, images)
+    rows = join(recording.nodes, nodes_of(files))
+    assert [row.name for row in rows] == ["pooled", "flat", "logits"]
     assert [row.multiply_adds for row in rows] == [0, 0, 3000]
 
 
@@ -231,7 +213,7 @@ def test_multiply_adds_of_a_graph_without_a_network(small: Small, small_files: M
 
 
 def test_a_graph_of_another_network_keeps_its_own_names(small: Small, tiny_graph: Path) -> None:
-    nodes = model.network_nodes(small, OnnxValues.load(tiny_graph), 64)
+    nodes = network_nodes(small, OnnxValues.load(tiny_graph), 64)
     assert [node.layer for node in nodes] == ["pooled", "flat", "logits"]
 
 
@@ -253,12 +235,6 @@ def test_pytorchs_modules_with_times_of_their_own(small: Small) -> None:
     nodes = {node.name: node for node in profiler.nodes()}
     assert nodes.keys() == {"", "stem", "stem.0", "stem.1", "stem.2", "gate", "gate.pool", "same", "head"}
     assert all(len(node.samples_ns) == 2 and min(node.samples_ns) >= 0 for node in nodes.values())
-    # Weights, inputs and outputs in FP32; of BatchNorm its running mean and variance too, not the counter of batches.
-    moved = {"stem.0": 588 + 12288 + 64, "stem.1": 16 + 64 + 64, "stem.2": 64 + 64, "gate.pool": 64 + 4}
-    for name, numbers in {**moved, "head": 50 + 4 + 10}.items():
-        assert nodes[name].bytes_moved == 4 * numbers
-    assert nodes["same"].bytes_moved == 0, "an identity moves nothing"
-    assert nodes["gate"].bytes_moved is None, "nobody sees what a forward of its own reads"
     assert not torch.nn.modules.module._global_forward_hooks
     profiler.close()
 
@@ -313,39 +289,32 @@ def test_pytorch_from_its_backend_to_rows(small, tmp_path, images, monkeypatch):
     )
     case = Case("small", "user", "pytorch", pipeline="reference")
     try:
-        recording = worker.record(case, files, images, 5)
+        recording = recorded(case, files, images)
     finally:
         torch.set_num_threads(threads)
-    rows = join_modules(recording.nodes, model.modules_of(case, files))
+    rows = join_modules(recording.nodes, modules_of(case, files))
     assert sum(row.multiply_adds or 0 for row in rows) == measure_cost(small, 64).multiply_adds
-    names = [short_name(row) for row in rows]
+    names = [row.name for row in rows]
     assert {"stem.0", "stem.1", "gate", "head", NETWORK, "(runtime) Sequential"} <= set(names)
 
 
 def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "no.JPEG").write_bytes(b"no picture")
     files = ModelFiles("onnx:tiny.onnx", "user", "", str(tiny_graph), "", input_size=224, preprocess=preprocess(224))
-    case = Case("onnx:tiny.onnx", "user", "onnxruntime", pipeline="reference")
-    message = {
-        "case": case.to_dict(),
-        "files": files.to_dict(),
-        "data": str(tmp_path),
-        "images": [("no.JPEG", 0)],
-        "repeats": 5,
-    }
-    told = channel.reply(worker.answer, message)
-    assert (told["ok"], told["reason"]) == (False, "none of the first images could be read")
     image = next(image_folder.rglob("*.JPEG")).relative_to(image_folder)
-    refused = channel.reply(
-        worker.answer,
-        {**message, "data": str(image_folder), "images": [(str(image), 0)], "case": pytorch_case().to_dict()},
-    )
-    assert refused == {
-        "ok": False,
-        "status": "unsupported",
-        "reason": "an ONNX file has no PyTorch module; use another backend",
-    }
 
+    def reply(root: Path, image_id: str, **more: Any) -> dict[str, Any]:
+        case = Case("onnx:tiny.onnx", "user", pipeline="reference", **more)
+        request = asdict(Request("reference", str(root), [(image_id, 0)], files=files))
+        message = {"do": "profile", "case": case.to_dict(), "request": request, "repeats": 5}
+        return channel.reply(Worker().answer, message)
 
-def pytorch_case() -> Case:
-    return Case("onnx:tiny.onnx", "user", "pytorch", pipeline="reference")
+    told = reply(tmp_path, "no.JPEG", backend="onnxruntime")
+    assert (told["ok"], told["reason"]) == (False, "none of the first images could be read")
+    for more, reason in (
+        ({"backend": "pytorch"}, "an ONNX file has no PyTorch module; use another backend"),
+        ({"backend": "onnxruntime", "device": "cuda"}, "layers are profiled on the CPU only"),
+    ):
+        refused = reply(image_folder, str(image), **more)
+        assert (refused["ok"], refused["status"]) == (False, "unsupported")
+        assert refused["reason"].startswith(reason)

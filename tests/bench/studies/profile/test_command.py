@@ -39,8 +39,7 @@ def test_a_profile_in_json_and_in_files(profile, tiny_graph, tmp_path, monkeypat
     assert [row["name"] for row in answer["rows"]] == ["pooled", "flat", "logits"]
     assert answer["totals"]["rows_ns"] == pytest.approx(sum(row["median_ns"] for row in answer["rows"]))
     assert answer["rows"][-1]["multiply_adds"] == 2 * 3000
-    assert answer["rows"][-1]["side"] == "left"
-    assert answer["ridge"]["flop_per_byte"] == 5.0
+    assert answer["rows"][-1]["peak_percent"] == pytest.approx(2 * answer["rows"][-1]["gflop_per_s"])
     stored = json.loads((out / "profile.json").read_text())
     assert stored["rows"] == answer["rows"]
     medians = [float(np.median(node["samples_ns"])) for node in stored["recording"]["nodes"]]
@@ -54,12 +53,12 @@ def test_a_profile_for_people(profile, tiny_graph, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.studies.profile.drive.lookup_peaks", lambda fingerprint: [])
     out = tmp_path / "profile"
     words = ["--model", f"onnx:{tiny_graph}", "--backend", "openvino", "--threads", "1", "--repeats", "5"]
-    code, said, _ = profile(*words, "--top", "1", "--by", "block", "--out", str(out))
+    code, said, _ = profile(*words, "--top", "1", "--out", str(out))
     assert code == 0
-    assert f"onnx:{tiny_graph}, openvino fp32, batch 1, 1 threads, by block" in said
+    assert f"onnx:{tiny_graph}, openvino fp32, batch 1, 1 threads" in said
     assert "more rows:" in said
     assert "the rows add up to" in said
-    assert "side" not in said, "without a peak there is no ridge"
+    assert "% of peak" not in said
     assert f"stored: {out}" in said
 
 
@@ -76,7 +75,6 @@ def test_a_profile_for_people(profile, tiny_graph, tmp_path, monkeypatch):
         (["--threads", "0"], "0 is not a whole number", ""),
         (["--repeats", "1"], "--repeats 1 is not from 5", "50"),
         (["--top", "-1"], "--top -1", "20"),
-        (["--by", "colour"], "unknown grouping 'colour'", "layer"),
         (["--option", "pytorch.form=round"], "pytorch.form is 'round'", "tuned"),
     ],
 )

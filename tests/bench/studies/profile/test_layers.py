@@ -1,9 +1,7 @@
 """What a runtime executes finds the layers of the model, by names as the runtimes write them, or stays its own."""
 
-import pytest
-
 from bench.backends.profiler import Node
-from bench.studies.profile.layers import NETWORK, Joined, ModelNode, block_names, join, join_modules, short_name
+from bench.studies.profile.layers import NETWORK, Joined, ModelNode, join, join_modules
 
 
 def chain(*nodes: tuple[str, str, str, int]) -> list[ModelNode]:
@@ -15,8 +13,8 @@ def chain(*nodes: tuple[str, str, str, int]) -> list[ModelNode]:
     return made
 
 
-def ort(name: str, op: str, inputs: tuple[str, ...] = (), outputs: tuple[str, ...] = (), ns: float = 1.0) -> Node:
-    return Node(name, op, "float", (name,), inputs, outputs, 8, (ns,))
+def ort(name: str, op: str) -> Node:
+    return Node(name, op, "float", (name,), (1.0,))
 
 
 STEM = chain(
@@ -28,7 +26,7 @@ STEM = chain(
 
 
 def found(rows: list[Joined]) -> dict[str, list[str]]:
-    return {short_name(row): [node.name for node in row.nodes] for row in rows}
+    return {row.name: [node.name for node in row.nodes] for row in rows}
 
 
 def test_a_convolution_named_after_its_activation_as_onnx_runtime_does() -> None:
@@ -77,7 +75,7 @@ def test_openvino_tells_what_it_fused_and_calls_the_last_node_by_its_value() -> 
         "classifier": ["logits"],
         "(runtime) Reorder": ["m.1/Add_acdb_abcd_classifier/Gemm"],
     }
-    assert [row.is_joined for row in rows] == [True, True, True, False]
+    assert [bool(row.members) for row in rows] == [True, True, True, False]
     assert rows[-1].multiply_adds is None
 
 
@@ -89,9 +87,9 @@ def test_a_residual_that_nobody_names_goes_to_the_later_of_its_inputs() -> None:
 def test_quantising_nodes_are_the_runtimes_though_they_bear_a_layers_name() -> None:
     rows = join(
         [
-            ort("m.0.bn3/Conv_DequantizeLinear", "DequantizeLinear", ns=3.0),
+            ort("m.0.bn3/Conv_DequantizeLinear", "DequantizeLinear"),
             ort("m.0.bn3/Conv_token_61", "QLinearConv"),
-            ort("m.1.bn1/Conv_DequantizeLinear", "DequantizeLinear", ns=4.0),
+            ort("m.1.bn1/Conv_DequantizeLinear", "DequantizeLinear"),
         ],
         BLOCK[:1],
     )
@@ -104,11 +102,11 @@ def test_quantising_nodes_are_the_runtimes_though_they_bear_a_layers_name() -> N
 def test_nodes_without_a_name_are_told_by_what_they_lie_behind() -> None:
     # Recorded: in an INT8 graph ONNX Runtime writes HardSwish out, and leaves its parts without a name.
     nodes = [
-        ort("m.1.bn1/Conv_token_43", "QLinearConv", ("x",), ("a",)),
-        ort("m.1.bn1/Conv_DequantizeLinear", "DequantizeLinear", ("a",), ("b",)),
-        ort("HardSigmoid_669", "HardSigmoid", ("b",), ("c",)),
-        ort("Mul_670", "Mul", ("b", "c"), ("d",)),
-        ort("Sqrt_1", "Sqrt", ("nowhere",), ("e",)),
+        ort("Sqrt_1", "Sqrt"),
+        ort("m.1.bn1/Conv_token_43", "QLinearConv"),
+        ort("m.1.bn1/Conv_DequantizeLinear", "DequantizeLinear"),
+        ort("HardSigmoid_669", "HardSigmoid"),
+        ort("Mul_670", "Mul"),
     ]
     model = [node for node in BLOCK if node.name in ("m.1.bn1/Conv", "m.1.act1/HardSwish")]
     assert found(join(nodes, model)) == {
@@ -147,31 +145,3 @@ def test_modules_of_pytorch_are_the_layers_and_their_containers_are_python() -> 
         "(runtime) Sequential": ["stem"],
         "(runtime) Linear": ["elsewhere"],
     }
-
-
-def joined(layer: str) -> Joined:
-    return Joined(layer, [], [ModelNode(layer, "Conv", layer)])
-
-
-@pytest.mark.parametrize(
-    ("layers", "blocks"),
-    [
-        (
-            ["stem.0", "m.0.conv1", "m.0.se.pool", "m.1", "m.1.conv1", "head.0", "classifier"],
-            ["stem", "m.0", "m.0", "m.1", "m.1", "head", "head"],
-        ),
-        (["features.0", "features.1", "fc"], ["features", "features", "fc"]),
-        (["/layer1/layer1.0/conv1/Conv", "/fc/Gemm"], ["layer1.0", "head"]),
-        (["conv1", "layer1.0.conv1", "between", "layer2.0.conv1"], ["stem", "layer1.0", "between", "layer2.0"]),
-    ],
-)
-def test_blocks_are_the_numbered_parts_and_what_stands_before_and_behind(layers: list[str], blocks: list[str]) -> None:
-    assert block_names([joined(layer) for layer in layers]) == blocks
-
-
-def test_the_runtimes_own_rows_are_blocks_of_their_own() -> None:
-    assert block_names([joined("m.0.a"), joined(NETWORK), Joined("(runtime) Reorder", [])]) == [
-        "m.0",
-        NETWORK,
-        "(runtime) Reorder",
-    ]
