@@ -11,7 +11,6 @@ Image ids are kept as a digest only; their order is that of the sorted ids.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ SCHEMA = 1
 FOLDER = Path("results") / "baselines"
 LINE_BYTES = 96  # 48 images, 128 characters
 KEY_LENGTH = 16
+MAKE = "scarlet-bench baseline"
 
 # Fields of a row that are written as they are.
 AS_THEY_ARE = ("top1_right", "top5_right", "predictions_sha256", "input_sha256", "no_accuracy")
@@ -66,54 +66,39 @@ def write(snapshot: Snapshot, path: Path) -> tuple[Row | Timed, ...]:
         reasons = "; ".join(f"{row.case.label}: {row.status.value}, {row.reason}" for row in snapshot.rows)
         what = f"{snapshot.name} has no accuracy row to make a baseline of{f' ({reasons})' if reasons else ''}"
         raise BenchError(what, "Run with --scenarios accuracy, and see that its rows are ok.")
-    timed = [row for row in snapshot.timed if row.ratio is not None and row.reference is not None]
-    left_out = [row for row in snapshot.rows if row.top1 is None]
+    dataset = {name: snapshot.dataset.get(name) for name in DATASET} | {"n_images": snapshot.n_images}
     content = {
         "schema": SCHEMA,
-        "model": snapshot.model,
+        **{name: getattr(snapshot, name) for name in ("model", "packages", "weights", "reference")},
         "created_at": snapshot.info.get("created_at") or "",
         "revision": snapshot.info.get("git") or {},
         "host": {name: (snapshot.info.get("host") or {}).get(name) for name in ("cpu_model", "fingerprint")},
-        "packages": dict(snapshot.packages),
         "settings": _settings(snapshot),
-        "dataset": {
-            **{name: snapshot.dataset.get(name) for name in DATASET},
-            "n_images": snapshot.n_images,
-            "ids_sha256": snapshot.ids_sha256,
-            "labels_sha256": array_digest(snapshot.labels),
-        },
-        "weights": dict(snapshot.weights),
-        "reference": dict(snapshot.reference),
-        "accuracy": [_accuracy(row) for row in sorted(kept, key=lambda row: row.case)],
+        "dataset": {**dataset, "ids_sha256": snapshot.ids_sha256, "labels_sha256": array_digest(snapshot.labels)},
+        "accuracy": [
+            _named(row.case)
+            | {name: getattr(row, name) for name in ("n_images", *AS_THEY_ARE)}
+            | {"top1": _key(row.top1), "leads": row.margin if row.margin is None else _key(row.margin)}
+            for row in sorted(kept, key=lambda row: row.case)
+            if row.top1 is not None
+        ],
         "latency": [
-            {
-                "case_id": row.case.case_id,
-                "case": row.case.to_dict(),
-                "reference": row.reference.to_dict() if row.reference else None,
-                "ratio": row.ratio,
-                "ratio_low": row.low,
-                "ratio_high": row.high,
-            }
-            for row in sorted(timed, key=lambda row: row.case)
+            _named(row.case)
+            | {"reference": row.reference.to_dict()}
+            | {"ratio": row.ratio, "ratio_low": row.low, "ratio_high": row.high}
+            for row in sorted(snapshot.timed, key=lambda row: row.case)
+            if row.ratio is not None and row.reference is not None
         ],
         "labels": _packed(snapshot.labels),
         "predictions": {_key(row.top1): _packed(row.top1) for row in kept if row.top1 is not None},
         "leads": {_key(row.margin): _packed(row.margin) for row in kept if row.margin is not None},
     }
     write_text(path, json.dumps(plain(content), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    return (*left_out, *(row for row in snapshot.timed if row.ratio is None))
+    return (*(row for row in snapshot.rows if row.top1 is None), *(row for row in snapshot.timed if row.ratio is None))
 
 
-def _accuracy(row: Row) -> dict[str, Any]:
-    assert row.top1 is not None
-    return {
-        "case_id": row.case.case_id,
-        "case": row.case.to_dict(),
-        "n_images": row.n_images,
-        **{name: getattr(row, name) for name in AS_THEY_ARE},
-        "top1": _key(row.top1),
-        "leads": None if row.margin is None else _key(row.margin),
-    }
+def _named(case: Case) -> dict[str, Any]:
+    return {"case_id": case.case_id, "case": case.to_dict()}
 
 
 def _settings(snapshot: Snapshot) -> dict[str, Any]:
@@ -123,28 +108,23 @@ def _settings(snapshot: Snapshot) -> dict[str, Any]:
     demo_root = DEMO_DATA / str(snapshot.dataset.get("n_images_in_set"))
     if snapshot.dataset.get("is_demo") and root and Path(str(root)) == demo_root.resolve():
         stored["data"] = None
-    stored |= {name: _relative(stored.get(name)) for name in ("data", "checkpoint", "calibration")}
-    stored["images"] = str(snapshot.n_images)
-    return stored
-
-
-def _relative(path: Any) -> Any:
-    """A path under the current folder as seen from there; anything else as it is."""
-    if path and Path(str(path)).is_absolute() and Path(str(path)).is_relative_to(Path.cwd()):
-        return Path(str(path)).relative_to(Path.cwd()).as_posix()
-    return path
+    for name in ("data", "checkpoint", "calibration"):
+        path = Path(str(stored.get(name) or ""))
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            stored[name] = path.relative_to(Path.cwd()).as_posix()
+    return stored | {"images": str(snapshot.n_images)}
 
 
 def _key(values: Values) -> str:
-    return hashlib.sha256(_little(values).tobytes()).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(_little(values)).hexdigest()[:KEY_LENGTH]
 
 
-def _little(values: Values) -> NDArray[Any]:
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+def _little(values: Values) -> bytes:
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
 
 
 def _packed(values: Values) -> list[str]:
-    raw = _little(values).tobytes()
+    raw = _little(values)
     starts = range(0, len(raw), LINE_BYTES)
     return [base64.b64encode(raw[start : start + LINE_BYTES]).decode("ascii") for start in starts]
 
@@ -160,21 +140,17 @@ def read(path: Path) -> Snapshot:
     Raises:
         BenchError: it is missing, no baseline, of a newer version, or not what was written.
     """
-    make = "Make one with: scarlet-bench baseline"
     try:
         content = read_json(path)
-    except OSError as error:
-        raise BenchError(f"the baseline {path} cannot be read: {error.strerror}", f"{make}.") from None
-    except ValueError as error:
-        raise BenchError(f"{path} is no baseline: {error_text(error)}", f"{make}.") from None
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise BenchError(f"{path} was written by a newer scarlet-bench", f"Update it, or make a new one ({make[14:]}).")
-    try:
+        schema = content.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise BenchError(f"{path} was written by a newer scarlet-bench", f"Update it, or make it again: {MAKE}.")
         return _snapshot(content, path)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+    except OSError as error:
+        raise BenchError(f"the baseline {path} cannot be read: {error.strerror}", f"Make one with: {MAKE}.") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{path} is no baseline, or was edited: {error_text(error)}"
-        raise BenchError(what, f"Restore it, or make it again: {make[15:]}.") from None
+        raise BenchError(what, f"Restore it, or make it again: {MAKE}.") from None
 
 
 def _snapshot(content: Mapping[str, Any], path: Path) -> Snapshot:

@@ -17,7 +17,6 @@ from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Cell, Column, Document, Head, notes, table_of
 from bench.report.markdown import escaped, table_lines
 from bench.report.text import annotate, annotation
-from bench.studies.check.diagnosis import Finding
 from bench.studies.check.rules import Decision, Verdict, overall
 from scarlet.errors import visible
 
@@ -29,12 +28,24 @@ LEVELS = {Verdict.FAIL: "error", Verdict.UNRESOLVED: "warning"}
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+STAGES = ("data", "labels", "weights", "decode", "resize", "crop", "normalise", "export", "order", "backend")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One of ``STAGES``, empty where the finding does not tell; a sentence with the proof, and the rows it explains."""
+
+    stage: str
+    text: str
+    case_ids: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Judged:
     """A row's verdict.
 
     Attributes:
-        stage: of ``diagnosis.STAGES`` where it is known, else empty.
+        stage: of ``STAGES`` where it is known, else empty.
         status: of the row in the run; ``missing`` where the run has no such row.
         decision: margin, bound and class, where predictions were compared.
         fp32: the same against the run's own row in FP32; None where there was none.

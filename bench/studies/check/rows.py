@@ -1,4 +1,9 @@
-"""A run against a baseline, row by row: the verdicts, and what is at fault."""
+"""A run against a baseline, row by row: the verdicts, and which stage is at fault.
+
+A stage is named only where the predictions or digests themselves prove it, by a relation that an unrelated change would
+not produce: the baseline's predictions again in another order, labels by the folder's rank, equal digests of what went
+in, rows that changed in the same way. ``MIN_EVIDENCE`` images have to speak for a relation.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.backends import REGISTRY, facts, runs_module
 from bench.record.case import Case, Status
-from bench.studies.check import diagnosis, rules, sequential
-from bench.studies.check.diagnosis import OF_REFERENCE, Finding, Pair
-from bench.studies.check.report import Judged, Report
+from bench.studies.check import rules, sequential
+from bench.studies.check.report import Finding, Judged, Report
 from bench.studies.check.rules import Decision, Terms, Verdict
-from bench.studies.check.snapshot import NOT_SCORED, Row, Snapshot, Timed
+from bench.studies.check.snapshot import NOT_SCORED, Labels, Row, Snapshot, Timed
 from bench.studies.check.tolerances import Config
 from pipelines.parity.digests import first_change
 from scarlet.errors import BenchError
 
 # What the reference decodes and resizes with.
 LIBRARY = "pillow"
+# Images that would have to agree with a relation by chance.
+MIN_EVIDENCE = 8
+# Rows that changed alike agree on this share of the images; other arithmetic turns a few near ties.
+ALIKE = 0.99
+OF_REFERENCE = "the reference itself makes other pixels of the same files"
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,29 @@ class Order:
 
     places: NDArray[np.intp]
     ends: NDArray[np.intp] | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row of the baseline and of the run."""
+
+    baseline: Row
+    current: Row
+
+    @property
+    def predictions(self) -> tuple[Labels, Labels]:
+        """The top-1 classes of both, which have some."""
+        before, now = self.baseline.top1, self.current.top1
+        assert before is not None
+        assert now is not None
+        return before, now
+
+    @property
+    def same_pixels(self) -> bool | None:
+        """Whether the same pixels went in; None where that is not known."""
+        if not (self.baseline.input_sha256 and self.current.input_sha256):
+            return None
+        return self.baseline.input_sha256 == self.current.input_sha256
 
 
 def judge(
@@ -52,7 +85,7 @@ def judge(
         raise BenchError(what, "Name the baseline of the same model, or make one.")
     if ground := rules.changed_ground(baseline, current):
         stage, reason = ground
-        how = diagnosis.of_labels(baseline.labels, current.labels) if stage == "labels" else ""
+        how = of_labels(baseline.labels, current.labels) if stage == "labels" else ""
         return every_row_failed(baseline, f"{reason}: {how}" if how else reason, stage, current.name)
     accuracy, findings = _accuracy(baseline, current, config, order)
     timed = _timed(baseline, current, config) if latency else []
@@ -187,20 +220,16 @@ def _diagnosed(
     findings: dict[tuple[str, str], list[Case]] = {}
     left = []
     for row in (row for row in judged if row.verdict is Verdict.FAIL):
-        pair = pairs.get(row.case)
-        if row.stage:
-            findings.setdefault((row.stage, row.reason), []).append(row.case)
-        elif pair:
+        pair, order = pairs.get(row.case), ""
+        if pair and not row.stage:
             before, now = pair.predictions
-            order = "" if (now == NOT_SCORED).any() else diagnosis.of_order(before, now, row.case.batch)
-            if order:
-                findings.setdefault(("order", order), []).append(row.case)
-            else:
-                left.append(row.case)
+            order = "" if (now == NOT_SCORED).any() else of_order(before, now, row.case.batch)
+            left += [] if order else [pair]
+        if row.stage or order:
+            findings.setdefault((row.stage, row.reason) if row.stage else ("order", order), []).append(row.case)
     passing = [pairs[row.case] for row in judged if row.verdict is Verdict.PASS and row.case in pairs]
-    by_id = {pairs[case].current.case.case_id: case for case in left}
-    for found in diagnosis.of_rows([pairs[case] for case in left], passing, baseline, current):
-        findings.setdefault((found.stage, found.text), []).extend(by_id[id_] for id_ in found.case_ids)
+    for key, members in of_rows(left, passing, baseline, current).items():
+        findings.setdefault(key, []).extend(pair.baseline.case for pair in members)
     stages = {case: stage for (stage, _), cases in findings.items() if stage for case in cases}
     told = [
         Finding(
@@ -212,6 +241,120 @@ def _diagnosed(
     ]
     # Where the reference changed, other pipelines may no longer agree with it: that comes of it.
     return tuple(sorted(told, key=lambda finding: OF_REFERENCE not in finding.text)), stages
+
+
+def of_labels(baseline: Labels, current: Labels) -> str:
+    """How two label lists of the same images are related, in a sentence; empty where nothing is proven."""
+    present, ranks = np.unique(baseline, return_inverse=True)
+    if np.count_nonzero(baseline != current) < MIN_EVIDENCE or not np.array_equal(current, ranks):
+        return ""
+    few = f"the {len(present)} that are there, not its place among all 1000 classes"
+    return f"every label is the rank of its folder among {few}"
+
+
+def of_order(before: Labels, after: Labels, batch: int = 0) -> str:
+    """How predictions are the baseline's in another order, in a sentence; empty where they are not.
+
+    Args:
+        before: top-1 classes, int16, ``(n,)``, in the order of the images.
+        after: likewise, all scored.
+        batch: images in one call of the backend, 0 where unknown.
+    """
+    if np.count_nonzero(before != after) < MIN_EVIDENCE:
+        return ""
+    if text := _slip(before, after):
+        return text
+    if not np.array_equal(np.sort(before), np.sort(after)):
+        return ""
+    whole = len(before) // batch * batch if batch else 0
+    if whole > batch:
+        first, second = before[:whole].reshape(-1, batch), after[:whole].reshape(-1, batch)
+        if sorted(map(bytes, first)) == sorted(map(bytes, second)):
+            return f"the predictions are the baseline's, with the batches of {batch} in another order"
+    return "the predictions are the baseline's, each class as often, in another order of the images"
+
+
+def _slip(before: Labels, after: Labels) -> str:
+    """An image was skipped or counted twice: equal up to a place, and off by a few from there on."""
+    start = int(np.argmax(before != after))
+    for places in (1, 2, 3, 4):
+        for early, late, what in ((before, after, "counted twice"), (after, before, "skipped")):
+            head, tail = early[start:-places], late[start + places :]
+            # Only where neighbours at this distance differ does an agreement say anything.
+            telling = head != early[start + places :]
+            if np.count_nonzero(telling) >= MIN_EVIDENCE and np.array_equal(head, tail):
+                images = "an image was" if places == 1 else f"{places} images were"
+                return f"from image {start + 1} on the predictions are off by {places}: {images} {what}"
+    return ""
+
+
+def of_rows(
+    failing: Sequence[Pair], passing: Sequence[Pair], baseline: Snapshot, current: Snapshot
+) -> dict[tuple[str, str], list[Pair]]:
+    """Stage and sentence on what failing rows, which have predictions, have in common, against those that pass."""
+    found: dict[tuple[str, str], list[Pair]] = {}
+    by_precision: dict[str, list[Pair]] = {}
+    shared, blame = first_change(baseline.reference, current.reference), current.info.get("blame") or {}
+    for pair in failing:
+        case = pair.current.case
+        if pair.same_pixels if shared else pair.same_pixels is not False:
+            by_precision.setdefault(case.precision, []).append(pair)
+            continue
+        # Other pixels than the baseline's: of the stage that the gate blames, or that the reference itself shows.
+        own = blame.get(case.pipeline, "")
+        why = own or "decode, resize, crop or normalise; scarlet-bench parity tells which"
+        if shared and not own:
+            why = f"{OF_REFERENCE}, from the stage {shared} on"
+        text = f"the pixels that went in are not the baseline's (their digests differ): {why}"
+        found.setdefault((own or shared, text), []).append(pair)
+    for precision, members in by_precision.items():
+        others = [pair for pair in passing if pair.current.case.precision == precision]
+        if any(told := _common(members, others, baseline, current)):
+            found[told] = members
+    return found
+
+
+def _common(failing: Sequence[Pair], passing: Sequence[Pair], baseline: Snapshot, current: Snapshot) -> tuple[str, str]:
+    """Stage and sentence on what rows of one precision that changed have in common; empty where nothing is proven."""
+    backends = {pair.current.case.backend for pair in failing}
+    whole = {pair.current.case.backend for pair in passing} - backends
+    pixels = "the same pixels went in, " if all(pair.same_pixels for pair in failing) else ""
+    graph = {name for name in backends if not runs_module(name)}
+    graph_changed = baseline.weights["onnx_sha256"] != current.weights["onnx_sha256"]
+    names, unchanged = (" and ".join(sorted(each)) for each in (backends, whole))
+    if len(backends) > 1 and not _alike(failing):
+        return "", ""
+    if backends - graph and graph and pixels:
+        return "weights", f"{pixels}and {names} changed alike: the network itself, its weights or its definition"
+    if whole and all(map(runs_module, whole)) and graph and (graph_changed or len(graph) > 1):
+        how = "changed alike" if len(graph) > 1 else "changed"
+        digest = ", whose digest is not the baseline's" if graph_changed else ""
+        return "export", f"{pixels}{names} {how} and {unchanged} did not: the exported graph{digest}"
+    if len(backends) == 1 and whole and pixels and (not graph_changed or not all(map(runs_module, whole))):
+        return "backend", f"{pixels}and only {names} changed, not {unchanged}{_updates(names, baseline, current)}"
+    return "", ""
+
+
+def _alike(pairs: Sequence[Pair]) -> bool:
+    """The rows' current predictions agree with each other, on images that changed as on all."""
+    current = [pair.predictions[1] for pair in pairs]
+    changed = np.any([before != now for before, now in (pair.predictions for pair in pairs)], axis=0)
+    return all(
+        _share_equal(current[0][changed], each[changed]) >= 0.9 and _share_equal(current[0], each) >= ALIKE
+        for each in current
+    )
+
+
+def _share_equal(first: NDArray[np.int16], second: NDArray[np.int16]) -> float:
+    return float((first == second).mean()) if len(first) else 0.0
+
+
+def _updates(backend: str, baseline: Snapshot, current: Snapshot) -> str:
+    """The backend's packages whose version changed, in words."""
+    packages = facts(backend).packages.values() if backend in REGISTRY else (backend,)
+    versions = {name: [each.packages.get(name) or "none" for each in (baseline, current)] for name in packages}
+    changes = [f"{name} {old} before, {new} now" for name, (old, new) in versions.items() if old != new]
+    return f" ({'; '.join(changes)})" if changes else ""
 
 
 def _notes(baseline: Snapshot, current: Snapshot, findings: Sequence[Finding]) -> tuple[str, ...]:

@@ -143,23 +143,22 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
     """
     info = folder.read_run_info()
     images = folder.read_images()
-    ids, labels = (tuple(image_id for image_id, _ in images), np.array([label for _, label in images], dtype=np.int16))
-    results = folder.results()
-    is_demo = bool((info.get("dataset") or {}).get("is_demo"))
-    scored = [result for result in results if result.case.scenario == "accuracy" and result.status is Status.OK]
-    predicted = predictions.load(folder, scored, is_demo)
-    reader = _Reader(ids, labels, info.get("preprocessing") or {})
+    ids, labels = [image_id for image_id, _ in images], np.array([label for _, label in images], dtype=np.int16)
+    dataset, files, made = (info.get(name) or {} for name in ("dataset", "model_files", "preprocessing"))
+    blame = {name: _blamed((each or {}).get("report") or {}) for name, each in made.items()}
+    results = [result for result in folder.results() if result.case.scenario == "accuracy"]
+    scored = [result for result in results if result.status is Status.OK]
+    predicted = predictions.load(folder, scored, bool(dataset.get("is_demo")))
     rows = tuple(
-        reader.row(result, predicted.get(result.case.case_id))
+        _row(result, predicted.get(result.case.case_id), ids, labels)
+        if result.status is Status.OK
+        else _not_ok(result, blame.get(result.case.pipeline, ""))
         for result in results
-        if result.case.scenario == "accuracy"
     )
-    files = info.get("model_files") or {}
-    plan = info.get("plan") or {}
     return Snapshot(
         name=folder.path.name,
-        model=str(files.get("model") or plan.get("model") or next((row.case.model for row in rows), "")),
-        dataset=info.get("dataset") or {},
+        model=str(files.get("model") or (info.get("plan") or {}).get("model") or (rows[0].case.model if rows else "")),
+        dataset=dataset,
         ids_sha256=ids_digest(ids),
         labels=labels,
         weights={
@@ -170,88 +169,64 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
         rows=rows,
         timed=_timed(folder) if with_timed else (),
         packages=info.get("packages") or {},
-        ids=ids,
-        info={
-            **{name: info.get(name) for name in ("settings", "git", "host", "created_at")},
-            "blame": {name: reader.blame(name) for name in reader.preprocessing},
-        },
+        ids=tuple(ids),
+        info={**{name: info.get(name) for name in ("settings", "git", "host", "created_at")}, "blame": blame},
         reference=info.get("reference") or {},
     )
 
 
-class _Reader:
-    """Turns results and predictions of one run into rows."""
+def _not_ok(result: CaseResult, blame: str) -> Row:
+    """The stage that is at fault in a row that is not ok is known where the run itself says so."""
+    stage = blame if result.status is Status.INVALID else ""
+    if result.status is Status.FAILED and UNPAIRED in result.reason:
+        stage = "order"
+    return Row(result.case, result.status, " ".join(result.reason.split()), stage)
 
-    def __init__(self, ids: tuple[str, ...], labels: Labels, preprocessing: Mapping[str, Any]) -> None:
-        import pandas as pd
 
-        self._labels, self.preprocessing = labels, preprocessing
-        self._places = pd.Index([encodable(image_id) for image_id in ids])
-        self._known: tuple[object, NDArray[np.intp]] | None = None
+def _row(result: CaseResult, predicted: Predicted | None, ids: Sequence[str], labels: Labels) -> Row:
+    """A row whose predictions are brought into the order of the run's images."""
+    import pandas as pd
 
-    def row(self, result: CaseResult, predicted: Predicted | None) -> Row:
-        if result.status is not Status.OK:
-            reason = " ".join(result.reason.split())
-            return Row(result.case, result.status, reason, self._blame(result))
-        if predicted is None:
-            return Row(result.case, Status.INVALID, "its predictions are missing from the run's folder")
-        n = len(self._labels)
-        places = self._place(predicted)
-        counts = np.bincount(places[places >= 0], minlength=n)
-        if fault := self._fault(places, counts, predicted, len(result.bad_images)):
-            return Row(result.case, Status.INVALID, fault[1], fault[0])
-        top = np.full((n, predicted.top.shape[1]), UNREADABLE, dtype=np.int16)
-        margin = np.zeros(n, dtype=np.float32)
-        top[places], margin[places] = predicted.top, predicted.margin
-        right = top == self._labels[:, None]
-        return Row(
-            result.case,
-            top1=np.ascontiguousarray(top[:, 0]),
-            margin=margin,
-            top1_right=int(np.count_nonzero(right[:, 0])),
-            top5_right=int(np.count_nonzero(right.any(axis=1))),
-            predictions_sha256=array_digest(top),
-            input_sha256=str(result.metrics.get("input_sha256") or ""),
-            no_accuracy=predicted.no_accuracy,
-        )
+    if predicted is None:
+        return Row(result.case, Status.INVALID, "its predictions are missing from the run's folder")
+    n = len(labels)
+    places = pd.Index([encodable(image_id) for image_id in ids]).get_indexer(predicted.image_ids)[predicted.image]
+    counts = np.bincount(places[places >= 0], minlength=n)
+    foreign, twice = int(np.count_nonzero(places < 0)), int(np.count_nonzero(counts > 1))
+    missing = int(np.count_nonzero(counts == 0)) - len(result.bad_images)
+    fault, stage = "", "order"
+    if foreign:
+        fault, stage = f"{foreign} predictions are of images that are not in the run's list", "data"
+    elif twice:
+        fault = f"{twice} {'image is' if twice == 1 else 'images are'} counted more than once"
+    elif missing > 0:
+        fault = f"{missing} of {n} images have no prediction, and are not unreadable"
+    elif (predicted.label != labels[places]).any():
+        fault, stage = "the labels beside the predictions are not those of the run's images", "labels"
+    if fault:
+        return Row(result.case, Status.INVALID, fault, stage)
+    top = np.full((n, predicted.top.shape[1]), UNREADABLE, dtype=np.int16)
+    margin = np.zeros(n, dtype=np.float32)
+    top[places], margin[places] = predicted.top, predicted.margin
+    right = top == labels[:, None]
+    return Row(
+        result.case,
+        top1=np.ascontiguousarray(top[:, 0]),
+        margin=margin,
+        top1_right=int(np.count_nonzero(right[:, 0])),
+        top5_right=int(np.count_nonzero(right.any(axis=1))),
+        predictions_sha256=array_digest(top),
+        input_sha256=str(result.metrics.get("input_sha256") or ""),
+        no_accuracy=predicted.no_accuracy,
+    )
 
-    def _place(self, predicted: Predicted) -> NDArray[np.intp]:
-        """The place of each prediction among the run's images, -1 for none. Cases of a run share their ids."""
-        if self._known is None or self._known[0] is not predicted.image_ids:
-            self._known = (predicted.image_ids, self._places.get_indexer(predicted.image_ids))
-        found: NDArray[np.intp] = self._known[1][predicted.image]
-        return found
 
-    def _fault(
-        self, places: NDArray[np.intp], counts: NDArray[np.intp], predicted: Predicted, n_bad: int
-    ) -> tuple[str, str] | None:
-        """Stage and sentence where there is not one prediction for each image."""
-        if (places < 0).any():
-            n = int(np.count_nonzero(places < 0))
-            return "data", f"{n} predictions are of images that are not in the run's list"
-        if (counts > 1).any():
-            n = int(np.count_nonzero(counts > 1))
-            return "order", f"{n} {'image is' if n == 1 else 'images are'} counted more than once"
-        missing = int(np.count_nonzero(counts == 0)) - n_bad
-        if missing > 0:
-            return "order", f"{missing} of {len(counts)} images have no prediction, and are not unreadable"
-        if (predicted.label != self._labels[places]).any():
-            return "labels", "the labels beside the predictions are not those of the run's images"
-        return None
-
-    def _blame(self, result: CaseResult) -> str:
-        """The stage that is at fault in a row that is not ok, where the run itself says so."""
-        if result.status is Status.FAILED and UNPAIRED in result.reason:
-            return "order"
-        return self.blame(result.case.pipeline) if result.status is Status.INVALID else ""
-
-    def blame(self, pipeline: str) -> str:
-        """The stage that the preprocessing gate blames for this pipeline's pixels; empty for none."""
-        report = (self.preprocessing.get(pipeline) or {}).get("report") or {}
-        blame = report.get("blame")
-        if blame == WHOLE and any((report.get(which) or {}).get("problem") for which in ("images", "probes")):
-            return "order"  # images are lost, repeated or taken for one another
-        return str(blame) if blame in BLAMED else ""
+def _blamed(report: Mapping[str, Any]) -> str:
+    """The stage that the preprocessing gate blames for a pipeline's pixels; empty for none."""
+    blame = report.get("blame")
+    if blame == WHOLE and any((report.get(which) or {}).get("problem") for which in ("images", "probes")):
+        return "order"  # images are lost, repeated or taken for one another
+    return str(blame) if blame in BLAMED else ""
 
 
 def _timed(folder: RunFolder) -> tuple[Timed, ...]:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from snapshots import row, snapshot
 
-from bench.studies.check.diagnosis import Pair, of_labels, of_order, of_rows
+from bench.studies.check.rows import Pair, of_labels, of_order, of_rows
 
 N, BATCH = 320, 32
 SOURCE = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def pair(backend: str, after: Any = CHANGED, precision: str = "fp32", pixels: st
 def common(failing: list[Pair], passing: list[Pair], graph: str = "o" * 64, **more: Any) -> list[tuple[str, str]]:
     weights = {"label": "official", "sha256": "w" * 64, "onnx_sha256": graph}
     before, now = snapshot(LABELS, []), snapshot(LABELS, [], weights=weights, **more)
-    return [(finding.stage, finding.text) for finding in of_rows(failing, passing, before, now)]
+    return list(of_rows(failing, passing, before, now))
 
 
 def test_all_backends_alike_on_the_same_pixels_are_the_network() -> None:
@@ -89,11 +89,11 @@ def test_other_pixels_of_the_reference_itself_name_its_stage() -> None:
     floored = {"probes": {**before["probes"], "crop": "x", "normalise": "y"}}
     failing = [pair("onnxruntime", pixels="q"), pair("pytorch", pixels="q")]
     known, now = (snapshot(LABELS, [], reference=made) for made in (before, floored))
-    (finding,) = of_rows(failing, [], known, now)
-    assert (finding.stage, len(finding.case_ids)) == ("crop", 2)
-    assert "the reference itself makes other pixels of the same files, from the stage crop on" in finding.text
-    (finding,) = of_rows(failing, [], known, known)
-    assert finding.stage == ""
+    (((stage, text), members),) = of_rows(failing, [], known, now).items()
+    assert (stage, len(members)) == ("crop", 2)
+    assert "the reference itself makes other pixels of the same files, from the stage crop on" in text
+    (((stage, _), _),) = of_rows(failing, [], known, known).items()
+    assert stage == ""
 
 
 def test_all_users_of_the_graph_but_not_pytorch_are_the_export() -> None:

@@ -13,6 +13,7 @@ from bench.studies.check import rules
 from bench.studies.check.rules import Comparison, Terms, Verdict, changed_ground, compare, decide, decide_ratio, match
 from bench.studies.check.snapshot import NOT_SCORED, UNREADABLE, Row, Timed
 from bench.studies.check.tolerances import Latency, load
+from scarlet.errors import BenchError
 
 CONFIG = load()
 IDENTITY, NEAR = CONFIG.of("fp32")[1], CONFIG.of("fp16")[1]
@@ -60,75 +61,52 @@ def with_leads(leads: NDArray[np.float64], top1: list[int] | None = None) -> Row
 LEADS = np.linspace(0.0001, 0.9, 512)
 
 
-def identity(now: Row, before: Row | None = None, **more: object) -> tuple[Verdict, str, Comparison]:
-    found = compare(before or with_leads(LEADS), now, np.zeros(len(LEADS), dtype=np.int16), IDENTITY)
-    assert found is not None
-    return *verdict("fp32", found, **more), found
+SMALL = LEADS / 5000
+LEAK = np.abs(LEADS + np.where(np.arange(512) % 2, 0.01, -0.01))
+RANDOM = {"no_accuracy": "random weights"}
 
 
-def test_a_leak_in_the_leads_fails_though_no_prediction_changed() -> None:
-    leak = LEADS + np.where(np.arange(512) % 2, 0.01, -0.01)
-    found, reason, compared = identity(with_leads(np.abs(leak)))
-    assert (found, compared.changed, compared.moved) == (Verdict.FAIL, 0, 512)
-    assert "by up to 0.01" in reason
-    one = LEADS.copy()
-    one[300] += 0.001
-    assert identity(with_leads(one))[0] is Verdict.FAIL
+def flipped(*places: int) -> list[int]:
+    """Class 9 at these places."""
+    return [9 if place in places else 0 for place in range(512)]
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "more", "expected", "changed", "moved"),
+    [
+        # A leak fails though no prediction changed, and so does one lead of all.
+        (with_leads(LEAK), LEADS, {}, Verdict.FAIL, 0, 512),
+        (with_leads(LEADS + 0.001 * np.eye(512)[300]), LEADS, {}, Verdict.FAIL, 0, 1),
+        # A class that led by 0.3 and another that now leads by 0.3: equal leads, and a move of 0.6.
+        (with_leads(LEADS, flipped(170)), LEADS, {}, Verdict.FAIL, 1, 1),
+        # The limit goes with the scale: another network with random weights must not pass.
+        (with_leads(SMALL[::-1]), SMALL, RANDOM, Verdict.FAIL, 0, 512),
+        (with_leads(SMALL), SMALL, RANDOM, Verdict.PASS, 0, 0),
+        # An image that is unreadable now has moved.
+        (with_leads(LEADS, [-1 if place == 7 else 0 for place in range(512)]), LEADS, {}, Verdict.FAIL, 1, 1),
+        # Leads of some images only do not pass alone.
+        (with_leads(LEADS), LEADS, {"whole": False}, Verdict.UNRESOLVED, 0, 0),
+        (with_leads(LEADS + 0.01), LEADS, {"whole": False}, Verdict.FAIL, 0, 512),
+        # A baseline without leads is judged by agreement.
+        (with_leads(LEADS + 0.01), None, {}, Verdict.PASS, 0, None),
+    ],
+)
+def test_identity_is_judged_by_every_lead(now, before, more, expected, changed, moved):
+    labels = np.zeros(512, dtype=np.int16)
+    known = row(labels, labels, margin=None) if before is None else with_leads(before)
+    comparison = compare(known, now, labels, IDENTITY)
+    assert (verdict("fp32", comparison, **more)[0], comparison.changed, comparison.moved) == (expected, changed, moved)
 
 
 def test_other_arithmetic_passes_though_a_close_call_flips() -> None:
     """Leads that differ by 1e-4, ten times what runtimes do; the image on the edge goes to its second class."""
     noise = np.random.default_rng(0).uniform(-1e-4, 1e-4, 512)
-    top1 = [9 if lead < 0 else 0 for lead in LEADS - 0.00015]
-    found, _, compared = identity(with_leads(np.abs(LEADS + noise - np.eye(512)[0] * 0.00015), top1))
-    assert (found, compared.changed, compared.moved) == (Verdict.PASS, 1, 0)
-    assert compared.largest_move < compared.lead_limit == pytest.approx(0.00045, abs=1e-6)
-
-
-def test_a_flip_moves_both_leads() -> None:
-    """A class that led by 0.3 and another that now leads by 0.3: equal leads, and a move of 0.6."""
-    top1 = [9 if place == 170 else 0 for place in range(512)]
-    found, _, compared = identity(with_leads(LEADS, top1))
-    assert (found, compared.moved) == (Verdict.FAIL, 1)
-    assert compared.largest_move == pytest.approx(2 * LEADS[170], rel=1e-5)
-
-
-def test_the_limit_goes_with_the_scale_of_the_leads() -> None:
-    """Random weights lead by a ten-thousandth; another network must not pass for that."""
-    small = with_leads(LEADS / 5000)
-    other = with_leads(LEADS[::-1] / 5000)
-    assert identity(other, small, no_accuracy="random weights")[0] is Verdict.FAIL
-    assert identity(small, small, no_accuracy="random weights")[0] is Verdict.PASS
-
-
-def test_an_image_that_is_unreadable_now_has_moved() -> None:
-    top1 = [UNREADABLE if place == 7 else 0 for place in range(512)]
-    assert identity(with_leads(LEADS, top1))[2].moved == 1
-
-
-def test_leads_of_some_images_only_do_not_pass_alone() -> None:
-    assert identity(with_leads(LEADS), whole=False)[0] is Verdict.UNRESOLVED
-    assert identity(with_leads(LEADS + 0.01), whole=False)[0] is Verdict.FAIL
-
-
-def test_a_baseline_without_leads_is_judged_by_agreement() -> None:
-    labels = np.zeros(512, dtype=np.int16)
-    found, reason, compared = identity(with_leads(LEADS + 0.01), row(labels, labels, margin=None))
-    assert (found, compared.moved) == (Verdict.PASS, None)
-    assert reason.startswith("none of 512 predictions changed")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_unchanged_predictions_pass_however_few_they_are(precision: str) -> None:
-    found, reason = verdict(precision, compared(512))
-    assert found is Verdict.PASS
-    assert reason.startswith("none of 512 predictions changed")
-    assert "0.583 points elsewhere" in reason or precision == "int8"
-
-
-def test_unchanged_but_not_all_images_needs_the_bound() -> None:
-    assert verdict("fp32", compared(512), whole=False)[0] is Verdict.UNRESOLVED
-    assert verdict("fp32", compared(6500), whole=False)[0] is Verdict.PASS
+    now = with_leads(np.abs(LEADS + noise - np.eye(512)[0] * 0.00015), flipped(0))
+    comparison = compare(with_leads(LEADS), now, np.zeros(512, dtype=np.int16), IDENTITY)
+    assert (verdict("fp32", comparison)[0], comparison.changed, comparison.moved) == (Verdict.PASS, 1, 0)
+    assert comparison.largest_move < comparison.lead_limit == pytest.approx(0.00045, abs=1e-6)
+    flip = compare(with_leads(LEADS), with_leads(LEADS, flipped(170)), np.zeros(512, dtype=np.int16), IDENTITY)
+    assert flip.largest_move == pytest.approx(2 * LEADS[170], rel=1e-5)
 
 
 def test_the_shortcut_can_be_turned_off() -> None:
@@ -136,32 +114,47 @@ def test_the_shortcut_can_be_turned_off() -> None:
     assert decide(compared(512), Terms(CONFIG.of("fp32")[1], config)).verdict is Verdict.UNRESOLVED
 
 
-def test_identity_is_decided_by_agreement_on_these_images() -> None:
-    found, reason = verdict("fp32", compared(512, wins=0, losses=0, changed=1))
-    assert found is Verdict.FAIL
-    assert "agreement 99.8 %, wanted 99.9 %" in reason
-    assert verdict("fp32", compared(1000, changed=1))[0] is Verdict.UNRESOLVED  # 99.9 % agree, 1000 are few
-    assert verdict("fp32", compared(50_000, wins=5, losses=5))[0] is Verdict.PASS
+PASS, FAIL, UNRESOLVED = Verdict.PASS, Verdict.FAIL, Verdict.UNRESOLVED
 
 
-def test_agreement_does_not_hide_a_loss() -> None:
-    """49 of 50,000 changed, all for the worse: 99.902 % agree, and the loss is beyond 0.05 points."""
-    found, reason = verdict("fp32", compared(50_000, losses=49))
-    assert found is Verdict.FAIL
-    assert "top-1 is 0.098 points lower" in reason
-
-
-def test_the_whole_interval_has_to_lie_on_one_side() -> None:
-    assert verdict("fp16", compared(50_000, wins=60, losses=60))[0] is Verdict.PASS
-    assert verdict("fp16", compared(50_000, wins=60, losses=110))[0] is Verdict.UNRESOLVED
-    assert verdict("fp16", compared(50_000, wins=60, losses=170))[0] is Verdict.FAIL
-    # 1 % of 76 %.
-    assert verdict("int8", compared(50_000, wins=500, losses=600, right=38_000))[0] is Verdict.PASS
-    assert verdict("int8", compared(50_000, wins=500, losses=1100, right=38_000))[0] is Verdict.FAIL
-
-
-def test_a_gain_is_told_as_one() -> None:
-    assert "points higher" in verdict("fp16", compared(5000, wins=80, losses=10))[1]
+@pytest.mark.parametrize(
+    ("precision", "comparison", "more", "expected", "said"),
+    [
+        # Unchanged predictions pass, however few they are; not all images need the bound.
+        ("fp32", compared(512), {}, PASS, "none of 512 predictions changed (a loss of up to 0.583 points elsewhere"),
+        ("fp16", compared(512), {}, PASS, "none of 512 predictions changed (a loss of up to 0.583 points elsewhere"),
+        ("int8", compared(512), {}, PASS, "none of 512 predictions changed"),
+        ("fp32", compared(512), {"whole": False}, UNRESOLVED, ""),
+        ("fp32", compared(6500), {"whole": False}, PASS, ""),
+        # Without leads identity is decided by agreement on these images.
+        ("fp32", compared(512, changed=1), {}, FAIL, "agreement 99.8 %, wanted 99.9 %"),
+        ("fp32", compared(1000, changed=1), {}, UNRESOLVED, ""),  # 99.9 % agree, 1000 are few
+        ("fp32", compared(50_000, wins=5, losses=5), {}, PASS, ""),
+        # 49 of 50,000 changed, all for the worse: 99.902 % agree, and the loss is beyond 0.05 points.
+        ("fp32", compared(50_000, losses=49), {}, FAIL, "top-1 is 0.098 points lower"),
+        # The whole interval has to lie on one side.
+        ("fp16", compared(50_000, wins=60, losses=60), {}, PASS, ""),
+        ("fp16", compared(50_000, wins=60, losses=110), {}, UNRESOLVED, ""),
+        ("fp16", compared(50_000, wins=60, losses=170), {}, FAIL, ""),
+        # 1 % of 76 %.
+        ("int8", compared(50_000, wins=500, losses=600, right=38_000), {}, PASS, ""),
+        ("int8", compared(50_000, wins=500, losses=1100, right=38_000), {}, FAIL, ""),
+        ("fp16", compared(5000, wins=80, losses=10), {}, PASS, "points higher"),
+        # Failing is corrected for the number of rows, and passing is not.
+        ("fp16", compared(50_000, wins=60, losses=145), {}, FAIL, ""),
+        ("fp16", compared(50_000, wins=60, losses=145), {"n_rows": 20}, UNRESOLVED, ""),
+        ("fp16", compared(50_000, losses=170), {"n_rows": 2}, FAIL, "for 2 rows together"),
+        ("fp16", compared(50_000, wins=60, losses=60), {"n_rows": 20}, PASS, ""),
+        # Random weights are judged by agreement alone.
+        ("fp32", compared(4000, changed=2), RANDOM, PASS, ""),
+        ("fp16", compared(4000, changed=2), RANDOM, UNRESOLVED, ""),
+        ("fp32", compared(4000, changed=9), RANDOM, FAIL, ""),
+    ],
+)
+def test_the_verdict_on_a_row(precision, comparison, more, expected, said):
+    found, reason = verdict(precision, comparison, **more)
+    assert found is expected
+    assert said in reason
 
 
 def test_unresolved_says_how_many_images_would_do() -> None:
@@ -174,27 +167,9 @@ def test_unresolved_says_how_many_images_would_do() -> None:
     assert lower(2 * share, 2 * share, needed, 0.05) > -0.001
     assert lower(1.8 * share, 1.8 * share, 0.9 * needed, 0.05) < -0.001
     assert "--sequential" in reason
-
-
-def test_no_number_of_images_helps_where_the_loss_is_beyond_the_margin() -> None:
+    # None helps where the loss is beyond the margin.
     assert rules.images_needed(compared(100, losses=1), 0.001, 0.05) is None
     assert rules.images_needed(compared(10, wins=5, losses=5), 1e-7, 0.05) is None
-
-
-def test_failing_is_corrected_for_the_number_of_rows_and_passing_is_not() -> None:
-    worse = compared(50_000, wins=60, losses=145)
-    assert verdict("fp16", worse)[0] is Verdict.FAIL
-    assert verdict("fp16", worse, n_rows=20)[0] is Verdict.UNRESOLVED
-    assert "for 2 rows together" in verdict("fp16", compared(50_000, losses=170), n_rows=2)[1]
-    fine = compared(50_000, wins=60, losses=60)
-    assert verdict("fp16", fine, n_rows=20)[0] is Verdict.PASS
-
-
-def test_random_weights_are_judged_by_agreement_alone() -> None:
-    changed = compared(4000, changed=2)
-    assert verdict("fp32", changed, no_accuracy="random weights")[0] is Verdict.PASS
-    assert verdict("fp16", changed, no_accuracy="random weights")[0] is Verdict.UNRESOLVED
-    assert verdict("fp32", compared(4000, changed=9), no_accuracy="random weights")[0] is Verdict.FAIL
 
 
 def resampled(share_won: float, share_lost: float, n: int) -> list[Comparison]:
@@ -285,21 +260,23 @@ def test_both_ratios_count_with_their_intervals() -> None:
     assert verdicts.count(Verdict.PASS) <= 70
 
 
-def test_a_ratio_that_is_not_there_is_unresolved() -> None:
-    before = Timed(TIMED, REFERENCE, 0.5, 0.49, 0.51)
-    alone = decide_ratio(before, Timed(TIMED, reason="not compared: resumed"), CONFIG)
-    assert (alone.verdict, alone.reason) == (Verdict.UNRESOLVED, "not compared: resumed")
-    never = decide_ratio(Timed(TIMED, REFERENCE, reason="resumed"), Timed(TIMED, REFERENCE, 0.9), CONFIG)
-    assert (never.verdict, never.reason) == (Verdict.UNRESOLVED, "in the baseline: resumed")
-    loose = decide_ratio(Timed(TIMED, REFERENCE, 0.5), Timed(TIMED, REFERENCE, 0.9, 0.8, 1.0), CONFIG)
-    assert loose.verdict is Verdict.UNRESOLVED
-    assert "in the baseline" in loose.reason
-    few = decide_ratio(before, Timed(TIMED, REFERENCE, 0.9), CONFIG)
-    assert few.verdict is Verdict.UNRESOLVED
-    assert "too few rounds" in few.reason
-    other = decide_ratio(before, Timed(TIMED, case(backend="openvino", batch=8), 0.9, 0.8, 1.0), CONFIG)
-    assert other.verdict is Verdict.UNRESOLVED
-    assert "openvino" in other.reason
+MEASURED = Timed(TIMED, REFERENCE, 0.5, 0.49, 0.51)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (MEASURED, Timed(TIMED, reason="not compared: resumed"), "not compared: resumed"),
+        (Timed(TIMED, REFERENCE, reason="resumed"), Timed(TIMED, REFERENCE, 0.9), "in the baseline: resumed"),
+        (Timed(TIMED, REFERENCE, 0.5), Timed(TIMED, REFERENCE, 0.9, 0.8, 1.0), "for an interval in the baseline"),
+        (MEASURED, Timed(TIMED, REFERENCE, 0.9), "too few rounds for an interval"),
+        (MEASURED, Timed(TIMED, case(backend="openvino", batch=8), 0.9, 0.8, 1.0), "openvino"),
+    ],
+)
+def test_a_ratio_that_is_not_there_is_unresolved(before: Timed, now: Timed, said: str) -> None:
+    found = decide_ratio(before, now, CONFIG)
+    assert found.verdict is Verdict.UNRESOLVED
+    assert said in found.reason
 
 
 def test_rows_are_matched_across_machines() -> None:
@@ -314,19 +291,24 @@ def test_rows_are_matched_across_machines() -> None:
     assert match([first], [second]) == {first: second}
 
 
-def test_other_ground_is_named() -> None:
-    labels = [0, 1, 2]
-    known = snapshot(labels, [])
-    assert changed_ground(known, snapshot(labels, [])) is None
-    stage, reason = changed_ground(known, snapshot(labels, [], ids=("a", "b", "c"))) or ("", "")
-    assert stage == "data"
-    assert "other file names" in reason
-    stage, reason = changed_ground(known, snapshot([0, 1, 5], [])) or ("", "")
-    assert stage == "labels"
-    assert "1 of 3 images have another label" in reason
-    dataset = {"fingerprint": "g", "n_images": 3}
-    assert (changed_ground(known, snapshot(labels, [], dataset=dataset)) or ("",))[0] == "data"
-    weights = {"label": "official", "sha256": "v" * 64, "onnx_sha256": "o" * 64}
-    stage, reason = changed_ground(known, snapshot(labels, [], weights=weights)) or ("", "")
-    assert stage == "weights"
-    assert "vvvvvvvvvvvv instead of wwwwwwwwwwww" in reason
+@pytest.mark.parametrize(
+    ("more", "stage", "said"),
+    [
+        ({}, "", ""),
+        ({"ids": ("a", "b", "c")}, "data", "other file names"),
+        ({"labels": [0, 1, 5]}, "labels", "1 of 3 images have another label"),
+        ({"dataset": {"fingerprint": "g"}}, "data", "other sizes"),
+        ({"weights": {"sha256": "v" * 64}}, "weights", "vvvvvvvvvvvv instead of wwwwwwwwwwww"),
+        ({"labels": [0, 1], "dataset": {"fingerprint": "g"}}, "data", "2 images are of another set than"),
+    ],
+)
+def test_other_ground_is_named(more, stage, said):
+    known, now = snapshot([0, 1, 2], []), snapshot(more.pop("labels", [0, 1, 2]), [], **more)
+    found, reason = changed_ground(known, now) or ("", "")
+    assert (found, said in reason) == (stage, True)
+
+
+def test_fewer_images_of_the_same_set_are_not_compared() -> None:
+    with pytest.raises(BenchError, match="run's 2 images are not the baseline's 3") as refused:
+        changed_ground(snapshot([0, 1, 2], []), snapshot([0, 1], []))
+    assert "--images 3" in refused.value.do
