@@ -78,15 +78,17 @@ def check(
 
 def _compared(context: typer.Context, console: Console) -> tuple[Report, Path | None]:
     """The outcome, and the run's folder where one was begun."""
-    from bench.report.forms import write_all
-    from bench.studies.check import drive, pairs
-
     params = context.params
     if params["against_model"] is None:
         if extra := options.given(context, explicit=True).keys() - {"model", "data", "checkpoint"}:
             name = next(name for name in params if options.FIELDS.get(name, name) in extra)
             raise BenchError(f"--{name} is of --against-model", "A check repeats the run of its baseline.")
+        from bench.studies.check import drive
+
         return drive.check(drive.Request(**{name: params[name] for name in drive.Request.__annotations__}), console)
+    from bench.report.forms import write_all
+    from bench.studies.check import pairs
+
     if unused := [name for name in ("baseline", "current", "sequential", "latency") if params[name]]:
         raise BenchError(f"--{unused[0]} is of a check against a baseline", "Leave it out, or --against-model.")
     tolerance = None if params["tolerance"] is None else params["tolerance"] / 100.0
