@@ -20,7 +20,7 @@ from export.parity import can_check
 from export.store import Store, recorded_sha256
 from scarlet.errors import error_text
 from scarlet.files import file_sha256
-from scarlet.foreign.onnx_file import LEAST_OPSET, OnnxInfo, embedded, inspect
+from scarlet.foreign.onnx_file import LEAST_OPSET, OnnxInfo, embedded, graph_sha256, inspect
 
 _OPSET, _IR = 13, 8  # of a graph that is adapted
 _PIXELS, _LOGITS = "scarlet_bench_pixels", "scarlet_bench_logits"
@@ -32,12 +32,14 @@ class TakenIn:
 
     Attributes:
         info: of the user's file; ``fixed_batch`` is what was tried.
+        source_sha256: of the user's file: see ``scarlet.foreign.onnx_file.graph_sha256``.
         path: the graph to run: the user's file or one in the store.
         sha256: of that graph.
         notes: sentences on what was changed or assumed, and what to look out for.
     """
 
     info: OnnxInfo
+    source_sha256: str
     path: Path
     sha256: str
     notes: tuple[str, ...]
@@ -49,15 +51,15 @@ def take_in(path: Path, store: Store, output: str | None = None) -> TakenIn:
     Raises:
         BenchError: it is no classifier; see ``scarlet.foreign.onnx_file.inspect``.
     """
-    info = inspect(path, output)
+    info, source_sha256 = inspect(path, output), graph_sha256(path)
     parts = {
         "artefact": "adapted",
-        "source": info.sha256,
+        "source": source_sha256,
         "output": info.output,
         "code": file_sha256(Path(__file__)),
         "onnx": onnx.__version__,
     }
-    graph, sha256, notes = path.absolute(), info.sha256, list(info.notes)
+    graph, sha256, notes = path.absolute(), source_sha256, list(info.notes)
     if info.changes:
         made = store.with_facts(parts, ".onnx", lambda target: {"notes": _adapt(path, info, target)})
         graph, sha256, notes = made.path, recorded_sha256(made.path), notes + made.facts["notes"]
@@ -68,7 +70,7 @@ def take_in(path: Path, store: Store, output: str | None = None) -> TakenIn:
         if reason := tried.read_text(encoding="utf-8"):
             info = replace(info, fixed_batch=1)
             notes.append(f"the graph takes batches of 1 only, whatever its input says: {reason}")
-    return TakenIn(info, graph, sha256, tuple(notes))
+    return TakenIn(info, source_sha256, graph, sha256, tuple(notes))
 
 
 def _adapt(path: Path, info: OnnxInfo, target: Path) -> list[str]:

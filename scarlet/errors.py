@@ -103,6 +103,9 @@ def shown(value: object, signs: int = 80) -> str:
     return text if len(text) <= signs else f"{text[: signs - 3]}..."
 
 
+LISTED_MAX = 40  # timm alone knows more than a thousand names
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """The error for a name that is not in a closed set, with near names suggested.
 
@@ -112,4 +115,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     choices = sorted(known)
     near = difflib.get_close_matches(name.lower(), choices, n=3, cutoff=0.5)
     do = f"Did you mean {' or '.join(near)}?" if near else f"Choose from: {', '.join(choices)}."
+    if not near and len(choices) > LISTED_MAX:
+        nearest = difflib.get_close_matches(name.lower(), choices, n=5, cutoff=0)
+        do = f"The nearest of {len(choices):,} are {', '.join(nearest)}."
     return BenchError(f"unknown {kind} {shown(name)}", do)

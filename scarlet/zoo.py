@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from scarlet.foreign.onnx_file import OnnxInfo
+
 # How a name begins that says more than one of ours -> its kind, and an example.
 _KINDS = {
     "onnx:": ("onnx", "onnx:resnet18.onnx"),
@@ -91,10 +93,13 @@ def resolve(name: str) -> ModelSpec:
     return ModelSpec(name=canonical, kind="scarlet")
 
 
-def complete(spec: ModelSpec) -> ModelSpec:
+def complete(spec: ModelSpec, info: OnnxInfo | None = None) -> ModelSpec:
     """The spec with the input size and preprocessing that the model itself states.
 
     ``onnx:`` files state their size, models of timm and torchvision all of it; other specs are complete already.
+
+    Args:
+        info: of an ONNX file that was looked at already.
 
     Raises:
         BenchError: there is no such model, or the ONNX file cannot be used.
@@ -104,7 +109,7 @@ def complete(spec: ModelSpec) -> ModelSpec:
         from scarlet.foreign.onnx_file import inspect
 
         path = Path(spec.path or "")
-        info = inspect(path, spec.output)
+        info = info or inspect(path, spec.output)
         usual, source = at(info.input_size), ""
         if info.input_type == "UINT8":  # it takes grey levels and normalises them itself
             usual = replace(usual, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))

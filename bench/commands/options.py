@@ -120,19 +120,20 @@ _STATED = {
 
 
 def preprocessing(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for all that can be stated of a model's preprocessing; ``given`` reads them.
-
-    What is not stated is as the model, or the file beside it, says.
+    """The command with an option for all that can be stated of a model's preprocessing, for the order of its classes
+    and for the labels of images; ``given`` reads them. What is not stated is as the model, or a file beside it, says.
     """
+    hints: dict[str, Any] = {name: Annotated[str | None, typer.Option(help=text)] for name, text in _STATED.items()}
+    hints |= {"classes": Classes, "labels": Labels, "first_label": FirstLabel}
+    signature = inspect.signature(command, eval_str=True)
+    new = {name: hint for name, hint in hints.items() if name not in signature.parameters}
 
     @functools.wraps(command)
     def called(**values: Any) -> None:
-        command(**{name: value for name, value in values.items() if name not in _STATED})
+        command(**{name: value for name, value in values.items() if name not in new})
 
-    hints = {name: Annotated[str | None, typer.Option(help=text)] for name, text in _STATED.items()}
     keyword = inspect.Parameter.KEYWORD_ONLY
-    signature = inspect.signature(command, eval_str=True)
-    added = [inspect.Parameter(name, keyword, default=None, annotation=hint) for name, hint in hints.items()]
+    added = [inspect.Parameter(name, keyword, default=None, annotation=hint) for name, hint in new.items()]
     called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
     called.__annotations__ = {name: each.annotation for name, each in called.__signature__.parameters.items()}  # type: ignore[attr-defined]
     return called

@@ -40,9 +40,6 @@ def run(
     instances: options.Instances = "1",
     scenarios: options.Scenarios = "accuracy,latency,throughput",
     images: options.Images = "",
-    classes: options.Classes = None,
-    labels: options.Labels = None,
-    first_label: options.FirstLabel = None,
     restrict_classes: options.RestrictClasses = False,
     real: options.Real = None,
     budget: options.Budget = 160.0,
@@ -67,11 +64,12 @@ def run(
     Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
     """
     from bench.run import session
+    from pipelines.imagenet.labels import Labelling
 
     if retry and not resume:
         raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
     console, spec = console_for(as_json), options.run_spec(context)
-    if baseline and (classes or labels or first_label is not None or restrict_classes):
+    if baseline and (spec.labelling != Labelling() or spec.restrict_classes):
         raise BenchError("a check of the baseline would label images otherwise", "Leave --baseline out, or the labels.")
     folder, file = out_paths(out)
     if purpose == "plan":

@@ -40,14 +40,14 @@ class Requirements:
             none of them.
         calibration: images for those in INT8; None where there are none of them.
         pipeline: what makes their pixels: that of the Cases.
-        is_quantised: the model is in INT8 already, and its graph the one that Cases in INT8 run on.
+        own_precision: of a model that is in a lower one already: its graph is the one that such Cases run on.
     """
 
     wanted: tuple[Wanted, ...] = ()
     calibration: CalibrationImages | None = None
     pipeline: str = "reference"
     check: CalibrationImages | None = None
-    is_quantised: bool = False
+    own_precision: str = ""
 
 
 def requirements(
@@ -59,8 +59,8 @@ def requirements(
         cases: of one model. Where those in INT8 have several pipelines, the first one's makes the pixels, so that
             one graph serves all.
         data: folder of the images that are scored.
-        spec: tells the user's folder of calibration images, how images are labelled, and whether the model is in INT8
-            already, so that nothing is to be calibrated.
+        spec: tells the user's folder of calibration images, how images are labelled, and whether the model is in a
+            lower precision already, so that nothing is to be calibrated.
 
     Raises:
         BenchError: INT8 is requested, and all images there are, are scored.
@@ -70,8 +70,8 @@ def requirements(
     check = None
     if any(graph.converter for graph in wanted):
         check = CalibrationImages(Path(data), tuple(scored[:CONVERTED_CHECK_IMAGES]), "scored images")
-    if spec.is_quantised or not any(graph.precision == "int8" for graph in wanted):
-        return Requirements(wanted, check=check, is_quantised=spec.is_quantised)
+    if spec.own_precision or not any(graph.precision == "int8" for graph in wanted):
+        return Requirements(wanted, check=check, own_precision=spec.own_precision)
     chosen = choose_calibration(Path(data), scored, spec.calibration, console, how=spec.labelling)
     pipeline = next(case.pipeline for case in cases if case.precision == "int8")
     return Requirements(wanted, chosen, pipeline, check)
@@ -113,24 +113,20 @@ def prepare_files(
     files = ModelFiles.from_dict(answer["files"])
     if not required or not required.wanted:
         return files
-    own = {
-        graph.key: _as_it_is(files, graph) for graph in required.wanted if required.is_quantised and not graph.converter
-    }
+    as_it_is = [graph for graph in required.wanted if required.own_precision and not graph.converter]
+    own = {graph.key: _as_it_is(files, graph, required.own_precision) for graph in as_it_is}
     others = replace(required, wanted=tuple(graph for graph in required.wanted if graph.key not in own))
     made = prepare_typed_files(files, others, log, threads, timeout_seconds) if others.wanted else {}
     return replace(files, typed=own | made)
 
 
-def _as_it_is(files: ModelFiles, wanted: Wanted) -> dict[str, Any]:
-    """The user's quantised graph as the one that a Case of lower precision needs."""
-    if wanted.precision != "int8" or wanted.recipe:
-        return {"status": Status.FAILED.value, "reason": "the graph is quantised already", "do": "Give the FP32 graph."}
-    recipe = {"precision": "int8", "dialect": wanted.dialect}
-    return {
-        "path": files.onnx,
-        "sha256": files.onnx_sha256,
-        "facts": {"recipe": recipe, "source": "quantised by the user"},
-    }
+def _as_it_is(files: ModelFiles, wanted: Wanted, precision: str) -> dict[str, Any]:
+    """The user's graph of a lower precision as the one that a Case of such needs."""
+    if wanted.precision != precision or wanted.recipe:
+        reason = f"the graph computes in {precision} already"
+        return {"status": Status.FAILED.value, "reason": reason, "do": "Give the FP32 graph."}
+    facts = {"recipe": {"precision": precision, "dialect": wanted.dialect}, "source": "made by the user"}
+    return {"path": files.onnx, "sha256": files.onnx_sha256, "facts": facts}
 
 
 def why_unprepared(failure: channel.WorkerFailed, log: Path, who: str = "") -> Exception:

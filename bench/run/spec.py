@@ -460,21 +460,21 @@ class RunSpec(Matrix):
         return kept
 
     @property
-    def is_quantised(self) -> bool:
-        """Whether the model is an ONNX file that computes in INT8 as it is: then that is its rows' precision."""
+    def own_precision(self) -> str:
+        """What an ONNX file computes in as it is, where that is less than FP32: then it is its rows' precision."""
         if self.network.kind != "onnx":
-            return False
-        from export.precision.audit import is_quantised
+            return ""
+        from export.precision.audit import precision_of
 
-        return is_quantised(Path(self.network.path or ""))
+        return precision_of(Path(self.network.path or "")).replace("fp32", "")
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on rules that match nothing, and on what a number of lives leaves out."""
         cases = self._matrix()
         idle = [rule for rule in self.exclude if not any(rule.matches(case) for case in cases)]
         notes = [f"exclude: {rule} matches no Case of this plan" for rule in idle]
-        if self.is_quantised:
-            notes.append("the graph is quantised: it is run as it is, and its rows are int8")
+        if own := self.own_precision:
+            notes.append(f"the graph computes in {own}: it is run as it is, and its rows are {own}")
         if self.lives == 1:
             notes.append("--lives 1: what differs between processes of the same Case is in no interval of this run")
         return tuple(notes)
@@ -506,7 +506,7 @@ class RunSpec(Matrix):
         accuracy = {field.name: field.default for field in fields(Case) if field.name in once}
         accuracy["batch"] = fixed_batch or ACCURACY_BATCH
 
-        is_quantised = self.is_quantised
+        own_precision = self.own_precision
 
         def expanded() -> Iterator[Case]:
             for values in itertools.product(*lists.values()):
@@ -515,8 +515,8 @@ class RunSpec(Matrix):
                     continue  # a pair that nobody requested by name need not be a row
                 if chosen["scenario"] == "accuracy":
                     chosen |= accuracy
-                if is_quantised and chosen["precision"] == "fp32":
-                    chosen["precision"] = "int8"
+                if own_precision and chosen["precision"] in ("fp32", "tf32"):
+                    chosen["precision"] = own_precision
                 if chosen["scenario"] == "latency":
                     chosen["pipeline"] = lists["pipeline"][0]
                 if chosen["scenario"] == "throughput" and "latency" in self.scenarios:

@@ -123,7 +123,7 @@ def _batches(spec: RunSpec, network: ModelSpec, graphs: Sequence[Path], console:
             f"{n_images} images do not make batches of {fixed_batch}, which a graph wants",
             f"Give --images {-(-n_images // fixed_batch) * fixed_batch}.",
         )
-    images = choose_images(spec.data, n_images, console)[1]
+    images = choose_images(spec.data, n_images, console, spec.labelling)[1]
     batches = _pixels(network, images, fixed_batch or n_images)
     if sum(map(len, batches)) < n_images:
         raise BenchError(f"only {sum(map(len, batches))} images can be read", "Give fewer --images.")
@@ -165,7 +165,7 @@ def _built(spec: RunSpec, network: ModelSpec, console: Console) -> Built:
     torch.set_num_threads(host.allowed_cores())
     calibration = None
     if spec.weights == "random":
-        images = choose_images(spec.data, CHECK_IMAGES, console)[1]
+        images = choose_images(spec.data, CHECK_IMAGES, console, spec.labelling)[1]
         calibration = _pixels(network, images, _CALIBRATION_BATCH)
     return zoo.build(network, spec.checkpoint, calibration_batches=calibration)
 

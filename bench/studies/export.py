@@ -122,7 +122,8 @@ def _required(in_lower: Lower | None, session: Session) -> Requirements:
     chosen = None
     if in_lower.recipe.precision == "int8":
         # Nothing is scored here: any image of the user's set may serve.
-        chosen = choose_calibration(session.root, (), session.spec.calibration, session.console)
+        spec = session.spec
+        chosen = choose_calibration(session.root, (), spec.calibration, session.console, how=spec.labelling)
     return Requirements((in_lower.wanted,), chosen, session.spec.lists["pipeline"][0])
 
 

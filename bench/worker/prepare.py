@@ -83,7 +83,7 @@ def prepare(request: Request) -> ModelFiles:
     try:
         spec = zoo.resolve(request.model)
         if spec.kind == "onnx":
-            return _onnx_files(_complete(spec, request), request)
+            return _onnx_files(spec, request)
         if spec.path and not Path(spec.path).is_file():  # a callable may depend on any file
             return _network_files(_complete(spec, request), request, Store())
         return _stored(spec, request)
@@ -184,10 +184,11 @@ def _onnx_files(spec: ModelSpec, request: Request) -> ModelFiles:
         )
     taken = take_in(Path(spec.path or ""), Store(), spec.output)
     info = taken.info
+    spec = zoo.fed(zoo.complete(spec, info), checked(request.preprocess))
     return ModelFiles(
         model=spec.name,
         weights="user",
-        weights_sha256=info.sha256,
+        weights_sha256=taken.source_sha256,
         onnx=str(taken.path),
         onnx_sha256=taken.sha256,
         input_size=spec.input_size,

@@ -70,12 +70,16 @@ def requested_by_onnx(path: Path) -> dict[str, str]:
 
 
 @functools.cache
-def is_quantised(path: Path) -> bool:
-    """Whether a graph requests any layer in INT8; False where there is no such file, or it is no graph."""
+def precision_of(path: Path) -> str:
+    """The least of ``int8``, ``fp16``, ``bf16`` and ``fp32`` that a graph requests for any layer; ``fp32`` where there
+    is no such file, or it is no graph.
+    """
     try:
-        return INT8 in requested_by_onnx(path).values()
+        requested = set(requested_by_onnx(path).values())
     except (OSError, DecodeError):
-        return False
+        return "fp32"
+    lower = {INT8: "int8", "float16": "fp16", "bfloat16": "bf16"}
+    return next((name for type_, name in lower.items() if type_ in requested), "fp32")
 
 
 def requested_by_openvino(model: Any) -> dict[str, str]:

@@ -24,7 +24,6 @@ class OnnxInfo:
     """An ONNX classifier.
 
     Attributes:
-        sha256: digest of that file; where weights lie in other files, of their names and contents too.
         input_size: height and width of the one input in pixels.
         fixed_batch: the only batch that the graph takes, or ``None`` where it is dynamic.
         classes: length of the logits.
@@ -40,7 +39,6 @@ class OnnxInfo:
         preprocess: the entry of that name in its metadata, or an empty text.
     """
 
-    sha256: str
     input_size: int
     fixed_batch: int | None
     classes: int
@@ -91,7 +89,6 @@ def inspect(path: str | Path, output: str | None = None) -> OnnxInfo:
         "weights behind links put into it": any(_is_linked(path.parent / name) for name in _external_files(model)),
     }
     return OnnxInfo(
-        sha256=_sha256(path, model),
         input_size=side if isinstance(side, int) else DEFAULT_INPUT_SIZE,
         fixed_batch=dims[0] if isinstance(dims[0], int) else None,
         classes=_classes(logits)[0],
@@ -243,8 +240,11 @@ def _unfit(path: Path, found: str, expected: str) -> BenchError:
     )
 
 
-def _sha256(path: Path, model: Any) -> str:
-    external = sorted(_external_files(model))
+def graph_sha256(path: Path) -> str:
+    """Digest of an ONNX file; where weights lie in other files, of their names and contents too."""
+    import onnx
+
+    external = sorted(_external_files(onnx.load(str(path), load_external_data=False)))
     own = file_sha256(path)
     if not external:
         return own

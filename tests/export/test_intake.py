@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.intake import take_in
 from export.precision import int8
-from export.precision.audit import is_quantised
+from export.precision.audit import precision_of
 from export.precision.recipe import Recipe
 from export.store import Store
 from scarlet.errors import BenchError
@@ -166,4 +166,5 @@ def test_an_old_graph_can_be_quantised_and_what_comes_of_it_is_known_as_such(tmp
     made = int8.quantised(tmp_path / "prepared.onnx", dict.fromkeys(names, (-300.0, 300.0)), Recipe("int8", "ort"))
     onnx.checker.check_model(made, full_check=True)
     onnx.save(made, tmp_path / "int8.onnx")
-    assert [is_quantised(tmp_path / name) for name in ("int8.onnx", "net.onnx", "none.onnx")] == [True, False, False]
+    names = ("int8.onnx", "net.onnx", "none.onnx")
+    assert [precision_of(tmp_path / name) for name in names] == ["int8", "fp32", "fp32"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from scarlet import zoo
-from scarlet.errors import BenchError
+from scarlet.errors import BenchError, unknown_name
+from scarlet.foreign import networks
 from scarlet.foreign.checkpoint import weights_sha256
 from scarlet.networks import scarlet
 from scarlet.preprocess import Preprocess
@@ -49,6 +50,30 @@ def test_unknown_names_suggest_near_ones():
     for name in ("onnx:", "timm/"):
         with pytest.raises(BenchError):
             zoo.resolve(name)
+
+
+def test_of_more_names_than_anybody_reads_the_nearest_are_listed():
+    known = [f"resnet{number}" for number in range(1557)]
+    assert unknown_name("model", "resnett18", known).do.startswith("Did you mean resnet18 or resnet")
+    mistake = unknown_name("model", "qqqq7", known)
+    assert mistake.do.startswith("The nearest of 1,557 are resnet7, ")
+    assert mistake.do.count("resnet") == 5
+
+
+@pytest.mark.parametrize("sizes", [((3, 224, 192), None), ((3, 224, 224), (3, 256, 288))])
+def test_inputs_that_are_not_square_are_refused_with_the_reason(sizes, monkeypatch):
+    config = types.SimpleNamespace(
+        **dict(zip(("input_size", "test_input_size"), sizes, strict=True)),
+        crop_pct=0.9,
+        test_crop_pct=None,
+        interpolation="bicubic",
+        crop_mode=None,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+    )
+    monkeypatch.setattr(networks, "timm_config", lambda spec: config)
+    with pytest.raises(BenchError, match=r"timm/odd takes inputs of \d+ x \d+, and only squares"):
+        zoo.complete(zoo.resolve("timm/odd"))
 
 
 def test_resolving_imports_nothing_heavy():

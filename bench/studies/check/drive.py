@@ -98,7 +98,7 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
         BenchError: options, data or checkpoint are at fault.
         KeyboardInterrupt: the user stopped the run.
     """
-    image_set, images = choose_images(spec.data, baseline.n_images, console)
+    image_set, images = choose_images(spec.data, baseline.n_images, console, spec.labelling)
     ids, labels = [image.image_id for image in images], [image.label for image in images]
     # Weights as in the baseline: none were loaded yet.
     found = replace(

@@ -69,7 +69,7 @@ def measure(
     Raises:
         BenchError: an option or the data are at fault, which would spoil every run.
     """
-    choose_images(spec.data, spec.n_images, console)
+    choose_images(spec.data, spec.n_images, console, spec.labelling)
     rows: list[FieldRow] = []
     interrupted, say = False, printer(console)
     for number, (name, (model, checkpoint)) in enumerate(models.items(), start=1):

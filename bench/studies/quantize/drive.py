@@ -42,7 +42,7 @@ def search(asked: Asked, console: Console) -> Outcome:
     asked.spec.only_case()  # several values are told before anything slow begins
     settings_to_try(asked.backend)  # as is a wrong name
     with Session.open(asked.spec, None, console, "quantize") as session:
-        sets = choose_sets(session.image_set, session.images, session.spec.calibration, asked.images, console)
+        sets = choose_sets(session.image_set, session.images, session.spec, asked.images, console)
         say(
             f"{len(sets.search.images)} images to search on ({sets.search.source}), {len(sets.confirm.images)} to "
             f"confirm on, {len(sets.calibration.images)} to calibrate on ({sets.calibration.source}); log: "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from bench.run.images import CALIBRATION_IMAGES, choose_calibration, demo_split, without_copies
+from bench.run.spec import RunSpec
 from bench.worker.messages import CalibrationImages
 from pipelines.imagenet.find import Image, ImageSet, find_images, subset
 from scarlet.errors import BenchError
@@ -33,16 +34,14 @@ class Sets:
     confirm: CalibrationImages
 
 
-def choose_sets(
-    image_set: ImageSet, scored: Sequence[Image], calibration: str | None, n_search: int, console: Console
-) -> Sets:
+def choose_sets(image_set: ImageSet, scored: Sequence[Image], spec: RunSpec, n_search: int, console: Console) -> Sets:
     """Chooses the three sets, seeded and even over the classes.
 
     Of a demo set, search images come from its split for calibration, from behind those to calibrate on.
 
     Args:
         scored: those of it that a run scores, to confirm on.
-        calibration: the user's folder of calibration images, or None.
+        spec: names the user's folder of calibration images, and how images are labelled.
         n_search: how many to search on.
 
     Raises:
@@ -50,7 +49,7 @@ def choose_sets(
     """
     root = image_set.root.resolve()
     confirm = CalibrationImages(root, tuple(scored), "images that a run scores")
-    calibrating = choose_calibration(root, scored, calibration, console)
+    calibrating = choose_calibration(root, scored, spec.calibration, console, how=spec.labelling)
     if image_set.is_demo:
         root, source = demo_split(CALIBRATION_IMAGES + n_search, console).resolve(), "the demo set's calibration split"
         used = {image.image_id for image in find_images(demo_split(CALIBRATION_IMAGES, console)).images}
@@ -59,7 +58,8 @@ def choose_sets(
         used = {image.image_id for image in scored}
         if calibrating.root == root:
             used |= {image.image_id for image in calibrating.images}
-    candidates = [image for image in find_images(root).images if image.image_id not in used]
+    images = find_images(root).images if image_set.is_demo else image_set.images
+    candidates = [image for image in images if image.image_id not in used]
     chosen = subset(candidates, n_search, SEED) if candidates else ()
     searching = without_copies(chosen, (*confirm.images, *calibrating.images))
     if len(searching) < min(FEWEST, n_search):

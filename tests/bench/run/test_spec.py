@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from bench import host
@@ -426,3 +428,18 @@ def test_lists_that_expand_without_end_are_a_mistake() -> None:
     many = ",".join(map(str, range(1, 2000)))
     with pytest.raises(BenchError, match="Cases"):
         RunSpec(batches=many, threads=many, instances=many).cases()
+
+
+@pytest.mark.parametrize(("type_", "expected"), [("float32", "fp32"), ("float16", "fp16")])
+def test_rows_of_a_users_graph_have_its_own_precision(tmp_path: Path, type_: str, expected: str) -> None:
+    weight = onnx.numpy_helper.from_array(np.ones((2, 3, 1, 1), type_), "weight")
+    element = weight.data_type
+    image, scores = (
+        onnx.helper.make_tensor_value_info(name, element, ("n", channels, 8, 8))
+        for name, channels in (("image", 3), ("scores", 2))
+    )
+    node = onnx.helper.make_node("Conv", ["image", "weight"], ["scores"], "first")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [image], [scores], [weight])), tmp_path / "n")
+    spec = RunSpec(model=f"onnx:{tmp_path / 'n'}", backends="onnxruntime")
+    assert {case.precision for case in spec.cases()} == {expected}
+    assert any(f"rows are {expected}" in note for note in spec.notes()) == (expected != "fp32")

@@ -19,6 +19,7 @@ from bench.cli import app
 from bench.report import terminal
 from bench.run import session
 from bench.run.images import choose_images
+from bench.run.spec import RunSpec
 from bench.studies.quantize import candidates, document, drive, outcome, timing
 from bench.studies.quantize import images as quantize_images
 from bench.studies.quantize.images import choose_sets
@@ -89,7 +90,7 @@ def quiet() -> Console:
 def sets_of(data: Path, **changes: Any) -> quantize_images.Sets:
     given = {"n_search": 8, "n_confirm": 6, **changes}
     image_set, scored = choose_images(str(data / "set"), given["n_confirm"], quiet())
-    return choose_sets(image_set, scored, str(data / "calibration"), given["n_search"], quiet())
+    return choose_sets(image_set, scored, RunSpec(calibration=str(data / "calibration")), given["n_search"], quiet())
 
 
 def request_of(data: Path, graph: Path, tmp_path: Path) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def test_copies_are_no_other_images(data: Path, tmp_path: Path) -> None:
         picture(folder / f"{number}.JPEG", 0, 0)
     image_set, scored = choose_images(str(tmp_path / "copied"), 3, quiet())
     with pytest.raises(BenchError, match="0 images are left to search on"):
-        choose_sets(image_set, scored, str(data / "calibration"), 2, quiet())
+        choose_sets(image_set, scored, RunSpec(calibration=str(data / "calibration")), 2, quiet())
 
 
 def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(monkeypatch, tmp_path):
@@ -133,12 +134,8 @@ def test_demo_images_to_search_on_lie_behind_those_to_calibrate_on(monkeypatch, 
     monkeypatch.setattr("bench.run.images.CALIBRATION_IMAGES", 4)
     monkeypatch.setattr("bench.run.images.DEMO_IMAGES", 5)
     original = quantize_images.choose_calibration
-    monkeypatch.setattr(
-        quantize_images,
-        "choose_calibration",
-        lambda data, scored, folder, console: original(data, scored, folder, console, n=4),
-    )
-    sets = choose_sets(*choose_images(None, 5, quiet()), None, 3, quiet())
+    monkeypatch.setattr(quantize_images, "choose_calibration", lambda *given, how: original(*given, n=4, how=how))
+    sets = choose_sets(*choose_images(None, 5, quiet()), RunSpec(), 3, quiet())
     assert sorted(Path(image.image_id).stem for image in sets.search.images) == [
         "demo_calib_000004",
         "demo_calib_000005",
