@@ -26,13 +26,15 @@ class Cell:
         text: as people read it; empty where nothing is known.
         detail: what belongs to it, as its interval: behind it in brackets, or below it in small.
         value: the number behind it, which it is sorted by, and which a table for programs holds.
-        mark: a verdict or a status, for forms that have a symbol for it.
+        mark: a verdict or a status, for forms that have a symbol for it; ``best`` is bold in papers.
+        note: what must be said of it, below the table in papers; the others say it elsewhere.
     """
 
     text: str = ""
     detail: str = ""
     value: float | None = None
     mark: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} ({self.detail})" if self.detail else self.text
@@ -47,6 +49,7 @@ class Head:
         name: of the column in ``bench.analysis.columns.REGISTRY`` that it shows; empty for none.
         below: it belongs to the column before it, below whose values it may stand.
         folds: its texts are long, and folded where there is no room.
+        over: what stands before the text, or above it and its neighbours of the same in papers.
     """
 
     text: str
@@ -54,6 +57,7 @@ class Head:
     name: str = ""
     below: bool = False
     folds: bool = False
+    over: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Table:
     @property
     def header(self) -> tuple[str, ...]:
         """The header of each column."""
-        return tuple(head.text for head in self.columns)
+        return tuple(f"{head.over} {head.text}".strip() for head in self.columns)
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -170,7 +174,7 @@ def table_of(
         made = [Cell(cell) if isinstance(cell := column.cell(row), str) else cell for row in rows]
         texts = [str(cell) for cell in made]
         if {"always": True, "known": any(texts), "varies": len(set(texts)) > 1}[column.when]:
-            heads.append(replace(column.head, text=one_line(column.head.text)))
+            heads.append(replace(column.head, text=one_line(column.head.text), over=one_line(column.head.over)))
             cells.append(made)
     by_row = tuple(zip(*cells, strict=True)) if cells else ()
     return Table(one_line(title), tuple(heads), by_row, tuple(notes))

@@ -14,8 +14,9 @@ from bench.report import data, markdown
 from bench.report.document import Document
 from bench.report.html import page
 from bench.report.html.safety import rendered
-from bench.report.latex import layout, table
+from bench.report.latex import table
 from bench.report.latex.escape import escaped
+from bench.report.latex.layout import source
 from scarlet.errors import BenchError
 
 
@@ -102,14 +103,7 @@ def _latex(document: Document, path: Path) -> list[Path]:
     """A float for each table, with the demo mark and its notes below; where there is none a list of the sentences."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-") or "table"
     written = [
-        layout.source(
-            [layout.Column(head.text, "r" if head.numeric else "l") for head in shown.columns],
-            [[layout.Cell(text) for text in row] for row in shown.rows],
-            f"{shown.title or document.title}.",
-            f"tab:{name}-{number}",
-            watermarks=document.marks,
-            notes=[f"{note}." for note in shown.notes],
-        )
+        source(shown, f"{shown.title or document.title}.", f"tab:{name}-{number}", watermarks=document.marks)
         for number, shown in enumerate(document.tables, start=1)
     ]
     if written:

@@ -59,12 +59,12 @@ def _table(table: Table, console: Console) -> None:
         console.print(Text(table.title, style="table.title"))
     # One space between columns: they must fit 80 characters.
     drawn = RichTable(box=None, padding=(0, 1, 0, 0))
-    for head in table.columns:
+    for head, header in zip(table.columns, table.header, strict=True):
         justify: JustifyMethod = "right" if head.numeric else "left"
         if head.folds:
-            drawn.add_column(head.text, justify=justify, overflow="fold", min_width=FOLDED)
+            drawn.add_column(header, justify=justify, overflow="fold", min_width=FOLDED)
         else:
-            drawn.add_column(head.text, justify=justify, no_wrap=True)
+            drawn.add_column(header, justify=justify, no_wrap=True)
     for cells in table.rows:
         drawn.add_row(*map(Text, cells))
     if console.width < (least := _least_width(table)):
@@ -79,6 +79,6 @@ def _table(table: Table, console: Console) -> None:
 
 def _least_width(table: Table) -> int:
     """Characters that the table needs with its long columns folded."""
-    columns = zip(table.columns, *table.rows, strict=True)
-    widths = (FOLDED if head.folds else max(map(cell_len, (head.text, *cells))) for head, *cells in columns)
+    columns = zip(table.columns, table.header, *table.rows, strict=True)
+    widths = (FOLDED if head.folds else max(map(cell_len, texts)) for head, *texts in columns)
     return sum(width + 1 for width in widths)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import groupby
 
 import jinja2
 import pandas as pd
 
+from bench.report.document import Cell, Head, Table
 from bench.report.latex.escape import escaped
 from bench.report.text import one_line
 from scarlet.errors import BenchError
@@ -25,6 +26,8 @@ COLUMN_PT, PAGE_PT = 230.0, 483.0
 # points (widths of Computer Modern's digits and letters).
 SIZES = ((r"\small", 4.5, 8.0), (r"\footnotesize", 4.13, 6.0), (r"\scriptsize", 3.88, 5.0), (r"\scriptsize", 3.88, 3.0))
 
+# Signed ones stay text: siunitx drops a plus.
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _LABEL = re.compile(r"[A-Za-z0-9:._/+-]+")
 
 _TEMPLATE = r"""% \input this file. The preamble needs \usepackage{booktabs,siunitx,threeparttable}.
@@ -52,31 +55,6 @@ _SETTINGS = r"""{size}
 \sisetup{{reset-text-series=false,text-series-to-math=true,table-align-text-after=false}}"""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: plain; for a number its digits.
-        number: it is a number, to be aligned with others at its point.
-        note: plain text of the note that belongs to it; empty for none.
-    """
-
-    text: str = ""
-    number: bool = False
-    bold: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's heading, the side of its texts (l or r), and the heading that it shares with its neighbours."""
-
-    header: str
-    side: str = "l"
-    over: str = ""
-
-
 def checked_label(label: str) -> str:
     """The label, as it was given; BenchError where it is empty, or holds a sign that LaTeX does not take in a label."""
     if not _LABEL.fullmatch(label):
@@ -97,31 +75,33 @@ def mark_of(index: int) -> str:
 
 
 def source(
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Cell]],
+    table: Table,
     caption: str,
     label: str,
     *,
     watermarks: Sequence[str] = (),
-    notes: Sequence[str] = (),
     breaks: frozenset[int] = frozenset(),
     remarks: Sequence[str] = (),
     empty: str = "no rows",
 ) -> str:
     """The file: remarks as comments, then the table. All texts are plain.
 
+    Of a cell with a value the text is a number, to be aligned with others at its point; an interval has a column of its
+    own.
+
     Args:
         label: for ``\\ref``; see ``checked_label``.
         watermarks: what must not be overlooked: in bold, the first of the notes.
-        notes: to stand below; those that cells refer to follow.
         breaks: rows before which a little space is left.
     """
+    heads, rows = _with_intervals(table)
+    rows = rows or [[Cell(empty), *[Cell()] * (len(heads) - 1)]]
     texts = list(dict.fromkeys(cell.note for row in rows for cell in row if cell.note))
     marks = {text: mark_of(index) for index, text in enumerate(texts)}
-    below = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in watermarks]
-    below += [("", escaped(text, breakable=True)) for text in notes]
-    below += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
-    kind, size, gap_pt = _fit(columns, rows, marks)
+    notes = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in watermarks]
+    notes += [("", escaped(f"{text[0].upper()}{text[1:]}.", breakable=True)) for text in table.notes if text]
+    notes += [(mark, escaped(text, breakable=True)) for text, mark in marks.items()]
+    kind, size, gap_pt = _fit(heads, rows, marks)
     template = jinja2.Environment(
         variable_start_string="<<",
         variable_end_string=">>",
@@ -136,14 +116,29 @@ def source(
         caption=escaped(caption),
         label=checked_label(label),
         settings=_SETTINGS.format(size=size, gap=gap_pt / 2),
-        rows=_tabular(columns, rows or [[Cell(empty), *[Cell()] * (len(columns) - 1)]], marks, breaks),
-        notes=below,
+        rows=_tabular(heads, rows, marks, breaks),
+        notes=notes,
     )
 
 
-def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str]) -> tuple[str, str, float]:
+def _with_intervals(table: Table) -> tuple[list[Head], list[list[Cell]]]:
+    """The columns, and the cells by row, each interval in a column of its own; other details are part of the text."""
+    heads: list[Head] = []
+    columns: list[list[Cell]] = []
+    by_column = list(zip(*table.cells, strict=True)) or [()] * len(table.columns)
+    for head, cells in zip(table.columns, by_column, strict=True):
+        ends = [cell.detail if " to " in cell.detail else "" for cell in cells]
+        heads.append(head)
+        columns.append([cell if end else replace(cell, text=str(cell)) for cell, end in zip(cells, ends, strict=True)])
+        if any(ends):
+            heads.append(Head("interval", True, over=head.over))
+            columns.append([Cell(end.replace(" to ", "–")) for end in ends])
+    return heads, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _fit(heads: Sequence[Head], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str]) -> tuple[str, str, float]:
     """The float that it needs, the largest type that fits the page, and the gap between columns in points."""
-    texts = [[column.header for column in columns]]
+    texts = [[head.text for head in heads]]
     texts += [[cell.text + marks.get(cell.note, "") for cell in row] for row in rows]
     signs = [max(map(len, column)) for column in zip(*texts, strict=True)]
 
@@ -156,18 +151,17 @@ def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: Mappi
 
 
 def _tabular(
-    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str], breaks: frozenset[int]
+    heads: Sequence[Head], rows: Sequence[Sequence[Cell]], marks: Mapping[str, str], breaks: frozenset[int]
 ) -> str:
     by_column = list(zip(*rows, strict=True))
-    in_numbers = [any(cell.number for cell in cells) for cells in by_column]
+    in_numbers = [any(map(_digits, cells)) for cells in by_column]
     lines = [[_cell(*pair, marks) for pair in zip(row, in_numbers, strict=True)] for row in rows]
     for index in breaks:
         lines[index][0] = f"\\addlinespace\n{lines[index][0]}"
-    headers = [escaped(column.header) for column in columns]
-    overs = [escaped(column.over) for column in columns]
+    headers, overs = [escaped(head.text) for head in heads], [escaped(head.over) for head in heads]
     frame = pd.DataFrame(lines)
     frame.columns = pd.MultiIndex.from_arrays([overs, headers]) if any(overs) else pd.Index(headers)
-    formats = [_format(column, cells, marks) for column, cells in zip(columns, by_column, strict=True)]
+    formats = [_format(head, cells, marks) for head, cells in zip(heads, by_column, strict=True)]
     tex: str = frame.style.hide(axis="index").to_latex(
         column_format=f"@{{}}{' '.join(formats)}@{{}}",
         hrules=True,
@@ -179,22 +173,28 @@ def _tabular(
     return tex.removesuffix("\n")
 
 
+def _digits(cell: Cell) -> str:
+    """What stands in a column of numbers; empty where it is no number."""
+    digits = cell.text.replace(",", "")
+    return digits if cell.value is not None and _NUMBER.fullmatch(digits) else ""
+
+
 def _cell(cell: Cell, in_numbers: bool, marks: Mapping[str, str]) -> str:
     mark = _superscript(marks[cell.note]) if cell.note else ""
-    bold = r"\bfseries " if cell.bold else ""
-    if cell.number:
-        return f"{bold}{cell.text}" + (f"{{{mark}}}" if mark else "")
+    bold = r"\bfseries " if cell.mark == "best" else ""
+    if digits := _digits(cell):
+        return f"{bold}{digits}" + (f"{{{mark}}}" if mark else "")
     text = f"{bold}{escaped(cell.text)}{mark}"
     # Text in a column of numbers must stand in braces, and an empty cell there is a dash.
     return f"{{{text or '--'}}}" if in_numbers else text
 
 
-def _format(column: Column, cells: Sequence[Cell], marks: Mapping[str, str]) -> str:
+def _format(head: Head, cells: Sequence[Cell], marks: Mapping[str, str]) -> str:
     """The type of a column."""
-    numbers = [cell for cell in cells if cell.number]
+    numbers = [cell for cell in cells if _digits(cell)]
     if not numbers:
-        return column.side
-    digits = [cell.text.partition(".") for cell in numbers]
+        return "r" if head.numeric else "l"
+    digits = [_digits(cell).partition(".") for cell in numbers]
     # Room for the widest mark behind the digits, or it would stand in the next column.
     mark = max((marks.get(cell.note, "") for cell in numbers), key=len)
     shape = f"{max(len(text[0]) for text in digits)}.{max(len(text[2]) for text in digits)}"

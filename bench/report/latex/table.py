@@ -25,8 +25,9 @@ from bench.analysis.table import Loaded
 from bench.analysis.time import verdict
 from bench.backends import display_name
 from bench.record.files import write_text
+from bench.report.document import Cell, Head, Table
 from bench.report.latex.escape import shortened
-from bench.report.latex.layout import Cell, Column, source
+from bench.report.latex.layout import source
 from bench.report.sentences import (
     accuracy_lines,
     baseline_name,
@@ -119,7 +120,7 @@ class Spec:
         if self.column in _WRITTEN:
             return _WRITTEN[self.column](row)
         text = written(self.column, row)
-        return text.replace(",", "") if self.is_number else shortened(text, LONGEST_NAME)
+        return text if self.is_number else shortened(text, LONGEST_NAME)
 
 
 def model_name(model: str) -> str:
@@ -195,16 +196,16 @@ def write(run: Loaded, path: Path, options: Options | None = None) -> None:
     ]
     # Rows that begin another model, device or batch.
     groups = [(_first(line)["model"], _first(line)["device"], SPECS["batch"].text(line)) for line in lines]
+    heads = [
+        Head(spec.header(_baseline(lines)), spec.is_interval or REGISTRY[spec.column].is_numeric)
+        for spec in map(SPECS.__getitem__, names)
+    ]
+    cells = tuple(tuple(_cells(names, line, best)) for line in lines)
     tex = source(
-        [
-            Column(spec.header(_baseline(lines)), "r" if spec.is_interval or REGISTRY[spec.column].is_numeric else "l")
-            for spec in map(SPECS.__getitem__, names)
-        ],
-        [_cells(names, line, best) for line in lines],
+        Table("", tuple(heads), cells, tuple(notes if options.notes else full)),
         options.caption or _caption(models, lines),
         options.label or f"tab:{_slug(models[0] if models else 'no-case')}",
         watermarks=watermarks(frame, info),
-        notes=[f"{note[0].upper()}{note[1:]}." for note in (notes if options.notes else full)],
         breaks=frozenset(index for index in range(1, len(groups)) if groups[index] != groups[index - 1]),
         remarks=_remarks(info, options),
         empty="no Case was planned",
@@ -278,13 +279,13 @@ def _cells(names: Sequence[str], line: Line, best: Mapping[str, Best]) -> list[C
     for name in names:
         spec, text, note = SPECS[name], SPECS[name].text(line), ""
         row = line.get(spec.scenario, {})
-        is_number = spec.is_number and bool(text)
+        value = row.get(spec.column) if spec.is_number else None
         if row and row["status"] != "ok" and name in firsts:
             note, text = ended(row), text or row["status"]
         if name == "ratio" and row and row["verdict"] == "unresolved":
             note = UNRESOLVED
         is_best = name in RANKED and bool(row) and row["case_id"] in best[spec.scenario].case_ids
-        cells.append(Cell(text, is_number, is_best, note))
+        cells.append(Cell(text, value=value, mark="best" if is_best else "", note=note))
     return cells
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from bench.analysis.best import Best, most_accurate
 from bench.analysis.table import DEMO_NOTE
 from bench.backends import display_name
 from bench.record.files import write_text
-from bench.report.document import Cell, Column, Document, Head, Table, table_of
+from bench.report.document import Cell, Column, Document, Head, Table, rounded_cell, table_of
 from bench.report.forms import write_document
-from bench.report.latex import layout
+from bench.report.latex.layout import source
 from bench.report.latex.table import ended, model_name
 from bench.report.sentences import machine_lines, span, stages
 from bench.report.text import interval_ends, one_line, percent, row_names, written
@@ -40,25 +41,6 @@ def shared_setup(columns: Sequence[Setup]) -> str:
     return ", ".join(filter(None, (row_names([vars(columns[0])], (name,))[0] for name in same)))
 
 
-def costs(row: FieldRow) -> list[tuple[str, bool]]:
-    """Millions of parameters, and of multiply-adds for one image; and whether they are the paper's although the model
-    was requested.
-    """
-    found = []
-    for name, digits in (("parameters", 2), ("multiply_adds", 1)):
-        own = getattr(row, name)
-        if own is not None or row.published is None:
-            found.append(("" if own is None else f"{own / 1e6:.{digits}f}", False))
-        else:  # papers print a digit less
-            found.append((f"{getattr(row.published, f'{name}_millions'):.{digits - 1}f}", row.status != "published"))
-    return found
-
-
-def published_top1(row: FieldRow) -> str:
-    """In per cent, as printed."""
-    return f"{row.published.top1_percent:.1f}" if row.published else ""
-
-
 def document(rows: Sequence[FieldRow]) -> Document:
     """The table; for programs a line for each model and each of its latencies, in full precision."""
     lines = [line for row in rows for line in _lines(row)]
@@ -73,44 +55,80 @@ def write_all(rows: Sequence[FieldRow], out: Path, caption: str = "", label: str
     return [*(file for name in ("table.md", "table.csv") for file in write_document(document(rows), out / name)), path]
 
 
-def table(rows: Sequence[FieldRow]) -> Table:
-    """The field as a table for people."""
+def table(rows: Sequence[FieldRow], best: Best | None = None) -> Table:
+    """The field as a table for people.
+
+    Args:
+        best: for papers, where notes below cells tell what others tell in words: which top-1 is bold.
+    """
     setups_ = setups(rows)
     columns: list[Column[FieldRow]] = [
-        Column(Head("Model"), lambda row: one_line(row.model)),
-        Column(Head("Weights"), lambda row: row.weights),
-        Column(Head("Params M", True), lambda row: _starred(costs(row)[0])),
-        Column(Head("Mult-adds M", True), lambda row: _starred(costs(row)[1])),
-        Column(Head("Top-1 % published", True), published_top1),
-        Column(Head("Top-1 % measured", True), _measured_cell),
-        *(_latency_column(setup, name) for setup, name in zip(setups_, setup_names(setups_), strict=True)),
+        Column(Head("Model"), _model if best else lambda row: one_line(row.model)),
+        Column(Head("M", True, over="Params"), lambda row: _cost(row, "parameters", best)),
+        Column(Head("M", True, over="Mult-adds"), lambda row: _cost(row, "multiply_adds", best)),
+        Column(Head("published", True, over="Top-1 %"), _published),
+        Column(Head("measured", True, over="Top-1 %"), lambda row: _measured(row, best)),
+        *(_latencies(setup, name, best) for setup, name in zip(setups_, setup_names(setups_), strict=True)),
     ]
+    if best:
+        return table_of("", columns, rows, [*how(rows), *[BOLD] * bool(best.case_ids)])
+    columns.insert(1, Column(Head("Weights"), lambda row: row.weights))
     if any(row.status not in ("ok", "published") for row in rows):
         columns.append(Column(Head("Status"), lambda row: row.status))
     return table_of("The field", columns, rows, notes(rows))
 
 
-def _starred(figure: tuple[str, bool]) -> str:
-    text, is_published = figure
-    return f"{text}*" if is_published else text
+def _model(row: FieldRow) -> Cell:
+    name = row.published.name if row.published else model_name(row.model)
+    failed = row.status not in ("ok", "published") and not row.latencies
+    return Cell(name, note=ended({"status": row.status, "reason": row.reason}) if failed else "")
 
 
-def _measured_cell(row: FieldRow) -> Cell:
-    text = percent(row.top1_percent, row.n_images)
-    return Cell(text, "demo" if text and row.is_demo else "", row.top1_percent)
+def _is_published(row: FieldRow, name: str) -> bool:
+    """A cost is the paper's although the model was requested."""
+    return getattr(row, name) is None and row.published is not None and row.status != "published"
 
 
-def _latency_column(setup: Setup, name: str) -> Column[FieldRow]:
-    return Column(Head(f"{name} ms", True), lambda row: _latency_cell(row.latencies.get(setup)))
+def _cost(row: FieldRow, name: str, best: Best | None) -> Cell:
+    """Millions of parameters, or of multiply-adds for one image."""
+    own, digits = getattr(row, name), {"parameters": 2, "multiply_adds": 1}[name]
+    if own is not None or row.published is None:
+        return rounded_cell(None if own is None else own / 1e6, f".{digits}f")
+    cell = rounded_cell(getattr(row.published, f"{name}_millions"), f".{digits - 1}f")  # papers print a digit less
+    if not _is_published(row, name):
+        return cell
+    return replace(cell, note=AS_PUBLISHED) if best else replace(cell, text=f"{cell.text}*")
 
 
-def _latency_cell(row: Row | None) -> str:
-    median = written("latency_ns_p50", row) if row else ""
-    if row is None or not median:
-        return "" if row is None else str(row["status"])
-    ends = interval_ends("latency_ns_p50", row)
-    text = f"{median} ({' to '.join(ends)})" if ends else median
-    return text if row["status"] == "ok" else f"{text}, {row['status']}"
+def _published(row: FieldRow) -> Cell:
+    """Top-1 in per cent, as printed."""
+    if row.published is None:
+        return Cell()
+    return replace(rounded_cell(row.published.top1_percent, ".1f"), note=f"published: {row.published.source}")
+
+
+def _measured(row: FieldRow, best: Best | None) -> Cell:
+    cell = Cell(percent(row.top1_percent, row.n_images), value=row.top1_percent)
+    if cell.text and row.is_demo:
+        cell = replace(cell, note=DEMO_NOTE) if best else replace(cell, detail="demo")
+    is_best = best and row.accuracy is not None and row.accuracy["case_id"] in best.case_ids
+    return replace(cell, mark="best") if is_best else cell
+
+
+def _latencies(setup: Setup, name: str, best: Best | None) -> Column[FieldRow]:
+    return Column(Head("ms", True, over=name), lambda row: _latency(row.latencies.get(setup), best))
+
+
+def _latency(row: Row | None, best: Best | None) -> Cell:
+    if row is None:
+        return Cell()
+    median, status = written("latency_ns_p50", row), row["status"]
+    cell = Cell(median or status, " to ".join(interval_ends("latency_ns_p50", row) or ()), row["latency_ns_p50"])
+    if status == "ok":
+        return cell
+    if best:
+        return replace(cell, note=ended(row))
+    return replace(cell, text=f"{median}, {status}" if median else status)
 
 
 _FRAME = (
@@ -141,7 +159,7 @@ def _lines(row: FieldRow) -> Iterator[dict[str, Any]]:
 
 CAPTION = "Models measured and published: cost, ImageNet top-1 accuracy and latency."
 LABEL = "tab:field"
-BOLD = "Bold: higher than every other measured top-1, resolved at 95 % over all pairs."
+BOLD = "bold: higher than every other measured top-1, resolved at 95 % over all pairs"
 
 
 def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
@@ -154,41 +172,15 @@ def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
     Raises:
         BenchError: the label cannot be one.
     """
-    best, columns = _best(rows), setups(rows)
-    # Units stand below the names, and the notes tell the interval's level: several backends must fit a page.
-    heads = [("Model", ""), ("(M)", "Params"), ("(M)", "Mult-adds")]
-    heads += [(head, "Top-1 (%)") for head in ("published", "measured")]
-    heads += [(head, f"{name} (ms)") for name in setup_names(columns) for head in ("median", "interval")]
     statuses = [row.status for row in rows]
-    return layout.source(
-        [layout.Column(head, "r" if over else "l", over) for head, over in heads],
-        [_tex_cells(row, columns, best) for row in rows],
+    return source(
+        table(rows, _best(rows)),
         caption or CAPTION,
         label or LABEL,
         watermarks=watermarks(rows),
-        notes=[f"{line[0].upper()}{line[1:]}." for line in how(rows)] + [BOLD] * bool(best.case_ids),
         breaks=frozenset([statuses.index("published")] if "published" in statuses[1:] else []) - {0},
         empty="no model",
     )
-
-
-def _tex_cells(row: FieldRow, columns: Sequence[Setup], best: Best) -> list[layout.Cell]:
-    failed = row.status not in ("ok", "published") and not row.latencies
-    name = row.published.name if row.published else model_name(row.model)
-    measured = percent(row.top1_percent, row.n_images)
-    is_best = row.accuracy is not None and row.accuracy["case_id"] in best.case_ids
-    cells = [layout.Cell(name, note=ended({"status": row.status, "reason": row.reason}) if failed else "")]
-    for text, is_published in costs(row):
-        cells.append(layout.Cell(text, bool(text), note=AS_PUBLISHED if is_published else ""))
-    source = f"published: {row.published.source}" if row.published else ""
-    cells.append(layout.Cell(published_top1(row), bool(source), note=source))
-    cells.append(layout.Cell(measured, bool(measured), is_best, DEMO_NOTE if measured and row.is_demo else ""))
-    for times in map(row.latencies.get, columns):
-        median = written("latency_ns_p50", times) if times else ""
-        note = ended(times) if times and times["status"] != "ok" else ""
-        cells.append(layout.Cell(median or (times["status"] if times else ""), bool(median), note=note))
-        cells.append(layout.Cell("–".join(interval_ends("latency_ns_p50", times) or () if times else ())))
-    return cells
 
 
 def _best(rows: Sequence[FieldRow]) -> Best:
@@ -223,15 +215,15 @@ def notes(rows: Sequence[FieldRow]) -> Iterator[str]:
     """How the table was made and is to be read, sources, and why a model has no figures."""
     yield from watermarks(rows)
     yield from failures(rows)
-    if any(is_published for row in rows for _, is_published in costs(row)):
+    if any(_is_published(row, name) for row in rows for name in ("parameters", "multiply_adds")):
         yield f"* {AS_PUBLISHED}"
     yield from how(rows)
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.published:
             names.setdefault(row.published.source, []).append(row.published.name)
-    for source, named in names.items():
-        yield one_line(f"published, {', '.join(named)}: {source}")
+    for paper, named in names.items():
+        yield one_line(f"published, {', '.join(named)}: {paper}")
 
 
 def failures(rows: Sequence[FieldRow]) -> Iterator[str]:

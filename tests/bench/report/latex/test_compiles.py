@@ -12,8 +12,9 @@ from report_run import add_samples, case, end, make_run
 from bench.analysis.table import load
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
+from bench.report.document import Cell, Head, Table
 from bench.report.latex import table as latex
-from bench.report.latex.layout import Cell, Column, source
+from bench.report.latex.layout import source
 
 LATEX = GOLDEN / "latex"
 
@@ -68,7 +69,9 @@ def test_bold_digits_are_bold(tmp_path: Path) -> None:
         pytest.skip("no pdffonts: install poppler-utils")
     found = []
     for bold in (False, True):
-        table = source([Column("x")], [[Cell("12.5", True, bold)], [Cell("13.25", True)]], "c", "l")
+        table = source(
+            Table("", (Head("x"),), ((Cell("12.5", value=1, mark="best" * bold),), (Cell("13.25", value=1),))), "c", "l"
+        )
         _, pdf = compiled(tmp_path / str(bold), table)
         fonts = subprocess.run(["pdffonts", pdf], capture_output=True, text=True, check=True).stdout
         found.append("CMBX" in fonts)

@@ -18,9 +18,10 @@ from bench.analysis.best import groups_of_run, most_accurate
 from bench.analysis.table import load, load_frame
 from bench.record.case import Status
 from bench.record.run_folder import RunFolder
+from bench.report.document import Cell, Head, Table
 from bench.report.latex import table as latex
 from bench.report.latex.escape import escaped, shortened
-from bench.report.latex.layout import Cell, Column, checked_label, mark_of, source
+from bench.report.latex.layout import checked_label, mark_of, source
 from bench.report.latex.table import SPECS, chosen
 from scarlet.errors import BenchError
 
@@ -345,28 +346,33 @@ def test_marks_go_on_after_z() -> None:
     ]
 
 
-def tex(columns: list[Column], rows: list[list[Cell]], **more: Any) -> str:
-    return source(columns, rows, "c", "l", **more)
+def tex(heads: list[Head], rows: list[list[Cell]], notes: tuple[str, ...] = (), **more: Any) -> str:
+    return source(Table("", tuple(heads), tuple(map(tuple, rows)), notes), "c", "l", **more)
 
 
 def test_numbers_are_aligned_and_texts_among_them_braced() -> None:
-    cells = [Cell("12.5", True, True), Cell("1.25", True, note="n"), Cell("failed"), Cell()]
-    text = tex([Column("who"), Column("n")], [[Cell(letter), cell] for letter, cell in zip("abcd", cells, strict=True)])
-    assert r"\begin{tabular}{@{}l S[table-format=2.2{\textsuperscript{a}}]@{}}" in text
+    cells = [Cell("12.5", "12 to 13", 12.5, "best"), Cell("1.25", value=1.25, note="n"), Cell("failed"), Cell()]
+    text = tex(
+        [Head("who"), Head("n", True)], [[Cell(letter), cell] for letter, cell in zip("abcd", cells, strict=True)]
+    )
+    assert r"\begin{tabular}{@{}l S[table-format=2.2{\textsuperscript{a}}] r@{}}" in text
     assert [row[1] for row in body(text)] == [r"\bfseries 12.5", r"1.25{\textsuperscript{a}}", "{failed}", "{--}"]
+    assert [row[2] for row in body(text)] == ["12--13", "", "", ""]
+    signed = tex([Head("n", True)], [[Cell("+1.5", value=1.5)], [Cell("1,000", value=1000)]])
+    assert [row[0] for row in body(signed)] == ["{+1.5}", "1000"]
 
 
 def test_a_note_has_one_mark_in_the_order_of_reading() -> None:
     rows = [[Cell("1", note="x"), Cell("2", note="y")], [Cell("3", note="x"), Cell("4")]]
-    text = tex([Column("p"), Column("q")], rows, watermarks=["w"], notes=["n"])
+    text = tex([Head("p"), Head("q")], rows, ("n",), watermarks=["w"])
     assert body(text) == [[r"1\textsuperscript{a}", r"2\textsuperscript{b}"], [r"3\textsuperscript{a}", "4"]]
     items = [line for line in text.splitlines() if line.startswith(r"\item")]
-    assert items == [r"\item \textbf{w}", r"\item n", r"\item[a] x", r"\item[b] y"]
+    assert items == [r"\item \textbf{w}", r"\item N.", r"\item[a] x", r"\item[b] y"]
 
 
 def test_headings_over_several_columns() -> None:
-    columns = [Column(f"h{index}", over=over) for index, over in enumerate(["", "S", "S", "T", ""])]
-    text = tex(columns, [[Cell("x")] * 5])
+    heads = [Head(f"h{index}", over=over) for index, over in enumerate(["", "S", "S", "T", ""])]
+    text = tex(heads, [[Cell("x")] * 5])
     assert r"{} & \multicolumn{2}{c}{S} & {T} & {} \\" in text
     assert r"\cmidrule(lr){2-3}" in text
     assert r"{4-4}" not in text, "over one column a rule says nothing"
@@ -375,7 +381,7 @@ def test_headings_over_several_columns() -> None:
 def test_wide_tables_take_both_columns_and_long_ones_say_so() -> None:
     def of(rows: int, columns: int) -> str:
         cells = [[Cell("some text", note="m")] + [Cell("some text")] * (columns - 1)] * rows
-        return tex([Column("header", over="S")] * columns, cells, notes=["note"])
+        return tex([Head("header", over="S")] * columns, cells, ("note",))
 
     assert r"\begin{table}" in of(3, 3)
     assert r"\begin{table*}" in of(3, 12)
