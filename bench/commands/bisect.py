@@ -33,11 +33,10 @@ def bisect(
     as_json: Json = False,
 ) -> None:
     """Find the first layer where a graph leaves PyTorch, or another graph."""
-    from bench.report.terminal import printer
     from bench.studies import bisect as study
 
     console = console_for(as_json)
     sides = study.sides(options.spec_of(context), onnx, against, console)
-    outcome = study.bisect(sides, rtol, every_layer, table, printer(console))
+    outcome = study.bisect(sides, rtol, every_layer, table, console)
     show(study.document(outcome), out, as_json)
     raise typer.Exit(GOOD if outcome.found.first is None else NOT_OK)

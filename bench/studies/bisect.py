@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import pipelines
 from bench import host
 from bench.record.files import plain
 from bench.report.document import Column, Document, Head, notes, rounded_cell, table_of
-from bench.run.images import choose_images
+from bench.run.images import choose_images, working
 from bench.run.model_files import CHECK_IMAGES
 from bench.run.spec import RunSpec
-from export.compare.bisect import RTOL, Bisection, Compared, Difference, Step, Tolerance, error_table
+from export.compare.bisect import RTOL, Bisection, Compared, Difference, error_table
 from export.compare.bisect import bisect as search
-from export.compare.pairing import Layer, Paired, pair_graphs, pair_module
-from export.compare.values import OnnxValues, TorchValues, Values
+from export.compare.pairing import Layer, pair_graphs, pair_module
+from export.compare.values import OnnxValues, TorchValues
 from export.compare.weights import WeightDifference, compare_graphs, compare_with_module
 from export.network import export_model
 from export.store import Store
@@ -43,26 +43,8 @@ class Sides:
     """What is compared: ``text`` says so; ``weights_of`` compares a layer's weights on both sides."""
 
     text: str
-    reference: Values
-    other: Values
-    paired: Paired
-    batches: Sequence[NDArray[np.float32]]
+    compared: Compared
     weights_of: Callable[[Layer], tuple[WeightDifference, ...]]
-
-    @property
-    def compared(self) -> Compared:
-        """What is searched."""
-        return Compared(self.reference, self.other, self.paired.layers, self.batches)
-
-    @cached_property
-    def suspects(self) -> dict[int, list[WeightDifference]]:
-        """The places of layers whose weights differ, with the tensors that do."""
-        compared = {place: self.weights_of(layer) for place, layer in enumerate(self.paired.layers)}
-        return {
-            place: [difference for difference in differences if difference.differing]
-            for place, differences in compared.items()
-            if any(difference.differing for difference in differences)
-        }
 
 
 def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Console) -> Sides:
@@ -98,21 +80,18 @@ def sides(spec: RunSpec, onnx: Path | None, against: Path | None, console: Conso
     if against is not None:
         return _two_graphs(f"the export of {whose} against {against}", graph, against, batches)
     values, other = TorchValues(built.module), OnnxValues.load(graph)
-    calls = values.calls(batches[0])
+    layers = pair_module(built.module, other, values.calls(batches[0]))
     return Sides(
         f"{whose} in PyTorch against {onnx or 'its export'}",
-        values,
-        other,
-        pair_module(built.module, other, calls),
-        batches,
-        lambda layer: compare_with_module(built.module, calls, layer.reference, other, layer.other),
+        Compared(values, other, layers, batches),
+        partial(compare_with_module, built.module, other),
     )
 
 
 def _two_graphs(text: str, onnx: Path, against: Path, batches: Sequence[NDArray[np.float32]]) -> Sides:
     first, second = OnnxValues.load(onnx), OnnxValues.load(against)
-    paired = pair_graphs(first, second)
-    return Sides(text, first, second, paired, batches, lambda layer: compare_graphs(first, second, layer.reference))
+    compared = Compared(first, second, pair_graphs(first, second), batches)
+    return Sides(text, compared, partial(compare_graphs, first, second))
 
 
 def _batches(spec: RunSpec, network: ModelSpec, graphs: Sequence[Path], console: Console) -> list[NDArray[np.float32]]:
@@ -178,6 +157,7 @@ class Outcome:
     """What a bisection ended with.
 
     Attributes:
+        weights: of the first diverging layer.
         elsewhere: weights of other layers that differ.
         rows: layers to list, the lowest signal-to-noise ratio first.
     """
@@ -186,11 +166,11 @@ class Outcome:
     found: Bisection
     weights: Sequence[WeightDifference]
     elsewhere: Sequence[WeightDifference]
-    tolerance: Tolerance
+    rtol: float
     rows: Sequence[tuple[Layer, Difference]]
 
 
-def bisect(sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, say: Callable[[str], None]) -> Outcome:
+def bisect(sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, console: Console) -> Outcome:
     """Searches for the first layer where the sides part.
 
     Args:
@@ -202,29 +182,16 @@ def bisect(sides: Sides, rtol: float | None, every_layer: bool, n_rows: int, say
     """
     if rtol is not None and not rtol >= 0:
         raise BenchError(f"--rtol {rtol:g} is not a number of 0 or more", "Write for example --rtol 0.01.")
-    tolerance = Tolerance(RTOL if rtol is None else rtol)
-    layers = sides.paired.layers
-    n_images = sum(map(len, sides.batches))
-    say(f"{sides.text}, {n_images} images; {len(layers)} values exist on both sides (told by {sides.paired.told_by})")
-    found = search(
-        sides.compared, tolerance, list(sides.suspects), every_layer, on_step=lambda step: say(_step_text(step))
-    )
-    weights = sides.weights_of(found.first) if found.first is not None else ()
-    elsewhere = [
-        difference
-        for index, differences in sides.suspects.items()
-        if layers[index] != found.first
-        for difference in differences
-    ]
-    rows = error_table(sides.compared)[:n_rows] if n_rows > 0 else []
-    return Outcome(sides, found, weights, elsewhere, tolerance, rows)
-
-
-def _step_text(step: Step) -> str:
-    looked = f"  {len(step.layers)} looked at {step.why}, {step.layers[0]} to {step.layers[-1]}: "
-    if step.first_beyond is None:
-        return looked + "all agree"
-    return looked + f"{step.agree} agree, {step.first_beyond} is the first that does not"
+    compared, rtol = sides.compared, RTOL if rtol is None else rtol
+    n_images = sum(map(len, compared.batches))
+    with working(console, f"{sides.text}, {n_images} images; {len(compared.layers)} values exist on both sides"):
+        weights = {layer: sides.weights_of(layer) for layer in compared.layers}
+        suspects = [place for place, layer in enumerate(compared.layers) if any(w.differing for w in weights[layer])]
+        found = search(compared, rtol, suspects, every_layer)
+        rows = error_table(compared)[:n_rows] if n_rows > 0 else []
+    first = weights.pop(found.first) if found.first is not None else ()
+    elsewhere = [difference for each in weights.values() for difference in each if difference.differing]
+    return Outcome(sides, found, first, elsewhere, rtol, rows)
 
 
 def document(outcome: Outcome) -> Document:
@@ -244,22 +211,21 @@ def document(outcome: Outcome) -> Document:
 
 def _verdict(outcome: Outcome) -> list[str]:
     """What was found, a line each."""
-    found, tolerance, elsewhere = outcome.found, outcome.tolerance, outcome.elsewhere
-    effort = f"{found.looked_at} of {found.layers} layers were compared, at most {found.at_once} at a time"
+    found, layer = outcome.found, outcome.found.first
+    effort = f"{found.looked_at} of {found.layers} layers were compared"
     lines = [f"one by one: {found.scanned}"] if found.scanned else []
-    if found.first is None or found.difference is None:
-        lines += [f"nothing diverges beyond {tolerance.rtol:g} of a layer's spread; {effort}"]
-        return lines + _elsewhere_text(elsewhere)
-    layer = found.first
+    if layer is None or found.difference is None:
+        lines.append(f"nothing diverges beyond {outcome.rtol:g} of a layer's spread; {effort}")
+        return lines + _elsewhere_text(outcome.elsewhere)
     lines += [
         f"first diverging layer: {layer.name} ({layer.kind})",
         f"  ONNX node: {layer.node or layer.other} ({layer.op})",
-        f"  {_difference_text(found.difference)}; accepted are {tolerance.rtol:g} of the spread",
+        f"  {_difference_text(found.difference)}; accepted are {outcome.rtol:g} of the spread",
+        *(f"  {difference.text()}" for difference in outcome.weights),
     ]
-    lines += [f"  {difference.text()}" for difference in outcome.weights]
     if not outcome.weights:
         lines.append("  no weights to compare there")
-    return [*lines, *_elsewhere_text(elsewhere), effort]
+    return [*lines, *_elsewhere_text(outcome.elsewhere), effort]
 
 
 def _elsewhere_text(elsewhere: Sequence[WeightDifference]) -> list[str]:
@@ -288,14 +254,11 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = plain(
         {
             "compared": outcome.sides.text,
-            "told_by": outcome.sides.paired.told_by,
-            "images": sum(map(len, outcome.sides.batches)),
-            "tolerance": outcome.tolerance,
+            "images": sum(map(len, outcome.sides.compared.batches)),
+            "rtol": outcome.rtol,
             "layers": found.layers,
             "looked_at": found.looked_at,
-            "at_once": found.at_once,
             "scanned": found.scanned,
-            "steps": found.steps,
             "first": layer_dict(found.first, found.difference) if found.first is not None else None,
             "weights": outcome.weights,
             "weights_elsewhere": outcome.elsewhere,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,9 +14,9 @@ from export.compare.pairing import Layer
 from export.compare.values import Pixels, Values
 from scarlet.errors import BenchError
 
-# Why layers were looked at.
-SPREAD, FEEDING, SUSPECTED, IN_ORDER = "spread out", "as its inputs", "for their weights", "in order"
-
+# Of a layer's spread, and of anything: what is accepted.
+RTOL = 1e-3
+ATOL = 1e-6
 
 Item = TypeVar("Item")
 
@@ -31,34 +31,16 @@ class Compared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Step:
-    """One look at some layers: one pass of the images through both sides.
-
-    Attributes:
-        why: ``SPREAD`` in the search by halves, ``FEEDING`` to check what that found, ``SUSPECTED`` because the caller
-            named them, ``IN_ORDER`` in a scan layer by layer.
-    """
-
-    layers: tuple[str, ...]
-    agree: int
-    first_beyond: str | None
-    why: str
-
-
-@dataclass(frozen=True)
 class Bisection:
     """What a search found.
 
     Attributes:
-        at_once: the most that were compared (and kept in memory) at a time.
         first: the first diverging layer, or None where the output agrees.
         scanned: why layers were looked at one by one; empty where the search by halves was enough.
     """
 
     layers: int
     looked_at: int
-    at_once: int
-    steps: tuple[Step, ...]
     first: Layer | None
     difference: Difference | None
     scanned: str = ""
@@ -70,13 +52,9 @@ def outputs_at_once(layers: int) -> int:
 
 
 def bisect(
-    compared: Compared,
-    tolerance: Tolerance | None = None,
-    suspects: Sequence[int] = (),
-    every_layer: bool = False,
-    on_step: Callable[[Step], None] | None = None,
+    compared: Compared, rtol: float = RTOL, suspects: Sequence[int] = (), every_layer: bool = False
 ) -> Bisection:
-    """Finds the first layer, in order of execution, whose value differs beyond a tolerance.
+    """Finds the first layer, in order of execution, whose value differs beyond a tolerance (``Difference.beyond``).
 
     Each step compares about log2(n) layers spread over those in question, the output among the first of them; what
     is left lies between the last that agrees and the first that does not. That holds if whatever follows a fault
@@ -94,22 +72,22 @@ def bisect(
         BenchError: there are no images.
     """
     _check(compared.batches)
-    layers = compared.layers
-    search = _Search(compared, tolerance or Tolerance(), on_step)
+    search, scanned = _Search(compared, rtol), ""
     if every_layer:
-        first = search.scan(len(layers))
-        return search.result(first, "every layer was requested")
-    found = search.halve()
-    search.look([index for index in suspects if found is None or index < found], SUSPECTED)
-    found = search.first()
-    if found is None:
-        return search.result(None)
-    search.look(layers[found].feeds, FEEDING)
-    reason = search.doubt(found)
-    if reason:
-        found = search.scan(found)
-        assert found is not None
-    return search.result(found, reason)
+        scanned = "every layer was requested"
+        search.scan(len(compared.layers))
+    else:
+        found = search.halve()
+        search.look([index for index in suspects if found is None or index < found])
+        found = search.first()
+        if found is not None:
+            search.look(compared.layers[found].feeds)
+            scanned = search.doubt(found)
+            if scanned:
+                search.scan(found)
+    first = search.first()
+    layer, difference = (None, None) if first is None else (compared.layers[first], search.seen[first])
+    return Bisection(len(compared.layers), len(search.seen), layer, difference, scanned)
 
 
 def error_table(compared: Compared) -> list[tuple[Layer, Difference]]:
@@ -146,32 +124,24 @@ def _compare(compared: Compared, layers: Sequence[Layer]) -> list[Difference]:
 
 
 class _Search:
-    """What has been seen so far, and the ways to see more."""
+    """What has been seen so far, by place, and the ways to see more."""
 
-    def __init__(self, compared: Compared, tolerance: Tolerance, on_step: Callable[[Step], None] | None) -> None:
-        self._compared, self._layers, self._tolerance = compared, compared.layers, tolerance
-        self._on_step = on_step
+    def __init__(self, compared: Compared, rtol: float) -> None:
+        self._compared, self._layers, self._rtol = compared, compared.layers, rtol
         self._width = outputs_at_once(len(self._layers))
-        self._steps: list[Step] = []
         self.seen: dict[int, Difference] = {}
 
-    def look(self, indices: Sequence[int], why: str) -> None:
+    def look(self, indices: Sequence[int]) -> None:
         """Compares the layers at these indices that nobody has looked at, a few at a time."""
         for chunk in _chunks(sorted(set(indices) - self.seen.keys()), self._width):
             layers = [self._layers[index] for index in chunk]
             self.seen.update(zip(chunk, _compare(self._compared, layers), strict=True))
-            beyond = [self._layers[index].name for index in chunk if self._beyond(index)]
-            names = tuple(layer.name for layer in layers)
-            step = Step(names, len(names) - len(beyond), beyond[0] if beyond else None, why)
-            self._steps.append(step)
-            if self._on_step is not None:
-                self._on_step(step)
 
     def halve(self) -> int | None:
         """The first diverging index, if whatever follows a fault differs too; None where the output agrees."""
         agrees, beyond = -1, len(self._layers)
         while beyond - agrees > 1:
-            self.look(self._spread(agrees, beyond), SPREAD)
+            self.look(self._spread(agrees, beyond))
             first = self.first()
             if first is None:
                 return None
@@ -189,59 +159,27 @@ class _Search:
 
     def doubt(self, found: int) -> str:
         """Why the index found need not be the first; empty where nothing speaks against it."""
-        feeding = [index for index in self._layers[found].feeds if self._beyond(index)]
-        if feeding:
-            return (
-                f"{self._layers[found].name} reads {self._layers[feeding[0]].name}, which differs though a layer "
-                "after it agreed"
-            )
-        again = [index for index in self.seen if index > found and not self._beyond(index)]
-        if again:
-            return f"{self._layers[min(again)].name} agrees again after {self._layers[found].name} did not"
+        name = self._layers[found].name
+        if feeding := [index for index in self._layers[found].feeds if self._beyond(index)]:
+            return f"{name} reads {self._layers[feeding[0]].name}, which differs though a layer after it agreed"
+        if again := [index for index in self.seen if index > found and not self._beyond(index)]:
+            return f"{self._layers[min(again)].name} agrees again after {name} did not"
         return ""
 
-    def scan(self, end: int) -> int | None:
-        """The first diverging index of all up to ``end``, each looked at in order until one is found."""
-        unseen = [index for index in range(min(end, len(self._layers))) if index not in self.seen]
-        for chunk in _chunks(unseen, self._width):
+    def scan(self, end: int) -> None:
+        """Looks at all up to ``end`` in order, until one does not agree."""
+        for chunk in _chunks([index for index in range(end) if index not in self.seen], self._width):
             first = self.first()
             if first is not None and first < chunk[0]:
                 break
-            self.look(chunk, IN_ORDER)
-        return self.first()
-
-    def result(self, first: int | None, scanned: str = "") -> Bisection:
-        return Bisection(
-            layers=len(self._layers),
-            looked_at=len(self.seen),
-            at_once=max((len(step.layers) for step in self._steps), default=0),
-            steps=tuple(self._steps),
-            first=None if first is None else self._layers[first],
-            difference=None if first is None else self.seen[first],
-            scanned=scanned,
-        )
+            self.look(chunk)
 
     def _beyond(self, index: int) -> bool:
-        return self.seen[index].beyond(self._tolerance)
+        return self.seen[index].beyond(self._rtol)
 
     def first(self) -> int | None:
         """The first index seen that does not agree."""
         return min((index for index in self.seen if self._beyond(index)), default=None)
-
-
-RTOL = 1e-3
-ATOL = 1e-6
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """Two values of a layer agree if their largest difference is at most ``rtol * spread + atol``.
-
-    ``spread`` is the standard deviation of the reference's value over everything (images, channels, pixels).
-    """
-
-    rtol: float = RTOL
-    atol: float = ATOL
 
 
 @dataclass(frozen=True)
@@ -250,7 +188,7 @@ class Difference:
 
     Attributes:
         max_abs: the largest difference; infinite where one side is not finite and the other is not the same.
-        spread: standard deviation of the reference.
+        spread: standard deviation of the reference over everything (images, channels, pixels).
         relative: ``max_abs / spread``; 0 where nothing differs, infinite where only the reference does not vary.
         worst_channel: the index on the second axis where ``max_abs`` is found; None without such an axis, or where
             nothing differs.
@@ -266,9 +204,9 @@ class Difference:
     sqnr_db: float
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
-    def beyond(self, tolerance: Tolerance) -> bool:
-        """Whether the two values do not agree."""
-        return not self.max_abs <= tolerance.rtol * self.spread + tolerance.atol
+    def beyond(self, rtol: float) -> bool:
+        """Whether the two values do not agree: ``max_abs`` is more than ``rtol * spread + ATOL``."""
+        return not self.max_abs <= rtol * self.spread + ATOL
 
 
 class Collector:

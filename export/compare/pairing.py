@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from export.compare.values import Call, OnnxValues, has_weights
-from export.compare.weights import match_by_weights
 from export.onnx import noted_module
 from scarlet.errors import BenchError
-
-BY_NAMES = "names of nodes"
-BY_WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -38,21 +34,12 @@ class Layer:
     feeds: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Paired:
-    """The layers in the order in which the graph computes them, and what told which is which."""
+def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> tuple[Layer, ...]:
+    """The values of a graph that are outputs of a module's layers, in the order in which the graph computes them.
 
-    layers: tuple[Layer, ...]
-    told_by: str
-
-
-def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> Paired:
-    """Finds the values of a graph that are outputs of a module's layers.
-
-    By the names of nodes (``stem.1/Conv``, the exporter's metadata, or the scopes of the legacy exporter): a
-    module's output is the one value that its nodes compute and that nodes of others read. A module called n times
-    must have n such values. Where names say nothing, layers with weights are told by these: by the
-    initializers' names, by their values, and what is left by order and shape.
+    Told by the names of nodes (``stem.1/Conv``, the exporter's metadata, or the scopes of the legacy exporter) or of
+    the weights that they read: a module's output is the one value that its nodes compute and that nodes of others
+    read. A module called n times must have n such values.
 
     A convolution whose BatchNorm the exporter folded into it is compared behind the BatchNorm: the value before
     it exists in PyTorch alone.
@@ -61,9 +48,11 @@ def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> 
         BenchError: the graph cannot be matched with the network.
     """
     found = _by_names(module, graph, calls)
-    told_by = BY_NAMES
-    if all(value in graph.outputs for value in found):  # with the logits alone there is nothing to search
-        found, told_by = match_by_weights(module, graph, calls), BY_WEIGHTS
+    if len(calls) > 2 and all(value in graph.outputs for value in found):  # with the logits alone nothing is to search
+        raise BenchError(
+            "the graph cannot be matched with the model: neither its nodes nor its weights bear the names of modules",
+            "Compare with a graph as torch.onnx.export writes it, or two graphs with --onnx and --against.",
+        )
     if calls[-1].name == "" and len(graph.outputs) == 1:
         found.setdefault(graph.outputs[0], calls[-1])  # whatever its shape: that is a difference too
     modules = dict(module.named_modules())
@@ -75,10 +64,10 @@ def pair_module(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> 
             name = f"{call.folds} + {name}"
         node = graph.producers[value]
         layers.append(Layer(name or "output", kind, call.key, value, node.name, node.op_type))
-    return Paired(_with_feeds(graph, layers), told_by)
+    return _with_feeds(graph, layers)
 
 
-def pair_graphs(reference: OnnxValues, other: OnnxValues) -> Paired:
+def pair_graphs(reference: OnnxValues, other: OnnxValues) -> tuple[Layer, ...]:
     """The floating-point values that two graphs compute under the same name, in the reference's order, and the outputs.
 
     Graphs made from one another (FP16, quantised, optimised) keep most names. Where the other graph quantises
@@ -108,7 +97,7 @@ def pair_graphs(reference: OnnxValues, other: OnnxValues) -> Paired:
         )
         for value, its_other in same.items()
     ]
-    return Paired(_with_feeds(other, layers), "names of values")
+    return _with_feeds(other, layers)
 
 
 def _turned_back(graph: OnnxValues, value: str) -> str:
@@ -147,7 +136,7 @@ def _by_names(module: nn.Module, graph: OnnxValues, calls: Sequence[Call]) -> di
     """Value -> the first call whose output it is (the innermost: it ends before those around it)."""
     modules = dict(module.named_modules())
     nodes = list(graph.model.graph.node)
-    scopes = [_scope(node) for node in nodes]
+    scopes = [_scope(node, graph.constants) for node in nodes]
     calls_of: dict[str, list[Call]] = {}
     for call in calls:
         calls_of.setdefault(call.name, []).append(call)
@@ -186,11 +175,13 @@ def _within(scope: str, name: str) -> bool:
     return not name or scope == name or scope.startswith(f"{name}.")
 
 
-def _scope(node: Any) -> str:
+def _scope(node: Any, constants: Container[str]) -> str:
     """The dotted name of the module that a node comes from, or "" where nothing says it."""
     if (noted := noted_module(node)) is not None:
         return noted
     path, _, _ = node.name.rpartition("/")
+    if not path:
+        return next((name.rpartition(".")[0] for name in node.input if name in constants and "." in name), "")
     if not path.startswith("/"):
         return str(path)
     # The legacy exporter: /layer1/layer1.0/conv1/Conv, where a part may repeat the one before it.

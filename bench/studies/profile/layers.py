@@ -310,7 +310,7 @@ def _layers_of(module: nn.Module, graph: OnnxValues, input_size: int) -> tuple[d
     from scarlet.cost import measure_cost
 
     calls = TorchValues(module).calls(np.zeros((1, 3, input_size, input_size), np.float32))
-    layers = {layer.other: layer.name for layer in pair_module(module, graph, calls).layers}
+    layers = {layer.other: layer.name for layer in pair_module(module, graph, calls)}
     times = Counter(call.name for call in calls)
     costs = {name: cost // times[name] for name, cost in measure_cost(module, input_size).layers.items()}
     parts = {value: [part.partition(":")[0] for part in name.split(" + ")] for value, name in layers.items()}

@@ -9,8 +9,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export.compare.bisect import Compared, Tolerance, bisect, error_table, outputs_at_once
-from export.compare.pairing import BY_NAMES, BY_WEIGHTS, pair_graphs, pair_module
+from export.compare.bisect import Compared, bisect, error_table, outputs_at_once
+from export.compare.pairing import Layer, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues
 from export.compare.weights import compare_graphs, compare_with_module
 from export.onnx import ExportOptions, export_onnx
@@ -57,9 +57,9 @@ class Subject:
 
     def search(self, model, **more):
         graph = OnnxValues(model)
-        paired = pair_module(self.module, graph, self.calls)
-        found = bisect(Compared(self.values, graph, paired.layers, self.batches), **more)
-        return found, paired, graph
+        layers = pair_module(self.module, graph, self.calls)
+        found = bisect(Compared(self.values, graph, layers, self.batches), **more)
+        return found, layers, graph
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,11 @@ def change_channel(model, name, channel):
 
 
 def test_an_export_agrees_in_every_layer_and_only_a_few_are_looked_at(subject):
-    found, paired, graph = subject.search(subject.graph())
+    found, layers, graph = subject.search(subject.graph())
     assert (found.first, found.difference, found.scanned) == (None, None, "")
     assert found.looked_at == outputs_at_once(found.layers) == 5
-    assert paired.told_by == BY_NAMES
-    assert len(paired.layers) == len(graph.model.graph.node) - 1  # Flatten is no module
-    rows = error_table(Compared(subject.values, graph, paired.layers, subject.batches))
+    assert len(layers) == len(graph.model.graph.node) - 1  # Flatten is no module
+    rows = error_table(Compared(subject.values, graph, layers, subject.batches))
     assert max(difference.relative for _, difference in rows) < 1e-4
 
 
@@ -98,7 +97,7 @@ def test_a_changed_weight_tensor_is_named_with_its_layer_and_channel(subject, na
     assert found.difference.worst_channel == 2
     differing = [
         (item.name, item.differing)
-        for item in compare_with_module(subject.module, subject.calls, found.first.reference, graph, found.first.other)
+        for item in compare_with_module(subject.module, graph, found.first)
         if item.differing
     ]
     assert differing == [(name, (2,))]
@@ -123,16 +122,16 @@ def test_another_number_of_channels_is_a_difference_in_shape(subject):
     model.graph.output[0].type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     graph = OnnxValues(model)
-    layers = pair_module(subject.module, OnnxValues(subject.graph()), subject.calls).layers
+    layers = pair_module(subject.module, OnnxValues(subject.graph()), subject.calls)
     found = bisect(Compared(subject.values, graph, layers, subject.batches))
     assert found.first.name == "classifier"
     assert found.difference.shapes == ((7,), (5,))
-    (weight, bias) = compare_with_module(subject.module, subject.calls, "classifier", graph, "logits")
+    (weight, bias) = compare_with_module(subject.module, graph, found.first)
     assert (weight.channels, len(weight.differing), len(bias.differing)) == (7, 7, 7)
     # A value of another shape is not taken for a module's output; the outputs belong together all the same.
-    paired = pair_module(subject.module, graph, subject.calls)
-    assert "classifier" not in [layer.name for layer in paired.layers]
-    found = bisect(Compared(subject.values, graph, paired.layers, subject.batches))
+    layers = pair_module(subject.module, graph, subject.calls)
+    assert "classifier" not in [layer.name for layer in layers]
+    found = bisect(Compared(subject.values, graph, layers, subject.batches))
     assert (found.first.name, found.first.other) == ("output", "logits")
 
 
@@ -156,30 +155,24 @@ def test_the_legacy_exporters_names_are_understood_and_a_folded_batchnorm_is_not
     # It keeps the convolution's name on the node, whose value is the BatchNorm's.
     model = legacy(subject, tmp_path)
     assert any(node.name == "/stem/stem.0/Conv" for node in model.graph.node)
-    found, paired, _ = subject.search(model, every_layer=True)
-    assert (found.first, paired.told_by) == (None, BY_NAMES)
-    named = {layer.name for layer in pair_module(subject.module, OnnxValues(subject.graph()), subject.calls).layers}
-    assert named <= {layer.name for layer in paired.layers}
+    found, layers, _ = subject.search(model, every_layer=True)
+    assert found.first is None
+    named = {layer.name for layer in pair_module(subject.module, OnnxValues(subject.graph()), subject.calls)}
+    assert named <= {layer.name for layer in layers}
 
 
-def test_without_names_layers_are_told_by_their_weights(subject, tmp_path):
-    model = legacy(subject, tmp_path)
+def test_without_names_of_nodes_layers_are_told_by_those_of_their_weights(subject):
+    model = subject.graph()
     for place, node in enumerate(model.graph.node):
         node.name = f"node_{place}"
-    conv = next(node for node in model.graph.node if node.op_type == "Conv" and node.input[1] == "onnx::Conv_120")
-    change_channel(model, conv.input[1], 1)
-    found, paired, graph = subject.search(model)
-    assert paired.told_by == BY_WEIGHTS
-    assert len(paired.layers) == len([node for node in model.graph.node if node.op_type in ("Conv", "Gemm")])
-    assert found.first.other == conv.output[0]
-    weight = compare_with_module(subject.module, subject.calls, found.first.reference, graph, found.first.other)[0]
+    change_channel(model, "mb_module.2.conv2.weight", 1)
+    found, layers, graph = subject.search(model)
+    with_weights = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert [layer.other for layer in layers] == [node.output[0] for node in with_weights]
+    assert found.first.name == "mb_module.2.conv2 + mb_module.2.bn2"
+    (weight, _) = compare_with_module(subject.module, graph, found.first)
     assert weight.differing == (1,)
     assert "differs in 1 of" in weight.text()
-    # All channels changed: values tell nothing, the order among equal shapes does.
-    item = tensor(model, conv.input[1])
-    item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) + np.float32(0.3), item.name))
-    again = pair_module(subject.module, OnnxValues(model), subject.calls)
-    assert [layer.name for layer in again.layers] == [layer.name for layer in paired.layers]
 
 
 def test_the_exporters_metadata_tells_modules_where_names_do_not(subject):
@@ -192,21 +185,22 @@ def test_the_exporters_metadata_tells_modules_where_names_do_not(subject):
             entry = node.metadata_props.add()
             entry.key, entry.value = "pkg.torch.onnx.name_scopes", f"['', '{scope}', 'some_op']"
             scoped += 1
-    found, paired, _ = subject.search(model)
+    found, layers, _ = subject.search(model)
     assert found.first is None
-    assert (paired.told_by, len(paired.layers)) == (BY_NAMES, scoped)
+    assert len(layers) == scoped
     model.graph.node[0].metadata_props[0].value = "['"
-    assert len(pair_module(subject.module, OnnxValues(model), subject.calls).layers) == scoped - 1
+    assert len(pair_module(subject.module, OnnxValues(model), subject.calls)) == scoped - 1
 
 
-def test_a_graph_of_another_model_cannot_be_matched(subject):
+def test_a_graph_without_names_cannot_be_matched(subject):
     model = subject.graph()
     for place, node in enumerate(model.graph.node):
         node.name = f"node_{place}"
-    class_ = Scarlet((BlockSpec(3, 16, 3, 1, False),), classes=7).eval()
-    values = TorchValues(class_)
+        node.input[:] = [name.replace(".", "_") for name in node.input]
+    for item in model.graph.initializer:
+        item.name = item.name.replace(".", "_")
     with pytest.raises(BenchError, match="cannot be matched with the model"):
-        pair_module(class_, OnnxValues(model), values.calls(subject.batches[0]))
+        pair_module(subject.module, OnnxValues(model), subject.calls)
 
 
 class Twice(nn.Module):
@@ -227,10 +221,10 @@ class Twice(nn.Module):
 def twice_graph(module):
     """What an exporter might write: MatMul and Add, a BatchNormalization, no names."""
     arrays = {
-        "w1": module.first.weight.T,
-        "b1": module.first.bias,
-        "scale": module.norm.weight,
-        "shift": module.norm.bias,
+        "first.weight": module.first.weight.T,
+        "first.bias": module.first.bias,
+        "norm.weight": module.norm.weight,
+        "norm.bias": module.norm.bias,
         "mean": module.norm.running_mean,
         "var": module.norm.running_var,
         "last.weight": module.last.weight,
@@ -239,9 +233,9 @@ def twice_graph(module):
     constants = [numpy_helper.from_array(value.detach().numpy().copy(), name) for name, value in arrays.items()]
     nodes = [
         helper.make_node("Flatten", ["input"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "w1"], ["product"]),
-        helper.make_node("Add", ["product", "b1"], ["sum"]),
-        helper.make_node("BatchNormalization", ["sum", "scale", "shift", "mean", "var"], ["normal"]),
+        helper.make_node("MatMul", ["flat", "first.weight"], ["product"]),
+        helper.make_node("Add", ["product", "first.bias"], ["sum"]),
+        helper.make_node("BatchNormalization", ["sum", "norm.weight", "norm.bias", "mean", "var"], ["normal"]),
         helper.make_node("Relu", ["normal"], ["active"]),
         helper.make_node("Gemm", ["active", "last.weight", "last.bias"], ["linear"], transB=1),
         helper.make_node("Relu", ["linear"], ["logits"]),
@@ -253,25 +247,26 @@ def twice_graph(module):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def test_matmul_with_its_bias_and_an_unfolded_batchnorm_are_matched_by_weights():
+def test_matmul_with_its_bias_and_an_unfolded_batchnorm_are_matched():
     torch.manual_seed(0)
     module = Twice().eval()
     values, graph = TorchValues(module), OnnxValues(twice_graph(module))
     batch = np.random.default_rng(0).standard_normal((5, 3, 2, 2)).astype(np.float32)
     calls = values.calls(batch)
-    paired = pair_module(module, graph, calls)
-    assert [(layer.name, layer.other) for layer in paired.layers] == [
+    layers = pair_module(module, graph, calls)
+    assert [(layer.name, layer.other) for layer in layers] == [
         ("first", "sum"),
+        ("norm", "normal"),
         ("last", "linear"),
         ("output", "logits"),
     ]
-    assert bisect(Compared(values, graph, paired.layers, [batch])).first is None
-    change_channel(graph.model, "b1", 3)
+    assert bisect(Compared(values, graph, layers, [batch])).first is None
+    change_channel(graph.model, "first.bias", 3)
     changed = OnnxValues(graph.model)
-    assert bisect(Compared(values, changed, paired.layers, [batch])).first.name == "first"
-    differing = [item.differing for item in compare_with_module(module, calls, "first", changed, "sum")]
+    assert bisect(Compared(values, changed, layers, [batch])).first.name == "first"
+    differing = [item.differing for item in compare_with_module(module, changed, layers[0])]
     assert differing == [()]  # a MatMul has no operand for the bias
-    assert compare_with_module(module, calls, "", changed, "logits") == ()
+    assert compare_with_module(module, changed, layers[-1]) == ()
 
 
 def test_a_module_called_twice_has_an_output_for_each_call():
@@ -291,13 +286,13 @@ def test_two_graphs_are_compared_by_names_and_half_precision_leaves_single(subje
 
     half = float16.convert_float_to_float16(subject.graph(), keep_io_types=True)
     reference, other = OnnxValues(subject.graph()), OnnxValues(half)
-    paired = pair_graphs(reference, other)
-    assert len(paired.layers) == len(reference.model.graph.node)
-    loose = bisect(Compared(reference, other, paired.layers, subject.batches), Tolerance(rtol=0.1))
+    layers = pair_graphs(reference, other)
+    assert len(layers) == len(reference.model.graph.node)
+    loose = bisect(Compared(reference, other, layers, subject.batches), 0.1)
     assert loose.first is None
-    tight = bisect(Compared(reference, other, paired.layers, subject.batches), Tolerance(rtol=1e-5))
+    tight = bisect(Compared(reference, other, layers, subject.batches), 1e-5)
     assert tight.first.name == "stem.1/Conv"
-    rows = error_table(Compared(reference, other, paired.layers, subject.batches))
+    rows = error_table(Compared(reference, other, layers, subject.batches))
     decibels = [difference.sqnr_db for _, difference in rows]
     assert decibels == sorted(decibels)
     assert 30 < decibels[0] < decibels[-1] < 90
@@ -317,20 +312,20 @@ def test_an_int8_layer_with_a_wrong_scale_is_the_first_beyond_a_loose_tolerance(
     path = tmp_path / "int8.onnx"
     quantization.quantize_static(subject.path, path, Reader(), per_channel=True)
     reference, other = OnnxValues(subject.graph()), OnnxValues.load(path)
-    layers = pair_graphs(reference, other).layers
+    layers = pair_graphs(reference, other)
     assert len(layers) > 20
     # The quantiser dropped this Clip and gave its name to the value before it.
     clipped = next(layer for layer in layers if layer.name == "stem.2/Clip")
     assert (clipped.node, clipped.other) == ("stem.1/Conv", "stem.2/Clip_DequantizeLinear_Output")
-    right = bisect(Compared(reference, other, layers, subject.batches), Tolerance(rtol=1.5), every_layer=True)
+    right = bisect(Compared(reference, other, layers, subject.batches), 1.5, every_layer=True)
     assert right.first is None
     model = onnx.load(path)
     scale = tensor(model, "mb_module.2.conv2.weight_scale")
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(8), scale.name))
     broken = OnnxValues(model)
-    found = bisect(Compared(reference, broken, layers, subject.batches), Tolerance(rtol=1.5))
+    found = bisect(Compared(reference, broken, layers, subject.batches), 1.5)
     assert found.first.name == "mb_module.2.bn2/Conv"
-    assert compare_graphs(reference, broken, found.first.name) == ()  # INT8 weights are not the FP32 ones
+    assert compare_graphs(reference, broken, found.first) == ()  # INT8 weights are not the FP32 ones
     worst = error_table(Compared(reference, broken, layers, subject.batches))[0][0]
     assert worst.name.startswith(("mb_module.2", "conv_before", "pool", "Flatten", "logits"))
 
@@ -340,7 +335,7 @@ def test_outputs_of_two_graphs_belong_together_whatever_their_names(subject):
     change_channel(model, "classifier.weight", 1)
     model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
     reference, other = OnnxValues(subject.graph()), OnnxValues(model)
-    found = bisect(Compared(reference, other, pair_graphs(reference, other).layers, subject.batches))
+    found = bisect(Compared(reference, other, pair_graphs(reference, other), subject.batches))
     assert (found.first.reference, found.first.other) == ("logits", "scores")
 
 
@@ -348,11 +343,11 @@ def test_weights_of_two_graphs_are_compared(subject):
     model = subject.graph()
     change_channel(model, "mb_module.2.conv3.weight", 4)
     reference, other = OnnxValues(subject.graph()), OnnxValues(model)
-    found = bisect(Compared(reference, other, pair_graphs(reference, other).layers, subject.batches))
-    weight, bias = compare_graphs(reference, other, found.first.other)
+    found = bisect(Compared(reference, other, pair_graphs(reference, other), subject.batches))
+    weight, bias = compare_graphs(reference, other, found.first)
     assert (weight.name, weight.differing, bias.differing) == ("mb_module.2.conv3.weight", (4,), ())
     assert "is the same" in bias.text()
-    assert compare_graphs(reference, other, "mb_module.2.act1/HardSwish") == ()
+    assert compare_graphs(reference, other, Layer("act", "", *["mb_module.2.act1/HardSwish"] * 2, "", "")) == ()
 
 
 def test_graphs_without_common_names_and_files_that_are_no_graphs_are_clear_errors(subject, tmp_path):
@@ -388,13 +383,12 @@ def test_only_what_the_asked_values_need_is_run_with_few_outputs_at_a_time(subje
     monkeypatch.setattr(
         OnnxValues, "part", lambda self, names, cut=OnnxValues.part: parts.append(cut(self, names)) or parts[-1]
     )
-    found, paired, graph = subject.search(model)
-    assert len(parts) == len(found.steps) > 1
-    error_table(Compared(subject.values, graph, paired.layers, subject.batches))
-    most = outputs_at_once(len(paired.layers))
+    _, layers, graph = subject.search(model)
+    assert len(parts) > 1
+    error_table(Compared(subject.values, graph, layers, subject.batches))
+    most = outputs_at_once(len(layers))
     assert most == 5
     assert max(len(part.graph.output) for part in parts) == most
-    assert found.at_once <= most
 
 
 def test_names_that_a_subgraph_reads_are_kept():
