@@ -108,7 +108,7 @@ def _settings(snapshot: Snapshot) -> dict[str, Any]:
     demo_root = DEMO_DATA / str(snapshot.dataset.get("n_images_in_set"))
     if snapshot.dataset.get("is_demo") and root and Path(str(root)) == demo_root.resolve():
         stored["data"] = None
-    for name in ("data", "checkpoint", "calibration"):
+    for name in ("data", "checkpoint", "calibration", "classes", "labels"):
         path = Path(str(stored.get(name) or ""))
         if path.is_absolute() and path.is_relative_to(Path.cwd()):
             stored[name] = path.relative_to(Path.cwd()).as_posix()

@@ -33,6 +33,8 @@ from pipelines.imagenet.find import Image, subset
 from scarlet import zoo
 from scarlet.errors import BenchError
 
+Scored = tuple[Snapshot, Order | None, Path | None]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -62,7 +64,7 @@ def check(request: Request, console: Console) -> tuple[Report, Path | None]:
     if request.current is not None:
         order = Order(np.random.default_rng(config.sequential.seed).permutation(known.n_images))
         run = RunFolder.open(request.current.resolve())
-        scored = Scored(of_run(run, with_timed=timed), order if request.sequential else None, run.path)
+        scored: Scored = of_run(run, with_timed=timed), order if request.sequential else None, run.path
     else:
         spec = baselines.spec_of(known, request.data, request.checkpoint, timed)
         try:
@@ -73,26 +75,16 @@ def check(request: Request, console: Console) -> tuple[Report, Path | None]:
                 raise
             reason = mistake.what if mistake.stage else f"{mistake.what}. {mistake.do}"
             return rows.every_row_failed(known, reason, mistake.stage), None
-    return rows.judge(known, scored.current, config, latency=timed, order=scored.order), scored.run
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What was scored.
-
-    Attributes:
-        current: the rows; without any where the images are not the baseline's, so that nothing was run.
-        order: how a sequential check looks at them; None for all at once.
-        run: the run's folder, None where nothing was run.
-    """
-
-    current: Snapshot
-    order: Order | None = None
-    run: Path | None = None
+    snapshot, looks, folder = scored
+    return rows.judge(known, snapshot, config, latency=timed, order=looks), folder
 
 
 def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool, console: Console) -> Scored:
     """Runs what a check of this baseline needs, sequentially in blocks; the spec is that of ``baseline.spec_of``.
+
+    Returns:
+        the rows, none where the images are not the baseline's, so that nothing was run; how a sequential check looks at
+        them, None for all at once; and the run's folder, None where nothing was run.
 
     Raises:
         BenchError: options, data or checkpoint are at fault.
@@ -111,17 +103,16 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
         rows=(),
     )
     if changed_ground(baseline, found):
-        return Scored(found)
+        return found, None, None
     sizes = list(block_sizes(baseline.n_images, config)) if sequentially else [baseline.n_images]
     first = _run(spec.but(data=str(image_set.root), images=sizes[0]), console)
     current, place = of_run(first, with_timed=spec.scenarios != ("accuracy",)), {id_: n for n, id_ in enumerate(ids)}
-    order = np.array([place[id_] for id_ in current.ids])
-    ends = [len(order)]
     if len(sizes) == 1:
-        return Scored(current, Order(order, np.array(ends)) if sequentially else None, first.path)
+        return current, Order(np.arange(len(ids)), np.array(sizes)) if sequentially else None, first.path
+    order = np.array([place[id_] for id_ in current.ids])
     rows_ = tuple(_unscored(row, len(ids)) for row in current.rows)
     whole = replace(current, ids=found.ids, ids_sha256=found.ids_sha256, labels=found.labels, rows=rows_)
-    current = _joined(whole, current, order)
+    current, ends = _joined(whole, current, order), [len(order)]
     # Later blocks, of the rows that are not decided yet, are runs of their own in the first one's folder, with its
     # model files; pixels were checked there.
     for size in sizes[1:]:
@@ -134,7 +125,7 @@ def score(baseline: Snapshot, spec: RunSpec, config: Config, sequentially: bool,
         folder = _run_block(first, first.path / "blocks" / str(size), cases, block, console)
         current, order = _joined(current, of_run(folder), places), np.append(order, places)
         ends.append(len(order))
-    return Scored(current, Order(order, np.array(ends)), first.path)
+    return current, Order(order, np.array(ends)), first.path
 
 
 def _run(spec: RunSpec, console: Console) -> RunFolder:

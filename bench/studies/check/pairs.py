@@ -159,40 +159,33 @@ def compare(
     found = []
     for base in bases:
         mine, theirs = (ended.get(copy_of(base, name).case_id) for name in (THIS, other))
-        outcome, reason = _trouble(mine, theirs, other)
-        if reason or mine is None or theirs is None:
+        outcome, reason = Verdict.UNRESOLVED, ""
+        if mine is None or theirs is None or Status.INTERRUPTED in (mine.status, theirs.status):
+            reason = "the run was stopped before it was through"
+        elif theirs.status is not Status.OK:
+            reason = f"{other} has no time: {theirs.status.value}, {theirs.reason}"
+        elif mine.status is not Status.OK:
+            reason = f"{other} ran it, and this one did not: {mine.status.value}, {mine.reason}"
+            outcome = Verdict.FAIL
+        else:
+            each = over_their_lives(mine, theirs, times, tolerance, len(bases))
+            numbers = times[mine.case.case_id].keys() & times[theirs.case.case_id].keys()
+            found.append(replace(each, case=base, n_rounds=len(numbers), n_disturbed_rounds=len(disturbed & numbers)))
+        if reason:
             found.append(Against(base, outcome, reason=reason))
-            continue
-        each = _against(base, (mine, theirs), times, tolerance, len(bases))
-        numbers = times[mine.case.case_id].keys() & times[theirs.case.case_id].keys()
-        found.append(replace(each, n_rounds=len(numbers), n_disturbed_rounds=len(disturbed & numbers)))
     return tuple(found)
 
 
-def _against(
-    base: Case,
-    rows: tuple[CaseResult, CaseResult],
-    times: Mapping[str, Mapping[int, float]],
-    tolerance: float,
-    comparisons: int,
+def over_their_lives(
+    mine: CaseResult, theirs: CaseResult, times: Mapping[str, Mapping[int, float]], tolerance: float, comparisons: int
 ) -> Against:
-    rounds, order = verdict.by_life(*rows, times)
+    """The verdict on one of so many comparisons, from the times of each Case's rounds."""
+    rounds, order = verdict.by_life(mine, theirs, times)
     logs = list(map(location, rounds))
-    steps = clock_error(*(list(times[row.case.case_id].values()) for row in rows))
+    steps = clock_error(*(list(times[row.case.case_id].values()) for row in (mine, theirs)))
     over = over_lives(logs, order, comparisons, least_error=steps)
     lives, outcome = tuple(map(math.exp, logs)), of_interval(over.low, over.high, tolerance)
-    return Against(base, outcome, over.ratio, over.low, over.high, lives, over.start_effect)
-
-
-def _trouble(mine: CaseResult | None, theirs: CaseResult | None, other: str) -> tuple[Verdict, str]:
-    """Why two rows say nothing, and what that means; an empty reason where both did their part."""
-    if mine is None or theirs is None or Status.INTERRUPTED in (mine.status, theirs.status):
-        return Verdict.UNRESOLVED, "the run was stopped before it was through"
-    if theirs.status is not Status.OK:
-        return Verdict.UNRESOLVED, f"{other} has no time: {theirs.status.value}, {theirs.reason}"
-    if mine.status is not Status.OK:
-        return Verdict.FAIL, f"{other} ran it, and this one did not: {mine.status.value}, {mine.reason}"
-    return Verdict.UNRESOLVED, ""
+    return Against(mine.case, outcome, over.ratio, over.low, over.high, lives, over.start_effect)
 
 
 @dataclass(frozen=True)

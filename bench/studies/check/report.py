@@ -15,7 +15,7 @@ from typing import IO, Any
 from bench.record.case import Case, Status
 from bench.record.files import atomic_file, disk_errors, encodable
 from bench.report.document import Cell, Column, Document, Head, notes, table_of
-from bench.report.markdown import escaped, table_lines
+from bench.report.markdown import document_lines
 from bench.report.text import annotate, annotation
 from bench.studies.check.rules import Decision, Verdict, overall
 from scarlet.errors import visible
@@ -28,12 +28,11 @@ LEVELS = {Verdict.FAIL: "error", Verdict.UNRESOLVED: "warning"}
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-STAGES = ("data", "labels", "weights", "decode", "resize", "crop", "normalise", "export", "order", "backend")
-
-
 @dataclass(frozen=True)
 class Finding:
-    """One of ``STAGES``, empty where the finding does not tell; a sentence with the proof, and the rows it explains."""
+    """A sentence with its proof, the rows that it explains, and the stage: data, labels, weights, decode, resize, crop,
+    normalise, export, order or backend, empty where it does not tell.
+    """
 
     stage: str
     text: str
@@ -45,7 +44,7 @@ class Judged:
     """A row's verdict.
 
     Attributes:
-        stage: of ``STAGES`` where it is known, else empty.
+        stage: as of ``Finding``.
         status: of the row in the run; ``missing`` where the run has no such row.
         decision: margin, bound and class, where predictions were compared.
         fp32: the same against the run's own row in FP32; None where there was none.
@@ -177,13 +176,8 @@ def write(report: Report, junit_file: Path | None, summary_file: Path | None, st
 
 
 def summary(report: Report) -> str:
-    """The check as Markdown: the outcome, what is at fault, a table of rows."""
-    found = [f"- **{escaped(each.stage or 'stage unknown')}**: {escaped(each.text)}" for each in report.findings]
-    found += [f"- {escaped(note)}" for note in report.notes]
-    why = Column[Judged](Head("Why"), lambda row: row.reason)
-    table = table_lines(table_of("", [*COLUMNS, why], report.rows))
-    parts = ([f"## scarlet-bench check: {escaped(report.headline)}"], found, table)
-    return "".join("\n".join(part) + "\n\n" for part in parts if part)
+    """The document as Markdown, below another heading."""
+    return "#" + "\n".join(document_lines(document(report))) + "\n\n"
 
 
 def workflow_commands(judged: Sequence[Judged]) -> list[str]:

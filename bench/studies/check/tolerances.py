@@ -97,9 +97,6 @@ class Config(_Strict):
                 raise ValueError(f"precisions: '{precision}' is none of {', '.join(PRECISIONS)}")
             if name not in self.classes:
                 raise ValueError(f"precisions: {precision} names the class '{name}', which is not in classes")
-        missing = [precision for precision in PRECISIONS if precision not in self.precisions]
-        if missing:
-            raise ValueError(f"precisions: {missing[0]} has no class")
         return self
 
     def of(self, precision: str) -> tuple[str, Tolerance]:

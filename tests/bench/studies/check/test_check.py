@@ -41,13 +41,6 @@ def verdicts(report: Report) -> dict[str, tuple[str, str]]:
     return {judged.case.backend: (judged.verdict.value, judged.stage) for judged in report.rows}
 
 
-def test_the_same_predictions_pass() -> None:
-    report = judge(known(), known(), CONFIG)
-    assert report.verdict is Verdict.PASS
-    assert report.headline == "pass: 2 pass against some"
-    assert report.findings == ()
-
-
 def test_a_lost_row_a_failed_row_and_a_new_row() -> None:
     failed = Row(accuracy_case("onnxruntime"), Status.FALLBACK, "it ran on the CPU")
     new = row(TOP1, LABELS, "openvino")
@@ -63,50 +56,46 @@ def test_a_lost_row_a_failed_row_and_a_new_row() -> None:
     )
 
 
-def test_the_stage_of_an_invalid_row_is_the_preprocessing_gates() -> None:
-    invalid = Row(accuracy_case(), Status.INVALID, "the pipeline dali crops otherwise", "crop")
-    report = judge(known(row(TOP1, LABELS)), known(invalid), CONFIG)
-    assert verdicts(report) == {"pytorch": ("fail", "crop")}
+SHUFFLED = np.random.default_rng(1).permutation(TOP1)
+TORN = np.where(np.arange(N) < 5, UNREADABLE, TOP1).astype(np.int16)
+BLIND = np.full(N, UNREADABLE, dtype=np.int16)
+OTHER_GRAPH = {"label": "official", "sha256": "w" * 64, "onnx_sha256": "n" * 64}
+INVALID = Row(accuracy_case("onnxruntime"), Status.INVALID, "the pipeline dali crops otherwise", "crop")
+PASSES = ("pass", "")
 
 
-def test_shuffled_predictions_are_named_as_such_for_all_rows() -> None:
-    shuffled = np.random.default_rng(1).permutation(TOP1)
-    report = judge(known(), known(row(shuffled, LABELS), row(shuffled, LABELS, "onnxruntime")), CONFIG)
-    assert verdicts(report) == {"pytorch": ("fail", "order"), "onnxruntime": ("fail", "order")}
-    (finding,) = report.findings
-    assert finding.text.startswith("all 2 rows: ")
-
-
-def test_a_backend_alone_is_named() -> None:
-    report = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
-    assert verdicts(report) == {"pytorch": ("pass", ""), "onnxruntime": ("fail", "backend")}
-
-
-def test_a_changed_graph_is_named() -> None:
-    weights = {"label": "official", "sha256": "w" * 64, "onnx_sha256": "n" * 64}
-    now = known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime"), weights=weights)
-    report = judge(known(), now, CONFIG)
-    assert verdicts(report)["onnxruntime"] == ("fail", "export")
-    assert "whose digest is not the baseline's" in report.findings[0].text
-    assert report.notes == ()
-    (note,) = judge(known(), known(weights=weights), CONFIG).notes
-    assert "the exported graph is another" in note
-
-
-def test_newly_unreadable_images_are_decodings_fault() -> None:
-    torn = TOP1.copy()
-    torn[:5] = UNREADABLE
-    report = judge(known(row(TOP1, LABELS)), known(row(torn, LABELS)), CONFIG)
-    assert verdicts(report) == {"pytorch": ("fail", "decode")}
-    assert "5 images that the baseline could read are unreadable" in report.rows[0].reason
-    (finding,) = [finding for finding in report.findings if finding.stage == "decode"]
-    assert finding.case_ids == (accuracy_case().case_id,)
+@pytest.mark.parametrize(
+    ("pytorch", "other", "more", "expected", "finding", "note"),
+    [
+        (TOP1, row(TOP1, LABELS, "onnxruntime"), {}, (PASSES, PASSES), "", ""),
+        # The stage of an invalid row is that of the preprocessing gate.
+        (TOP1, INVALID, {}, (PASSES, ("fail", "crop")), "dali crops otherwise", ""),
+        (SHUFFLED, row(SHUFFLED, LABELS, "onnxruntime"), {}, (("fail", "order"),) * 2, "all 2 rows: the predict", ""),
+        (TOP1, row(WORSE, LABELS, "onnxruntime"), {}, (PASSES, ("fail", "backend")), "only onnxruntime changed", ""),
+        (
+            *(TOP1, row(WORSE, LABELS, "onnxruntime"), {"weights": OTHER_GRAPH}),
+            *((PASSES, ("fail", "export")), "whose digest is not the baseline's", ""),
+        ),
+        (TOP1, row(TOP1, LABELS, "onnxruntime"), {"weights": OTHER_GRAPH}, (PASSES, PASSES), "", "graph is another"),
+        (
+            *(TOP1, row(TORN, LABELS, "onnxruntime"), {}, (PASSES, ("fail", "decode"))),
+            *("5 images that the baseline could read are unreadable", ""),
+        ),
+    ],
+)
+def test_rows_that_fail_and_the_stage_at_fault(pytorch, other, more, expected, finding, note):
+    report = judge(known(), known(row(pytorch, LABELS), other, **more), CONFIG)
+    assert tuple(verdicts(report).values()) == expected
+    assert report.verdict is (Verdict.PASS if expected == (PASSES, PASSES) else Verdict.FAIL)
+    assert bool(report.findings) == bool(finding)
+    assert all(finding in each.text for each in report.findings)
+    assert [note in each for each in report.notes] == [True] * bool(note)
 
 
 def test_nothing_readable_on_either_side_fails() -> None:
-    blind = np.full(N, UNREADABLE, dtype=np.int16)
-    report = judge(known(row(blind, LABELS)), known(row(blind, LABELS)), CONFIG)
+    report = judge(known(row(BLIND, LABELS)), known(row(BLIND, LABELS)), CONFIG)
     assert verdicts(report) == {"pytorch": ("fail", "decode")}
+    assert report.findings[0].case_ids == (accuracy_case().case_id,)
 
 
 def test_changed_ground_fails_every_row_before_any_statistics() -> None:
@@ -276,7 +265,7 @@ def test_the_summary_is_appended_as_markdown(tmp_path: Path, monkeypatch: pytest
     table = [line for line in text.splitlines() if line.startswith("| accuracy")]
     assert len(table) == 4
     failing = judge(known(), known(row(TOP1, LABELS), row(WORSE, LABELS, "onnxruntime")), CONFIG)
-    assert "- **backend**: " in summary(failing)
+    assert "- at fault: backend: " in summary(failing)
 
 
 def test_annotations_are_escaped_as_github_wants() -> None:
@@ -352,6 +341,21 @@ def test_a_baseline_is_made_checked_and_broken(command, image_folder, tiny_graph
     code, _, err = command("check", "--baseline", "nothing.json")
     assert code == 2
     assert "scarlet-bench baseline" in err
+
+
+def test_images_that_a_list_labels_are_labelled_by_it_in_the_check_too(command, image_folder, tiny_graph, workers_here):
+    lines = []
+    Path("flat").mkdir()
+    for place, source in enumerate(sorted(image_folder.rglob("*.JPEG"))):
+        Path("flat", f"{place}.JPEG").write_bytes(source.read_bytes())
+        lines.append(f"{place}.JPEG {7 * place}\n")
+    Path("labels.txt").write_text("".join(lines))
+    words = ["--model", f"onnx:{tiny_graph}", "--data", "flat", "--labels", "labels.txt", "--first-label", "0"]
+    words += ["--pipeline", "reference", "--backends", "fake", "--scenarios", "accuracy", "--baseline", "b.json"]
+    code, _, err = command("run", *words)
+    assert code == 0, err
+    code, out, err = command("check", "--baseline", "b.json")
+    assert (code, "none of 8 predictions changed" in out) == (0, True), out + err
 
 
 def test_check_prints_a_table_and_exits_with_1_where_a_row_fails(command, tmp_path, monkeypatch):

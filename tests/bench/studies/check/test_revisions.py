@@ -96,7 +96,7 @@ def by_lives(rounds: list[Any]) -> tuple[float, float]:
         case = pairs.copy_of(BASE, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate((2e7 * np.exp(logs)).tolist()))
-    found = pairs._against(BASE, (rows[0], rows[1]), times, 0.03, 1)
+    found = pairs.over_their_lives(rows[0], rows[1], times, 0.03, 1)
     assert found.low is not None
     assert found.high is not None
     return found.low, found.high
@@ -143,7 +143,7 @@ def test_equal_ratios_are_no_surer_than_the_clock() -> None:
         case = pairs.copy_of(BASE, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate([float(each[0])] * 35 + [float(each[1])]))
-    found = pairs._against(BASE, (rows[0], rows[1]), times, 0.03, 1)
+    found = pairs.over_their_lives(rows[0], rows[1], times, 0.03, 1)
     assert found.outcome is Verdict.UNRESOLVED
     assert found.low is not None
     assert found.low < 1.03 < 1.031 < (found.high or 0.0)
