@@ -23,6 +23,7 @@ A new dimension of the matrix is one more field of ``Matrix`` and of ``Case``, w
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -68,8 +69,22 @@ CASES_MAX = 10_000
 # Demo images by which an INT8 row without a loss passes in 91 to 100 % of checks; by 512 it does in 32 to 64 %
 # (docs/accuracy.md). In FP32 all leads speak, and the usual number is enough.
 LOWERED_IMAGES = 2000
+_SAID = "said"  # type of a mistake that is told in its own words
 # Values of --checkpoint that are no files.
 WEIGHTS = ("demo", "random", "pretrained")
+
+
+def _telling(check: Callable[..., Any]) -> Callable[..., Any]:
+    """A validator whose mistakes are told in their own words; pydantic adds where they are."""
+
+    @functools.wraps(check)
+    def told(*given: Any) -> Any:
+        try:
+            return check(*given)
+        except BenchError as mistake:
+            raise PydanticCustomError(_SAID, "{what}", {"what": mistake.what, "do": mistake.do}) from None
+
+    return told
 
 
 def _listed(value: Any) -> Any:
@@ -104,6 +119,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+@_telling
 def _by_backend(value: Any) -> Any:
     """Texts such as ``pytorch.form=plain`` as a mapping; a mapping, as a plan file holds one, as it is."""
     if isinstance(value, Mapping) or not isinstance(value, list | tuple):
@@ -114,23 +130,21 @@ def _by_backend(value: Any) -> Any:
         backend, dot, option = name.partition(".")
         if not (equals and dot and option):
             what = f"--option '{text}' is not of the form backend.name=value"
-            raise _said(BenchError(what, "Write --option pytorch.form=plain."))
+            raise BenchError(what, "Write --option pytorch.form=plain.")
         options.setdefault(backend, {}).setdefault(option, []).append(setting)
     return options
 
 
+@_telling
 def _known_options(options: Options) -> Options:
     """The values of each option of each backend, once each, of a list with commas all of it."""
     known: dict[str, dict[str, tuple[str, ...]]] = {}
-    try:
-        for backend, given in options.items():
-            for option, texts in given.items():
-                values = [value for text in texts for value in option_values(backend, option, text)]
-                for value in filter(None, values):
-                    check_options(backend, {option: value})
-                known.setdefault(backend, {})[option] = tuple(dict.fromkeys(values))
-    except BenchError as mistake:
-        raise _said(mistake) from None
+    for backend, given in options.items():
+        for option, texts in given.items():
+            values = [value for text in texts for value in option_values(backend, option, text)]
+            for value in filter(None, values):
+                check_options(backend, {option: value})
+            known.setdefault(backend, {})[option] = tuple(dict.fromkeys(values))
     return known
 
 
@@ -140,13 +154,17 @@ def _lives(value: int | None) -> int | None:
     return value
 
 
+@_telling
 def _statement(value: Any) -> dict[str, Any]:
-    try:
-        if not isinstance(value, Mapping):
-            raise BenchError(f"preprocess is {shown(value)}", "Write a mapping, such as {mean: 0.5, std: 0.5}.")
-        return checked(value)
-    except BenchError as mistake:
-        raise _said(mistake) from None
+    if not isinstance(value, Mapping):
+        raise BenchError(f"preprocess is {shown(value)}", "Write a mapping, such as {mean: 0.5, std: 0.5}.")
+    return checked(value)
+
+
+@_telling
+def _known_model(name: str) -> str:
+    zoo.resolve(name)
+    return name
 
 
 Names = Annotated[tuple[StrictStr, ...], BeforeValidator(_listed)]
@@ -184,16 +202,14 @@ class _Checked(BaseModel):
 
     @field_validator("*")
     @classmethod
+    @_telling
     def _check(cls, value: Any, info: ValidationInfo) -> Any:
         axis = _axes(cls).get(str(info.field_name))
         if axis is None or (not value and axis.default):
             return value
         if axis.names is None and value:
             return tuple(dict.fromkeys(value))
-        try:
-            return checked_names(axis.case, value, axis.names() if axis.names else ("1", "8", "32"))
-        except BenchError as mistake:
-            raise _said(mistake) from None
+        return checked_names(axis.case, value, axis.names() if axis.names else ("1", "8", "32"))
 
 
 class Matrix(_Checked):
@@ -226,9 +242,10 @@ class _Rule(_Checked):
     """One combination that is not measured: fields of a Case, each with the values that match."""
 
     @model_validator(mode="after")
+    @_telling
     def _names_something(self) -> _Rule:
         if not self.given:
-            raise _said(BenchError("it names nothing", f"Use {', '.join(type(self).model_fields)}."))
+            raise BenchError("it names nothing", f"Use {', '.join(type(self).model_fields)}.")
         return self
 
     @property
@@ -294,7 +311,7 @@ class RunSpec(Matrix):
         BenchError: a name is unknown, a number is wrong.
     """
 
-    model: StrictStr = "scarlet_c"
+    model: Annotated[StrictStr, AfterValidator(_known_model)] = "scarlet_c"
     output: StrictStr | None = None
     checkpoint: StrictStr | None = None
     data: StrictStr | None = None
@@ -329,20 +346,12 @@ class RunSpec(Matrix):
         output, model = given.get("output"), str(given.get("model", ""))
         return {**given, "model": f"{model}{zoo.OUTPUT}{output}", "output": None} if output else given
 
-    @field_validator("model")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            zoo.resolve(value)
-        except BenchError as mistake:
-            raise _said(mistake) from None
-        return value
-
     @model_validator(mode="after")
+    @_telling
     def _real_has_its_own_classes(self) -> RunSpec:
         if self.real and self.classes:
             what = "--real has ImageNet's 1000 classes in their own order, and --classes gives the model others"
-            raise _said(BenchError(what, "Leave one of the two out."))
+            raise BenchError(what, "Leave one of the two out.")
         return self
 
     @classmethod
@@ -485,17 +494,14 @@ class RunSpec(Matrix):
         Raises:
             BenchError: a list or an option has several values.
         """
-        for name, values in self.lists.items():
-            if len(values) > 1:
-                what = f"--{AXES[name].case} names {len(values)} values: {', '.join(map(str, values))}"
-                raise BenchError(what, "Measure one after another; `scarlet-bench run` compares several.")
+        several = [(AXES[name].case, values) for name, values in self.lists.items() if len(values) > 1]
         cases = self.cases()
-        if len(cases) > 1:
-            raise BenchError(
-                f"an option of {cases[0].backend} has several values",
-                "Measure one after another; `scarlet-bench run` compares several.",
-            )
-        return cases[0]
+        if len(cases) == 1:
+            return cases[0]
+        what = f"an option of {cases[0].backend} has several values"
+        for name, values in several[:1]:
+            what = f"--{name} names {len(values)} values: {', '.join(map(str, values))}"
+        raise BenchError(what, "Measure one after another; `scarlet-bench run` compares several.")
 
     def _matrix(self, weights: str = "", fixed_batch: int | None = None) -> tuple[Case, ...]:
         lists = self.lists
@@ -588,14 +594,6 @@ def read_plan(path: Path) -> dict[str, Any]:
             raise _mistake(mistake.__cause__, path) from None
         raise
     return {name: getattr(spec, name) for name in given}
-
-
-_SAID = "said"
-
-
-def _said(mistake: BenchError) -> PydanticCustomError:
-    """A mistake in its own words, for pydantic to add where it is."""
-    return PydanticCustomError(_SAID, "{what}", {"what": mistake.what, "do": mistake.do})
 
 
 def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.store import Artefact, Store, artefact_key
-from export.tensorrt.builder import PlanSpec, write_plan
-from export.tensorrt.package import TensorRtUnavailable
+from export.tensorrt.builder import PlanSpec, TensorRtUnavailable, write_plan
 from scarlet.errors import BenchError
 from scarlet.processes import ending, tied
 

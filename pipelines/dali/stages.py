@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.base import PipelineUnsupported, Preprocess
+from pipelines.base import PipelineUnsupported, Planes, Preprocess
 from pipelines.dali.chunks import failed_alone
 from pipelines.dali.graph import CPU, STEPS, Fed, Pixels, Place, built, graph_of, import_dali, region, whole
 from pipelines.device import usable_gpu
@@ -61,16 +61,21 @@ class DaliStages:
         cropped: Pixels = self._cropped([pixels])[0]
         return cropped
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return normalise(pixels, self._preprocess)
+    def normalise(self, pixels: NDArray[np.uint8]) -> Planes:
+        planes = np.empty((1, 3, *pixels.shape[:2]), np.float32)
+        self._normalise(pixels[None], planes)
+        return planes[0]
 
-    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        side = self._preprocess.crop
+    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> Planes:
+        side, size = self._preprocess.crop, self._chunk
         planes = np.empty((len(images), 3, side, side), np.float32)
-        for first, some in enumerate(self._chunks(images)):
-            for index, pixels in enumerate(self._cropped(some), first * self._chunk):
-                normalise(pixels, self._preprocess, out=planes[index])
+        for number, some in enumerate(self._chunks(images)):
+            self._normalise(self._cropped(some), planes[number * size : (number + 1) * size])
         return planes
+
+    def _normalise(self, images: Pixels, planes: Planes) -> None:
+        for pixels, out in zip(images, planes, strict=True):
+            normalise(pixels, self._preprocess, out=out)
 
     def _cropped(self, images: Sequence[Pixels]) -> Pixels:
         """uint8, ``(n, crop, crop, 3)``, of at most a chunk of images."""
@@ -121,15 +126,8 @@ class DaliGpuStages(DaliStages):
         import_dali()
         super().__init__(preprocess, threads, Place(usable_gpu().index, engine_share))
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(self._normaliser.run(Fed([pixels], [])).at(0))
-
-    def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        planes = [
-            np.array(self._normaliser.run(Fed(list(self._cropped(some)), [])).as_array())
-            for some in self._chunks(images)
-        ]
-        return np.concatenate(planes)
+    def _normalise(self, images: Pixels, planes: Planes) -> None:
+        planes[...] = self._normaliser.run(Fed(list(images), [])).as_array()
 
 
 def engine_stages(preprocess: Preprocess, threads: int = 1) -> DaliGpuStages:

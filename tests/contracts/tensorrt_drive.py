@@ -18,7 +18,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.tensorrt.package import make_log
+from export.tensorrt.builder import make_log
 from pipelines.base import DevicePixels
 from scarlet.errors import BenchError
 
@@ -165,11 +165,6 @@ def refusal(work: Callable[[], Any], kind: type[BaseException] | tuple[type[Base
     """Makes sure that the work is refused with these words."""
     with pytest.raises(kind, match=words):
         work()
-
-
-def walk_package(module: Any, folder: Path) -> None:
-    """Has ``export.tensorrt.package`` make a logger."""
-    assert isinstance(fake.Builder(module.make_log(fake)), fake.Builder)
 
 
 def walk_export(module: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.backends.base import Unavailable
-from export.tensorrt.package import make_log
+from export.tensorrt.builder import make_log
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ import pytest
 from folders import CONTRACTS
 
 from export.store import Store
-from export.tensorrt import builder, package
+from export.tensorrt import builder
 from export.tensorrt import plan as plans
-from export.tensorrt.builder import PlanSpec
-from export.tensorrt.package import TensorRtUnavailable, import_tensorrt
+from export.tensorrt.builder import PlanSpec, TensorRtUnavailable, import_tensorrt
 from export.tensorrt.plan import Gpu, answered, key_parts, plan_for
 from scarlet.errors import BenchError
 from scarlet.processes import ending
@@ -145,7 +144,7 @@ def test_how_a_process_ended_is_said_in_words() -> None:
 
 
 def test_warnings_and_errors_are_printed_and_errors_kept(drive: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    log = package.make_log(drive.fake)
+    log = builder.make_log(drive.fake)
     levels = drive.fake.ILogger.Severity
     for level, words in ((levels.INFO, "one"), (levels.WARNING, "two"), (levels.ERROR, "three\nlines")):
         log.log(level, words)
