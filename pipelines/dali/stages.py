@@ -64,7 +64,7 @@ class DaliStages:
     def normalise(self, pixels: NDArray[np.uint8]) -> Planes:
         planes = np.empty((1, 3, *pixels.shape[:2]), np.float32)
         self._normalise(pixels[None], planes)
-        return planes[0]
+        return np.asarray(planes[0])
 
     def preprocess_all(self, images: Sequence[NDArray[np.uint8]]) -> Planes:
         side, size = self._preprocess.crop, self._chunk

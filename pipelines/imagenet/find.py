@@ -94,16 +94,19 @@ def read_image(path: Path) -> bytes:
 
 @dataclass
 class _Found:
-    """What one folder holds: file sizes in bytes by name, directly inside and by class folder; and what is passed over:
-    pictures of other suffixes, and images in folders inside class folders.
+    """What one folder holds: sizes in bytes of files by class folder ("" for none) and name, folders that may not be
+    entered, and what is passed over: pictures of other suffixes, and images in folders inside class folders.
     """
 
     folder: Path
-    flat: dict[str, int] = field(default_factory=dict)
-    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    files: dict[tuple[str, str], int] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     n_deeper: int = 0
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({class_ for class_, _ in self.files if class_})
 
 
 def find_images(data: Path, how: Labelling | None = None) -> ImageSet:
@@ -134,14 +137,15 @@ def find_images(data: Path, how: Labelling | None = None) -> ImageSet:
         if not os.path.isdir(folder):  # no question to a path that raises, as a link to itself would
             continue
         found = _scan(folder, known)
-        if found.classes and found.flat:
+        flat = sorted(name for class_, name in found.files if not class_)
+        if flat and found.classes:
             raise BenchError(
-                f"{len(found.flat)} images lie beside the class folders of {folder}, and so have no class: "
-                f"{first_few(sorted(found.flat))}",
+                f"{len(flat)} images lie beside the class folders of {folder}, and so have no class: {first_few(flat)}",
                 "Move them into class folders or out of the data folder.",
             )
-        if found.classes or found.flat:
-            return _image_set(root, found, how)
+        if found.files:
+            read = flat_labels(root, folder, flat, how) if flat else _by_folder(found, how)
+            return _image_set(root, found, read, how)
         n_deeper += found.n_deeper
     deeper = f", but {n_deeper:,} in folders inside class folders" if n_deeper else ""
     raise BenchError(
@@ -155,25 +159,32 @@ def _scan(folder: Path, known: frozenset[str]) -> _Found:
     places = {place.split("/")[0] for place in PLACES}
     for entry in _entries(folder):
         is_class = entry.name in known
-        if os.path.isdir(entry.path):
-            if not is_class and entry.name in places:
-                continue
+        if not os.path.isdir(entry.path):
+            if entry.is_symlink() and (is_class or entry.name in places):
+                found.closed.append(entry.name)
+            else:
+                _take(entry, "", found)
+        elif is_class or entry.name not in places:
+            is_counted = is_class or entry.name.isdecimal()
             try:
-                images = dict(_image_sizes(Path(entry.path), found if is_class or entry.name.isdecimal() else None))
+                for inner in _entries(Path(entry.path)):
+                    if not os.path.isdir(inner.path):
+                        _take(inner, entry.name, found, is_counted)
+                    elif is_counted:
+                        found.n_deeper += _count_images(inner.path)
             except BenchError:
                 if is_class and not entry.is_symlink():
                     raise
                 found.closed.append(entry.name)
-                continue
-            if images:
-                found.classes[entry.name] = images
-        elif _is_image(entry):
-            found.flat[entry.name] = size_bytes(entry)
-        elif entry.is_symlink() and (is_class or entry.name in places):
-            found.closed.append(entry.name)
-        else:
-            _count_other(entry.name, found)
     return found
+
+
+def _take(entry: os.DirEntry[str], class_: str, found: _Found, is_counted: bool = True) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        found.files[class_, entry.name] = size_bytes(entry)
+    elif is_counted and suffix in OTHER_SUFFIXES:
+        found.others[suffix] += 1
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -185,26 +196,6 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         raise BenchError(
             f"cannot read the folder {folder}: {error.strerror}", "Check its permissions and the disk."
         ) from error
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _image_sizes(folder: Path, found: _Found | None) -> Iterator[tuple[str, int]]:
-    """The images directly in a folder; ``found`` counts what else is there."""
-    for entry in _entries(folder):
-        is_folder = os.path.isdir(entry.path)
-        if not is_folder and _is_image(entry):
-            yield entry.name, size_bytes(entry)
-        elif found is not None:
-            found.n_deeper += _count_images(entry.path) if is_folder else 0
-            _count_other("" if is_folder else entry.name, found)
-
-
-def _count_other(name: str, found: _Found) -> None:
-    suffix = os.path.splitext(name)[1].lower()
-    found.others.update([suffix] if suffix in OTHER_SUFFIXES else ())
 
 
 def _count_images(folder: str | Path) -> int:
@@ -253,17 +244,11 @@ def _by_folder(found: _Found, how: Labelling) -> Reading:
     )
 
 
-def _image_set(root: Path, found: _Found, how: Labelling) -> ImageSet:
-    if found.classes:
-        read = _by_folder(found, how)
-        files = [
-            (f"{folder}/{name}", read.labels[folder], size)
-            for folder, sizes in found.classes.items()
-            for name, size in sizes.items()
-        ]
-    else:
-        read = flat_labels(root, found.folder, sorted(found.flat), how)
-        files = [(name, read.labels[name], size) for name, size in found.flat.items()]
+def _image_set(root: Path, found: _Found, read: Reading, how: Labelling) -> ImageSet:
+    files = [
+        (f"{class_}/{name}" if class_ else name, read.labels[class_ or name], size)
+        for (class_, name), size in found.files.items()
+    ]
     below = found.folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
     files.sort()
