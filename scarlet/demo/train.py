@@ -34,7 +34,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scarlet.demo.weights import load_state
+from scarlet.demo import load_state
 from scarlet.errors import BenchError
 from scarlet.networks import BLOCK_TABLES, InvertedResidual, Scarlet, scarlet
 
