@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,17 @@ def export_model(spec: ModelSpec, built: Built, store: Store, check_batches: Bat
         BenchError: the network cannot be exported, the graph's logits differ from PyTorch's by more than
             ``export.parity.TOLERANCE`` of their spread, onnxruntime is missing, or the store cannot be written.
     """
-    options = onnx_export.ExportOptions(input_size=spec.input_size)
     metadata = {"model": spec.name, "weights": built.weights, "weights_sha256": built.weights_sha256}
     key_parts = {
         **metadata,
         **onnx_export.versions(),
         "artefact": "onnx",
         "architecture": architecture_sha256(built.module, spec.path),
-        "options": json.dumps(asdict(options), sort_keys=True),
+        "options": json.dumps({"input_size": spec.input_size, "opset": onnx_export.OPSET}),
         "exporter": file_sha256(Path(onnx_export.__file__)),
     }
     onnx_path = store.get_or_make(
-        key_parts, ".onnx", lambda path: onnx_export.export_onnx(built.module, path, options, metadata)
+        key_parts, ".onnx", lambda path: onnx_export.export_onnx(built.module, path, spec.input_size, metadata)
     )
     onnx_sha256 = recorded_sha256(onnx_path)
     parity: dict[str, Any] = {}

@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,6 @@ _EXAMPLE_BATCH = 2  # the exporter would take 0 and 1 for constants
 _NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What the file depends on besides the network.
-
-    Attributes:
-        input_size: height and width in pixels; fixed in the graph.
-        opset: version of ONNX's default operator set.
-    """
-
-    input_size: int = 224
-    opset: int = OPSET
-
-
 def versions() -> dict[str, str]:
     """The packages whose versions decide what the exporter writes."""
     import onnx_ir
@@ -60,7 +46,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def export_onnx(module: nn.Module, path: Path, options: ExportOptions, metadata: Mapping[str, str]) -> None:
+def export_onnx(module: nn.Module, path: Path, input_size: int, metadata: Mapping[str, str]) -> None:
     """Writes a network as an ONNX file that was checked, with a dynamic batch.
 
     The input ``input`` is float32, ``(batch, 3, input_size, input_size)``; the output ``logits`` is
@@ -71,13 +57,14 @@ def export_onnx(module: nn.Module, path: Path, options: ExportOptions, metadata:
 
     Args:
         module: takes one image batch; put into eval mode for the export and back afterwards.
+        input_size: height and width in pixels; fixed in the graph.
         metadata: what to write into the file besides (model, weights, weights_sha256).
 
     Raises:
         BenchError: the exporter cannot express the network.
         OSError: the file cannot be written.
     """
-    model = _exported(module, options)
+    model = _exported(module, input_size)
     _use_global_average_pool(model.graph)
     _use_flatten(model.graph)
     _drop_unused(model.graph)
@@ -85,7 +72,8 @@ def export_onnx(module: nn.Module, path: Path, options: ExportOptions, metadata:
     _strip(model)
     entries = {
         **metadata,
-        **{name: str(value) for name, value in asdict(options).items()},
+        "input_size": str(input_size),
+        "opset": str(OPSET),
         **{f"{name}_version": version for name, version in versions().items()},
         "exporter_revision": str(REVISION),
     }
@@ -94,8 +82,7 @@ def export_onnx(module: nn.Module, path: Path, options: ExportOptions, metadata:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _exported(module: nn.Module, options: ExportOptions) -> Any:
-    size = options.input_size
+def _exported(module: nn.Module, size: int) -> Any:
     example = torch.zeros(_EXAMPLE_BATCH, 3, size, size)
     training = module.training
     module.eval()
@@ -105,14 +92,14 @@ def _exported(module: nn.Module, options: ExportOptions) -> Any:
             if isinstance(module, torch.jit.ScriptModule):  # which the newer exporter does not take
                 axes = {INPUT: {0: BATCH}, OUTPUT: {0: BATCH}}
                 file: Any = io.BytesIO()
-                names |= {"dynamic_axes": axes, "dynamo": False, "opset_version": options.opset}
+                names |= {"dynamic_axes": axes, "dynamo": False, "opset_version": OPSET}
                 torch.onnx.export(module, (example,), file, **names)
                 return onnx.shape_inference.infer_shapes(onnx.load_from_string(file.getvalue()))
             program = torch.onnx.export(
                 module,
                 (example,),
                 dynamo=True,
-                opset_version=options.opset,
+                opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
                 **names,
             )

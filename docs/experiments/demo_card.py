@@ -31,7 +31,7 @@ from torch import nn
 
 import pipelines
 from bench.analysis.stats.paired import exact_mcnemar, paired_bound
-from export.onnx import ExportOptions, export_onnx
+from export.onnx import export_onnx
 from pipelines.base import Preprocess
 from pipelines.demo.make import QUICK_IMAGES, make_demo, print_progress
 from pipelines.imagenet.find import Image as LabelledImage
@@ -212,7 +212,7 @@ def measure(state: dict[str, torch.Tensor], model: str, data: Path, only_accurac
         fp32, int8 = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         network = scarlet(model)
         network.load_state_dict(state, strict=True)
-        export_onnx(network.eval(), fp32, ExportOptions(), {"model": model, "weights": "demo"})
+        export_onnx(network.eval(), fp32, 224, {"model": model, "weights": "demo"})
         ort = onnx_predictor(fp32)
         predictors = (
             {"onnxruntime": ort} if only_accuracy else {"onnxruntime": ort, "pytorch": torch_predictor(network)}

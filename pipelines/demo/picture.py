@@ -22,12 +22,6 @@ from PIL import Image
 
 Plane: TypeAlias = NDArray[np.float64]
 
-SHAPES = ("disc", "square", "triangle", "ring", "cross", "bar", "star", "crescent", "pair", "chevron")
-TEXTURES = (
-    "level stripes", "upright stripes", "slanted stripes", "checks", "dots",
-    "circles", "mesh", "clouds", "zigzag", "speckle",
-)  # fmt: skip
-
 TURN_LIMIT = 0.22  # tangent of half the largest turn of a shape: 25 degrees
 TILT_LIMIT = 0.10  # the same for a pattern: 11 degrees
 
@@ -105,30 +99,24 @@ def _pattern(rng: np.random.Generator, texture: int, x: Plane, y: Plane) -> Plan
     u = (x * cosine - y * sine) / period + float(rng.random())
     v = (x * sine + y * cosine) / period + float(rng.random())
     gain = _between(rng, 2.0, 4.0)
-    name = TEXTURES[texture]
-    if name == "level stripes":
-        value = _wave(v) - 0.5
-    elif name == "upright stripes":
-        value = _wave(u) - 0.5
-    elif name == "slanted stripes":
-        value = _wave((u + v if rng.integers(2) else u - v) * 0.7) - 0.5
-    elif name == "checks":
-        value = 4.0 * (_wave(u * 0.6) - 0.5) * (_wave(v * 0.6) - 0.5)
-    elif name == "dots":
-        value = _wave(u * 0.8) + _wave(v * 0.8) - 1.35
-    elif name == "circles":
-        from_u = u - _between(rng, -2.0, 2.0)
-        from_v = v - _between(rng, -2.0, 2.0)
-        value = _wave(np.sqrt(from_u * from_u + from_v * from_v)) - 0.5
-    elif name == "mesh":
-        value = np.maximum(_wave(u * 0.8), _wave(v * 0.8)) - 0.78
-    elif name == "clouds":
-        value = (_smooth_noise(rng, width, height, period * 0.6) - 0.5) * 0.8
-    elif name == "zigzag":
-        value = _wave(v + 1.1 * _wave(u * 0.55)) - 0.5
-    else:
-        value = _smooth_noise(rng, width, height, period * 0.12) - 0.5
+    value = TEXTURES[texture](rng, u, v, (width, height, period))
     return np.clip(0.5 + gain * value, 0.0, 1.0)
+
+
+# Around 0, in periods along and across: stripes (level, upright, slanted), checks, dots, circles, mesh, clouds, zigzag
+# and speckle. Clouds and speckle want the picture's size, and the period in its short sides.
+TEXTURES: tuple[Callable[[np.random.Generator, Plane, Plane, tuple[int, int, float]], Plane], ...] = (
+    lambda rng, u, v, size: _wave(v) - 0.5,
+    lambda rng, u, v, size: _wave(u) - 0.5,
+    lambda rng, u, v, size: _wave((u + v if rng.integers(2) else u - v) * 0.7) - 0.5,
+    lambda rng, u, v, size: 4.0 * (_wave(u * 0.6) - 0.5) * (_wave(v * 0.6) - 0.5),
+    lambda rng, u, v, size: _wave(u * 0.8) + _wave(v * 0.8) - 1.35,
+    lambda rng, u, v, size: _wave(_round(u - _between(rng, -2.0, 2.0), v - _between(rng, -2.0, 2.0))) - 0.5,
+    lambda rng, u, v, size: np.maximum(_wave(u * 0.8), _wave(v * 0.8)) - 0.78,
+    lambda rng, u, v, size: (_smooth_noise(rng, *size[:2], size[2] * 0.6) - 0.5) * 0.8,
+    lambda rng, u, v, size: _wave(v + 1.1 * _wave(u * 0.55)) - 0.5,
+    lambda rng, u, v, size: _smooth_noise(rng, *size[:2], size[2] * 0.12) - 0.5,
+)
 
 
 def _ground_colours(rng: np.random.Generator, hardness: float) -> tuple[list[float], list[float]]:
@@ -181,7 +169,7 @@ def _box(u: Plane, v: Plane, half_width: float, half_height: float) -> Plane:
 
 
 # Signed distances (negative inside) in a frame where the object is about 2 units wide.
-OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
+SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
     "disc": lambda u, v: _round(u, v) - 0.9,
     "square": lambda u, v: _box(u, v, 0.8, 0.8),
     "triangle": _triangle,
@@ -228,7 +216,7 @@ def _paint_object(
     u = (dx * cosine - dy * sine) / (radius * stretch)
     v = (dx * sine + dy * cosine) / radius
     softness = _between(rng, 0.03, 0.12)
-    mask = _soft_step(OUTLINES[SHAPES[shape]](u, v), softness) * (1.0 - _between(rng, 0.0, 0.1 + 0.4 * hardness))
+    mask = _soft_step(list(SHAPES.values())[shape](u, v), softness) * (1.0 - _between(rng, 0.0, 0.1 + 0.4 * hardness))
     jitter = _between(rng, -1.0, 1.0) * (8.0 + 14.0 * hardness)  # degrees; beyond 18 lies the next hue
     colour = _colour(36.0 * hue + jitter, _between(rng, 0.55 - 0.3 * hardness, 1.0), _between(rng, 0.5, 1.0))
     shade = 1.0 + _between(rng, -0.2, 0.2) * u + _between(rng, -0.2, 0.2) * v

@@ -37,23 +37,11 @@ _LEVELS_MAX = 10_000
 _MOST = 0.9  # of the tensors of the best fit, that others must hold to be named
 
 
-def load_state(path: str | Path) -> StateDict:
-    """The largest set of tensors by name in a checkpoint file, on the CPU; the first of several.
+def load_into(module: nn.Module, path: str | Path, model: str) -> tuple[str, ...]:
+    """Loads a checkpoint file into a network: every key, every shape, nothing left over.
 
     Pickles are read with ``weights_only=True``: nothing in the file is executed. What ``torch.save`` writes has a
     checksum of each tensor, which is compared; older files and ``.safetensors`` have none.
-
-    Raises:
-        BenchError: the file is missing, is not a checkpoint, is cut off, changed since it was written, holds code, or
-            holds values that are not finite or no weights (sparse, complex, without contents).
-    """
-    path, _ = file_of(str(path))
-    levels = _levels(path)
-    return _weights(path, max(levels.values(), key=len))
-
-
-def load_into(module: nn.Module, path: str | Path, model: str) -> tuple[str, ...]:
-    """Loads a checkpoint file into a network: every key, every shape, nothing left over.
 
     The weights are found by their names, whatever stands before them: ``{"model_state": ...}`` (the published SCARLET
     checkpoints), ``{"state_dict": ...}``, ``model.``, ``module.``, ``_orig_mod.``. Those of an average over training
@@ -66,7 +54,8 @@ def load_into(module: nn.Module, path: str | Path, model: str) -> tuple[str, ...
         sentences on what was taken where there was a choice, and on what was left out.
 
     Raises:
-        BenchError: as ``load_state``, or the checkpoint belongs to another architecture.
+        BenchError: the file is missing, is not a checkpoint, is cut off, changed since it was written, holds code,
+            values that are not finite or no weights (sparse, complex, without contents), or another architecture's.
     """
     path, key = file_of(str(path))
     levels, expected = _levels(path), module.state_dict()
@@ -146,11 +135,7 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def _levels(path: Path) -> dict[str, StateDict]:
-    """The tensors of each mapping in a file, by the names that lead to it: ``""``, ``state_dict.``, ``model.module.``.
-
-    Raises:
-        BenchError: as ``load_state``.
-    """
+    """The tensors of each mapping in a file, by what leads to it: ``""``, ``state_dict.``, ``model.module.``."""
     if not path.is_file():
         raise BenchError(
             f"checkpoint '{path}' is not a file" if path.exists() else f"checkpoint '{path}' does not exist",
@@ -222,12 +207,7 @@ def _harmless() -> list[Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Compares the checksums of a zip's entries, which PyTorch does not, and refuses packed ones, which it unpacks.
-
-    Raises:
-        BenchError: they do not hold, or there are such.
-        Exception: what ``zipfile`` raises for a damaged file.
-    """
+    """Compares the checksums of a zip's entries, which PyTorch does not, and refuses packed ones, which it unpacks."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return

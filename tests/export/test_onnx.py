@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from export import onnx as onnx_export
-from export.onnx import ExportOptions, export_onnx
+from export.onnx import export_onnx
 from scarlet.errors import BenchError
 from scarlet.networks import BlockSpec, Scarlet
 
-OPTIONS = ExportOptions(input_size=32)
+SIZE = 32
 
 
 class MeanOverPlane(nn.Module):
@@ -34,7 +34,7 @@ def small():
     return Scarlet((BlockSpec(2, 16, 3, 1, True), None, BlockSpec(2, 24, 3, 2, False)), classes=7).eval()
 
 
-def exported(module, folder, name="net.onnx", options=OPTIONS):
+def exported(module, folder, name="net.onnx", options=SIZE):
     path = folder / name
     export_onnx(module, path, options, {"model": "small", "weights": "random", "weights_sha256": "abc"})
     return path

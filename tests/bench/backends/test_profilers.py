@@ -142,10 +142,10 @@ def small() -> Small:
 
 @pytest.fixture(scope="module")
 def small_files(small: Small, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    from export.onnx import ExportOptions, export_onnx
+    from export.onnx import export_onnx
 
     path = tmp_path_factory.mktemp("small") / "small.onnx"
-    export_onnx(small, path, ExportOptions(64), {})
+    export_onnx(small, path, 64, {})
     return ModelFiles("small", "user", "", str(path), "", input_size=64, preprocess=preprocess(64))
 
 

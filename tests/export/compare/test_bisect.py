@@ -13,7 +13,7 @@ from export.compare.bisect import Compared, bisect, error_table, outputs_at_once
 from export.compare.pairing import Layer, pair_graphs, pair_module
 from export.compare.values import OnnxValues, TorchValues
 from export.compare.weights import compare_graphs, compare_with_module
-from export.onnx import ExportOptions, export_onnx
+from export.onnx import export_onnx
 from scarlet.errors import BenchError
 from scarlet.networks import BlockSpec, Scarlet
 from scarlet.random_weights import calibrate, initialise, noise_batches
@@ -47,7 +47,7 @@ class Subject:
         self.batches = [batch[:3] for batch in noise_batches(SIZE, 1)]
         self.values = TorchValues(self.module)
         self.calls = self.values.calls(self.batches[0])
-        export_onnx(self.module, folder / "net.onnx", ExportOptions(input_size=SIZE), {})
+        export_onnx(self.module, folder / "net.onnx", SIZE, {})
         self._graph = (folder / "net.onnx").read_bytes()
         self.path = folder / "net.onnx"
 

@@ -26,7 +26,7 @@ KNOWN = json.loads((FAKES / "onnxruntime_cuda_options.json").read_text(encoding=
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """SCARLET-C as our exporter writes it, in each precision."""
     from bench.worker.lower_precision import prepare_typed
-    from export.onnx import ExportOptions, export_onnx
+    from export.onnx import export_onnx
     from export.precision.calibration import CalibrationSet
     from export.precision.recipe import default_recipe
     from scarlet import zoo
@@ -34,7 +34,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ask([])  # skips before anything slow begins
     folder = tmp_path_factory.mktemp("graphs")
     fp32 = folder / "fp32.onnx"
-    export_onnx(zoo.untrained(zoo.resolve("scarlet_c")), fp32, ExportOptions(), {})
+    export_onnx(zoo.untrained(zoo.resolve("scarlet_c")), fp32, 224, {})
     noise = np.random.default_rng(0).standard_normal((4, 3, 224, 224)).astype(np.float32)
     found = {"fp32": str(fp32)}
     with pytest.MonkeyPatch.context() as patch:
