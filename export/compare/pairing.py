@@ -181,7 +181,7 @@ def _scope(node: Any, constants: Container[str]) -> str:
         return noted
     path, _, _ = node.name.rpartition("/")
     if not path:
-        return next((name.rpartition(".")[0] for name in node.input if name in constants and "." in name), "")
+        return next((name.rpartition(".")[0] for name in node.input[1:] if name in constants and "." in name), "")
     if not path.startswith("/"):
         return str(path)
     # The legacy exporter: /layer1/layer1.0/conv1/Conv, where a part may repeat the one before it.

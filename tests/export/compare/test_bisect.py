@@ -239,6 +239,9 @@ def twice_graph(module):
         helper.make_node("Relu", ["normal"], ["active"]),
         helper.make_node("Gemm", ["active", "last.weight", "last.bias"], ["linear"], transB=1),
         helper.make_node("Relu", ["linear"], ["logits"]),
+        # A constant that others share, as the legacy exporter passes it on: no output of its module.
+        helper.make_node("Identity", ["first.bias"], ["shared"]),
+        helper.make_node("Neg", ["shared"], ["unused"]),
     ]
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
