@@ -310,7 +310,7 @@ def of_rows(
     for precision, members in by_precision.items():
         others = [pair for pair in passing if pair.current.case.precision == precision]
         if any(told := _common(members, others, baseline, current)):
-            found[told] = members
+            found.setdefault(told, []).extend(members)
     return found
 
 

@@ -123,3 +123,8 @@ def test_what_differs_in_different_ways_proves_nothing() -> None:
 def test_precisions_are_looked_at_apart() -> None:
     failing = [pair("onnxruntime", precision="int8")]
     assert common(failing, [pair("pytorch", BEFORE), pair("onnxruntime", BEFORE)]) == []
+    both = [
+        pair(backend, precision=precision) for precision in ("fp32", "fp16") for backend in ("pytorch", "onnxruntime")
+    ]
+    ((_, members),) = of_rows(both, [], snapshot(LABELS, []), snapshot(LABELS, [])).items()
+    assert members == both, "the same sentence explains the rows of both"
