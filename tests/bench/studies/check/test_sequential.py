@@ -96,26 +96,20 @@ def test_no_verdict_comes_before_every_class_was_seen() -> None:
     assert decided_of(partly, "int8", len(labels), whole=False)[0] is Verdict.UNRESOLVED
 
 
-def test_unchanged_predictions_pass_after_about_four_over_the_margin() -> None:
+def test_how_soon_a_verdict_comes() -> None:
+    """Unchanged predictions pass after about four over the margin; a loss beyond it fails early."""
     n = 10_000
     found = evidence(np.zeros(n), np.zeros(n), np.arange(1, n + 1), 0.001)
     place, verdict = first_crossing(found, 0.05, 0.05)
     assert verdict is Verdict.PASS
     assert 3000 < place + 1 < 4000
-
-
-def test_a_loss_beyond_the_margin_fails_early() -> None:
     ended = [
         first_crossing(evidence(np.cumsum(won), np.cumsum(lost), np.arange(1, LENGTH + 1), 0.0075), 0.05, 0.05)
         for won, lost in zip(*drawn(0.002, 0.03, 50), strict=True)
     ]
     assert all(verdict is Verdict.FAIL for _, verdict in ended)
     assert np.median([place for place, _ in ended]) < 1500
-
-
-def test_too_little_stays_unresolved() -> None:
-    found = evidence([0, 0], [0, 1], [10, 20], 0.001)
-    assert first_crossing(found, 0.05, 0.05) == (1, Verdict.UNRESOLVED)
+    assert first_crossing(evidence([0, 0], [0, 1], [10, 20], 0.001), 0.05, 0.05) == (1, Verdict.UNRESOLVED)
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0])
@@ -151,16 +145,6 @@ def test_looks_count_only_images_that_were_scored_and_could_be_read() -> None:
     assert looks(before, now, labels, np.array([3, 4])) is None
 
 
-def decided(
-    changes: NDArray[np.int16], precision: str, *, whole: bool = True, n_total: int | None = None, **more: str
-) -> tuple[Verdict, str, int]:
-    """The verdict where the baseline is always right and ``changes`` is what was predicted, 0 being right."""
-    labels = np.zeros(len(changes), dtype=np.int16)
-    seen = looks(labels, changes, labels, np.arange(len(changes)))
-    assert seen is not None
-    return decided_of(seen, precision, n_total or len(changes), whole=whole, **more)
-
-
 def decided_of(
     seen: Looks, precision: str, n_total: int, *, whole: bool = True, **more: str
 ) -> tuple[Verdict, str, int]:
@@ -184,11 +168,38 @@ def test_identity_fails_as_soon_as_more_changed_than_all_images_may() -> None:
     assert decision.reason.endswith("of all 10,000")
 
 
-def test_identity_passes_with_bound_and_agreement() -> None:
-    verdict, reason, n = decided(np.zeros(20_000, dtype=np.int16), "fp32")
-    assert verdict is Verdict.PASS
-    assert 6000 < n < 8000
-    assert f"after {n:,} of 20,000 images" in reason
+def changed(n: int, *places: int) -> NDArray[np.int16]:
+    """Predictions of n images, 0 being right; not so at these places."""
+    return np.where(np.isin(np.arange(n), places), 5, 0).astype(np.int16)
+
+
+PASS, FAIL, UNRESOLVED = Verdict.PASS, Verdict.FAIL, Verdict.UNRESOLVED
+RANDOM = {"no_accuracy": "random weights"}
+
+
+@pytest.mark.parametrize(
+    ("now", "precision", "more", "expected", "after", "said"),
+    [
+        # Identity passes with bound and agreement; few images only when all of them are unchanged.
+        (changed(20_000), "fp32", {}, PASS, (6000, 8000), "of 20,000 images"),
+        (changed(400), "fp32", {}, PASS, (400, 400), ""),
+        (changed(400), "fp32", {"whole": False}, UNRESOLVED, (400, 400), ""),
+        (changed(400, 3), "fp16", {}, UNRESOLVED, (400, 400), "not decided against a margin of 0.1 points"),
+        # Without accuracy only agreement is judged.
+        (changed(4000, 0), "fp32", RANDOM, PASS, (4000, 4000), ""),
+        (changed(4000, 0), "fp16", RANDOM, UNRESOLVED, (4000, 4000), ""),
+        (changed(4000, *range(20)), "fp32", RANDOM, FAIL, (1, 20), ""),
+        # A clear loss fails, and says after how many.
+        (changed(8000, *range(0, 8000, 20)), "int8", {}, FAIL, (1, 2000), "top-1 is more than 0.9 points lower"),
+    ],
+)
+def test_when_and_how_a_row_is_decided(now, precision, more, expected, after, said):
+    labels = np.zeros(len(now), dtype=np.int16)
+    seen = looks(labels, now, labels, np.arange(len(now)))
+    verdict, reason, n = decided_of(seen, precision, len(now) if more.get("whole", True) else 2 * len(now), **more)
+    assert verdict is expected
+    assert after[0] <= n <= after[1]
+    assert said in reason
 
 
 def test_identity_fails_as_soon_as_a_lead_moved() -> None:
@@ -216,34 +227,6 @@ def test_identity_waits_for_the_agreement() -> None:
     decision = sequential.decide(seen, Terms(tolerance, CONFIG, name), 0.0005, 12_000)
     assert decision.verdict is Verdict.PASS
     assert decision.comparison.n == 9000
-
-
-def test_few_images_pass_only_when_all_of_them_are_unchanged() -> None:
-    unchanged = np.zeros(400, dtype=np.int16)
-    assert decided(unchanged, "fp32")[0] is Verdict.PASS
-    assert decided(unchanged, "fp32", whole=False, n_total=1000)[0] is Verdict.UNRESOLVED
-    changed = unchanged.copy()
-    changed[3] = 5
-    verdict, reason, n = decided(changed, "fp16")
-    assert (verdict, n) == (Verdict.UNRESOLVED, 400)
-    assert "not decided against a margin of 0.1 points" in reason
-
-
-def test_without_accuracy_only_agreement_is_judged() -> None:
-    changed = np.zeros(4000, dtype=np.int16)
-    changed[0] = 3
-    assert decided(changed, "fp32", no_accuracy="random weights")[0] is Verdict.PASS
-    assert decided(changed, "fp16", no_accuracy="random weights")[0] is Verdict.UNRESOLVED
-    changed[:20] = 3
-    assert decided(changed, "fp32", no_accuracy="random weights")[0] is Verdict.FAIL
-
-
-def test_a_clear_loss_fails_and_says_after_how_many() -> None:
-    changes = np.where(np.arange(8000) % 20 == 0, 3, 0).astype(np.int16)
-    verdict, reason, n = decided(changes, "int8")
-    assert verdict is Verdict.FAIL
-    assert n < 2000
-    assert "top-1 is more than 0.9 points lower" in reason
 
 
 def test_blocks_double_up_to_all() -> None:
