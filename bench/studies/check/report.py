@@ -20,8 +20,6 @@ from bench.report.text import annotate, annotation
 from bench.studies.check.rules import Decision, Verdict, overall
 from scarlet.errors import visible
 
-# GitHub shows no more annotations of one kind and step than this.
-MOST_ANNOTATIONS = 10
 LEVELS = {Verdict.FAIL: "error", Verdict.UNRESOLVED: "warning"}
 
 # XML 1.0 has no way to write these (https://www.w3.org/TR/xml/#charsets).
@@ -181,17 +179,15 @@ def summary(report: Report) -> str:
 
 
 def workflow_commands(judged: Sequence[Judged]) -> list[str]:
-    """Workflow commands that make GitHub show each row that did not pass beside the change."""
-    commands: list[str] = []
-    by_verdict = {verdict: [row for row in judged if row.verdict is verdict] for verdict in LEVELS}
-    for verdict, rows in by_verdict.items():
-        level, shown = LEVELS[verdict], rows if len(rows) <= MOST_ANNOTATIONS else rows[: MOST_ANNOTATIONS - 1]
-        for row in shown:
-            stage = f" ({row.stage})" if row.stage else ""
-            commands.append(annotation(level, f"{row.case.label}: {verdict.value}{stage}", row.reason))
-        if more := len(rows) - len(shown):
-            commands.append(annotation(level, f"{more} more rows: {verdict.value}", "see the step's summary"))
-    return commands
+    """Workflow commands that make GitHub show each row that did not pass beside the change: it shows the first ten of
+    a kind, and the step's summary has them all.
+    """
+    return [
+        annotation(level, f"{row.case.label}: {verdict.value}{f' ({row.stage})' if row.stage else ''}", row.reason)
+        for verdict, level in LEVELS.items()
+        for row in judged
+        if row.verdict is verdict
+    ]
 
 
 def write_junit(report: Report, path: Path) -> None:
