@@ -141,13 +141,9 @@ def _shapes(graph: Any) -> dict[str, list[int | str]]:
     }
 
 
-def _constants(graph: Any) -> dict[str, Any]:
-    return {tensor.name: tensor for tensor in graph.initializer}
-
-
 def _use_global_average_pool(graph: Any) -> None:
     """ReduceMean over height and width -> GlobalAveragePool, which keeps ONNX Runtime's blocked layout."""
-    shapes, constants = _shapes(graph), _constants(graph)
+    shapes, constants = _shapes(graph), {tensor.name: tensor for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
         if node.op_type != "ReduceMean" or len(node.input) != 2 or node.input[1] not in constants:
@@ -242,16 +238,12 @@ def noted_module(node: Any) -> str | None:
 
 def _strip(model: Any) -> None:
     """Takes off doc strings and the exporter's notes: these hold source paths of the machine."""
-    graph = model.graph
-    for item in (model, graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+    graph, functions = model.graph, model.functions
+    noted = (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output)
+    inner = (node for function in functions for node in function.node)
+    for item in (model, graph, *noted, *functions, *inner):
         item.ClearField("doc_string")
         item.ClearField("metadata_props")
-    for function in model.functions:
-        function.ClearField("doc_string")
-        function.ClearField("metadata_props")
-        for node in function.node:
-            node.ClearField("doc_string")
-            node.ClearField("metadata_props")
     graph.name = "main"
 
 

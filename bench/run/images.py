@@ -84,9 +84,7 @@ def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
     """Makes the demo images, or finds them made; shows progress."""
     if not console.is_terminal:
         printer(console)(f"making sure of {n_images} demo images in {out}")
-        make_demo(out, n_images)
-        return out
-    with Progress(console=console, transient=True) as bars:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("demo images", total=n_images)
         make_demo(out, n_images, on_progress=lambda done, total: bars.update(task, completed=done, total=total))
     return out

@@ -254,17 +254,22 @@ def _first_label(path: Path, numbers: Mapping[str, int], most: int, wanted: int 
 
 
 def _devkit(folder: Path, names: Sequence[str], place: Mapping[str, int]) -> dict[str, int]:
-    """Labels from the ground truth's ids (1..1000), which ``meta.mat`` maps to wnids."""
-    truth_path = folder / GROUND_TRUTH
-    label_of_id = _labels_by_id(folder / META, place)
-    truth: list[int] = []
-    for number, line in enumerate(_lines(truth_path), start=1):
-        if whole(line.strip()) not in label_of_id:
-            raise BenchError(
-                f"line {number} of {truth_path} is not an id from 1 to 1000: '{line.strip()[:80]}'",
-                "Unpack ILSVRC2012_devkit_t12.tar.gz anew.",
-            )
-        truth.append(label_of_id[whole(line.strip())])
+    """Labels from the ground truth's ids (1..1000), which ``meta.mat`` maps to wnids: they are not sorted by these."""
+    from scipy.io import loadmat  # half a second to import, for this layout only
+
+    truth_path, unpack = folder / GROUND_TRUTH, "Unpack ILSVRC2012_devkit_t12.tar.gz anew."
+    try:
+        synsets = loadmat(folder / META, simplify_cells=True)["synsets"]
+        wnid_of_id = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+        # Ids above 1000 are inner nodes of the hierarchy, which label no image.
+        label_of_id = {str(number): place[wnid_of_id[number]] for number in range(1, 1 + len(wnids()))}
+    except Exception as error:  # a damaged MATLAB file can make scipy raise almost anything
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise BenchError(f"cannot read the classes from {folder / META} ({reason})", unpack) from error
+    truth = [line.strip() for line in _lines(truth_path)]
+    for number, line in enumerate(truth, start=1):
+        if line not in label_of_id:
+            raise BenchError(f"line {number} of {truth_path} is not an id from 1 to 1000: '{line[:80]}'", unpack)
     labels: dict[str, int] = {}
     for name in names:
         match = _OFFICIAL_NAME.fullmatch(name)
@@ -274,24 +279,8 @@ def _devkit(folder: Path, names: Sequence[str], place: Mapping[str, int]) -> dic
                 f"{name} is none of the {len(truth)} images that {truth_path} labels",
                 f"Their names are ILSVRC2012_val_00000001.JPEG and so on; label others by {VAL_TXT}.",
             )
-        labels[name] = truth[number - 1]
+        labels[name] = label_of_id[truth[number - 1]]
     return labels
-
-
-def _labels_by_id(path: Path, place: Mapping[str, int]) -> dict[int, int]:
-    """The label of each ILSVRC2012 id. The two orders differ: ids are not sorted by wnid."""
-    from scipy.io import loadmat  # half a second to import, for this layout only
-
-    try:
-        synsets = loadmat(path, simplify_cells=True)["synsets"]
-        wnid_of_id = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-        # Ids above 1000 are inner nodes of the hierarchy, which label no image.
-        return {number: place[wnid_of_id[number]] for number in range(1, 1 + len(wnids()))}
-    except Exception as error:  # a damaged MATLAB file can make scipy raise almost anything
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise BenchError(
-            f"cannot read the classes from {path} ({reason})", "Unpack ILSVRC2012_devkit_t12.tar.gz anew."
-        ) from error
 
 
 def first_few(names: Sequence[str]) -> str:

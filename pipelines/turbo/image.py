@@ -91,9 +91,7 @@ def rows(height: int, resized: int, end: int, reach: float = 1.0) -> Span:
     step = height / resized
     # One more for rounding.
     read = min(height, math.ceil(end * step + reach * max(step, 1.0) + 1.0))
-    if read < height:
-        return Span(read + (read == end), end, resized / height)
-    return columns(height, resized, end)
+    return Span(read + (read == end), end, resized / height) if read < height else columns(height, resized, end)
 
 
 def columns(width: int, resized: int, end: int) -> Span:

@@ -185,14 +185,3 @@ def test_every_model_that_is_named_can_be_named_on_the_command_line() -> None:
 def test_of_other_models_nothing_is_known() -> None:
     assert published("onnx:net.onnx") is None
     assert published("") is None, "rows that cannot be measured here have no name to be found by"
-
-
-def test_printed_parameters_and_multiply_adds_are_those_of_the_networks() -> None:
-    """The paper's figures, against the networks: to the rounding of the paper, or a little more."""
-    from scarlet.cost import measure_cost
-    from scarlet.networks import scarlet
-
-    row = published("scarlet_c")
-    cost = measure_cost(scarlet("scarlet_c"), 224)
-    assert cost.parameters / 1e6 == pytest.approx(row.parameters_millions, abs=0.1)
-    assert cost.multiply_adds / 1e6 == pytest.approx(row.multiply_adds_millions, abs=1.0)

@@ -129,31 +129,6 @@ def test_stored_as_asked_and_upright_without_exif(kind, mode, exif, progressive)
     assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture).mean() < 5
 
 
-def _drawn(shape: int, texture: int, hue: int, hardness: float = 0.0) -> np.ndarray:
-    return demo_images.draw(np.random.default_rng(5), 100 * shape + 10 * texture + hue, 120, 90, hardness)
-
-
-def test_each_factor_changes_the_picture() -> None:
-    every = [_drawn(s, 0, 0) for s in range(10)] + [_drawn(0, t, 0) for t in range(1, 10)]
-    every += [_drawn(0, 0, h) for h in range(1, 10)]
-    assert len({picture.tobytes() for picture in every}) == 28
-    assert all(picture.shape == (90, 120, 3) and picture.std() > 5 for picture in every)
-
-
-def test_hue_is_the_colour_of_the_middle() -> None:
-    red, blue = _drawn(0, 0, 0)[40:50, 55:65], _drawn(0, 0, 7)[40:50, 55:65]
-    assert red[..., 0].mean() > red[..., 2].mean() + 40
-    assert blue[..., 2].mean() > blue[..., 0].mean() + 40
-
-
-def test_hard_pictures_have_more_grain() -> None:
-    def roughness(hardness: float) -> float:
-        pictures = [demo_images.draw(np.random.default_rng(i), 70, 90, 90, hardness).astype(float) for i in range(8)]
-        return float(np.mean([np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]))
-
-    assert roughness(1.0) > 1.5 * roughness(0.0)
-
-
 def test_complete_set_is_left_alone(small: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small.rglob("*.JPEG")}
     calls: list[tuple[int, int]] = []

@@ -41,16 +41,6 @@ def test_a_network_of_timm_is_timms_own_and_seeded() -> None:
     assert torch.equal(own(pixels), built.module(pixels))
 
 
-def test_torchvision_states_its_preprocessing() -> None:
-    spec = zoo.complete(zoo.resolve("torchvision/EfficientNet_B0"))
-    assert (spec.name, spec.preprocess.resize, spec.preprocess.crop, spec.preprocess.interpolation) == (
-        "torchvision/efficientnet_b0",
-        256,
-        224,
-        "bicubic",
-    )
-
-
 def test_operators_that_torchvision_lacks_are_declared_and_else_the_reason_is_told(monkeypatch: Any) -> None:
     missing = ["nms2 does not exist\nmore", "nms3 does not exist"]
 
