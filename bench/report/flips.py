@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
-from bench.analysis.accuracy.flips import Flip, FlipLedger, OneSided
+from bench.analysis.accuracy.flips import FlipLedger, OneSided
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.accuracy.waterfall import Step, steps
 from bench.analysis.columns import PREDICTIONS
@@ -192,7 +193,7 @@ def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int)
         if most and ledger.n_flips:
             shown = min(most, ledger.n_flips)
             title = f"{name}: {shown} of {ledger.n_flips:,} flips, the largest margin of the base first (class, margin)"
-            columns: list[Column[Flip]] = [
+            columns: list[Column[Any]] = [
                 Column(Head("Image"), lambda flip: one_line(flip.image_id)),
                 Column(Head("Label", True), lambda flip: str(flip.label)),
                 Column(Head("Base", True), lambda flip: Cell(str(flip.base_top1), f"{flip.base_margin:.2g}")),
@@ -200,7 +201,7 @@ def flips_tables(names: Sequence[str], ledgers: Sequence[FlipLedger], most: int)
             ]
             if not ledger.no_accuracy:
                 columns.append(Column(Head("Kind"), lambda flip: flip.kind or ""))
-            yield replace(table_of(title, columns, list(ledger.flips.first(most))), level=3)
+            yield replace(table_of(title, columns, list(ledger.flips.iloc[:most].itertuples())), level=3)
 
 
 def telling_steps(run: ScoredRun) -> list[Step]:

@@ -66,9 +66,8 @@ def _flat(ledger: FlipLedger) -> dict[str, Any]:
 
 def _images(made: Comparison) -> pd.DataFrame:
     """A row for each flip of each ledger."""
-    columns = ["image_id", "label", "base_top1", "other_top1", "base_margin", "other_margin", "kind"]
     tables = [
-        pd.DataFrame([vars(flip) for flip in ledger.flips.first(None)], columns=columns).assign(
+        ledger.flips.assign(
             base_run=ledger.base.run,
             base_case_id=ledger.base.case.case_id,
             other_run=ledger.other.run,
@@ -76,4 +75,4 @@ def _images(made: Comparison) -> pd.DataFrame:
         )
         for ledger in made.ledgers
     ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -15,15 +15,15 @@ Intervals, p values and resolvable differences are of one comparison each, witho
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from bench.analysis.accuracy.predictions import Predicted
 from bench.analysis.stats.paired import Paired, paired
-from bench.record.case import Case
 from bench.record.files import plain
 from scarlet.errors import BenchError
 
@@ -38,63 +38,11 @@ FINE_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class SideName:
-    """Whose predictions one side's are: name of the run's folder, and the Case."""
-
-    run: str
-    case: Case
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: ``run``, ``case_id``, ``label`` and the fields of the Case under ``case``."""
-        case = self.case
-        return {"run": self.run, "case_id": case.case_id, "label": case.label, "case": case.to_dict()}
-
-
-@dataclass(frozen=True)
 class OneSided:
     """Images that only one side predicted: how many, and the ids of the first, sorted."""
 
     count: int
     first_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Flip:
-    """An image whose top-1 class differs; ``kind`` is one of ``KINDS``, None where nothing may be scored."""
-
-    image_id: str
-    label: int
-    base_top1: int
-    other_top1: int
-    base_margin: float
-    other_margin: float
-    kind: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class Flips:
-    """All flips in columns, ``(n,)`` each: the largest margin of the base first, equal ones by image id.
-
-    Attributes:
-        kind: int8, place in ``KINDS``; -1 where nothing may be scored.
-    """
-
-    image_id: NDArray[np.object_]
-    label: NDArray[np.int16]
-    base_top1: NDArray[np.int16]
-    other_top1: NDArray[np.int16]
-    base_margin: NDArray[np.float32]
-    other_margin: NDArray[np.float32]
-    kind: NDArray[np.int8]
-
-    def __len__(self) -> int:
-        return len(self.image_id)
-
-    def first(self, most: int | None = None) -> tuple[Flip, ...]:
-        """The flips as rows, at most so many."""
-        columns = {name: getattr(self, name)[:most].tolist() for name in self.__dataclass_fields__}
-        columns["kind"] = [KINDS[kind] if kind >= 0 else None for kind in columns["kind"]]
-        return tuple(Flip(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +55,14 @@ class FlipLedger:
         top5_ordered_agreement_percent: images with the same five classes in the same order.
         no_accuracy: why nothing may be scored (random weights); empty where it may.
         top1, top5: None where nothing may be scored.
+        flips: a row for each image whose top-1 class differs, the largest margin of the base first, equal ones by image
+            id: ``image_id``, ``label``, ``base_top1``, ``other_top1``, ``base_margin``, ``other_margin`` and ``kind``,
+            one of ``KINDS``, None where nothing may be scored.
         margins: a sentence about the flips' margins; empty where nothing flipped.
     """
 
-    base: SideName
-    other: SideName
+    base: Predicted
+    other: Predicted
     n_images: int
     only_base: OneSided
     only_other: OneSided
@@ -120,7 +71,7 @@ class FlipLedger:
     no_accuracy: str
     top1: Paired | None
     top5: Paired | None
-    flips: Flips
+    flips: pd.DataFrame
     margins: str
 
     @property
@@ -130,11 +81,16 @@ class FlipLedger:
 
     def to_dict(self, most_flips: int | None = None) -> dict[str, Any]:
         """Plain JSON types, without NaN."""
-        own = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "flips"}
-        sides = {"base": self.base.to_dict(), "other": self.other.to_dict()}
-        listed = [asdict(flip) for flip in self.flips.first(most_flips)]
-        made: dict[str, Any] = plain({**own, **sides, "n_flips": self.n_flips, "flips": listed})
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {name: _side_dict(values[name]) for name in ("base", "other")}
+        values |= {"n_flips": self.n_flips, "flips": self.flips.iloc[:most_flips].to_dict("records")}
+        made: dict[str, Any] = plain(values)
         return made
+
+
+def _side_dict(side: Predicted) -> dict[str, Any]:
+    case = side.case
+    return {"run": side.run, "case_id": case.case_id, "label": case.label, "case": case.to_dict()}
 
 
 def compare(base: Predicted, other: Predicted) -> FlipLedger:
@@ -156,19 +112,17 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
     same = base_top == other_top
     reason = base.no_accuracy or other.no_accuracy
     top1 = top5 = None
-    kinds = np.full(n, -1, dtype=np.int8)
+    kinds = np.full(n, None, dtype=object)
     if not reason:
         base_hits, other_hits = base_top == labels[:, None], other_top == labels[:, None]
         tied = (base.margin[base_rows] == 0) | (other.margin[other_rows] == 0)
         top1 = paired(base_hits[:, 0], other_hits[:, 0], tied)
         top5 = paired(base_hits.any(axis=1), other_hits.any(axis=1))
-        right = [other_hits[:, 0], base_hits[:, 0]]
-        kinds = np.select(right, [KINDS.index(WIN), KINDS.index(LOSS)], KINDS.index(BOTH_WRONG)).astype(np.int8)
-
+        kinds = np.select([other_hits[:, 0], base_hits[:, 0]], [WIN, LOSS], BOTH_WRONG).astype(object)
     flips = _flips(base, other, (base_rows, other_rows), kinds)
     return FlipLedger(
-        base=SideName(base.run, base.case),
-        other=SideName(other.run, other.case),
+        base=base,
+        other=other,
         n_images=n,
         only_base=_one_sided(base, base_rows),
         only_other=_one_sided(other, other_rows),
@@ -178,30 +132,28 @@ def compare(base: Predicted, other: Predicted) -> FlipLedger:
         top1=top1,
         top5=top5,
         flips=flips,
-        margins=margin_sentence(flips.base_margin, base.margin[base_rows]),
+        margins=margin_sentence(flips["base_margin"].to_numpy(), base.margin[base_rows]),
     )
 
 
 def _flips(
-    base: Predicted, other: Predicted, rows: tuple[NDArray[np.intp], NDArray[np.intp]], kinds: NDArray[np.int8]
-) -> Flips:
-    """The flips among the images that both sides have, of these rows: the largest margin of the base first."""
-    base_rows, other_rows = rows
-    base_top1, other_top1 = base.top[base_rows, 0], other.top[other_rows, 0]
-    flipped = np.flatnonzero(base_top1 != other_top1)
-    margins = base.margin[base_rows[flipped]]
-    ids = base.image_ids[base.image[base_rows[flipped]]].to_numpy(dtype=object)
-    order = np.lexsort((ids.astype(str), -margins))
-    chosen = flipped[order]
-    return Flips(
-        image_id=ids[order],
-        label=base.label[base_rows[chosen]],
-        base_top1=base_top1[chosen],
-        other_top1=other_top1[chosen],
-        base_margin=margins[order],
-        other_margin=other.margin[other_rows[chosen]],
-        kind=kinds[chosen],
-    )
+    base: Predicted, other: Predicted, rows: tuple[NDArray[np.intp], NDArray[np.intp]], kinds: NDArray[np.object_]
+) -> pd.DataFrame:
+    """The flips among the images that both sides have, of these rows; see ``FlipLedger``."""
+    flipped = base.top[rows[0], 0] != other.top[rows[1], 0]
+    mine, its = (side[flipped] for side in rows)
+    ids = base.image_ids[base.image[mine]].to_numpy(dtype=object)
+    order = np.lexsort((ids.astype(str), -base.margin[mine]))
+    columns = {
+        "image_id": ids,
+        "label": base.label[mine],
+        "base_top1": base.top[mine, 0],
+        "other_top1": other.top[its, 0],
+        "base_margin": base.margin[mine],
+        "other_margin": other.margin[its],
+        "kind": kinds[flipped],
+    }
+    return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
 def margin_sentence(flipped: NDArray[np.float32], all_margins: NDArray[np.float32]) -> str:

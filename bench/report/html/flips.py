@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.analysis.accuracy.flips import Flip, FlipLedger
+from bench.analysis.accuracy.flips import FlipLedger
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.report import flips
 from bench.report.text import one_line
@@ -43,13 +43,13 @@ def flip_cards(run: ScoredRun, ledgers: Sequence[FlipLedger]) -> list[View]:
             "case_id": ledger.other.case.case_id,
             "base_id": ledger.base.case.case_id,
             "n_flips": ledger.n_flips,
-            "cards": [_card(flip, pictures, classes) for flip in ledger.flips.first(most)],
+            "cards": [_card(flip, pictures, classes) for flip in ledger.flips.iloc[:most].itertuples()],
         }
         for name, ledger in changed
     ]
 
 
-def _card(flip: Flip, pictures: Pictures, classes: Sequence[str]) -> View:
+def _card(flip: Any, pictures: Pictures, classes: Sequence[str]) -> View:
     """One flip: a picture as a data URI or why there is none, the true class, both predictions with their margins."""
     picture, missing = pictures.of(flip.image_id)
     return {

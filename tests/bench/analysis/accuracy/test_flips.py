@@ -67,9 +67,9 @@ def test_a_ledger_by_hand():
     assert ledger.top1.base_percent == ledger.top1.other_percent == pytest.approx(100 * 2 / 6)
     assert (ledger.top5.wins, ledger.top5.losses) == (1, 2)
     assert ledger.top5.difference_points == pytest.approx(-100 / 6)
-    rows = [(flip.image_id, flip.label, flip.base_top1, flip.other_top1, flip.kind) for flip in ledger.flips.first()]
-    assert rows == [("b", 2, 2, 8, "loss"), ("d", 4, 8, 7, "both wrong"), ("c", 3, 8, 3, "win")]
-    assert [(flip.base_margin, flip.other_margin) for flip in ledger.flips.first(1)] == [(pytest.approx(0.3), 0.25)]
+    rows = ledger.flips[["image_id", "label", "base_top1", "other_top1", "kind"]].itertuples(index=False, name=None)
+    assert list(rows) == [("b", 2, 2, 8, "loss"), ("d", 4, 8, 7, "both wrong"), ("c", 3, 8, 3, "win")]
+    assert ledger.flips.loc[0, ["base_margin", "other_margin"]].tolist() == [pytest.approx(0.3), 0.25]
     assert ledger.margins == "all 3 flips have a margin under 0.31 (half of them under 0.03), as have 4 of all 6 images"
     assert ledger.no_accuracy == ""
 
@@ -116,7 +116,7 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
         ends = pytest.approx(100 * interval.low), pytest.approx(100 * interval.high)
         assert (pair.low_points, pair.high_points) == ends
     flipped = sorted((-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0])
-    listed = ledger.flips.first()
+    listed = list(ledger.flips.itertuples())
     assert [flip.image_id for flip in listed] == [name for _, name in flipped]
     assert ledger.agreement_percent == pytest.approx(100 * (1 - len(flipped) / len(common)))
     assert ledger.top5_ordered_agreement_percent == pytest.approx(
@@ -142,13 +142,13 @@ def test_where_nothing_may_be_scored_only_agreement_is_left(reason, which):
     assert ledger.top5 is None
     assert ledger.no_accuracy == reason
     assert (ledger.agreement_percent, ledger.n_flips) == (50.0, 3)
-    assert {flip.kind for flip in ledger.flips.first()} == {None}
+    assert set(ledger.flips["kind"]) == {None}
     assert ledger.margins
 
 
 def test_nothing_flipped():
     ledger = compare(predicted(FIRST), predicted(FIRST, ORT))
-    assert (ledger.n_flips, ledger.margins, ledger.flips.first()) == (0, "", ())
+    assert (ledger.n_flips, ledger.margins, ledger.to_dict()["flips"]) == (0, "", [])
     assert ledger.only_base == ledger.only_other
     assert (ledger.top1.p_value, ledger.top1.difference_points) == (1.0, 0.0)
 
@@ -156,7 +156,7 @@ def test_nothing_flipped():
 def test_equal_margins_are_ordered_by_image():
     rows = {name: (1, [1, *TAIL], 0.5) for name in "dbca"}
     other = {name: (1, [2, *TAIL], 0.5) for name in "cabd"}
-    assert [flip.image_id for flip in compare(predicted(rows), predicted(other)).flips.first()] == list("abcd")
+    assert compare(predicted(rows), predicted(other)).flips["image_id"].tolist() == list("abcd")
 
 
 def test_json_is_plain_and_whole():
