@@ -15,8 +15,7 @@ import pandas as pd
 from bench.analysis.accuracy.pairing import score_columns
 from bench.analysis.accuracy.predictions import ScoredRun
 from bench.analysis.columns import REGISTRY, TEXT
-from bench.analysis.time.efficiency import efficiency_columns
-from bench.analysis.time.quantiles import timing_columns
+from bench.analysis.time.quantiles import efficiency_columns, timing_columns
 from bench.record.files import encodable
 from bench.record.run_folder import CaseResult, RunFolder
 

@@ -150,7 +150,7 @@ def medians(seeds: int) -> tuple[str, bool]:
                 of_life = np.repeat(np.arange(n_lives), n_rounds).tolist()
                 _, low, high = median_over_lives(np.median(calls, axis=1), of_life)
                 shown += bool(low and high and low <= 1.0 <= high)
-                every = intervals.quantile_interval(calls, 0.5)
+                every = intervals.sign_test_interval(calls)
                 pooled += bool(every and every.low <= 1.0 <= every.high)
             rows.append([name, str(n_lives), *(f"{100 * each / seeds:.3g}" for each in (shown, pooled))])
             kept &= n_lives == 1 or shown >= 0.93 * seeds

@@ -93,7 +93,7 @@ def _segment(
     n = len(values)
     if n < 2 * MIN_SEGMENT:
         return
-    ranks = _ranks(values)
+    ranks: NDArray[np.float64] = rankdata(values)  # from 1; equal values share their mean rank
     best, start, end = _best_stretch(ranks)
     inside, outside = values[start:end], np.concatenate([values[:start], values[end:]])
     if not _is_material(float(np.median(inside)), float(np.median(outside)), materiality):
@@ -145,9 +145,3 @@ def _largest(orders: NDArray[np.float64]) -> NDArray[np.float64]:
     for length, starts in _stretches(orders.shape[1]):
         np.maximum(reached, _distance(orders, length, starts).max(axis=1), out=reached)
     return reached
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1; equal values share their mean rank."""
-    ranks: NDArray[np.float64] = rankdata(values)
-    return ranks

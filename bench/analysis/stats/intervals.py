@@ -1,14 +1,13 @@
 """Pure statistics of timings and of paired predictions: numbers in, numbers out.
 
 Timings are skewed, have several modes and heavy tails, so nothing here assumes a distribution of theirs:
-quantiles are bounded by order statistics, ratios are paired by round and bounded by the sign test. Every
+ratios are paired by round, and medians and ratios are bounded by the sign test. Every
 interval that rests on the binomial distribution covers at least what it promises of independent samples (its true
 coverage is a little larger, because ranks are whole numbers). Calls of one round are not independent, and rounds share
 the process that they were taken in: ``effective_samples`` and ``bench.analysis.stats.lives`` are for that."""
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -60,78 +59,36 @@ def min_samples_for_quantile(q: float, confidence: float = CONFIDENCE) -> int:
     With n independent samples the chance that none lies beyond the quantile is q**n; the largest (for q under
     one half, the smallest) sample bounds the quantile with the wanted confidence once that is at most 1 -
     confidence. Wilks, "Determination of sample sizes for setting tolerance limits", Ann. Math. Statist. 12
-    (1941): 299 samples for p99 and 2,995 for p99.9 at 95 %.
-
-    Args:
-        q: the quantile, between 0 and 1.
-        confidence: between 0 and 1.
+    (1941): 299 samples for p99 and 2,995 for p99.9 at 95 %. Both lie between 0 and 1.
     """
     check_share("q", q)
     check_share("confidence", confidence)
     return math.ceil(math.log(1.0 - confidence) / math.log(max(q, 1.0 - q)))
 
 
-def binomial_quantile(p: float, n: int, q: float) -> int:
-    """The smallest k with P(B <= k) >= p, for B binomial with n trials of chance q."""
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) // 2
-        if bdtr(middle, n, q) >= p:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+def sign_test_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
+    """The interval of a median that the sign test does not reject, without any assumption on the distribution.
 
-
-@functools.lru_cache(maxsize=4096)
-def quantile_ranks(n: int, q: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
-    """Ranks, from 1, of the two order statistics that enclose a quantile, or None where n is too small.
-
-    The number of samples at or under the true quantile is binomial(n, q). The ranks leave at most half of
-    1 - confidence on either side. David and Nagaraja, "Order Statistics", 3rd ed. (2003), section 7.1.
-    """
-    check_share("q", q)
-    check_share("confidence", confidence)
-    tail = (1.0 - confidence) / 2.0
-    low = binomial_quantile(tail, n, q)
-    high = binomial_quantile(1.0 - tail, n, q) + 1
-    return (low, high) if low >= 1 and high <= n else None
-
-
-def quantile_interval(samples: ArrayLike, q: float, confidence: float = CONFIDENCE) -> Interval | None:
-    """The order-statistic interval of a quantile, without any assumption on the distribution.
-
-    Its coverage is at least ``confidence`` for independent samples, ties included. The median needs six
-    samples at 95 %; far quantiles need more than ``min_samples_for_quantile``, which asks for one bound and
-    not for two.
+    The number of samples at or under the true median is binomial(n, 1/2); the two order statistics leave at most half
+    of 1 - confidence on either side. Its coverage is at least ``confidence`` for independent samples, ties included.
+    Meant for paired differences or log ratios, one a round. Conover, "Practical Nonparametric Statistics", 3rd ed.
+    (1999), section 3.2; David and Nagaraja, "Order Statistics", 3rd ed. (2003), section 7.1.
 
     Args:
-        samples: any shape, any unit, finite.
-        q: the quantile, between 0 and 1.
+        values: any shape, any unit, finite.
         confidence: between 0 and 1.
 
     Returns:
-        None where there are too few samples.
+        None where there are too few values: under six at 95 %.
 
     Raises:
-        ValueError: a sample is not finite, or ``q`` or ``confidence`` lies outside 0..1.
+        ValueError: a value is not finite, or ``confidence`` lies outside 0..1.
     """
-    values = checked(samples)
-    ranks = quantile_ranks(len(values), q, confidence)
-    if ranks is None:
-        return None
-    low, high = ranks[0] - 1, ranks[1] - 1
-    ordered = np.partition(values, (low, high))
-    return Interval(float(ordered[low]), float(ordered[high]))
-
-
-def sign_test_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval | None:
-    """The interval of a median that the sign test does not reject: order statistics again, at q = 1/2.
-
-    Meant for paired differences or log ratios, one a round. Conover, "Practical Nonparametric Statistics",
-    3rd ed. (1999), section 3.2. None under six values at 95 %.
-    """
-    return quantile_interval(values, 0.5, confidence)
+    check_share("confidence", confidence)
+    ordered = np.sort(checked(values))
+    n, tail = len(ordered), (1.0 - confidence) / 2.0
+    low, high = np.searchsorted(bdtr(np.arange(n + 1), n, 0.5), (tail, 1.0 - tail))
+    return Interval(float(ordered[low - 1]), float(ordered[high])) if low >= 1 and high < n else None
 
 
 def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE, comparisons: int = 1) -> RatioInterval:

@@ -114,7 +114,8 @@ def over_lives(
     if not freedom:
         return OverLives(math.exp(level), None, None, start_effect, None, n)
     spread = math.sqrt(float(((values - level - effect * first) ** 2).sum()) / freedom)
-    half = _student(freedom, (1.0 - confidence) / comparisons) * max(spread * math.sqrt(inverse), least_error)
+    student = float(stdtrit(freedom, 1.0 - (1.0 - confidence) / comparisons / 2.0))
+    half = student * max(spread * math.sqrt(inverse), least_error)
     return OverLives(math.exp(level), math.exp(level - half), math.exp(level + half), start_effect, spread, n)
 
 
@@ -155,8 +156,3 @@ def throughput_interval(images: ArrayLike, time_ns: ArrayLike, confidence: float
     assert found.low is not None  # of more than one block
     assert found.high is not None
     return Interval(found.low, found.high)
-
-
-def _student(freedom: int, alpha: float) -> float:
-    """Student's quantile that leaves alpha on both sides together."""
-    return float(stdtrit(freedom, 1.0 - alpha / 2.0))

@@ -1,4 +1,4 @@
-"""The columns of a timed Case: quantiles, throughput, and its ratio to the baseline."""
+"""The columns of a timed Case: quantiles, throughput, its ratio to the baseline, its share of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bench.analysis.stats import intervals, lives
 from bench.analysis.time import verdict
-from bench.record.case import MEASURED
+from bench.record.case import MEASURED, Case
 from bench.record.run_folder import CaseResult, RunFolder
 
 # The stages that a latency Case on a GPU times besides the one that it is compared on.
@@ -222,3 +222,28 @@ def median_over_lives(medians: NDArray[np.float64], of_life: Sequence[int]) -> t
         return over.ratio, over.low, over.high
     interval = intervals.sign_test_interval(medians) or (None, None)
     return float(np.median(medians)), *interval
+
+
+def efficiency_columns(case: Case, columns: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, float]:
+    """How much of the machine a timed Case uses while the network alone computes, where that can be known.
+
+    Args:
+        columns: of the Case, as far as they are known.
+        info: the content of ``run.json``: ``model_files`` and ``peaks`` are used.
+
+    Returns:
+        ``gflop_per_s``, 10**9 operations a second (a multiply-add counts as two), and ``peak_percent``, its share of
+        what was measured on as many threads of the CPU, over all instances, in that precision.
+    """
+    multiply_adds = (info.get("model_files") or {}).get("multiply_adds")
+    median_ns, images_per_s = columns.get("latency_ns_p50"), columns.get("compute_images_per_s")
+    if case.scenario != "throughput":
+        images_per_s = case.batch * case.instances * 1e9 / median_ns if median_ns else None
+    if not multiply_adds or not images_per_s:
+        return {}
+    found = {"gflop_per_s": 2.0 * multiply_adds * images_per_s / 1e9}
+    for peak in (info.get("peaks") or ()) if case.device == "cpu" else ():
+        reached = peak["gflop_per_s"].get(case.precision)
+        if peak["threads"] == case.threads * case.instances and reached:
+            found["peak_percent"] = 100.0 * found["gflop_per_s"] / float(reached)
+    return found

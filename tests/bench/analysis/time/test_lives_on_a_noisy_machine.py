@@ -56,7 +56,7 @@ def test_calls_of_a_round_are_alike_and_the_median_of_a_row_knows_it() -> None:
         source = np.random.default_rng(seed)
         calls = noise.call_times(noise.rounds(order, n_rounds, source)[0], 15, source).reshape(-1, 15)
         _, low, high = median_over_lives(np.median(calls, axis=1), np.repeat(range(LIVES), n_rounds).tolist())
-        every = intervals.quantile_interval(calls, 0.5)
+        every = intervals.sign_test_interval(calls)
         held += low <= 1.0 <= high
         pooled += every.low <= 1.0 <= every.high
     assert held >= 0.95 * SEEDS - 2 * SLACK
