@@ -30,14 +30,23 @@ Work = Pixels | DevicePixels
 L2_FACTOR = 2
 
 
-def require_cuda() -> None:
-    """Finds out whether this process can compute on a GPU.
+def require_cuda(case: Case) -> None:
+    """Finds out whether this process can compute on a GPU, and that in the Case's precision.
 
     Raises:
         Unavailable: it cannot; the text says why: a CPU build, no device or driver, a driver or a GPU that is too old.
+        Unsupported: the GPU has no such arithmetic. Compute capability 8.0 brought TF32 and BF16: CUDA C++ Programming
+            Guide, Compute Capabilities.
     """
     if why := why_torch_cannot():
         raise Unavailable(why)
+    import torch
+
+    if case.precision in ("tf32", "bf16") and torch.cuda.get_device_capability() < (8, 0):
+        raise Unsupported(
+            f"{torch.cuda.get_device_name()} has no {case.precision.upper()}; that needs compute capability 8.0 "
+            "(Ampere) or newer"
+        )
 
 
 def takes_device_pixels(backend: Backend) -> bool:
@@ -345,23 +354,6 @@ def _cudnn_version(number: int | None) -> str | None:
     return f"{number // factor}.{number % factor // 100}.{number % 100}"
 
 
-def supports_bf16() -> bool:
-    """Whether this GPU multiplies BF16 itself."""
-    return _is_ampere_or_newer()
-
-
-def supports_tf32() -> bool:
-    """Whether this GPU has TF32."""
-    return _is_ampere_or_newer()
-
-
-def _is_ampere_or_newer() -> bool:
-    """Compute capability 8.0 brought both types. CUDA C++ Programming Guide, Compute Capabilities."""
-    import torch
-
-    return torch.cuda.get_device_capability() >= (8, 0)
-
-
 def l2_note(case: Case) -> str:
     """What the L2 cache holds when a timed call begins, a sentence for the proof."""
     if case.scenario != "latency":
@@ -369,6 +361,24 @@ def l2_note(case: Case) -> str:
     if case.option("l2", "warm") == "cold":
         return f"cold: a buffer of {L2_FACTOR} times its size is written before every call, outside of what is timed"
     return "warm: it is not flushed between calls, which use the same weights and the same pixels"
+
+
+def captured(work: Callable[[], object], stream: torch.cuda.Stream) -> Callable[[], None]:
+    """Captures what ``work`` queues on the stream; what comes back launches it on the current stream.
+
+    The capture minds this thread alone: copies of a backend, or a pipeline, may be at work in others.
+    """
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work()
+    except RuntimeError as error:
+        # To end a capture that failed fails too: the first error says why.
+        raise error.__context__ or error from None
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 class L2Flush:

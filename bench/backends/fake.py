@@ -33,9 +33,7 @@ class Options:
         per_image_ns: added for every image of the batch.
         noise: standard deviation of a log-normal factor on each call.
         seed: of the noise and of the logits' projection.
-        drift: relative slow-down a second of its own clock.
-        warmup_calls: how many calls at the beginning take longer.
-        warmup_factor: how many times as long they take.
+        warmup_calls: how many calls at the beginning take three times as long.
         flip: share of images whose top-1 and top-2 logits are exchanged.
         fault: one of ``FAULTS``.
         fault_at: ``load`` or ``infer``, where the fault is raised or done.
@@ -47,9 +45,7 @@ class Options:
     per_image_ns: str = "0"
     noise: str = "0"
     seed: str = "0"
-    drift: str = "0"
     warmup_calls: str = "0"
-    warmup_factor: str = "3"
     flip: str = "0"
     fault: str = ""
     fault_at: str = "infer"
@@ -93,10 +89,9 @@ class Fake:
         if self._options.fault_at == "infer" and self._calls >= told["fault_call"]:
             self._misbehave()
         base = told["latency_ns"] + told["per_image_ns"] * len(pixels)
-        warm = told["warmup_factor"] if self._calls <= told["warmup_calls"] else 1.0
-        drift = 1.0 + told["drift"] * self._now_ns / 1e9
+        warm = 3.0 if self._calls <= told["warmup_calls"] else 1.0
         noise = float(np.exp(self._times.standard_normal() * told["noise"])) if told["noise"] else 1.0
-        self._now_ns += round(base * warm * drift * noise)
+        self._now_ns += round(base * warm * noise)
         return self._logits(pixels)
 
     def _logits(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

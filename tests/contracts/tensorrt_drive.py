@@ -135,9 +135,7 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch, engine: ModuleType) -> None:
 def without_gpu(monkeypatch: pytest.MonkeyPatch, backend: ModuleType) -> None:
     """Has the backend's module do without a GPU."""
     monkeypatch.setattr(backend, "Lane", CpuLane)
-    monkeypatch.setattr(backend, "require_cuda", lambda: None)
-    monkeypatch.setattr(backend, "supports_tf32", lambda: True)
-    monkeypatch.setattr(backend, "supports_bf16", lambda: True)
+    monkeypatch.setattr(backend, "require_cuda", lambda case: None)
     monkeypatch.setattr(backend, "gpu_facts", lambda: dict(GPU_FACTS))
 
 

@@ -98,7 +98,7 @@ class OnnxRuntime(cuda.OnLane):
                     f"onnxruntime-gpu {onnxruntime.__version__} does not say which nodes run on the GPU; install "
                     f"{ASSIGNMENT_SINCE} or newer, which needs Python 3.11"
                 )
-            cuda.require_cuda()
+            cuda.require_cuda(case)
         self._optimization = chosen.optimization
         options = session_options(onnxruntime, case.threads, self._optimization)
         path = self._graph.path if self._graph else files.onnx

@@ -78,8 +78,6 @@ class CudaSession:
     def __init__(self, onnxruntime: Any, graph: str, case: Case, options: Any, classes: int) -> None:
         import torch
 
-        if case.precision == "tf32" and not cuda.supports_tf32():
-            raise Unsupported(f"{torch.cuda.get_device_name()} has no TF32; that needs compute capability 8.0")
         self._onnxruntime, self._case, self._classes = onnxruntime, case, classes
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.provider_options = provider_options(case, stream.cuda_stream)
@@ -90,7 +88,8 @@ class CudaSession:
             if place.type != "tensor(float)":
                 raise Unsupported(f"the graph's '{place.name}' is {place.type}, and tensor(float) is needed")
         self._graphs = case.option("graph", "no") == "yes"
-        self._bound: dict[int, _Bound] = {}
+        # By batch size the binding, how to run it, and its logits, which must live as long.
+        self._bound: dict[int, tuple[Any, Any, torch.Tensor]] = {}
         # Bindings hold addresses, and CUDA graphs must find the same ones again. Smaller batches are filled up: a graph
         # of their own would be captured amid the pipeline's work, whose allocations spoil a capture.
         self.lane = cuda.Lane(self._compute, least=case.batch if self._graphs else 0, stream=stream)
@@ -99,11 +98,11 @@ class CudaSession:
         n = len(pixels)
         if n not in self._bound:
             self._bound[n] = self._bind(pixels)
-        bound = self._bound[n]
-        self.session.run_with_iobinding(bound.binding, bound.run_options)
-        return bound.logits
+        binding, run_options, logits = self._bound[n]
+        self.session.run_with_iobinding(binding, run_options)
+        return logits
 
-    def _bind(self, pixels: torch.Tensor) -> _Bound:
+    def _bind(self, pixels: torch.Tensor) -> tuple[Any, Any, torch.Tensor]:
         import torch
 
         n = len(pixels)
@@ -115,7 +114,7 @@ class CudaSession:
         run_options = self._onnxruntime.RunOptions()
         for key, value in run_config(n, self._graphs).items():
             run_options.add_run_config_entry(key, value)
-        return _Bound(binding, run_options, logits)
+        return binding, run_options, logits
 
     def proof(self) -> dict[str, Any]:
         """What a proof says of a Case on the GPU, besides what it says of any."""
@@ -138,13 +137,6 @@ class CudaSession:
         self._bound.clear()
         self.lane.close()
         self.session = None
-
-
-class _Bound:
-    """Of one batch size: what is bound, and how to run it. The logits must live as long as the binding."""
-
-    def __init__(self, binding: Any, run_options: Any, logits: torch.Tensor) -> None:
-        self.binding, self.run_options, self.logits = binding, run_options, logits
 
 
 def run_config(n: int, graph: bool) -> dict[str, str]:

@@ -85,7 +85,7 @@ class PyTorch(cuda.OnLane):
         options = read_options(Options, case)
         on_gpu = case.device == "cuda"
         if on_gpu:
-            cuda.require_cuda()
+            cuda.require_cuda(case)
         if case.precision in REFUSED_PRECISIONS[case.device]:
             raise Unsupported(REFUSED_PRECISIONS[case.device][case.precision])
         if options.graph == "yes" and not on_gpu:

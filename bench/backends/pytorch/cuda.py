@@ -8,7 +8,6 @@ import shutil
 import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backends import cuda
-from bench.backends.base import Unavailable, Unsupported
+from bench.backends.base import Unavailable
 from bench.record.case import Case
 
 if TYPE_CHECKING:
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
 WARM_UPS = 3
 
 Call = Callable[["torch.Tensor"], "torch.Tensor"]
-
-
-@dataclass
-class _Captured:
-    """A CUDA graph, and where it leaves its logits."""
-
-    graph: torch.cuda.CUDAGraph
-    logits: torch.Tensor
 
 
 class CudaNetwork:
@@ -56,7 +47,8 @@ class CudaNetwork:
         least: int = 0,
     ) -> None:
         self._call, self._dtype, self._layout, self._autocast = call, dtype, layout, autocast
-        self._graphs: dict[int, _Captured] | None = {} if graph else None
+        # Of each batch size what replays its graph, and where that leaves its logits.
+        self._graphs: dict[int, tuple[Callable[[], None], torch.Tensor]] | None = {} if graph else None
         self.lane = cuda.Lane(self._compute, any_address=not graph, least=least)
 
     @property
@@ -75,27 +67,23 @@ class CudaNetwork:
     def _compute(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._graphs is None:
             return self._forward(self._call, pixels)
-        captured = self._graphs.get(len(pixels))
-        if captured is None:
-            captured = self._graphs[len(pixels)] = self._capture(pixels)
-        captured.graph.replay()
-        return captured.logits
+        if len(pixels) not in self._graphs:
+            self._graphs[len(pixels)] = self._capture(pixels)
+        replay, logits = self._graphs[len(pixels)]
+        replay()
+        return logits
 
     def _forward(self, call: Call, pixels: torch.Tensor) -> torch.Tensor:
         with self._casting():
             return call(pixels.to(dtype=self._dtype, memory_format=self._layout)).float()
 
-    def _capture(self, pixels: torch.Tensor) -> _Captured:
+    def _capture(self, pixels: torch.Tensor) -> tuple[Callable[[], None], torch.Tensor]:
         """A graph that reads these very pixels' memory. The current stream is the lane's, which is no default one."""
-        import torch
-
         for _ in range(WARM_UPS):
             self._forward(self._call, pixels)
-        graph = torch.cuda.CUDAGraph()
-        # By default other threads may not allocate meanwhile, and a pipeline's do.
-        with torch.cuda.graph(graph, stream=self.lane.stream, capture_error_mode="thread_local"):
-            logits = self._forward(self._call, pixels)
-        return _Captured(graph, logits)
+        logits: list[torch.Tensor] = []
+        replay = cuda.captured(lambda: logits.append(self._forward(self._call, pixels)), self.lane.stream)
+        return replay, logits[0]
 
     def _casting(self) -> AbstractContextManager[Any]:
         import torch
@@ -113,19 +101,9 @@ class CudaNetwork:
 
 
 def set_up(case: Case) -> None:
-    """Sets what PyTorch keeps for the whole process: the Case's process has no other.
-
-    Raises:
-        Unsupported: the GPU has no such arithmetic.
-    """
+    """Sets what PyTorch keeps for the whole process: the Case's process has no other."""
     import torch
 
-    lacks = {"tf32": not cuda.supports_tf32(), "bf16": not cuda.supports_bf16()}
-    if lacks.get(case.precision):
-        raise Unsupported(
-            f"{torch.cuda.get_device_name()} does not multiply {case.precision.upper()}; that needs compute "
-            "capability 8.0 (Ampere) or newer"
-        )
     cuda.set_tf32(case.precision == "tf32")
     # Convolutions are tried in the warm-up and the fastest is kept, as somebody would who cares about speed.
     torch.backends.cudnn.benchmark = True

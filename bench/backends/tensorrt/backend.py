@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options, refuse_case
-from bench.backends.cuda import Lane, OnLane, gpu_facts, l2_note, require_cuda, supports_bf16, supports_tf32
+from bench.backends.base import Facts, ModelFiles, Unavailable, read_options, refuse_case
+from bench.backends.cuda import Lane, OnLane, gpu_facts, l2_note, require_cuda
 from bench.backends.graphs import TypedGraph, graph_for, graph_proof
 from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
@@ -66,10 +66,9 @@ class TensorRt(OnLane):
     def load(self, case: Case, files: ModelFiles) -> None:
         options = read_options(Options, case)
         refuse_case(self.FACTS, case, files)
-        require_cuda()
+        require_cuda(case)
         import torch
 
-        _refuse_missing_units(case)
         typed = graph_for(case, files.typed)
         self._onnx = Path(typed.path if typed else files.onnx)
         facts = gpu_facts()
@@ -117,13 +116,6 @@ class TensorRt(OnLane):
         if self._lane is not None:
             self._lane.close()
         self._engine = self._lane = None
-
-
-def _refuse_missing_units(case: Case) -> None:
-    """Raises ``Unsupported`` where the GPU has no units for the Case's precision."""
-    for precision, supported in (("tf32", supports_tf32), ("bf16", supports_bf16)):
-        if case.precision == precision and not supported():
-            raise Unsupported(f"this GPU has no {precision}; it came with compute capability 8.0")
 
 
 def _plan(

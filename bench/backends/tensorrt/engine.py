@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.backends.base import Unavailable
+from bench.backends.cuda import DEVICE, captured
 from export.tensorrt.builder import make_log
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:
     import tensorrt as trt
     import torch
-
-DEVICE = "cuda"
 
 # TensorRT's documentation of IExecutionContext.set_tensor_address: what tensors must be aligned to.
 ALIGNMENT_BYTES = 256
@@ -197,21 +196,3 @@ class Context:
     def _check(self, done: bool, step: str) -> None:
         if not done:
             raise RuntimeError(f"TensorRT would not {step}: {self._reason()}")
-
-
-def captured(work: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
-    """Captures what ``work`` queues on the stream; what comes back launches it on the current stream.
-
-    The capture minds this thread alone, since copies of a backend may be at work in others.
-    """
-    import torch
-
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            work()
-    except RuntimeError as error:
-        # To end a capture that failed fails too: the first error says why.
-        raise error.__context__ or error from None
-    replay: Callable[[], None] = graph.replay
-    return replay

@@ -12,10 +12,10 @@ from fake_cuda import FakeCuda, faked
 from numpy.typing import NDArray
 
 from bench.backends import cuda
-from bench.backends.base import OnDevice, TimesStages, Unavailable
+from bench.backends.base import OnDevice, TimesStages, Unavailable, Unsupported
 from bench.backends.onnxruntime.backend import OnnxRuntime
 from bench.backends.pytorch.backend import PyTorch
-from bench.record.case import Case
+from bench.record.case import PRECISIONS, Case
 from pipelines.base import DevicePixels
 
 CASE = Case("scarlet_c", "random", "pytorch", device="cuda")
@@ -124,10 +124,10 @@ def test_pixels_on_the_device_are_taken_after_what_made_them(gpu: FakeCuda) -> N
 def test_without_a_gpu_the_reason_names_the_missing_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(Unavailable, match=r"is a CPU build; .*make clean setup"):
-        cuda.require_cuda()
+        cuda.require_cuda(CASE)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(Unavailable, match=r"no CUDA device \(.*doctor"):
-        cuda.require_cuda()
+        cuda.require_cuda(CASE)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -155,10 +155,16 @@ def test_cudnn_versions_are_written_as_people_do(number: int | None, name: str |
     assert cuda._cudnn_version(number) == name
 
 
-def test_older_gpus_lack_tf32_and_bf16(gpu: FakeCuda) -> None:
-    assert (cuda.supports_tf32(), cuda.supports_bf16()) == (True, True)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_older_gpus_lack_tf32_and_bf16(gpu: FakeCuda, precision: str) -> None:
+    case = dataclasses.replace(CASE, precision=precision)
+    cuda.require_cuda(case)
     gpu.capability = (7, 5)
-    assert (cuda.supports_tf32(), cuda.supports_bf16()) == (False, False)
+    if precision in ("tf32", "bf16"):
+        with pytest.raises(Unsupported, match=f"Fake GPU has no {precision.upper()}; .* 8"):
+            cuda.require_cuda(case)
+    else:
+        cuda.require_cuda(case)
 
 
 @pytest.mark.parametrize(("bits", "sentence"), [(23, ""), (10, "TF32 or less computed")])

@@ -116,7 +116,7 @@ def test_what_the_gpu_or_the_device_cannot_do_is_unsupported(gpu: FakeCuda) -> N
     with pytest.raises(Unsupported, match="not quantised"):
         loaded("int8")
     gpu.capability = (7, 5)
-    with pytest.raises(Unsupported, match=r"Fake GPU does not multiply BF16; .* 8\.0"):
+    with pytest.raises(Unsupported, match=r"Fake GPU has no BF16; .* 8\.0"):
         loaded("bf16")
     backend = pytorch.PyTorch()
     with pytest.raises(Unsupported, match=r"pytorch\.graph .* leave it out"):

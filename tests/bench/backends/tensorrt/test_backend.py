@@ -177,12 +177,6 @@ def test_what_it_cannot_do_is_unsupported(case: Case, words: str, files: ModelFi
         loaded(case, files)
 
 
-def test_a_gpu_without_tf32_is_told_of(files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "supports_tf32", lambda: False)
-    with pytest.raises(Unsupported, match="no tf32"):
-        loaded(a_case(precision="tf32"), files)
-
-
 def test_a_graph_of_another_fixed_batch_is_unsupported(drive: Any, tmp_path: Path) -> None:
     graph = drive.small_graph(tmp_path / "fixed.onnx", batch=4)
     files = ModelFiles("m", "user", "0" * 64, str(graph), "0" * 64, input_size=8, classes=10, fixed_batch=4)
