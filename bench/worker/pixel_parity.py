@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,20 +61,6 @@ class Request:
         return [Image(image_id, root / image_id, label) for image_id, label in self.images]
 
 
-@dataclass(frozen=True)
-class Flips:
-    """How many top-1 predictions a pipeline's stages change.
-
-    Attributes:
-        by_stage: changed by each stage alone, and by the whole path (``pipelines.parity.differences.WHOLE``);
-            None where the pixels do not fit the network.
-    """
-
-    n_images: int
-    by_stage: Mapping[str, int | None]
-    backend: str = ""
-
-
 def answer(request: Request) -> dict[str, Any]:
     """Checks a pipeline, and counts flips where the request names a model. Plain JSON types.
 
@@ -88,7 +74,7 @@ def answer(request: Request) -> dict[str, Any]:
         return {"report": report, "flips": None}
     with predictor(request.files, request.threads) as (backend, predict):
         counted = count_flips(images, request.pipeline, preprocess, predict, request.threads)
-    return {"report": report, "flips": asdict(counted) | {"backend": backend}}
+    return {"report": report, "flips": counted | {"backend": backend}}
 
 
 # What networks are fed besides ImageNet's mean and deviation, as options say it.
@@ -148,7 +134,7 @@ def count_flips(
     predict: Predict,
     threads: int = 1,
     batch: int = BATCH,
-) -> Flips:
+) -> dict[str, Any]:
     """How many top-1 predictions change when one stage of the reference is swapped for the pipeline's.
 
     The batches are made up alike every time, and equal batches are not predicted twice: what changes is due to the
@@ -156,6 +142,10 @@ def count_flips(
 
     Args:
         predict: logits, float32 ``(n, classes)``, of pixels, float32 ``(n, 3, crop, crop)``.
+
+    Returns:
+        ``n_images``, and ``by_stage``: changed by each stage alone, and by the whole path (``WHOLE``); None where the
+        pixels do not fit the network.
 
     Raises:
         what ``pipelines.open_pipeline`` raises.
@@ -182,7 +172,7 @@ def count_flips(
                 break
             pairs = zip(read.indices.tolist(), _top1(predict, list(read.pixels)), strict=True)
             changed[WHOLE] = before + sum(best != right[index] for index, best in pairs if index in right)
-    return Flips(len(right), changed)
+    return {"n_images": len(right), "by_stage": changed}
 
 
 def _top1(predict: Predict, planes: Sequence[NDArray[np.float32]]) -> list[int]:

@@ -7,7 +7,7 @@ then that thing's loss, in pairs of the same images; the sum along a path is the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.analysis.accuracy.flips import FlipLedger, compare
@@ -77,33 +77,19 @@ def _comparable(case: Case) -> Case:
 def steps(run: ScoredRun) -> tuple[Step, ...]:
     """The waterfall of a run's accuracy Cases, each start followed by what leads on from it, depth first."""
     chosen = tree([predicted.case for predicted in run.predicted.values()])
-    children: dict[Case | None, list[Case]] = {}
-    for case, link in chosen.items():
-        children.setdefault(link[0] if link else None, []).append(case)
-    return tuple(_walk(run, chosen, children, children.get(None, []), (), 0))
 
+    def against(base: Case, case: Case) -> FlipLedger:
+        return compare(run.predicted[base.case_id], run.predicted[case.case_id])
 
-def _walk(
-    run: ScoredRun,
-    chosen: Mapping[Case, tuple[Case, str] | None],
-    children: Mapping[Case | None, Sequence[Case]],
-    cases: Sequence[Case],
-    path: tuple[Case, ...],
-    depth: int,
-) -> Iterator[Step]:
-    for case in cases:
-        link = chosen[case]
-        own = run.predicted[case.case_id]
-        if link is None:
-            yield Step(case, None, "start", depth, None, None)
-        else:
-            parent, change = link
-            yield Step(
-                case,
-                parent,
-                change,
-                depth,
-                compare(run.predicted[parent.case_id], own),
-                compare(run.predicted[path[0].case_id], own),
-            )
-        yield from _walk(run, chosen, children, children.get(case, ()), (*path, case), depth + 1)
+    def walk(path: tuple[Case, ...]) -> Iterator[Step]:
+        for case, link in chosen.items():
+            if path and link is not None and link[0] == path[-1]:
+                parent, change = link
+                yield Step(case, parent, change, len(path), against(parent, case), against(path[0], case))
+            elif not path and link is None:
+                yield Step(case, None, "start", 0, None, None)
+            else:
+                continue
+            yield from walk((*path, case))
+
+    return tuple(walk(()))

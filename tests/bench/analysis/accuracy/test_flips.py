@@ -9,7 +9,7 @@ import pytest
 from report_run import case
 from statsmodels.stats.contingency_tables import mcnemar
 
-from bench.analysis.accuracy.flips import KINDS, compare, margin_sentence
+from bench.analysis.accuracy.flips import compare, margin_sentence
 from bench.analysis.accuracy.predictions import FOREIGN_NOTE, RANDOM_NOTE, Predicted
 from bench.analysis.stats.paired import min_detectable_difference, paired, paired_bound, resolvable
 from scarlet.errors import BenchError
@@ -74,17 +74,7 @@ def test_a_ledger_by_hand():
     assert ledger.no_accuracy == ""
 
 
-def test_the_difference_is_the_other_sides_accuracy_less_the_bases():
-    worse = {name: (label, [99, *top[1:]], margin) for name, (label, top, margin) in FIRST.items()}
-    forward = compare(predicted(FIRST), predicted(worse, ORT)).top1
-    backward = compare(predicted(worse, ORT), predicted(FIRST)).top1
-    assert (forward.wins, forward.losses) == (backward.losses, backward.wins) == (0, 3)
-    assert forward.difference_points == pytest.approx(forward.other_percent - forward.base_percent)
-    assert forward.low_points < forward.difference_points < forward.high_points
-    assert forward.low_points == pytest.approx(-backward.high_points)
-
-
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
     """Images missing here and there, other orders, and image lists of two runs or of one."""
     source = np.random.default_rng(seed)
@@ -115,6 +105,8 @@ def test_random_predictions_against_a_plain_loop_and_statsmodels(seed):
         interval = paired_bound(pair.wins, pair.losses, len(common), 0.025)
         ends = pytest.approx(100 * interval.low), pytest.approx(100 * interval.high)
         assert (pair.low_points, pair.high_points) == ends
+        assert pair.low_points < pair.difference_points < pair.high_points
+        assert pair.difference_points == pytest.approx(pair.other_percent - pair.base_percent)
     flipped = sorted((-np.float32(first[name][2]), name) for name in common if first[name][1][0] != second[name][1][0])
     listed = list(ledger.flips.itertuples())
     assert [flip.image_id for flip in listed] == [name for _, name in flipped]
@@ -260,7 +252,3 @@ def test_the_sentence_is_true_of_random_margins(seed):
             half = float(said.split("half of them under ")[1].split(")")[0])
             assert (flipped.astype(np.float64) < half).mean() >= 0.5
             assert half < bound
-
-
-def test_kinds_are_named_once():
-    assert KINDS == ("win", "loss", "both wrong")
