@@ -44,8 +44,6 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
             data = file.read(min(found.st_size or bytes_max, bytes_max) + 1)
     finally:
         os.close(descriptor)
-    if data is None:  # as of /proc/kmsg, which is no file that waits by its kind
-        raise OSError(errno.ENXIO, "nothing can be read of it now", str(path))
     if len(data) > bytes_max:
         raise OSError(errno.EFBIG, f"more than {bytes_max >> 10:,} KiB", str(path))
     return data

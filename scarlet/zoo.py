@@ -117,21 +117,19 @@ def complete(spec: ModelSpec, info: OnnxInfo | None = None) -> ModelSpec:
         says, whose = stated(path, info.preprocess)
         fixed = info.has_fixed_size
         return replace(spec, preprocess=usual, stated=says, source=whose or source, has_fixed_size=fixed)
-    if spec.kind == "timm":
-        return _timm_spec(spec)
-    if spec.kind == "torch":
-        from scarlet.foreign import networks
+    if spec.kind == "scarlet":
+        return spec
+    from scarlet.foreign import networks
 
+    if spec.kind == "torch":
         size = networks.program_size(spec)
         return replace(spec, preprocess=at(size or spec.input_size), source="", has_fixed_size=bool(size))
     if spec.kind == "torchvision":
-        from scarlet.foreign import networks
-
         states = networks.package(spec).get_model_weights(spec.name.partition("/")[2]).DEFAULT.transforms()
         (crop,), (resize,) = states.crop_size, states.resize_size
         made = Preprocess(resize, crop, states.interpolation.value, tuple(states.mean), tuple(states.std))
         return replace(spec, preprocess=made, source="torchvision's transforms")
-    return spec
+    return _timm_spec(spec, networks.timm_config(spec))
 
 
 def fed(spec: ModelSpec, statement: Mapping[str, Any]) -> ModelSpec:
@@ -183,22 +181,18 @@ def build(
     if choice == "demo" and not demo.available(spec.name):
         raise BenchError(f"there are no demo weights for {spec.name}", "Use --checkpoint random, or a file.")
     module, notes = untrained(spec, seed, pretrained=choice == "pretrained"), tuple[str, ...]()
-    weights = "user"
     if choice == "random":
         from scarlet.random_weights import calibrate, noise_batches
 
         batches = calibration_batches if calibration_batches is not None else noise_batches(spec.input_size, seed)
         calibrate(module, batches)
-        weights = "random"
     elif choice == "demo":
         module.load_state_dict(demo.load_state(spec.name), strict=True)
-        weights = "demo"
-    elif choice == "pretrained":
-        weights = choice
-    elif checkpoint:
+    elif checkpoint and choice != "pretrained":
         # Never "official": that would take the published files' hashes, and we have none to compare with.
         notes = load_into(module, checkpoint, spec.name)
     module.eval()
+    weights = choice if choice in ("random", "demo", "pretrained") else "user"
     return Built(spec, module, weights, weights_sha256(module.state_dict()), notes)
 
 
@@ -234,11 +228,7 @@ def untrained(spec: ModelSpec, seed: int = 0, pretrained: bool = False) -> nn.Mo
         return network
 
 
-def _timm_spec(spec: ModelSpec) -> ModelSpec:
-    from scarlet.foreign import networks
-
-    config = networks.timm_config(spec)
-
+def _timm_spec(spec: ModelSpec, config: Any) -> ModelSpec:
     def at_size(sides: Sequence[int], crop_pct: float) -> Preprocess:
         height, width = sides[-2:]
         if height != width:

@@ -633,11 +633,8 @@ def _names(error: ErrorDetails) -> tuple[str | int, ...]:
 def _axis(names: Sequence[str | int]) -> Axis | None:
     """The dimension that a mistake is about, in a list of the matrix or in a rule."""
     texts = [name for name in names if isinstance(name, str)]
-    return (
-        {axis.case: axis for axis in AXES.values()}.get(texts[1])
-        if texts[0] == "exclude" and len(texts) > 1
-        else AXES.get(texts[0])
-    )
+    by_case = {axis.case: axis for axis in AXES.values()}
+    return by_case.get(texts[1]) if texts[0] == "exclude" and len(texts) > 1 else AXES.get(texts[0])
 
 
 _EXPECTED = {

@@ -18,7 +18,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.tensorrt.builder import make_log
+from export.tensorrt import make_log
 from pipelines.base import DevicePixels
 from scarlet.errors import BenchError
 
@@ -166,7 +166,7 @@ def refusal(work: Callable[[], Any], kind: type[BaseException] | tuple[type[Base
 
 
 def walk_export(module: Any, folder: Path) -> None:
-    """Builds plans with ``export.tensorrt.builder``, well and badly."""
+    """Builds plans with ``export.tensorrt``, well and badly."""
     graph, target = small_graph(folder / "g.onnx"), folder / "g.plan"
     timing = folder / "timing" / "t.cache"
     fake.reset()
@@ -212,7 +212,7 @@ def walk_export(module: Any, folder: Path) -> None:
 
 def plan_file(folder: Path, batch: str | int = "batch", **other: Any) -> tuple[Path, Path]:
     """A graph, and a plan of it for batches up to 4, built over the fake."""
-    from export.tensorrt import builder
+    from export import tensorrt as builder
 
     graph, target = small_graph(folder / "graph.onnx", batch), folder / "graph.plan"
     builder.write_plan(spec_of(builder, graph, **other), target, None)

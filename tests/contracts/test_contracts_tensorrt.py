@@ -45,7 +45,7 @@ PROGRAM = """
 import sys, tensorrt_bindings
 sys.modules["tensorrt"] = tensorrt_bindings
 from pathlib import Path
-from export.tensorrt.builder import (
+from export.tensorrt import (
     PlanSpec,
     TensorRtUnavailable,
     import_tensorrt,
@@ -231,7 +231,7 @@ def without_calls(tree: ast.Module, trees: Trees, api: Api) -> Iterator[tuple[st
 
 @pytest.mark.parametrize(
     ("name", "walk", "calls"),
-    [("export.tensorrt.builder", "walk_export", 21), ("bench.backends.tensorrt.engine", "walk_engine", 12)],
+    [("export.tensorrt", "walk_export", 21), ("bench.backends.tensorrt.engine", "walk_engine", 12)],
 )
 def test_every_call_that_is_left_out_is_noticed(name, walk, calls, sources, newest, tmp_path, monkeypatch):
     drive.stand_in(monkeypatch)

@@ -2,13 +2,10 @@
 
 import os
 import socket
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from scarlet import files
 from scarlet.errors import BenchError
 from scarlet.files import YAML_BYTES_MAX, read_bytes, read_text, read_yaml
 
@@ -26,15 +23,6 @@ def special(folder: Path) -> dict[str, Path]:
         os.chdir(folder)  # a socket's path is short
         listening.bind("socket")
     return made
-
-
-def test_a_file_that_would_make_its_reader_wait_is_refused(tmp_path, monkeypatch):
-    """As /proc/kmsg, which calls itself a regular file."""
-    waiting = SimpleNamespace(read=lambda count: None)
-    monkeypatch.setattr(files, "open", lambda *given, **more: nullcontext(waiting), raising=False)
-    (tmp_path / "kmsg").touch()
-    with pytest.raises(OSError, match="nothing can be read"):
-        read_bytes(tmp_path / "kmsg", 10)
 
 
 def test_only_regular_files_are_read(tmp_path, monkeypatch):

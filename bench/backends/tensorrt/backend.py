@@ -17,8 +17,7 @@ from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
 from bench.record.case import Case
 from export.store import Artefact, Store
-from export.tensorrt.builder import PlanSpec, TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import Gpu, plan_for
+from export.tensorrt import Gpu, PlanSpec, TensorRtUnavailable, import_tensorrt, plan_for
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.backends.base import Unavailable
 from bench.backends.cuda import DEVICE, captured
-from export.tensorrt.builder import make_log
+from export.tensorrt import make_log
 from scarlet.errors import BenchError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from bench.backends.tensorrt import engine as engine_module
 from bench.backends.tensorrt.backend import TensorRt
 from bench.backends.tensorrt.proof import engine_layers, engine_proof
 from bench.record.case import Case
+from export import tensorrt as builder
 from export.store import Artefact
-from export.tensorrt import builder
 from pipelines.base import DevicePixels
 from scarlet.files import file_sha256
 

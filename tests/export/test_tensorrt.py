@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from folders import CONTRACTS
 
+from export import tensorrt as plans
 from export.store import Store
-from export.tensorrt import builder
-from export.tensorrt import plan as plans
-from export.tensorrt.builder import PlanSpec, TensorRtUnavailable, import_tensorrt
-from export.tensorrt.plan import Gpu, answered, key_parts, plan_for
+from export.tensorrt import Gpu, PlanSpec, TensorRtUnavailable, answered, import_tensorrt, key_parts, plan_for
 from scarlet.errors import BenchError
 from scarlet.processes import ending
 
@@ -44,7 +42,7 @@ def in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_builder_is_asked_for(drive: Any, tmp_path: Path) -> None:
-    drive.walk_export(builder, tmp_path)
+    drive.walk_export(plans, tmp_path)
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +142,7 @@ def test_how_a_process_ended_is_said_in_words() -> None:
 
 
 def test_warnings_and_errors_are_printed_and_errors_kept(drive: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    log = builder.make_log(drive.fake)
+    log = plans.make_log(drive.fake)
     levels = drive.fake.ILogger.Severity
     for level, words in ((levels.INFO, "one"), (levels.WARNING, "two"), (levels.ERROR, "three\nlines")):
         log.log(level, words)
