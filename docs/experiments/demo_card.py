@@ -37,7 +37,7 @@ from pipelines.demo.make import QUICK_IMAGES, make_demo, print_progress
 from pipelines.imagenet.find import Image as LabelledImage
 from pipelines.imagenet.find import find_images
 from pipelines.reference.pipeline import crop_offset, cut, decode, normalise, resize_size
-from scarlet.demo import weights as demo
+from scarlet import demo
 from scarlet.networks import fold_batchnorm, scarlet
 
 CALIBRATION_IMAGES = 200
