@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pipelines import open_pipeline, open_stages
 from pipelines.base import STAGES, PipelineUnsupported, Preprocess, Stages
 from pipelines.imagenet.find import Image, first_few, read_image
-from pipelines.parity.differences import WHOLE, StageDifference, Tally, Tolerance, tolerances_of
+from pipelines.parity.differences import WHOLE, StageDifference, Tally, tolerances_of
 from pipelines.parity.probes import write_probes
 from pipelines.reference.pipeline import UnreadableImage
 
@@ -35,6 +36,7 @@ BATCH_MAX = 16
 FINGERPRINT_SIDE = 16
 
 Planes = NDArray[np.float32]
+Same = Callable[[Planes, Planes], bool]
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,18 @@ def compare(images: Sequence[Image], pipeline: str, preprocess: Preprocess, thre
                 handed_over.add(image_id)
         handed_over.update(whole.report.fallbacks)
     readable = {index: made for index, made in expected.items() if made is not None}
+    levels_per_unit = np.asarray(preprocess.levels_per_unit).reshape(3, 1, 1)
+
+    def same(one: Planes, two: Planes) -> bool:
+        return one.shape == two.shape and bool((np.abs(one - two) * levels_per_unit).max() <= allowed[WHOLE].max_levels)
+
     return Comparison(
         stages=tuple(tallies[stage].difference() for stage in STAGES),
         whole=tallies[WHOLE].difference(),
         n_images=len(readable),
         n_bad=len(images) - len(readable),
         n_fallbacks=len(handed_over),
-        problem=_problem([image.image_id for image in images], readable, passed, preprocess, allowed[WHOLE]),
+        problem=_problem([image.image_id for image in images], readable, passed, same),
     )
 
 
@@ -222,53 +229,32 @@ def _add_stages(tallies: Mapping[str, Tally], image_id: str, steps: Mapping[str,
 
 
 def _problem(
-    ids: Sequence[str],
-    expected: Mapping[int, Planes],
-    passed: Sequence[tuple[int, Planes]],
-    preprocess: Preprocess,
-    allowed: Tolerance,
+    ids: Sequence[str], expected: Mapping[int, Planes], passed: Sequence[tuple[int, Planes]], same: Same
 ) -> str:
     """Where images are lost, repeated or taken for one another: a few words; else empty.
 
     Args:
         expected: the reference's fingerprint of each readable image, by its place in ``ids``.
         passed: places and fingerprints of what came out.
+        same: whether two fingerprints may be of one image.
     """
     times = Counter(index for index, _ in passed)
+    mixed = []
+    for index, own in passed:
+        if index in expected and not same(own, expected[index]):
+            others = (ids[other] for other, planes in expected.items() if other != index and same(own, planes))
+            mixed += [f"{ids[index]} ({other})" for other in islice(others, 1)]
     said = [
         f"{len(names)} {'image' if len(names) == 1 else 'images'} {words}: {first_few(names)}"
         for names, words in (
             ([ids[index] for index in sorted(expected) if not times[index]], "did not come out"),
             ([ids[index] for index in sorted(expected) if times[index] > 1], "came out more than once"),
             ([ids[index] for index in times if index not in expected], "came out that the reference cannot read"),
-            (_mixed_up(ids, expected, passed, preprocess, allowed), "came out with the pixels of another"),
+            (mixed, "came out with the pixels of another"),
         )
         if names
     ]
     return "; ".join(said)
-
-
-def _mixed_up(
-    ids: Sequence[str],
-    expected: Mapping[int, Planes],
-    passed: Sequence[tuple[int, Planes]],
-    preprocess: Preprocess,
-    allowed: Tolerance,
-) -> list[str]:
-    """``image (that of another)`` for each that has another's fingerprint and not its own."""
-    levels_per_unit = np.asarray(preprocess.levels_per_unit).reshape(3, 1, 1)
-
-    def same(one: Planes, other: Planes) -> bool:
-        if one.shape != other.shape:
-            return False
-        return float((np.abs(one - other) * levels_per_unit).max()) <= allowed.max_levels
-
-    found = []
-    for index, own in passed:
-        if index in expected and not same(own, expected[index]):
-            others = [ids[other] for other, print_ in expected.items() if other != index and same(own, print_)]
-            found += [f"{ids[index]} ({others[0]})"] if others else []
-    return found
 
 
 @dataclass(frozen=True)

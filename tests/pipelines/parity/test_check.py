@@ -14,7 +14,6 @@ from pipelines.imagenet.find import Image
 from pipelines.parity.check import check, swapped
 from pipelines.parity.differences import WHOLE
 from pipelines.parity.probes import write_probes
-from scarlet.errors import BenchError
 
 SMALL = Preprocess(resize=48, crop=40)
 
@@ -149,11 +148,6 @@ def test_no_images_leave_the_probes(images) -> None:
     assert found.within
     assert found.images.of("crop").max_level_diff is None
     assert found.images.of(WHOLE).max_level_diff is None
-
-
-def test_an_unknown_pipeline_is_a_users_mistake(images) -> None:
-    with pytest.raises(BenchError, match="unknown pipeline 'dally'"):
-        check(images, "dally", SMALL)
 
 
 @pytest.mark.parametrize("preprocess", [Preprocess(), SMALL, Preprocess(resize=235), Preprocess(resize=240, crop=240)])
