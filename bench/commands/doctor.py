@@ -52,5 +52,5 @@ def _peak() -> Document:
     for reached in peaks:
         types = ", ".join(f"{name} {value:.0f}" for name, value in reached.gflop_per_s.items())
         lines.append(f"{reached.threads} threads: {types} GFLOP/s; copying {reached.copy_gbyte_per_s:.1f} GB/s")
-    data = [reached.to_dict() for reached in peaks]
+    data = [asdict(reached) for reached in peaks]
     return Document("Peaks of this machine", notes([*lines, f"stored: {path}"]), data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,10 @@ from rich.console import Console
 from bench.commands import options
 from bench.commands.show import Json, console_for, out_paths, show, show_run
 from scarlet.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.report.document import Document
+    from bench.run.spec import RunSpec
 
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in --out (default: the newest), as it was set up.")
@@ -69,24 +73,24 @@ def run(
         raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
     console, spec = console_for(as_json), options.run_spec(context)
     folder, file = out_paths(out)
-    if purpose == "plan":
-        show(session.foretell(spec, console), file, as_json)
+    if purpose != "run":
+        show(_instead(purpose, spec, folder, console), file, as_json)
         return
-    if purpose == "noise":
-        from bench.studies import noise
-
-        show(noise.run(spec, folder, console), file, as_json)
-        return
-    ended = (
-        session.resume(folder or session.RESULTS / "latest", console, retry)
-        if resume
-        else session.run(spec, folder, console)
-    )
+    at = folder or session.RESULTS / "latest"
+    ended = session.resume(at, console, retry) if resume else session.run(spec, folder, console)
     show_run(ended.run, console, as_json, file)
     code = ended.exit_code(strict)
     if baseline and not code:
         _keep(ended.run, baseline, console)
     raise typer.Exit(code)
+
+
+def _instead(purpose: str, spec: RunSpec, folder: Path | None, console: Console) -> Document:
+    """What `plan` and `noise` show."""
+    from bench.run import session
+    from bench.studies import noise
+
+    return session.foretell(spec, console) if purpose == "plan" else noise.run(spec, folder, console)
 
 
 def _keep(run: Path, baseline: str, console: Console) -> None:

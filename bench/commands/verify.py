@@ -19,7 +19,7 @@ def verify(
 
     Exit code 0 where all is as it was written, 1 where something is not.
     """
-    from bench.record.run_folder import RunFolder
+    from bench.record.run_folder import AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED, RunFolder
     from bench.report.document import Column, Document, Head, notes, table_of
 
     checked = RunFolder.open(run.resolve()).verify()
@@ -31,8 +31,8 @@ def verify(
         ),
         checked,
     )
-    bad = [row for row in checked if not row.is_good]
-    old = [row for row in checked if row.is_old]
+    bad = [row for row in checked if row.state not in (AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED)]
+    old = [row for row in checked if row.state == BEFORE_DIGESTS]
     said = f"{len(bad)} of {len(checked)} are not as they were written." if bad else "All is as it was written."
     if old:
         said = f"{said if len(old) < len(checked) else ''} Nothing tells of what was written before digests.".strip()

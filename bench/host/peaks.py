@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,10 +35,6 @@ class Peak:
     threads: int
     gflop_per_s: Mapping[str, float]
     copy_gbyte_per_s: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {**asdict(self), "gflop_per_s": dict(self.gflop_per_s)}
 
 
 def measure_peak(

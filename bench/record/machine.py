@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,23 +67,6 @@ class NoiseResult:
     threads: int
     others_cores: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dict(plain(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> NoiseResult:
-        """Reads what ``to_dict`` wrote; keys of later versions are ignored.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is no such thing.
-        """
-        known = {item.name: data[item.name] for item in fields(cls) if item.name in data}
-        known["resolution"] = Resolution(**{item.name: data["resolution"][item.name] for item in fields(Resolution)})
-        datetime.fromisoformat(data["measured_at"])
-        float(known["resolution"].interleaved)
-        return cls(**known)
-
 
 @dataclass(frozen=True)
 class KnownNoise:
@@ -111,7 +94,7 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     """
     stamp = "".join(sign for sign in result.measured_at if sign.isalnum())
     path = (folder or default_root() / "noise") / result.host_fingerprint / f"{stamp}-{os.getpid()}.json"
-    write_text(path, json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -154,16 +137,18 @@ def _is_like(now: float | None, then: float | None) -> bool:
 
 def _stored(folder: Path) -> Iterator[tuple[datetime, NoiseResult]]:
     """The results of a host; those of one pair of processes, as versions before lives wrote them, hold nothing."""
+    from pydantic import TypeAdapter
+
     for path in sorted(folder.glob("*.json")):
         try:
             data = read_json(path)
             if "repetitions" in data["resolution"]:
                 continue
-            result = NoiseResult.from_dict(data)
+            result = TypeAdapter(NoiseResult).validate_python(data)
+            measured_at = datetime.fromisoformat(result.measured_at)
         except (OSError, ValueError, KeyError, TypeError) as error:
             warn_damaged(f"{path} left out: {error_text(error)}")
             continue
-        measured_at = datetime.fromisoformat(result.measured_at)
         yield measured_at if measured_at.tzinfo else measured_at.replace(tzinfo=timezone.utc), result
 
 
@@ -178,12 +163,12 @@ def save_peaks(peaks: Sequence[Peak], host_fingerprint: str, folder: Path | None
         BenchError: the folder cannot be written.
     """
     path = _peaks_path(host_fingerprint, folder)
-    write_text(path, json.dumps([peak.to_dict() for peak in peaks], indent=1) + "\n")
+    write_text(path, json.dumps([asdict(peak) for peak in peaks], indent=1) + "\n")
     return path
 
 
 def lookup_peaks(host_fingerprint: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """``Peak.to_dict()`` of each number of threads that was measured on a host; empty where there is none."""
+    """The ``Peak``, as JSON types, of each number of threads that was measured on a host; empty where there is none."""
     path = _peaks_path(host_fingerprint, folder)
     try:
         stored = read_json(path)

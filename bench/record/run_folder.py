@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.record import raw_tables
 from bench.record.case import MEASURED, Case, Status
@@ -149,26 +149,13 @@ class CaseResult:
 AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED = "as it was written", "written before digests", "has not ended"
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A part of a run's record: a file, or a Case's line with its rows.
-
-    Attributes:
-        state: one of the three above, or what is wrong with it.
+class Checked(NamedTuple):
+    """A part of a run's record: a file, or a Case's line with its rows; ``state`` is one of the three above, or what is
+    wrong with it.
     """
 
     what: str
     state: str
-
-    @property
-    def is_old(self) -> bool:
-        """Nothing tells whether it is as it was written."""
-        return self.state == BEFORE_DIGESTS
-
-    @property
-    def is_good(self) -> bool:
-        """Nothing is known against it."""
-        return self.state in (AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED)
 
 
 @dataclass(frozen=True)

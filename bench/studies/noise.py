@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 from bench.analysis.stats.lives import location
 from bench.analysis.time import verdict
 from bench.record.case import Case, Status
+from bench.record.files import plain
 from bench.record.machine import NoiseResult, Resolution, others_cores, save_noise
 from bench.record.run_folder import CaseResult, utc_now
 from bench.report.document import Document, notes
@@ -56,7 +57,7 @@ def run(spec: RunSpec, out: Path | None, console: Console) -> Document:
     session.folder.merge_parts()
     stored = save_noise(result)
     lines = [*text(result).splitlines(), f"stored: {stored}"]
-    return Document("What this machine can resolve", notes(lines), result.to_dict())
+    return Document("What this machine can resolve", notes(lines), plain(result))
 
 
 def noise_cases(base: Case) -> tuple[Case, Case]:

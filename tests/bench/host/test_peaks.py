@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_a_peak_is_operations_over_time() -> None:
     assert torch.get_num_threads() == 1
     assert peak.gflop_per_s["fp32"] == pytest.approx(2 * 1024**3 / 1000)
     assert peak.copy_gbyte_per_s == pytest.approx(2 * roofline.COPY_BYTES / 1000)
-    assert json.loads(json.dumps(peak.to_dict()))["threads"] == 1
+    assert json.loads(json.dumps(asdict(peak)))["threads"] == 1
 
 
 def test_a_type_that_cannot_be_multiplied_has_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def test_peaks_are_kept_by_host(tmp_path: Path) -> None:
     assert machine.lookup_peaks("host", tmp_path) == []
     peak = Peak(2, {"fp32": 100.0}, 12.0)
     path = machine.save_peaks([peak], "host", tmp_path)
-    assert machine.lookup_peaks("host", tmp_path) == [peak.to_dict()]
+    assert machine.lookup_peaks("host", tmp_path) == [asdict(peak)]
     path.write_text("[1]")
     with pytest.warns(UserWarning, match="left out"):
         assert machine.lookup_peaks("host", tmp_path) == []
