@@ -46,6 +46,17 @@ def test_two_graphs_that_agree(bisect: Command, tiny_graph: Path) -> None:
     assert "nothing diverges beyond 0.001 of a layer's spread" in out
 
 
+def test_images_of_other_classes_are_read_with_their_list(scarlet_bench, tiny_graph, image_folder, tmp_path):
+    for number, source in enumerate(sorted(path for path in image_folder.rglob("*") if path.suffix == ".JPEG")[:4]):
+        (tmp_path / "data" / f"kind {number % 2}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / f"kind {number % 2}" / source.name).write_bytes(source.read_bytes())
+    (tmp_path / "classes.txt").write_text("kind 0\nkind 1\n")
+    words = ["bisect", "--model", f"onnx:{tiny_graph}", "--against", str(tiny_graph), "--images", "2"]
+    words += ["--data", str(tmp_path / "data")]
+    assert scarlet_bench(*words)[0] == 2
+    assert scarlet_bench(*words, "--classes", str(tmp_path / "classes.txt"))[0] == 0
+
+
 def test_two_graphs_that_part_with_a_table(bisect: Command, tiny_graph: Path, tmp_path: Path) -> None:
     other = changed(tiny_graph, tmp_path / "other.onnx", "weight", 7)
     words = ["--onnx", str(tiny_graph), "--against", str(other), "--images", "3"]
