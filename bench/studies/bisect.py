@@ -113,8 +113,6 @@ def _check_files(files: Sequence[Path], spec: ModelSpec) -> int | None:
     """Whether the graphs can be fed what the model is fed. The one batch that they take, or None."""
     batches = set()
     for path in files:
-        if not path.is_file():
-            raise BenchError(f"ONNX file '{path}' does not exist", "Check the path.")
         info = inspect(path)
         if info.input_size != spec.input_size:
             raise BenchError(

@@ -78,12 +78,9 @@ def test_a_stage_outside_says_so_and_where_only_probes_show_it() -> None:
     assert probed.rows[0][-1] == "within"
     assert [row[4] for row in probed.rows] == [""] * 5
     assert not any("flips" in note for note in probed.notes)
-
-
-def test_another_size_leaves_the_cells_empty() -> None:
     none = dict.fromkeys(("max_level_diff", "mean_level_diff", "share_of_pixels_differing"))
-    part = with_resize(compared(), **none, mismatch="it gives 9 x 9 x 3, not 8 x 8 x 3", n_outside=200)
-    assert stage_table("dali", found(part)).rows[1] == ("resize", "", "", "", "1,234", "outside")
+    other_size = with_resize(compared(), **none, mismatch="it gives 9 x 9 x 3, not 8 x 8 x 3", n_outside=200)
+    assert stage_table("dali", found(other_size)).rows[1] == ("resize", "", "", "", "1,234", "outside")
 
 
 def test_reports_say_how_far_pixels_are_from_the_references() -> None:

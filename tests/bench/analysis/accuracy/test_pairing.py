@@ -163,14 +163,11 @@ def test_names_that_lead_nowhere(runs):
     assert "no Case ''" in mistake("one:").what
     assert mistake("one", "one").what == "both sides are run one"
     assert "both sides are Case" in mistake(f"one:{ORT.case_id}", f"./one:{ORT.case_id}").what
+    timed = mistake(f"one:{TIMED.case_id}")
+    assert "is timed: latencies are compared only inside one run" in timed.what
+    assert TORCH.case_id in timed.do
     (runs / "results/latest").unlink()
     assert "there is no results/latest" in mistake("zzz").what
-
-
-def test_timed_cases_are_refused_in_a_sentence(runs):
-    found = mistake(f"one:{TIMED.case_id}")
-    assert "is timed: latencies are compared only inside one run" in found.what
-    assert TORCH.case_id in found.do
 
 
 def test_ids_may_be_cut_short_while_they_are_unambiguous(tmp_path):

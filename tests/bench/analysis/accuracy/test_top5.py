@@ -35,11 +35,8 @@ def test_top_five_are_in_order_and_the_margin_is_of_probabilities() -> None:
     top, margin = top_and_margin(logits)
     assert top.tolist() == [[1, 3, 4, 2, 0]]
     assert margin[0] == pytest.approx(0.4 - 0.25, abs=1e-6)
-
-
-def test_equal_logits_are_ordered_by_class() -> None:
     top, margin = top_and_margin(np.zeros((2, 7), dtype=np.float32))
-    assert top.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert top.tolist() == [[0, 1, 2, 3, 4]] * 2, "equal logits by class"
     assert margin.tolist() == [0.0, 0.0]
 
 
@@ -99,11 +96,7 @@ def test_predictions_add_up_over_batches() -> None:
     assert parts.n_images == 10
     for one, other in zip(whole.columns(), parts.columns(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_no_images_make_empty_columns() -> None:
-    index, top, margin = Predictions([]).columns()
-    assert (index.shape, top.shape, margin.shape) == ((0,), (0, 5), (0,))
+    assert [column.shape for column in Predictions([]).columns()] == [(0,), (0, 5), (0,)]
 
 
 def test_a_row_too_few_is_noticed() -> None:
