@@ -29,7 +29,7 @@ PLANTED = (
     ),
     (
         "bench/backends/openvino/proof.py",
-        "bench.backends.pytorch.proof",
+        "bench.backends.pytorch.cuda",
         "bench.backends.openvino is not allowed to import bench.backends.pytorch",
     ),
     ("bench/record/files.py", "torch", "bench.record is not allowed to import torch"),

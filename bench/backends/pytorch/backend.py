@@ -7,8 +7,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from bench.backends import cuda
 from bench.backends.base import Facts, ModelFiles, Unavailable, Unsupported, read_options
 from bench.backends.pytorch import cuda as pytorch_cuda
-from bench.backends.pytorch.proof import layer_precisions, other_device, other_precision, plain_name
 from bench.record.case import Case
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+# What a layer's result is of in each precision. TF32 is float32 in memory; its switches are proved apart.
+RESULT_TYPES = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 _NO_INT8 = "PyTorch's eager network is not quantised; int8 rows need a quantised graph and another backend"
 REFUSED_PRECISIONS: Mapping[str, Mapping[str, str]] = {
@@ -286,3 +289,41 @@ def _empty_cache() -> Iterator[None]:
             os.environ.pop(name)
             if before is not None:
                 os.environ[name] = before
+
+
+def plain_name(constant: object) -> str:
+    """``torch.float32`` as ``float32``."""
+    return str(constant).removeprefix("torch.")
+
+
+def layer_precisions(module: nn.Module, run: Callable[[], object]) -> dict[str, tuple[str, str]]:
+    """Class and result type of every convolution and linear layer by name."""
+    from torch import nn
+
+    seen: dict[str, tuple[str, str]] = {}
+
+    def watch(name: str) -> Any:
+        def look(layer: nn.Module, _: Any, result: torch.Tensor) -> None:
+            seen[name] = (type(layer).__name__, plain_name(result.dtype))
+
+        return look
+
+    with ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                hooks.enter_context(layer.register_forward_hook(watch(name)))
+        run()
+    return seen
+
+
+def other_precision(precision: str, layers: Mapping[str, tuple[str, str]]) -> str:
+    """A sentence on layers whose result is of another type than the precision's; nothing where there is none."""
+    wanted = RESULT_TYPES[precision]
+    other = [f"{name} ({dtype})" for name, (_, dtype) in layers.items() if dtype != wanted]
+    return f"these layers gave another type than {wanted}: {', '.join(other)}" if other else ""
+
+
+def other_device(device: str, parameters: Mapping[str, torch.nn.Parameter]) -> str:
+    """A sentence on parameters that lie elsewhere than on the Case's device; nothing where there is none."""
+    elsewhere = [name for name, parameter in parameters.items() if parameter.device.type != device]
+    return f"these weights are not on the {device}: {', '.join(elsewhere)}" if elsewhere else ""

@@ -14,7 +14,7 @@ from bench.backends import cuda
 from bench.backends.base import ModelFiles, Unavailable, Unsupported
 from bench.backends.pytorch import backend as pytorch
 from bench.backends.pytorch import cuda as pytorch_cuda
-from bench.backends.pytorch.proof import other_device
+from bench.backends.pytorch.backend import other_device
 from bench.record.case import Case
 from pipelines.base import DevicePixels
 
