@@ -100,11 +100,6 @@ def test_forward_gives_logits_for_other_sizes_too():
         assert scarlet("scarlet_c").eval()(torch.zeros(2, 3, 96, 64)).shape == (2, 1000)
 
 
-def test_unknown_table_is_a_key_error():
-    with pytest.raises(KeyError):
-        scarlet("scarlet_d")
-
-
 @pytest.fixture(scope="module")
 def network():
     network = scarlet("scarlet_c")

@@ -123,6 +123,7 @@ def test_flat_files_with_val_txt(tmp_path, list_in):
         ("a.JPEG 1001\n", "line 1 of {} is not a file name and a label from 0 to 999: 'a.JPEG 1001'"),
         ("a.JPEG 0\nb.JPEG 1000\n", "{} has labels from 0 to 1000, and there are 1000 classes"),
         ("a.JPEG -1\n", "line 1 of {} is not a file name and a label from 0 to 999: 'a.JPEG -1'"),
+        (f"a.JPEG {'9' * 5000}\n", "line 1 of {} is not a file name and a label from 0 to 999: 'a.JPEG 999"),
         ("a.JPEG x\n", "line 1 of {} is not a file name and a label from 0 to 999: 'a.JPEG x'"),
         ("a.JPEG 1\na.JPEG 1\n", "line 2 of {} names a.JPEG again"),
         ("a.JPEG 1\n", "{} has no line for an image that is in"),
@@ -133,13 +134,6 @@ def test_val_txt_that_does_not_fit(tmp_path, text, what):
     put(tmp_path / "b.JPEG")
     (tmp_path / "val.txt").write_text(text)
     assert error_of(tmp_path).what.startswith(what.format(tmp_path / "val.txt"))
-
-
-def test_only_the_first_few_mismatches_are_listed(tmp_path):
-    for k in range(9):
-        put(tmp_path / f"{k}.JPEG")
-    (tmp_path / "val.txt").write_text("0.JPEG 1\n")
-    assert error_of(tmp_path).what.endswith(f"in {tmp_path}: 1.JPEG, 2.JPEG, 3.JPEG and 5 more")
 
 
 def test_val_txt_that_is_no_text(tmp_path):
@@ -208,14 +202,6 @@ def test_missing_ground_truth(tmp_path):
     assert error_of(tmp_path).what.startswith(f"cannot read {truth}")
 
 
-def test_flat_files_without_labels(tmp_path):
-    put(tmp_path / "a.JPEG")
-    error = error_of(tmp_path)
-    assert error.what == f"the 1 images in {tmp_path} have no labels"
-    assert "val.txt" in error.do
-    assert "n01440764" in error.do
-
-
 def test_no_such_folder_a_file_and_an_empty_folder(tmp_path):
     assert error_of(tmp_path / "nowhere").what == f"there is no folder {tmp_path / 'nowhere'}"
     file = put(tmp_path / "file.JPEG")
@@ -279,12 +265,6 @@ def test_links_in_circles_and_closed_folders_are_passed_over_and_said(tmp_path, 
     assert [image.image_id for image in found.images] == [f"{TENCH}/a.JPEG", f"{TENCH}/loop.JPEG"]
     words = "passed over, because they may not be entered: lost+found, n01443537, n01484850 and 1 more"
     assert found.notes == (words,)
-
-
-def test_labels_of_thousands_of_digits(tmp_path):
-    put(tmp_path / "a.JPEG")
-    (tmp_path / "val.txt").write_text(f"a.JPEG {'9' * 5000}\n")
-    assert "is not a file name and a label" in error_of(tmp_path).what
 
 
 def test_a_file_name_that_is_no_utf8(tmp_path):

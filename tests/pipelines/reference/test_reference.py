@@ -194,8 +194,5 @@ def test_unknown_interpolation_and_counts_below_one_are_refused():
 
 def test_pipelines_open_by_name():
     assert names() == ("reference", "dali", "turbo", "dali_gpu", "dali_gpu_engine")
-    assert open_pipeline("reference", [], 1, 1, DEFAULT).name == "reference"
-    with pytest.raises(BenchError) as caught:
+    with pytest.raises(BenchError, match="unknown pipeline 'referense'\nDid you mean reference"):
         open_pipeline("referense", [], 1, 1, DEFAULT)
-    assert caught.value.what == "unknown pipeline 'referense'"
-    assert caught.value.do == "Did you mean reference?"

@@ -116,16 +116,7 @@ def test_a_graph_in_training_mode_is_told(tmp_path):
     assert "training mode" in inspect(tmp_path / "net.onnx").notes[0]
 
 
-@pytest.mark.parametrize(
-    ("raw", "told"),
-    [
-        (b"", "it is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
-        (b"\n<!DOCTYPE html>", "a web page"),
-        (b"this is no graph", ""),
-        (b"\x08\x07\x12\x07", ""),
-    ],
-)
+@pytest.mark.parametrize(("raw", "told"), [(b"", "it is empty"), (b"this is no graph", ""), (b"\x08\x07\x12\x07", "")])
 def test_broken_files(tmp_path, raw, told):
     path = tmp_path / "net.onnx"
     path.write_bytes(raw)
