@@ -1,13 +1,16 @@
 """Figures of a profile's rows, by hand."""
 
+import io
 import json
 from dataclasses import asdict
 
 import pytest
 from pydantic import TypeAdapter
+from rich.console import Console
 
 from bench.backends.profiler import Node, Recording
 from bench.record.case import Case
+from bench.report import terminal
 from bench.studies.profile.drive import Profile, document, peak_of, rows_of, totals_of
 from bench.studies.profile.layers import Joined, ModelNode
 
@@ -50,6 +53,15 @@ def test_rows_by_layer() -> None:
     (table,) = document(profile(recording(2900, 3190)), 1).tables
     assert "% of peak" not in table.header
     assert [row[0] for row in table.rows] == [LONG], "the slowest"
+
+
+def test_a_narrow_terminal_folds_a_long_name_and_cuts_none() -> None:
+    stream = io.StringIO()
+    terminal.show(document(profile(recording(2900, 3190)), 1), Console(file=stream, width=60))
+    lines = stream.getvalue().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("mb_module"))
+    folded = "".join(line.split(" ")[0] for line in lines[start : lines.index("", start)])
+    assert folded == LONG
 
 
 def test_negative_differences_of_a_coarse_clock_are_no_negative_times() -> None:
