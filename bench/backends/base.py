@@ -262,7 +262,8 @@ class TimesStages(Protocol):
         Nothing waits for the device between the first event and the last, so that the stages are those of ``infer``.
 
         Returns:
-            the logits, and nanoseconds of ``h2d``, ``compute`` and ``d2h``.
+            the logits, and nanoseconds of ``h2d``, ``compute`` and ``d2h``, and of ``enqueue``: the host's for queueing
+            what computes, which may lie behind the copy before it.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,12 +192,14 @@ class Lane:
             buffers.pixels.copy_(buffers.host_pixels, non_blocking=True)
             if clock:
                 clock.mark("compute")
+            queued_from = time.perf_counter_ns()
             logits = self._compute(buffers.pixels)
+            enqueue_ns = time.perf_counter_ns() - queued_from
             if clock:
                 clock.mark("d2h")
             self._fetch(logits, buffers)
         if clock:
-            stages = clock.finish()
+            stages = {**clock.finish(), "enqueue": enqueue_ns}
         else:
             self.stream.synchronize()
             stages = {}

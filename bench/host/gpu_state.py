@@ -61,6 +61,7 @@ _SET_UP: Mapping[str, tuple[Any, ...]] = {
     "memory_bytes": ("nvmlDeviceGetMemoryInfo", "", lambda memory: int(memory.total)),
     "compute_capability": ("nvmlDeviceGetCudaComputeCapability", "", lambda pair: "{}.{}".format(*pair)),
     "compute_mode": ("nvmlDeviceGetComputeMode",),
+    "confidential_computing": ("nvmlSystemGetConfComputeState", "", lambda state: bool(state.ccFeature)),
     "sm_clock_max_mhz": ("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
     "sm_clock_set_mhz": ("nvmlDeviceGetApplicationsClock", "NVML_CLOCK_SM"),
     "sm_clock_default_mhz": ("nvmlDeviceGetDefaultApplicationsClock", "NVML_CLOCK_SM"),
@@ -139,6 +140,7 @@ class Gpu:
         """What it is and how it is set up and doing, as JSON types.
 
         Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``compute_mode`` (NVML's number),
+        ``confidential_computing`` (whether it is on),
         ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``,
         ``power_limit_default_w``, and those of ``read``.
         """
@@ -153,7 +155,8 @@ class Gpu:
         if function is None:
             return None
         try:
-            return read(function(self._handle, *([getattr(self._nvml, constant)] if constant else [])))
+            place = () if call.startswith("nvmlSystem") else (self._handle,)
+            return read(function(*place, *([getattr(self._nvml, constant)] if constant else [])))
         except self._nvml.NVMLError:
             return None
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.host.counters import MEMORY_STALL_SHARE, STEAL_SHARE, SWAPPED_PAGES, Activity
@@ -82,6 +85,11 @@ class WarningKind(str, Enum):
         "gpu_power_cap",
         "The power cap held the clock down: raise it (sudo nvidia-smi --power-limit=<W>), or lock a clock that it "
         "allows: sudo nvidia-smi --lock-gpu-clocks=<MHz>.",
+    )
+    GPU_EVENTS = (
+        "gpu_events",
+        "Times by CUDA's events are not to be relied on in confidential computing (TensorRT's trtexec leaves them out):"
+        " compare whole calls, end_to_end, or boot the GPU without it.",
     )
     GPU_PROCESSES = (
         "gpu_processes",
@@ -203,6 +211,17 @@ def _swapping(_: int, facts: Facts) -> tuple[str, bool]:
     return text, now.swapped_pages >= SWAPPED_PAGES
 
 
+def _builds(builds: Sequence[str], _: Facts) -> tuple[str, bool]:
+    """Two builds harm each other in one folder only; in folders of their own the first of the path is imported."""
+    places = set()
+    for name in builds:
+        with suppress(metadata.PackageNotFoundError):
+            places.add(Path(str(metadata.distribution(name).locate_file(""))).resolve())
+    apart = 1 < len(builds) == len(places)
+    text = f"builds of ONNX Runtime: {' and '.join(builds) or 'none'}"
+    return text + ", in folders of their own" * apart, len(builds) > 1 and not apart
+
+
 def _each_gpu(*judge: Any) -> Judge:
     """One sentence on each GPU; wrong where one of them is."""
 
@@ -263,6 +282,9 @@ JUDGES: Mapping[WarningKind, Judge] = {
     WarningKind.GPU_PROCESSES: _each_gpu("", _gpu_processes),
     WarningKind.GPU_POWER_CAP: _each_gpu("", _gpu_power),
     WarningKind.GPU_CLOCKS: _each_gpu("", _gpu_clocks),
+    WarningKind.GPU_EVENTS: _each_gpu(
+        "confidential_computing", lambda on, _: (f"confidential computing is {'on' if on else 'off'}", on)
+    ),
     WarningKind.GOVERNOR: Judge(
         "governor", lambda name, _: (f"the frequency governor is {name}", name != "performance")
     ),
@@ -289,8 +311,6 @@ JUDGES: Mapping[WarningKind, Judge] = {
     WarningKind.SWAP: Judge(
         "swap_used_bytes", lambda used, _: (f"{used / 1024**2:.0f} MiB of swap in use", used >= SWAP_USED_BYTES)
     ),
-    WarningKind.TWO_ONNXRUNTIMES: Judge(
-        "builds", lambda builds, _: (f"builds of ONNX Runtime: {' and '.join(builds) or 'none'}", len(builds) > 1)
-    ),
+    WarningKind.TWO_ONNXRUNTIMES: Judge("builds", _builds),
     WarningKind.NO_CUDA: Judge("nvidia", _cuda),
 }

@@ -15,7 +15,7 @@ from bench.analysis.accuracy.pairing import LeftOut
 from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE, Loaded
-from bench.analysis.time.quantiles import PARTS
+from bench.analysis.time.quantiles import BESIDES, PARTS
 from bench.report import flips
 from bench.report.document import Block, Cell, Column, Head, Note, Table, notes, table_of
 from bench.report.sentences import (
@@ -122,7 +122,7 @@ _TABLES: dict[str, tuple[RunColumn, ...]] = {
         _column("stage", "varies"),
         _column("latency_ns_p50"),
         _interval("latency_ns_p50"),
-        *map(_column, ("latency_ns_p90", "latency_ns_p99", "h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50")),
+        *map(_column, ("latency_ns_p90", "latency_ns_p99", *(f"{stage}_ns_p50" for stage in BESIDES))),
         _VERSUS,
         *map(_column, ("throughput_images_per_s", "n_samples", "n_outliers", "peak_rss_bytes")),
     ),
@@ -151,7 +151,8 @@ _NOT_OK = (
 _DETAILS = frozenset(
     (
         *("top5_ordered_agreement_percent", "peak_rss_bytes", "latency_ns_p90", "latency_ns_p99"),
-        *("h2d_ns_p50", "d2h_ns_p50", "end_to_end_ns_p50", "n_samples", "n_outliers"),
+        *("n_samples", "n_outliers"),
+        *(f"{stage}_ns_p50" for stage in BESIDES),
         *(f"{stage}_images_per_s" for stage in PARTS),
     )
 )

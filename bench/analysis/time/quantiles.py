@@ -17,7 +17,7 @@ from bench.record.case import MEASURED, Case
 from bench.record.run_folder import CaseResult, RunFolder
 
 # The stages that a latency Case on a GPU times besides the one that it is compared on.
-BESIDES = ("h2d", "d2h", "end_to_end")
+BESIDES = ("h2d", "d2h", "enqueue", "end_to_end")
 
 # The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
 PARTS = ("decode", "preprocess", "compute")

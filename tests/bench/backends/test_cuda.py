@@ -61,7 +61,7 @@ def test_nothing_waits_for_the_device_between_the_first_event_and_the_last(gpu: 
     gpu.log.clear()
     logits, stages = lane.infer_stages(pixels_of(2))
     assert gpu.log == ["record"] * 4 + ["wait for event"]
-    assert list(stages) == ["h2d", "compute", "d2h"]
+    assert list(stages) == ["h2d", "compute", "d2h", "enqueue"]
     assert np.array_equal(logits, pixels_of(2).reshape(2, -1)[:, :5] * 2)
     gpu.log.clear()
     assert np.array_equal(lane.infer(pixels_of(2)), logits)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.host import counters, disturbance, gpu_state
+from bench.host import counters, disturbance, gpu_state, judgements
 from bench.host.counters import Counters, Reader
 from bench.host.disturbance import Monitor, RoundState
 from bench.host.judgements import WarningKind
@@ -307,7 +307,7 @@ class Nvml(types.ModuleType):
         return types.SimpleNamespace(violationTime=self.violations[policy])
 
     def __getattr__(self, name: str) -> object:
-        if not name.startswith("nvmlDeviceGet"):
+        if not name.startswith(("nvmlDeviceGet", "nvmlSystemGet")):
             raise AttributeError(name)
 
         def answer(*arguments: object) -> object:
@@ -385,6 +385,17 @@ def test_an_old_driver_and_a_slice_of_a_gpu_tell_less(nvml: Nvml) -> None:
     state = gpu_state.Gpu("GPU-7").read()
     assert state["clock_reasons"] == ("idle",)
     assert [state[name] for name in ("sm_clock_mhz", "power_w", "process_ids")] == [None] * 3
+
+
+@pytest.mark.parametrize(("feature", "wrong"), [(1, True), (0, False), (None, False)])
+def test_confidential_computing_is_read_and_warned_of(nvml: Nvml, feature: int | None, wrong: bool) -> None:
+    nvml.values |= {"nvmlDeviceGetCount": 1, "nvmlSystemGetDriverVersion": "580.1"}
+    if feature is not None:  # drivers before 525 have no such call
+        nvml.values["nvmlSystemGetConfComputeState"] = types.SimpleNamespace(ccFeature=feature)
+    nvidia = gpu_state.describe_gpus()
+    assert nvidia["gpus"][0]["confidential_computing"] == (None if feature is None else bool(feature))
+    judged = {warning.kind: warning for warning in judgements.judged({"nvidia": nvidia}, {}, ("cuda",))}
+    assert bool(judged[WarningKind.GPU_EVENTS].advice) is wrong
 
 
 def test_a_row_on_a_gpu_has_the_gpu_s_own_energy(nvml: Nvml) -> None:

@@ -376,6 +376,18 @@ def test_warnings_that_depend_on_the_options():
     assert both.kind is WarningKind.TWO_ONNXRUNTIMES
 
 
+@pytest.mark.parametrize("places", [("a", "b"), ("a", "a")])
+def test_two_builds_of_onnxruntime_harm_each_other_in_one_folder_only(tmp_path, monkeypatch, places):
+    both = {"onnxruntime": "1.30.0", "onnxruntime-gpu": "1.31.1"}
+    for (name, version), place in zip(both.items(), places, strict=True):
+        metadata = tmp_path / place / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / place) for place in dict.fromkeys(places)])
+    kinds = [warning.kind for warning in host.warnings(QUIET, both)]
+    assert kinds == [WarningKind.TWO_ONNXRUNTIMES] * (len(set(places)) == 1)
+
+
 def test_every_kind_has_a_judgement_and_unknown_facts_never_warn():
     assert set(JUDGES) == set(WarningKind)
     assert host.warnings({}, {}) == []

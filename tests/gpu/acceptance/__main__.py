@@ -16,7 +16,7 @@ import typer
 from bench.commands.show import GOOD, NOT_OK, Json, console_for
 from bench.record.files import disk_errors
 from scarlet.errors import BenchError, error_text
-from tests.gpu.acceptance.steps import MINUTES, RECORDS, Runner, load_steps
+from tests.gpu.acceptance.steps import MINUTES, RECORDS, Runner, load_steps, rehearsed
 
 if TYPE_CHECKING:
     from tests.gpu.acceptance.judge import Figure
@@ -32,6 +32,7 @@ if torch.cuda.is_available():
 print(json.dumps(facts))
 """
 TIMEOUT_SECONDS = 120.0
+DRY = {"name": "dry run", "capability": "none", "torch": "on the CPU", "cuda": "none"}
 DO = "Run it on a machine with an NVIDIA GPU and a CUDA build of PyTorch; docs/gpu.md says how, also without a network."
 
 
@@ -43,18 +44,22 @@ def gpu_check(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer images, precisions and batches: does it all work?")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Every step on the CPU with a few images: is all there that a GPU needs?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the GPU tests, the full comparison of SCARLET-C and the GPU decoding, and judge the figures.
 
-    Exit code 0 where every figure that was measured meets its target, 1 where one does not or nothing was measured.
+    Exit code 0 where every figure that was measured meets its target, 1 where one does not or nothing was measured. A
+    dry run exits with 0 where every step and every row is ok.
     """
     from tests.gpu.acceptance import summary
 
     if not minutes > 0:
         raise BenchError(f"--minutes {minutes:g} is no time", "Give a number above 0, for example --minutes 8.")
     console = console_for(as_json)
-    machine = find_gpu()
+    machine = DRY if dry_run else find_gpu()
     begun = (out / RECORDS).exists()
     folder = (out if begun else out / folder_name(machine["name"], datetime.now(timezone.utc).date())).resolve()
     with disk_errors(folder):
@@ -70,15 +75,22 @@ def gpu_check(
             say(f"the summary cannot be written yet: {error_text(error)}")
 
     say(f"{machine['name']}; results go to {folder}")
-    records = Runner(folder, minutes, say, after).carry_out(load_steps(folder, quick))
-    figures = summary.write(folder, machine, records)
+    steps = load_steps(folder, quick or dry_run)
+    try:
+        records = Runner(folder, minutes, say, after).carry_out([*map(rehearsed, steps)] if dry_run else steps)
+        figures = summary.write(folder, machine, records)
+    finally:  # what a check that was stopped has measured is worth taking home, too
+        parts = summary.pack(folder)
     if as_json:
         typer.echo(json.dumps(json.loads((folder / summary.SUMMARY_JSON).read_text(encoding="utf-8"))))
     else:
         for figure in figures:
             why = f" ({figure.why})" if figure.why else ""
             say(f"{figure.verdict:>8}  {figure.name}: {figure.value or 'no figure'}{why}")
-        say(f"summary: {folder / summary.SUMMARY}")
+    size = sum(part.stat().st_size for part in parts) / 2**20
+    say(f"summary: {folder / summary.SUMMARY}; all of it packed: {parts[0].parent}, {size:.1f} MiB")
+    if dry_run:
+        raise typer.Exit(GOOD if summary.all_ok(folder, records) else NOT_OK)
     raise typer.Exit(exit_code(figures))
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ MINUTES = 7.5
 MEASURING = 0.5
 # A run that is asked to end records its Cases, merges its samples and writes its report first.
 GRACE_SECONDS = 20.0
+
+# What a dry run keeps of a step's plan, and what it puts in the place of the rest.
+KEPT = ("model", "checkpoint", "scenarios")
+REHEARSAL: Mapping[str, Any] = {
+    "devices": ["cpu"], "backends": ["pytorch", "onnxruntime"], "precisions": ["fp32"], "batches": [2],
+    "pipeline": ["reference", "turbo", "dali"], "images": 16,
+}  # fmt: skip
 
 RUN = "-m bench.cli run --plan {plan} --out {folder}/{name} --budget {budget} --lives 1 --timeout {seconds}"
 
@@ -78,6 +85,13 @@ def load_steps(folder: Path, quick: bool = False) -> tuple[Step, ...]:
     changes = described["quick"] if quick else {}
     entries = [entry for entry in described["steps"] if not (quick and entry.get("extra"))]
     return tuple(_step(entry, folder, changes) for entry in entries)
+
+
+def rehearsed(step: Step) -> Step:
+    """The step on the CPU with a few images: it finds what is missing before a GPU's time is spent."""
+    budget = tuple(word.replace("{budget}", "4") for word in step.argv)
+    plan = None if step.plan is None else {**{name: step.plan[name] for name in KEPT}, **REHEARSAL}
+    return replace(step, argv=budget, least_seconds=1.0, most_seconds=120.0, plan=plan)
 
 
 def _step(entry: Mapping[str, Any], folder: Path, quick: Mapping[str, Any]) -> Step:

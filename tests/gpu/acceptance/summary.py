@@ -1,12 +1,16 @@
 """Writes down what a GPU check measured: figures against their targets, all rows, what executed in each, the host."""
 
+import io
 import json
+import shutil
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bench.analysis.table import load_frame
+from bench.record.case import Status
 from bench.record.files import plain, write_text
 from bench.record.run_folder import RunFolder
 from bench.report.data import write_csv
@@ -19,6 +23,7 @@ from tests.gpu.acceptance.steps import Record
 SUMMARY_JSON, SUMMARY = "summary.json", "summary.md"
 TABLE_CSV, TABLE = "table.csv", "table.md"
 PROOF, HOST = "proof.json", "host.json"
+PACKED, PART_BYTES = "packed", 16 * 2**20
 
 FIGURE_COLUMNS = (
     Column[Figure](Head("figure"), lambda figure: figure.name),
@@ -62,6 +67,41 @@ def write(folder: Path, machine: Mapping[str, str], records: Sequence[Record]) -
     _write_json(folder / SUMMARY_JSON, data)
     write_document(_summary(machine, figures, records), folder / SUMMARY)
     return figures
+
+
+def all_ok(folder: Path, records: Sequence[Record]) -> bool:
+    """Whether every step, and every row of every run, is ok: a package that is missing makes rows ``unavailable``."""
+    rows = [result for path in run_folders(folder).values() for result in RunFolder(path).case_results()]
+    return all(record.status == "ok" for record in records) and all(row.status == Status.OK for row in rows)
+
+
+def pack(folder: Path, part_bytes: int = PART_BYTES) -> list[Path]:
+    """Packs all that a check left into ``packed/``: ``cat results.tar.xz.* | tar -xJ`` gives it back.
+
+    The same files give the same bytes.
+
+    Args:
+        part_bytes: what a part holds at most; few machines without a network hand out larger files.
+
+    Returns:
+        the parts.
+    """
+    packed = folder / PACKED
+    shutil.rmtree(packed, ignore_errors=True)
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:xz", preset=6) as tar:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            about = tar.gettarinfo(path, str(Path(folder.name) / path.relative_to(folder)))
+            about.mtime = about.uid = about.gid = 0
+            about.uname = about.gname = ""
+            with path.open("rb") as content:
+                tar.addfile(about, content)
+    data, parts = archive.getvalue(), list[Path]()
+    packed.mkdir()
+    for start in range(0, len(data), part_bytes):
+        parts.append(packed / f"results.tar.xz.{len(parts):03}")
+        parts[-1].write_bytes(data[start : start + part_bytes])
+    return parts
 
 
 def _summary(machine: Mapping[str, str], figures: Sequence[Figure], records: Sequence[Record]) -> Document:

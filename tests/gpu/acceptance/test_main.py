@@ -1,18 +1,26 @@
 """The command of the GPU check: the GPU that it finds, the folder that it makes, its output and exit code."""
 
+import io
 import json
 import subprocess
+import tarfile
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import report_run
 from typer.testing import CliRunner
 
+from bench.record.case import Status
+from bench.record.run_folder import RunFolder
+from bench.run.spec import RunSpec
 from scarlet.errors import BenchError
 from tests.gpu.acceptance import __main__, summary
 from tests.gpu.acceptance.__main__ import app, exit_code, find_gpu, folder_name
 from tests.gpu.acceptance.judge import Figure
-from tests.gpu.acceptance.steps import Record, Runner
+from tests.gpu.acceptance.steps import HERE, HOME, Record, Runner, Step
 
 H200 = {"name": "NVIDIA H200", "capability": "9.0", "torch": "2.13.0", "cuda": "13.0"}
 
@@ -88,3 +96,72 @@ def test_the_command_carries_out_and_judges(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name], "it is gone on with, whatever the day"
     assert json.loads(as_json.stdout)["gpu"] == H200
     assert list(tmp_path.iterdir()) == [folder], "the folder of today is gone on with"
+
+
+@pytest.mark.parametrize(("status", "code"), [(Status.OK, 0), (Status.UNAVAILABLE, 1)])
+def test_a_dry_run_asks_no_gpu_and_fails_where_a_package_is_missing(status, code, tmp_path, monkeypatch):
+    monkeypatch.setattr(__main__, "find_gpu", lambda: pytest.fail("no GPU is asked for"))
+    seen: list[Step] = []
+
+    def pretend(self: Runner, steps: Any) -> list[Record]:
+        seen.extend(steps)
+        row = report_run.case(pipeline="dali")
+        folder = report_run.make_run(self.folder / "accuracy", [row])
+        report_run.end(folder, row, status, reason="" if status == Status.OK else "the package nvidia-dali is missing")
+        return [Record(step.name, "ok") for step in steps]
+
+    monkeypatch.setattr(Runner, "carry_out", pretend)
+    answer = CliRunner().invoke(app, ["--out", str(tmp_path), "--dry-run"])
+    assert answer.exit_code == code, answer.output
+    assert {device for step in seen if step.plan for device in step.plan["devices"]} == {"cpu"}
+    assert {step.name for step in seen if step.plan} == {"throughput", "accuracy", "graphs", "latency-1", "latency-64"}
+    for step in seen:
+        if step.plan:
+            assert RunSpec(**step.plan).cases("demo")
+            assert step.command(120.0)[-6:] == ["--budget", "4", "--lives", "1", "--timeout", "120"]
+
+
+def test_the_packages_of_a_dry_run_are_pinned():
+    lines = (HERE / "packages.txt").read_text().splitlines()
+    names = {line for line in lines if line and not line.startswith("#")}
+    for extra, other in (("cpu", {"triton", "nvidia-ml-py"}), ("gpu", {"onnxruntime"})):
+        pins = (HOME / "constraints" / f"{extra}.txt").read_text().splitlines()
+        assert names - {pin.partition("==")[0] for pin in pins} <= other
+
+
+def test_results_are_packed_small_and_whole(tmp_path):
+    """What six runs of a full check leave is far below one part; what is more is cut, and joined by cat."""
+    folder = tmp_path / "nvidia-h200-2026-11-22"
+    run = RunFolder.create(folder / "latency-1")
+    n, noise = 100_000, np.random.default_rng(0)  # of batch 1: a step of 90 s measures for some 22 s in rows of 200 us
+    for stage in ("compute", "enqueue"):
+        run.write_samples_part(
+            stage, round=np.sort(noise.integers(0, 40, n)).astype(np.int32), stage=stage,
+            images=np.ones(n, np.int32), warmup=np.zeros(n, bool),
+            latency_ns=noise.normal(200_000, 4_000, n).astype(np.int64) // 500 * 500,
+        )  # fmt: skip
+    parts = summary.pack(folder)
+    assert len(parts) == 1
+    assert 6 * 5 / 2 * parts[0].stat().st_size < summary.PART_BYTES == 16 * 2**20
+    small = summary.pack(folder, 50_000)
+    assert len(small) > 1
+    assert {part.stat().st_size for part in small[:-1]} == {50_000}
+    joined = b"".join(part.read_bytes() for part in small)
+    assert joined == b"".join(part.read_bytes() for part in summary.pack(folder)), "the same bytes, and not itself"
+    with tarfile.open(fileobj=io.BytesIO(joined)) as tar:
+        tar.extractall(tmp_path / "there", filter="data")
+    for path in (folder / "latency-1").rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "there" / path.relative_to(tmp_path)).read_bytes() == path.read_bytes()
+
+
+def test_a_check_that_is_stopped_packs_what_it_has(tmp_path, monkeypatch):
+    def stopped(self: Runner, steps: Any) -> list[Record]:
+        (self.folder / "doctor.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "carry_out", stopped)
+    CliRunner().invoke(app, ["--out", str(tmp_path), "--dry-run"])
+    (part,) = tmp_path.glob("*/packed/*")
+    with tarfile.open(part) as tar:
+        assert [Path(name).name for name in tar.getnames()] == ["doctor.json"]

@@ -69,7 +69,7 @@ def test_logits_come_through_bound_tensors(gpu: FakeCuda, tiny_graph: Path, expe
     assert np.allclose(on_device, expected(pixels_of(2, 4)), atol=1e-5)
     logits, stages = backend.infer_stages(pixels_of(2))
     assert np.allclose(logits, expected(pixels_of(2)), atol=1e-5)
-    assert list(stages) == ["h2d", "compute", "d2h"]
+    assert list(stages) == ["h2d", "compute", "d2h", "enqueue"]
     backend.close()
 
 
