@@ -88,3 +88,11 @@ def test_experiments_use_only_names_that_exist() -> None:
                     if not hasattr(module, name) and not importlib.util.find_spec(f"{node.module}.{name}"):
                         missing.append(f"{path.name}: {node.module}.{name}")
     assert missing == []
+
+
+def test_the_gpu_page_names_tests_that_exist() -> None:
+    """What it calls proven is proven by a file that is there, written in full or by its name alone."""
+    text = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[\w*]+/)*test_[\w*]+\.py|tests/[\w/]+/|tools/\w+\.sh)`", text))
+    assert len(named) > 20
+    assert {name for name in named if not (any(ROOT.glob(name)) or any((ROOT / "tests").rglob(name)))} == set()
