@@ -77,3 +77,21 @@ def test_a_file_that_is_run_has_all_its_names_before_it_runs() -> None:
                 n for n, node in enumerate(body) if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
             ]
             assert starts in ([], [len(body) - 1]), path
+
+
+def test_functions_are_short_and_take_few_things_and_folders_hold_few_files() -> None:
+    """At most 60 lines and 6 parameters a function (a command's parameters are options), 12 entries a folder."""
+    long, many, entries = [], [], dict[Path, set[str]]()
+    for path in sorted(file for package in (*PACKAGES, "tools") for file in (ROOT / package).rglob("*.py")):
+        relative = path.relative_to(ROOT)
+        for inner, outer in zip(relative.parts[1:], relative.parents[-2::-1], strict=True):
+            entries.setdefault(outer, set()).add(inner)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                where, given = f"{relative}: {node.name}", node.args
+                names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+                long += [where] if (node.end_lineno or 0) - node.lineno >= 60 else []
+                if len([name for name in names if name not in ("self", "cls")]) > 6:
+                    many += [where] if relative.parts[:2] != ("bench", "commands") else []
+    full = {str(folder) for folder, names in entries.items() if len(names - {"__init__.py"}) > 12}
+    assert (long, many, full) == ([], [], {"bench/commands"})

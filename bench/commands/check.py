@@ -17,34 +17,35 @@ if TYPE_CHECKING:
     from bench.studies.check.report import Report
 
 
+Baseline = Annotated[
+    Path | None,
+    typer.Option(help="Made by `baseline`. Default: results/baselines/<model>.json, on demo images <model>-demo.json."),
+]
+Current = Annotated[Path | None, typer.Option(help="A run's folder. Default: run now what the baseline ran.")]
+Sequential = Annotated[
+    bool, typer.Option("--sequential", help="Score images in growing blocks, and stop when decided.")
+]
+Latency = Annotated[bool, typer.Option("--latency", help="Check ratios of times too, where the baseline holds some.")]
+AgainstModel = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        help="Two models, old and new, in place of a baseline: ONNX files, weights of --model, or names of models. "
+        "Accuracy is compared image by image, latency in turns. The options below are of this only."
+    ),
+]
+
+
 def check(
     context: typer.Context,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            help="Made by `baseline`. Default: results/baselines/<model>.json, on demo images <model>-demo.json."
-        ),
-    ] = None,
+    baseline: Baseline = None,
     model: Annotated[str, typer.Option(help="Whose baseline, where none is named.")] = "scarlet_c",
-    current: Annotated[
-        Path | None, typer.Option(help="A run's folder. Default: run now what the baseline ran.")
-    ] = None,
+    current: Current = None,
     config: Annotated[Path | None, typer.Option(help="YAML with other tolerances.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the baseline's images are now.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Where the baseline's weights are now.")] = None,
-    sequential: Annotated[
-        bool, typer.Option("--sequential", help="Score images in growing blocks, and stop when decided.")
-    ] = False,
-    latency: Annotated[
-        bool, typer.Option("--latency", help="Check ratios of times too, where the baseline holds some.")
-    ] = False,
-    against_model: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            help="Two models, old and new, in place of a baseline: ONNX files, weights of --model, or names of models. "
-            "Accuracy is compared image by image, latency in turns. The options below are of this only."
-        ),
-    ] = None,
+    sequential: Sequential = False,
+    latency: Latency = False,
+    against_model: AgainstModel = None,
     backends: options.Backends = "onnxruntime",
     devices: options.Devices = "cpu",
     precisions: options.Precisions = "fp32",

@@ -141,13 +141,11 @@ def read_chunks(
 def driven(
     unread: Iterator[Chunk], build: Callable[[Source, bool], Any], run: Callable[[Any], Any], report: PipelineReport
 ) -> Generator[tuple[Chunk, Sequence[int], Any], None, None]:
-    """Drives chunks through a graph that is always a few of them ahead.
+    """Drives unread chunks, in order, through a graph that is always a few of them ahead.
 
     Args:
-        unread: the chunks, in order.
         build: builds the graph on a source, for chunks or (True) for one image alone; called again after a failure.
         run: one run of the graph: a row for each image for DALI of the oldest chunk fed that has any.
-        report: counts the chunks taken apart.
 
     Yields:
         all images in order: their chunk, some indices, and DALI's rows of them, which the next run may write over; None
@@ -167,57 +165,63 @@ def driven(
                 return chunk.fed()
 
     def alone(item: Encoded) -> Any:
-        runs = iter([Fed([item.data], [item.region])])
-
-        def once() -> Fed:  # a real function: DALI reads the signature of what it is given
-            return next(runs)
-
-        return build(once, True)
+        nonlocal graph  # its memory holds the row
+        graph = build(_once(item), True)
+        try:
+            return run(graph)
+        except RuntimeError as error:
+            failed_alone(error)
+            return None
 
     graph = build(source, False)
     try:
         while True:
             rows: Any = None
-            ended = failed = False
             try:
                 rows = run(graph)
-            except StopIteration:
-                ended = True
+            except StopIteration:  # what still waits is the reference's
+                for chunk in waiting:
+                    yield from _passed_on(chunk, None, alone)
+                return
             except RuntimeError as error:
-                # Which run failed is not told reliably; the oldest is taken apart, the others go again.
                 if DEVICE_FAULT.search(str(error)) or not any(chunk.encoded for chunk in waiting):
                     raise
-                failed = True
-                report.taken_apart += 1
+                report.taken_apart += 1  # which run failed is not told: the oldest is, the others go again
             while waiting:
                 chunk = waiting.popleft()
-                n_taken = 0
-                for is_dalis, group in itertools.groupby(chunk.indices, chunk.encoded.__contains__):
-                    indices = list(group)
-                    if not is_dalis:
-                        yield chunk, indices, None
-                    elif failed:
-                        for index in indices:
-                            graph = alone(chunk.encoded[index])
-                            try:
-                                rows = run(graph)
-                            except RuntimeError as error:
-                                failed_alone(error)
-                                rows = None
-                            yield chunk, [index], rows
-                    else:
-                        yield chunk, indices, rows[n_taken : n_taken + len(indices)]
-                        n_taken += len(indices)
+                yield from _passed_on(chunk, rows, alone)
                 if chunk.encoded:
                     break
-            if ended:
-                return
-            if failed:
+            if rows is None:
                 again.extendleft(reversed(waiting))
                 waiting.clear()
                 graph = build(source, False)
     finally:
         del graph
+
+
+def _once(item: Encoded) -> Source:
+    runs = iter([Fed([item.data], [item.region])])
+
+    def once() -> Fed:  # a real function: DALI reads the signature of what it is given
+        return next(runs)
+
+    return once
+
+
+def _passed_on(chunk: Chunk, rows: Any, alone: Callable[[Encoded], Any]) -> Iterator[tuple[Chunk, Sequence[int], Any]]:
+    """A chunk's images in order, with DALI's rows of those that it decoded; without rows ``alone`` decodes each."""
+    n_taken = 0
+    for is_dalis, group in itertools.groupby(chunk.indices, chunk.encoded.__contains__):
+        indices = list(group)
+        if not is_dalis:
+            yield chunk, indices, None
+        elif rows is None:
+            for index in indices:
+                yield chunk, [index], alone(chunk.encoded[index])
+        else:
+            yield chunk, indices, rows[n_taken : n_taken + len(indices)]
+            n_taken += len(indices)
 
 
 def failed_alone(error: RuntimeError) -> None:

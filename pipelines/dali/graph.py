@@ -145,32 +145,35 @@ CPU = Place(None)
 STEPS = ("decode", "resize", "normalise")
 
 
-def graph_of(
-    steps: Sequence[str],
-    source: Source,
-    chunk: int,
-    threads: int,
-    preprocess: Preprocess,
-    place: Place = CPU,
-    ahead: bool = False,
-) -> Any:
+class Load(NamedTuple):
+    """How much a graph takes at a time.
+
+    Attributes:
+        chunk: most images in one run.
+        threads: DALI's worker threads: even on a GPU the CPU does the Huffman decoding, unless the engine does.
+        ahead: runs are prepared before they are asked for; else one answers what it was fed. What ends with
+            ``normalise`` is then allocated anew for each run, so that a batch that somebody still holds is not written
+            over (with ``exec_dynamic=False`` it is).
+    """
+
+    chunk: int
+    threads: int
+    ahead: bool = False
+
+
+def graph_of(steps: Sequence[str], source: Source, load: Load, preprocess: Preprocess, place: Place = CPU) -> Any:
     """A DALI pipeline, not built yet.
 
     Args:
         steps: of ``STEPS``. After ``decode`` pixels are uint8 ``(n, height, width, 3)``, after ``resize`` ``(n, crop,
             crop, 3)``, after ``normalise`` float32 ``(n, 3, crop, crop)``.
         source: gives encoded files (or pixels on the host, where nothing is decoded) and, to resize, their regions, for
-            at most ``chunk`` images a call; raises StopIteration at the end.
-        chunk: most images in one run.
-        threads: DALI's worker threads: even on a GPU the CPU does the Huffman decoding, unless the engine does.
+            at most ``load.chunk`` images a call; raises StopIteration at the end.
         preprocess: interpolation, mean and std are used; the regions are the source's.
-        ahead: runs are prepared before they are asked for; else one answers what it was fed. What ends with
-            ``normalise`` is then allocated anew for each run, so that a batch that somebody still holds is not written
-            over (with ``exec_dynamic=False`` it is).
     """
     dali, _, _ = import_dali()
-    pipeline = partial(dali.Pipeline, batch_size=chunk, num_threads=threads, device_id=place.gpu)
-    if ahead:
+    pipeline = partial(dali.Pipeline, batch_size=load.chunk, num_threads=load.threads, device_id=place.gpu)
+    if load.ahead:
         dynamic = True if "normalise" in steps else None
         graph = pipeline(prefetch_queue_depth=QUEUE_DEPTH, exec_dynamic=dynamic)
     else:

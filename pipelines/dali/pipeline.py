@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.base import BadImage, Batch, Passes, PipelineReport, PipelineUnavailable, PipelineUnsupported, Preprocess
 from pipelines.dali.chunks import driven, read_chunks, refusal
-from pipelines.dali.graph import CPU, QUEUE_DEPTH, STEPS, Pixels, Place, Source, built, graph_of, import_dali
+from pipelines.dali.graph import CPU, QUEUE_DEPTH, STEPS, Load, Pixels, Place, Source, built, graph_of, import_dali
 from pipelines.device import Filler, new_stream, on_stream, usable_gpu
 from pipelines.imagenet.find import Image
 from pipelines.reference.pipeline import UnreadableImage, normalise, reference_pixels
@@ -94,8 +94,8 @@ class DaliPipeline(Passes):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _build(self, source: Source, is_alone: bool) -> Any:
-        n = (1, 1) if is_alone else (self._chunk, self._threads)
-        return built(graph_of(self.steps, source, *n, self._preprocess, self.place, True))
+        load = Load(1, 1, True) if is_alone else Load(self._chunk, self._threads, True)
+        return built(graph_of(self.steps, source, load, self._preprocess, self.place))
 
     def _run(self, graph: Any) -> Any:
         (decoded,) = graph.run()

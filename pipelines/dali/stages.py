@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.base import PipelineUnsupported, Planes, Preprocess
 from pipelines.dali.chunks import failed_alone
-from pipelines.dali.graph import CPU, STEPS, Fed, Pixels, Place, built, graph_of, import_dali, region, whole
+from pipelines.dali.graph import CPU, STEPS, Fed, Load, Pixels, Place, built, graph_of, import_dali, region, whole
 from pipelines.device import usable_gpu
 from pipelines.imagenet.jpeg import plain_size
 from pipelines.reference.pipeline import normalise
@@ -31,7 +31,7 @@ class DaliStages:
         self._preprocess = preprocess
         self._chunk = CHUNK_PER_THREAD * threads
         self._decoder, self._resizer, self._normaliser = (
-            Graph(step, self._chunk, threads, preprocess, place) for step in STEPS
+            Graph(step, Load(self._chunk, threads), preprocess, place) for step in STEPS
         )
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:

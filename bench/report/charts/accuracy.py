@@ -11,7 +11,7 @@ from bench.analysis.accuracy.waterfall import Step
 from bench.analysis.stats.paired import share_limits
 from bench.backends import display_name
 from bench.report.charts.axes import known, linear, positive, tooltips
-from bench.report.charts.bars import bars
+from bench.report.charts.bars import Bars
 from bench.report.charts.chart import PREDICTIONS, ROWS, SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import MOST_OF_NAME, Looks, clean, counted, listed, looks, plural
 from bench.report.charts.theme import AXIS, BLUE, GREY, VERMILLION
@@ -153,8 +153,17 @@ def waterfall(steps: Sequence[Step], marks: Sequence[str]) -> list[Chart]:
     down = [value for value in values if value["effect"] != "start"]
     worst = min(down, key=lambda value: float(value["points"]))
     effects = counted([value["effect"] for value in down], [word for word, _, _ in WAYS])
+    told = (
+        ("case:N", "Case"),
+        ("to:Q", "top-1, %", ".3f"),
+        ("figure:N", "difference, points"),
+        ("images:Q", "images", ","),
+        ("flips:Q", "flips", ","),
+        ("parent:N", "case_id (step before)"),
+    )
+    x = linear("top-1, %", grid=False, padding=6)
     return [
-        bars(
+        Bars(values, x, "to", "effect", WAYS, told, thick=("from", "to")).chart(
             "waterfall",
             "Where accuracy was lost",
             [
@@ -164,20 +173,6 @@ def waterfall(steps: Sequence[Step], marks: Sequence[str]) -> list[Chart]:
             ],
             f"Top-1 accuracy from step to step, {plural(len(down), 'step')}: {effects}. "
             f"Lowest difference: {worst['name']}, {worst['figure']} points.",
-            values,
-            linear("top-1, %", grid=False, padding=6),
-            "to",
-            "effect",
-            WAYS,
-            (
-                ("case:N", "Case"),
-                ("to:Q", "top-1, %", ".3f"),
-                ("figure:N", "difference, points"),
-                ("images:Q", "images", ","),
-                ("flips:Q", "flips", ","),
-                ("parent:N", "case_id (step before)"),
-            ),
-            thick=("from", "to"),
         )
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.analysis.time import verdict
 from bench.report.charts.axes import known, positive, short
-from bench.report.charts.bars import bars
+from bench.report.charts.bars import Bars
 from bench.report.charts.chart import SAMPLES, Chart, Row, Source
 from bench.report.charts.looks import backend_name, clean, counted, names, plural
 from bench.report.charts.theme import BLUE, GREEN, GREY, VERMILLION
@@ -65,7 +65,8 @@ def _chart(source: Source, scenario: str) -> Chart | None:
     ends = [value[name] for value in values for name in ("ratio", "low", "high") if name in value]
     x = positive(min(*ends, low), max(*ends, high), f"time over that of {baseline}", wide=1.0, grid=False)
     verdicts = counted([row["verdict"] for row in rows], [word for word, _, _ in WAYS])
-    return bars(
+    band = (short(low), 1.0, short(high))
+    return Bars(values, x, "ratio", "verdict", WAYS, _TOLD, band=band).chart(
         f"{scenario}_ratio",
         f"Time relative to {baseline}: {scenario}",
         [
@@ -74,13 +75,6 @@ def _chart(source: Source, scenario: str) -> Chart | None:
         ],
         f"Time over that of {baseline} for {plural(len(rows), 'row')}: {verdicts}. "
         f"Lowest ratio: {fastest['name']}, {fastest['figure']}.",
-        values,
-        x,
-        "ratio",
-        "verdict",
-        WAYS,
-        _TOLD,
-        band=(short(low), 1.0, short(high)),
     )
 
 

@@ -82,7 +82,6 @@ def source(
     watermarks: Sequence[str] = (),
     breaks: frozenset[int] = frozenset(),
     remarks: Sequence[str] = (),
-    empty: str = "no rows",
 ) -> str:
     """The file: remarks as comments, then the table. All texts are plain.
 
@@ -95,7 +94,7 @@ def source(
         breaks: rows before which a little space is left.
     """
     heads, rows = _with_intervals(table)
-    rows = rows or [[Cell(empty), *[Cell()] * (len(heads) - 1)]]
+    rows = rows or [[Cell("no rows"), *[Cell()] * (len(heads) - 1)]]
     texts = list(dict.fromkeys(cell.note for row in rows for cell in row if cell.note))
     marks = {text: mark_of(index) for index, text in enumerate(texts)}
     notes = [("", rf"\textbf{{{escaped(text, breakable=True)}}}") for text in watermarks]

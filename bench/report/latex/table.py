@@ -201,6 +201,7 @@ def write(run: Loaded, path: Path, options: Options | None = None) -> None:
         for spec in map(SPECS.__getitem__, names)
     ]
     cells = tuple(tuple(_cells(names, line, best)) for line in lines)
+    cells = cells or ((Cell("no Case was planned"), *[Cell()] * (len(heads) - 1)),)
     tex = source(
         Table("", tuple(heads), cells, tuple(notes if options.notes else full)),
         options.caption or _caption(models, lines),
@@ -208,7 +209,6 @@ def write(run: Loaded, path: Path, options: Options | None = None) -> None:
         watermarks=watermarks(frame, info),
         breaks=frozenset(index for index in range(1, len(groups)) if groups[index] != groups[index - 1]),
         remarks=_remarks(info, options),
-        empty="no Case was planned",
     )
     write_text(path, tex)
 

@@ -50,6 +50,10 @@ class Stopped(channel.WorkerFailed):
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    return watched(monkeypatch)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What workers are asked first; none is started."""
     asked: list[dict[str, Any]] = []
 
@@ -141,3 +145,33 @@ def test_a_plan_file_is_run_and_the_run_gone_on_with_from_elsewhere(folder, comm
     monkeypatch.chdir(folder / "elsewhere")
     assert command("run", "--resume", "--out", "../mine") == 0
     assert json.loads(cases.read_text())["case"] == first["case"]
+
+
+def test_two_models_to_check_or_to_set_beside_each_other_are_told_from_the_root(folder, command, requests):
+    shutil.copyfile("net.onnx", "new.onnx")
+    what = (*DATA, "--backends", "fake", "--images", "2")
+    for models in (("net.onnx", "new.onnx"), ("onnx:net.onnx", "onnx:new.onnx")):
+        assert command("check", "--against-model", *models, *what) == 2
+    assert command("table", "onnx:new.onnx", "scarlet_c=weights.pth", *what, "--out", "tables") == 0
+    new, _, table, weights = requests
+    assert new["model"] == table["model"] == f"onnx:{folder / 'new.onnx'}"
+    assert weights["checkpoint"] == str(folder / "weights.pth")
+    assert {each["data"] for each in requests} == {str(folder / "images")}
+    assert (folder / "tables" / "table.csv").is_file()
+
+
+def test_a_baseline_keeps_relative_paths_and_a_check_repeats_them(folder, command, monkeypatch):
+    how = (*INT8, "--backends", "fake", "--scenarios", "accuracy", "--pipeline", "reference", "--threads", "1")
+    assert command("run", *how, *RECIPE, "--out", "mine", "--baseline", "kept/b.json") == 0
+    kept = (folder / "kept" / "b.json").read_text()
+    assert str(folder) not in kept
+    assert command("check", "--baseline", "kept/b.json", "--current", "mine", "--junit", "j.xml", "--out", "c.md") == 0
+    assert command("report", "mine", "--out", "r.html") == 0
+    assert all((folder / name).is_file() for name in ("j.xml", "c.md", "r.html"))
+    asked = watched(monkeypatch)
+    assert command("check", "--baseline", "kept/b.json") == 1, "a model that cannot be made is the change's failure"
+    (folder / "images").rename(folder / "moved")
+    assert command("check", "--baseline", "kept/b.json", "--data", "moved") == 1
+    assert [(each["model"], each["data"]) for each in asked] == [
+        (f"onnx:{folder / 'net.onnx'}", str(folder / name)) for name in ("images", "moved")
+    ]

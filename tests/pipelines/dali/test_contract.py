@@ -26,9 +26,9 @@ def no_files() -> Fed:
 
 def defined(module: Any = dali_graph) -> dict[str, Any]:
     """All graphs for a GPU, with their operators made but nothing built; that for the CPU is built."""
-    module.built(module.graph_of(["decode", "resize"], no_files, 4, 2, DEFAULT, ahead=True))
-    graphs = {step: module.graph_of([step], no_files, 4, 2, DEFAULT, ON_GPU) for step in module.STEPS}
-    graphs["whole"] = module.graph_of(module.STEPS, no_files, 4, 2, DEFAULT, ON_GPU, ahead=True)
+    module.built(module.graph_of(["decode", "resize"], no_files, module.Load(4, 2, True), DEFAULT))
+    graphs = {step: module.graph_of([step], no_files, module.Load(4, 2), DEFAULT, ON_GPU) for step in module.STEPS}
+    graphs["whole"] = module.graph_of(module.STEPS, no_files, module.Load(4, 2, True), DEFAULT, ON_GPU)
     for graph in graphs.values():
         graph._build_graph()
     return graphs

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.report.charts.axes import linear
-from bench.report.charts.bars import MOST_NAMED, bars
+from bench.report.charts.bars import MOST_NAMED, Bars
 from bench.report.charts.chart import POINT_AT
 
 
@@ -11,7 +11,7 @@ from bench.report.charts.chart import POINT_AT
 def test_many_bars_lose_their_text(n: int, is_named: bool) -> None:
     values = [{"place": place, "name": "x", "figure": "1", "kind": "one", "at": 1.0} for place in range(n)]
     ways = [("one", "#000000", "circle"), ("other", "#FFFFFF", "cross")]
-    chart = bars("x", "X", [], "1 row.", values, linear("ms"), "at", "kind", ways, [])
+    chart = Bars(values, linear("ms"), "at", "kind", ways, []).chart("x", "X", [], "1 row.")
     marks = [layer.to_dict()["mark"]["type"] for layer in chart.layers]
     assert (marks.count("text"), POINT_AT in chart.notes) == (2 * is_named, not is_named)
     assert n < chart.height < 1500
