@@ -27,10 +27,10 @@ def failing_on(
     """
 
     class Graph:
-        def __init__(self, steps: Any, source: Callable[[], Any], chunk: int, *more: Any) -> None:
+        def __init__(self, steps: Any, source: Callable[[], Any], load: Any, *more: Any) -> None:
             self.failing: list[bool] = []
-            sizes.append(chunk)
-            self.graph = build(steps, self.watched(source), chunk, *more)
+            sizes.append(load.chunk)
+            self.graph = build(steps, self.watched(source), load, *more)
 
         def watched(self, source: Callable[[], Any]) -> Callable[[], Any]:
             def watching() -> Any:
