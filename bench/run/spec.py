@@ -423,19 +423,20 @@ class RunSpec(Matrix):
 
         ``model`` stays as it was written, since a graph's path is a name in results, too: see ``source``.
         """
-        files = {name: path_from_root(getattr(self, name)) for name in ("data", "calibration", "labels", "real")}
-        if self.classes != BACKGROUND:
-            files["classes"] = path_from_root(self.classes)
-        if self.checkpoint not in WEIGHTS:
-            files["checkpoint"] = path_from_root(self.checkpoint)
+        return self.located(path_from_root)
+
+    def located(self, place: Callable[[str], str]) -> RunSpec:
+        """With every path but the model's as ``place`` gives it."""
+        names = ("data", "calibration", "classes", "labels", "real", "checkpoint")
+        files = {name: path for name in names if (path := getattr(self, name)) not in (None, BACKGROUND, *WEIGHTS)}
         options = {
             backend: {
-                name: tuple(str(path_from_root(value) or "") for value in values) if name == "recipe" else values
+                name: tuple(value and place(value) for value in values) if name == "recipe" else values
                 for name, values in given.items()
             }
             for backend, given in self.options.items()
         }
-        return self.but(**files, options=options)
+        return self.but(**{name: place(path) for name, path in files.items()}, options=options)
 
     @property
     def source(self) -> str:
@@ -550,7 +551,7 @@ class RunSpec(Matrix):
         }
 
 
-def path_from_root(path: str | None) -> str | None:
+def path_from_root(path: str) -> str:
     """A path that a user wrote, from the root of the file system; an empty one as it is."""
     return str(Path(path).expanduser().absolute()) if path else path
 

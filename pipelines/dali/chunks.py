@@ -164,6 +164,8 @@ def driven(
             if chunk.encoded:
                 return chunk.fed()
 
+    graph = build(source, False)
+
     def alone(item: Encoded) -> Any:
         nonlocal graph  # its memory holds the row
         graph = build(_once(item), True)
@@ -173,7 +175,6 @@ def driven(
             failed_alone(error)
             return None
 
-    graph = build(source, False)
     try:
         while True:
             rows: Any = None

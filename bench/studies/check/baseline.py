@@ -108,11 +108,12 @@ def _settings(snapshot: Snapshot) -> dict[str, Any]:
     demo_root = DEMO_DATA / str(snapshot.dataset.get("n_images_in_set"))
     if snapshot.dataset.get("is_demo") and root and Path(str(root)) == demo_root.resolve():
         stored["data"] = None
-    for name in ("data", "checkpoint", "calibration", "classes", "labels"):
-        path = Path(str(stored.get(name) or ""))
-        if path.is_absolute() and path.is_relative_to(Path.cwd()):
-            stored[name] = path.relative_to(Path.cwd()).as_posix()
-    return stored | {"images": str(snapshot.n_images)}
+    return RunSpec.from_dict(stored).located(_from_here).to_dict() | {"images": str(snapshot.n_images)}
+
+
+def _from_here(path: str) -> str:
+    folder = Path.cwd()
+    return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
 def _key(values: Values) -> str:

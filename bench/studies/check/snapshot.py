@@ -18,6 +18,7 @@ from bench.analysis.accuracy.predictions import Predicted
 from bench.record.case import Case, Status
 from bench.record.files import encodable
 from bench.record.run_folder import CaseResult, RunFolder
+from scarlet import zoo
 
 Labels = NDArray[np.int16]
 
@@ -144,7 +145,10 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
     info = folder.read_run_info()
     images = folder.read_images()
     ids, labels = [image_id for image_id, _ in images], np.array([label for _, label in images], dtype=np.int16)
-    dataset, files, made = (info.get(name) or {} for name in ("dataset", "model_files", "preprocessing"))
+    names = ("settings", "dataset", "model_files", "preprocessing")
+    settings, dataset, files, made = (info.get(name) or {} for name in names)
+    # As it was written: a worker is told of a graph by its path from the root, which is of one machine.
+    model = zoo.resolve(settings["model"]).name if settings.get("model") else str(files.get("model") or "")
     blame = {name: _blamed((each or {}).get("report") or {}) for name, each in made.items()}
     results = [result for result in folder.results() if result.case.scenario == "accuracy"]
     scored = [result for result in results if result.status is Status.OK]
@@ -157,7 +161,7 @@ def of_run(folder: RunFolder, with_timed: bool = False) -> Snapshot:
     )
     return Snapshot(
         name=folder.path.name,
-        model=str(files.get("model") or (info.get("plan") or {}).get("model") or (rows[0].case.model if rows else "")),
+        model=model or (rows[0].case.model if rows else ""),
         dataset=dataset,
         ids_sha256=ids_digest(ids),
         labels=labels,

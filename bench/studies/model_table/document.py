@@ -179,7 +179,6 @@ def latex(rows: Sequence[FieldRow], caption: str = "", label: str = "") -> str:
         label or LABEL,
         watermarks=watermarks(rows),
         breaks=frozenset([statuses.index("published")] if "published" in statuses[1:] else []) - {0},
-        empty="no model",
     )
 
 
