@@ -148,8 +148,7 @@ def driven(
         run: one run of the graph: a row for each image for DALI of the oldest chunk fed that has any.
 
     Yields:
-        all images in order: their chunk, some indices, and DALI's rows of them, which the next run may write over; None
-        for what is the reference's.
+        all images in order: chunk, indices, and DALI's rows, which the next run may write over; None: the reference's.
 
     Raises:
         RuntimeError: memory ran out, or the GPU failed; ``DEVICE_FAULT`` tells these from a bad file.
