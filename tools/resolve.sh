@@ -17,6 +17,6 @@ resolve() { # pins, extra, Pythons
         fi
     done
 }
-for extra in cpu mnn dev; do resolve cpu "$extra" 3.10 3.11 3.12 3.13 3.14; done
+for extra in cpu mnn loadgen dev; do resolve cpu "$extra" 3.10 3.11 3.12 3.13 3.14; done
 for extra in gpu gpu12; do resolve "$extra" "$extra" 3.11 3.12 3.13 3.14; done
 exit $failed

@@ -108,7 +108,11 @@ _COLUMNS = (
     _setting("batch", "Images in one call of the backend.", "Batch", WHOLE, "plain"),
     _setting("threads", "Threads inside an operation, of each instance.", "Threads", WHOLE, "plain"),
     _setting("instances", "Copies of the backend that work side by side.", "Instances", WHOLE, "plain"),
-    _setting("scenario", "accuracy, latency or throughput.", "Scenario"),
+    _setting(
+        "scenario",
+        "accuracy, latency, throughput, or by LoadGen singlestream, multistream, offline or server.",
+        "Scenario",
+    ),
     _setting(
         "stage", "What the samples timed: compute, end_to_end and so on. Only rows of one stage are compared.", "Stage"
     ),
@@ -225,6 +229,19 @@ _COLUMNS = (
         "End to end",
         "Whole call",
     ),
+    # Of LoadGen's scenarios. In a server Case throughput_images_per_s is the highest valid rate, and times are at that.
+    Column("loadgen", TEXT, "LoadGen's verdict, VALID; where it is INVALID the row is.", header="LoadGen"),
+    Column(
+        "latency_limit_ns",
+        NUMBER,
+        "What the 99th percentile had to stay within (server Cases).",
+        header="p99 limit",
+        unit="ms",
+        scale=1e6,
+        written="number",
+    ),
+    _milliseconds("queue_ns_p50", "Median time from a query to the call that answers it (server Cases).", "Queue"),
+    _milliseconds("service_ns_p50", "Median time of that call (server Cases).", "Service"),
 )
 
 # By name, in the order in which they stand in the table.

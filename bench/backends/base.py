@@ -118,7 +118,9 @@ Options = TypeVar("Options")
 #   aa              tells the two copies of an A/A run apart, and nothing else
 #   ahead           batches that wait decoded in a throughput Case while others are computed
 #   decode_threads  threads of the pipeline, where they are not as many as the backend's
+#   delay_us        that a Server Case's batch waits for more images, where it is not full
 #   l2              cold: on a GPU, its L2 cache is emptied before each call of a latency Case
+#   limit_us        of a Server Case's 99th percentile, as --latency-limit-ms gives it
 #   pass            whole: a throughput Case times passes from empty queues to the last image, not slices of a stream
 #   pin             whether copies that work side by side are bound to cores of their own
 #   revision        tells the two that ``against`` measures apart, and nothing else
@@ -126,7 +128,9 @@ HARNESS_OPTIONS: Mapping[str, Choices] = {
     "aa": "text",
     "ahead": "count",
     "decode_threads": "count",
+    "delay_us": "count",
     "l2": ("warm", "cold"),
+    "limit_us": "count",
     "pass": ("stream", "whole"),
     "pin": ("yes", "no"),
     "revision": "text",

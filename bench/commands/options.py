@@ -53,7 +53,12 @@ Batches = Annotated[str, typer.Option(help="Images per call, comma-separated; ac
 Threads = Annotated[str, typer.Option(help="Threads of a backend, comma-separated. Default: all cores.")]
 OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")]
 Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
-Scenarios = Annotated[str, typer.Option(help="Comma-separated: accuracy, latency, throughput.")]
+Scenarios = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated: accuracy, latency, throughput, by LoadGen singlestream, multistream, offline, server."
+    ),
+]
 Images = Annotated[str, typer.Option(help="How many images to take, evenly over the classes, or all.")]
 Classes = Annotated[
     str | None,
@@ -72,6 +77,12 @@ RestrictClasses = Annotated[
 Real = Annotated[str | None, typer.Option(help="ReaL labels (real.json) to tell top-1 by as well.")]
 Budget = Annotated[
     float, typer.Option(help="Seconds for all timed Cases together, with the starts of their processes.")
+]
+LatencyLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--latency-limit-ms", help="Of the 99th percentile under load (server). Default: 3 times the median latency."
+    ),
 ]
 Lives = Annotated[
     int | None,

@@ -47,6 +47,7 @@ def run(
     restrict_classes: options.RestrictClasses = False,
     real: options.Real = None,
     budget: options.Budget = 160.0,
+    latency_limit_ms: options.LatencyLimit = None,
     lives: options.Lives = None,
     rotate_cores: options.RotateCores = False,
     timeout: options.Timeout = 1800.0,

@@ -11,7 +11,13 @@ from typing import Any
 
 from scarlet.errors import BenchError, unknown_name
 
-SCENARIOS = ("accuracy", "latency", "throughput")
+# By LoadGen, MLPerf's load generator, as it names them.
+LOAD = {"singlestream": "SingleStream", "multistream": "MultiStream", "offline": "Offline", "server": "Server"}
+SCENARIOS = ("accuracy", "latency", "throughput", *LOAD)
+# What its rules ask of a test at least.
+MLPERF_SECONDS, MLPERF_IMAGES = 600.0, 1024
+# Of the backend alone, on images in memory.
+IN_MEMORY = ("latency", *LOAD)
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 
@@ -56,7 +62,7 @@ class Case:
         batch: images per call of the backend.
         threads: intra-op threads of the backend, and of the pipeline where the scenario runs one.
         instances: how many copies of the backend work side by side.
-        scenario: ``accuracy``, ``latency`` or ``throughput``.
+        scenario: ``accuracy``, ``latency``, ``throughput`` or one of ``LOAD``.
         options: further settings as sorted ``(name, value)`` pairs, all text.
     """
 
@@ -90,8 +96,7 @@ class Case:
     @property
     def label(self) -> str:
         """A line for people: what distinguishes this Case, without the model's name."""
-        # Latency is of the backend alone.
-        reader = [] if self.scenario == "latency" else [self.pipeline]
+        reader = [] if self.scenario in IN_MEMORY else [self.pipeline]
         parts = [self.scenario, *reader, self.backend, self.device, self.precision, f"batch {self.batch}"]
         parts += [f"instances {self.instances}"] if self.instances > 1 else []
         parts += [f"{name}={value}" for name, value in self.options]

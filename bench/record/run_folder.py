@@ -60,6 +60,8 @@ NEVER_RAN = "the run ended before this Case did; go on with --resume"
 
 # Why a row is what it is, for programs: ``metrics["cause"]``. Such Cases run again when the run goes on.
 CAUSE, MACHINE, DAMAGED = "cause", "machine", "damaged"
+# Files of the run's folder besides the tables, with their SHA-256: ``metrics["loadgen_logs"]``.
+LOGS = "loadgen_logs"
 # These run again where the user asks for it.
 RETRIED = (Status.FAILED, Status.CRASHED, Status.OOM, Status.TIMEOUT, Status.UNAVAILABLE)
 
@@ -84,6 +86,8 @@ _ROW_SHAPE: dict[str, Any] = {
         **dict.fromkeys(("n_bad_images", "n_warmup", "peak_rss_bytes", "model_file_bytes"), _COUNT),
         **dict.fromkeys(("stop_reason", "input_sha256", CAUSE), _TEXT),
         "lives": [dict],
+        "load": ({"tests": [dict]}, None),
+        LOGS: (dict, None),
     },
     "proof": dict,
     "bad_images": [{"image_id": str, "reason": str}],
@@ -395,9 +399,15 @@ class RunFolder:
 
     def _fault(self, result: CaseResult, shared: Mapping[str, str]) -> str:
         case = result.case
-        own = (
+        own = [
             raw_tables.fault(self.path, kind, case.case_id, digest) for kind, digest in (result.digests or {}).items()
-        )
+        ]
+        for name, digest in (result.metrics.get(LOGS) or {}).items():
+            path = self.path / name
+            if not path.is_file():
+                own.append(f"{name} is missing")
+            elif _sha256(path.read_bytes()) != digest:
+                own.append(f"{name} was changed since it was written")
         return shared["images" if case.scenario == "accuracy" else ROUNDS] or next(filter(None, own), "")
 
     def _lines(self) -> dict[str, tuple[CaseResult, str]]:

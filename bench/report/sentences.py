@@ -18,7 +18,7 @@ from bench.analysis.table import DEMO_NOTE
 from bench.analysis.time import verdict
 from bench.backends import REGISTRY, display_name, runtime_packages
 from bench.backends import facts as facts_of
-from bench.record.case import Case
+from bench.record.case import LOAD, Case
 from bench.report.text import number, one_line, percent, row_names, two_digits, whole, written
 from scarlet.errors import BenchError
 from scarlet.preprocess import Preprocess
@@ -257,6 +257,7 @@ STAGES = {
     ("latency", "", "compute"): "from a batch in host memory to its logits in host memory",
     ("latency", "cuda", "compute"): "the work of the GPU alone, by its events: copies to it and back are left out",
     ("latency", "", "end_to_end"): "the call as its caller sees it, copies to a device and back included",
+    **{(name, "", "query"): "from LoadGen's query to its answer, images in memory" for name in LOAD},
     ("throughput", "", "end_to_end"): "from image files to top-5, decoding and every copy included",
 }
 

@@ -16,6 +16,7 @@ from bench.analysis.accuracy.predictions import RANDOM_NOTE
 from bench.analysis.columns import REGISTRY
 from bench.analysis.table import DEMO_NOTE, Loaded
 from bench.analysis.time.quantiles import BESIDES, PARTS
+from bench.record.case import IN_MEMORY, LOAD
 from bench.report import flips
 from bench.report.document import Block, Cell, Column, Head, Note, Table, notes, table_of
 from bench.report.sentences import (
@@ -137,6 +138,33 @@ _TABLES: dict[str, tuple[RunColumn, ...]] = {
         *map(_column, ("sum_of_parts_percent", "bound_by", "n_images", "n_samples", "peak_rss_bytes")),
     ),
 }
+# A query of SingleStream has one image, of MultiStream eight.
+_QUERIES = (
+    *_WHO,
+    _column("batch", "always"),
+    _column("latency_ns_p50"),
+    _interval("latency_ns_p50"),
+    *map(_column, ("latency_ns_p90", "latency_ns_p99")),
+    _VERSUS,
+    *map(_column, ("throughput_images_per_s", "loadgen", "n_samples")),
+)
+_TABLES |= {
+    "singlestream": _QUERIES,
+    "multistream": _QUERIES,
+    "offline": (
+        *_WHO,
+        _column("batch", "always"),
+        _column("throughput_images_per_s"),
+        _interval("throughput_images_per_s"),
+        _VERSUS,
+        *map(_column, ("loadgen", "n_images", "n_samples")),
+    ),
+    "server": (
+        *_WHO,
+        *(_column(name, "always") for name in ("batch", "throughput_images_per_s", "latency_limit_ns")),
+        *map(_column, ("latency_ns_p50", "latency_ns_p99", "queue_ns_p50", "service_ns_p50", "loadgen", "n_samples")),
+    ),
+}
 _NOT_OK = (
     _column("scenario", "always"),
     *_WHO,
@@ -180,8 +208,9 @@ def tables(frame: pd.DataFrame, info: Mapping[str, Any] | None = None, brief: bo
             versus = replace(_VERSUS, head=replace(_VERSUS.head, text=f"vs {baseline}"))
             columns = tuple(versus if column is _VERSUS else column for column in columns)
             # Latency Cases use the first pipeline only, and do not time it.
-            names_pipeline = several and scenario != "latency"
-            shown.append(_table(scenario.capitalize(), columns, measured, brief, lines, names_pipeline))
+            names_pipeline = several and scenario not in IN_MEMORY
+            title = LOAD.get(scenario) or scenario.capitalize()
+            shown.append(_table(title, columns, measured, brief, lines, names_pipeline))
     failed = [row for row in rows if row["status"] != "ok"]
     return [*shown, _table(NOT_OK, _NOT_OK, failed, brief, (), several)] if failed else shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,7 @@ from bench.host import memory
 from bench.host.disturbance import Monitor, RoundState, open_gpu
 from bench.host.gpu_state import Gpu
 from bench.record.case import Case, Status
-from bench.record.run_folder import CAUSE, CaseResult, RunFolder
+from bench.record.run_folder import CAUSE, LOGS, CaseResult, RunFolder
 from bench.worker import channel, inputs
 from bench.worker.channel import WorkerHandle
 from bench.worker.messages import Context, Progress
@@ -294,7 +295,8 @@ class Runner:
         """Records the row of a Case of what its lives left."""
         lives = self.lives[case.case_id]
         fallback = next(filter(None, (life["proof"].get("fallback", "") for life in lives)), "")
-        objection = self._objections.get(case.case_id, "")
+        refused = next((life["metrics"]["invalid"] for life in lives if "invalid" in life["metrics"]), "")
+        objection = self._objections.get(case.case_id, refused)
         self._record(
             case,
             Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
@@ -356,6 +358,8 @@ _MERGED: Mapping[str, Callable[[list[Any]], Any]] = {
     "n_bad_images": max,
     "n_pipeline_fallbacks": max,
     "warmup_settled": all,
+    "load": lambda parts: {**parts[-1], "tests": [test for part in parts for test in part["tests"]]},
+    LOGS: lambda parts: dict(ChainMap(*parts)),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from bench.analysis.time import verdict
-from bench.record.case import Case
+from bench.record.case import LOAD, Case
 from bench.run.lives import LEAST_LIVES, Plan, Seen, how_many, pairs_of, start_order
 from bench.run.runner import SLICE_NS, Order, Runner
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 ACCURACY_SLICE_NS = 500_000_000
 # Of a life, at least: a median of fewer says little, of single calls more than of slices with hundreds of images. Once
 # the budget is spent, each of two Cases leads in one.
-LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = {"latency": 6, "throughput": 4}, 2
+LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = {"latency": 6, "throughput": 4, **dict.fromkeys(LOAD, 4)}, 2
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:
@@ -64,7 +64,7 @@ def by_scenario(planned: Sequence[Case]) -> Order:
     """The order of a run.
 
     Accuracy Cases run one after the other: time does not matter to them. Latency Cases live together and take turns,
-    then throughput Cases do.
+    then throughput Cases do, then those of each of LoadGen's scenarios.
 
     Args:
         planned: all Cases of the run, with those that have their results already.
@@ -76,13 +76,32 @@ def by_scenario(planned: Sequence[Case]) -> Order:
         for case in cases:
             if case.scenario == "accuracy":
                 alone(runner, case)
-        for scenario in ("latency", "throughput"):
+        for scenario in LEAST_ROUNDS:
             group = [case for case in timed if case.scenario == scenario]
             if group:
                 share = runner.limits.budget_seconds * len(group) / len(timed)
-                Lives(n_comparisons, share)(runner, group)
+                (searches if scenario == "server" else Lives(n_comparisons, share))(runner, group)
 
     return order
+
+
+def searches(runner: Runner, cases: Sequence[Case]) -> None:
+    """Server Cases try one rate a turn, in rounds as others do, until each has found its own."""
+    pending, round_ = list(cases), runner.run.next_round(cases[0].scenario)
+    while pending:
+        n = runner.admit(pending, least=1)
+        searching, pending = pending[:n], pending[n:]
+        orders = rounds(searching, runner.limits.seed)
+        with runner.watched("server") as end_of_round:
+            while any(not live.progress.done for live in runner.live.values()):
+                for case in next(orders):
+                    if case.case_id in runner.live and not runner.live[case.case_id].progress.done:
+                        runner.turn(case, round_, SLICE_NS)
+                end_of_round(round_)
+                round_ += 1
+        for live in list(runner.live.values()):
+            live.stop_reason = "precision"
+            runner.finish(live.case)
 
 
 def alone(runner: Runner, case: Case) -> None:

@@ -25,7 +25,7 @@ from bench.analysis.accuracy.predictions import ScoredRun
 from bench.backends import facts, package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
-from bench.record.case import Case, Status
+from bench.record.case import MLPERF_SECONDS, Case, Status
 from bench.record.files import disk_errors
 from bench.record.lock import Lock
 from bench.record.machine import lookup_noise, lookup_peaks
@@ -43,6 +43,8 @@ from pipelines.imagenet.find import Image, ImageSet, find_images
 from scarlet.errors import BenchError, MachineError
 
 RESULTS = Path("results")
+# A Case's share of the budget is enough for so many tests of LoadGen's, of a least duration each.
+TESTS, LEAST_LOAD_SECONDS = 20, 0.5
 
 
 @dataclass(frozen=True)
@@ -337,7 +339,10 @@ def _rows(
     folder, interrupted, disturbed, resolves = session.folder, False, list[RoundState](), dict[str, Any]()
     with make_listener(session.console, len(cases)) as listener:
         if files:
-            runner = Runner(folder, session.context(files), listener, session.limits)
+            share = session.limits.budget_seconds / max(1, sum(case.scenario != "accuracy" for case in cases))
+            load_seconds = min(max(share / TESTS, LEAST_LOAD_SECONDS), MLPERF_SECONDS)
+            context = session.context(files, load_seconds=load_seconds)
+            runner = Runner(folder, context, listener, session.limits)
             try:
                 runner.execute(cases, by_scenario(cases), pixel_gate.objections(cases, pixels))
             except KeyboardInterrupt:

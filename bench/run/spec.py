@@ -53,7 +53,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 import pipelines
 from bench import host
 from bench.backends import REGISTRY, check_options, default_names, option_values, runs_nowhere
-from bench.record.case import DEVICES, PRECISIONS, SCENARIOS, Case, checked_names
+from bench.record.case import DEVICES, IN_MEMORY, LOAD, PRECISIONS, SCENARIOS, Case, checked_names
 from bench.run.lives import LEAST_LIVES
 from pipelines.imagenet.labels import BACKGROUND, Labelling
 from scarlet import zoo
@@ -296,6 +296,7 @@ class RunSpec(Matrix):
         real: file with ReaL labels, by which top-1 is told as well.
         restrict_classes: choose among the classes that have images alone.
         budget_seconds: wall time of all timed Cases together, their starts and warm-up included.
+        latency_limit_ms: of a ``server`` Case's 99th percentile; three times its median latency where None.
         lives: how many fresh workers measure a timed Case, one after the other: an even number, at least 4, or 1; what
             suits the budget where None.
         rotate_cores: see ``bench.run.runner.Limits``.
@@ -322,6 +323,7 @@ class RunSpec(Matrix):
     restrict_classes: StrictBool = False
     real: StrictStr | None = None
     budget_seconds: Seconds = 160.0
+    latency_limit_ms: Seconds | None = None
     lives: Annotated[StrictInt | None, AfterValidator(_lives)] = None
     rotate_cores: StrictBool = False
     timeout_seconds: Seconds = 1800.0
@@ -452,7 +454,8 @@ class RunSpec(Matrix):
 
         Every list is expanded against every other, save that ``accuracy`` Cases use one batch and one instance (the
         time depends on them; a prediction does not), that ``latency`` Cases use the first pipeline only (their
-        pixels are made before anything is timed), and that ``throughput`` Cases beside those use the largest batch.
+        pixels are made before anything is timed), and that ``throughput`` Cases beside those use the largest batch. So
+        do LoadGen's, but for ``singlestream`` Cases, which use single images.
 
         Args:
             weights: the label of the weights; the expected one where empty.
@@ -524,11 +527,14 @@ class RunSpec(Matrix):
                     chosen |= accuracy
                 if own_precision and chosen["precision"] in ("fp32", "tf32"):
                     chosen["precision"] = own_precision
-                if chosen["scenario"] == "latency":
+                if chosen["scenario"] in IN_MEMORY:
                     chosen["pipeline"] = lists["pipeline"][0]
-                if chosen["scenario"] == "throughput" and "latency" in self.scenarios:
-                    chosen["batch"] = fixed_batch or max(self.batches)
-                for options in option_sets(self.options.get(chosen["backend"], {})):
+                if chosen["scenario"] in LOAD or (chosen["scenario"] == "throughput" and "latency" in self.scenarios):
+                    chosen["batch"] = fixed_batch or (max(self.batches) if chosen["scenario"] != "singlestream" else 1)
+                given = self.options.get(chosen["backend"], {})
+                if chosen["scenario"] == "server" and self.latency_limit_ms:
+                    given = {"limit_us": (str(round(1000 * self.latency_limit_ms)),), **given}
+                for options in option_sets(given):
                     case = Case(self.named, weights or self.weights, options=options, **chosen)
                     yield _without_graph_options(case)
 
@@ -618,7 +624,8 @@ def _mistake(error: ValidationError, path: Path | None = None) -> BenchError:
     expected, example = _expected(names)
     if path is None:
         value = format(first["input"], "g") if isinstance(first["input"], float) else str(first["input"])
-        return BenchError(f"--{names[0]} {value} is not {expected}", f"Write for example --{names[0]} {example}.")
+        option = str(names[0]).replace("_", "-")
+        return BenchError(f"--{option} {value} is not {expected}", f"Write for example --{option} {example}.")
     value = "no value" if first["input"] is None else shown(first["input"])
     several = ", or a list of such" if _axis(names) else ""
     return BenchError(f"{path}: {key} is {value}{more}", f"It must be {expected}{several}.")
@@ -641,6 +648,7 @@ def _axis(names: Sequence[str | int]) -> Axis | None:
 _EXPECTED = {
     "budget": ("a number of seconds above 0", "60"),
     "timeout": ("a number of seconds above 0", "1800"),
+    "latency_limit_ms": ("a number of milliseconds above 0", "20"),
     "lives": (f"an even number of at least {LEAST_LIVES}, or 1", "6"),
     "rotate_cores": ("true or false", "true"),
     "images": ("a whole number of at least 1, or all", "500"),

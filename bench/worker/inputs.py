@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 import pipelines
 from bench.backends.base import ModelFiles
-from bench.record.case import Case
+from bench.record.case import LOAD, Case
 from bench.record.files import atomic_file
 from bench.worker.messages import Context, decode_threads
 from pipelines.imagenet.find import Image
@@ -32,7 +33,14 @@ from scarlet.processes import tie
 SPARE_IMAGES = 16
 FOLDER = "inputs"  # in the run's folder, while the run goes on
 
+LIBRARY = 64  # images that LoadGen's queries are of
+
 Pixels = NDArray[np.float32]
+
+
+def library(case: Case) -> Case:
+    """The Case as far as its pixels go: a Case of LoadGen's has a library of them, of which queries name some."""
+    return replace(case, batch=LIBRARY) if case.scenario in LOAD else case
 
 
 def first_batch(case: Case, files: ModelFiles, images: Sequence[Image]) -> Pixels:

@@ -51,6 +51,7 @@ class Context:
         data: the folder that image ids are relative to.
         throughput_images: images in a whole pass of a throughput Case, where it is timed by passes.
         time_parts: time the parts of a throughput Case too.
+        load_seconds: least duration of one test of LoadGen's.
         among: the classes that predictions are chosen from; empty for all.
     """
 
@@ -59,6 +60,7 @@ class Context:
     files: ModelFiles
     throughput_images: int = 256
     time_parts: bool = True
+    load_seconds: float = 1.0
     among: Sequence[int] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from bench.backends.cuda import distance_from_cpu, named_range
 from bench.backends.instances import Instances
 from bench.host import memory
 from bench.host.memory import peak_rss_bytes
-from bench.record.case import Case
+from bench.record.case import IN_MEMORY, Case
 from bench.worker import channel
 from bench.worker.footprint import EnergyAccount, model_file_bytes
 
@@ -93,8 +93,8 @@ class Worker:
         from bench.worker.tasks import make_task
 
         case, context = Case.from_dict(message["case"]), Context.from_dict(message["context"])
-        if case.scenario == "latency":
-            inputs.decode_ahead(case, context)
+        if case.scenario in IN_MEMORY:
+            inputs.decode_ahead(inputs.library(case), context)
         self._backend = (
             make_backend(case.backend) if case.instances == 1 else Instances(lambda: make_backend(case.backend))
         )

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bench.analysis.stats import intervals, lives
 from bench.analysis.time import verdict
-from bench.record.case import MEASURED, Case
+from bench.record.case import IN_MEMORY, MEASURED, MLPERF_IMAGES, MLPERF_SECONDS, Case
 from bench.record.run_folder import CaseResult, RunFolder
 
-# The stages that a latency Case on a GPU times besides the one that it is compared on.
-BESIDES = ("h2d", "d2h", "enqueue", "end_to_end")
+# The stages that a latency Case on a GPU times besides the one that it is compared on; and LoadGen's server Cases.
+BESIDES, IN_SERVER = ("h2d", "d2h", "enqueue", "end_to_end"), ("queue", "service")
 
 # The stages that a throughput Case times besides the whole pass, in the order in which an image meets them.
 PARTS = ("decode", "preprocess", "compute")
@@ -83,12 +83,30 @@ def _timing(
     if total_ns:
         row["throughput_images_per_s"] = n_images * 1e9 / total_ns
     empty: dict[str, str] = {}
-    if result.case.scenario == "latency":
+    if load := result.metrics.get("load"):
+        row |= _load(load, notes)
+    if result.case.scenario in IN_MEMORY and result.case.scenario != "offline":
         row |= _quantiles(timed, result, empty) | _besides(result, samples)
     else:
         row |= {"n_images": n_images, **_throughput(timed, result, empty)}
         row |= _parts(result, samples, row.get("throughput_images_per_s"), info)
     return row | ({"left_empty": json.dumps(empty)} if empty else {})
+
+
+def _load(load: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """What LoadGen said of a Case's tests, and where they are shorter than MLPerf's rules ask."""
+    tests, seconds = load["tests"], float(load["seconds"])
+    valid = sum(test["valid"] for test in tests)
+    said = f"LoadGen finds {valid} of {len(tests)} tests valid, of {seconds:.3g} s at least, on {load['images']} images"
+    if seconds < MLPERF_SECONDS or load["images"] < MLPERF_IMAGES:
+        said += f" (MLPerf's rules ask for {MLPERF_SECONDS:.0f} s and {MLPERF_IMAGES:,} images: no figure to submit)"
+    notes.append(said)
+    row: dict[str, Any] = {"loadgen": "VALID"}
+    if load.get("rate"):
+        row |= {"throughput_images_per_s": load["rate"], "latency_limit_ns": load["limit_ns"]}
+        upper = f"{load['rate_invalid']:.4g} are not" if load.get("rate_invalid") else "no higher rate was tried"
+        notes.append(f"{load['rate']:.4g} queries/s are valid, {upper}")
+    return row
 
 
 def _throughput(timed: pd.DataFrame, result: CaseResult, empty: dict[str, str]) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def _besides(result: CaseResult, samples: pd.DataFrame) -> dict[str, float]:
     """Medians of the stages that were timed beside the row's own."""
     timed = samples[~samples["warmup"]]
     found = {}
-    for stage in BESIDES:
+    for stage in (*BESIDES, *IN_SERVER):
         part = timed.loc[timed["stage"] == stage, "latency_ns"]
         if len(part) and stage != result.stage:
             found[f"{stage}_ns_p50"] = float(part.median())
@@ -237,6 +255,8 @@ def efficiency_columns(case: Case, columns: Mapping[str, Any], info: Mapping[str
     """
     multiply_adds = (info.get("model_files") or {}).get("multiply_adds")
     median_ns, images_per_s = columns.get("latency_ns_p50"), columns.get("compute_images_per_s")
+    if case.scenario == "server":  # its times are not of single images
+        return {}
     if case.scenario != "throughput":
         images_per_s = case.batch * case.instances * 1e9 / median_ns if median_ns else None
     if not multiply_adds or not images_per_s:

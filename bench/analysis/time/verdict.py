@@ -123,7 +123,7 @@ def baselines(cases: Iterable[Case]) -> dict[str, str]:
     """
     groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
-        if case.scenario != "accuracy":
+        if case.scenario not in ("accuracy", "server"):  # a server's times are those of its own rate
             key = (case.model, case.scenario, case.device, case.batch, case.threads, case.instances)
             groups.setdefault((*key, case.pipeline), []).append(case)
     found: dict[str, str] = {}

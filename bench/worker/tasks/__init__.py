@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.backends import load_name
+from bench.record.case import LOAD
 
 if TYPE_CHECKING:
     from bench.backends.base import Backend
@@ -17,6 +18,7 @@ TASKS = {
     "accuracy": "bench.worker.tasks.accuracy:AccuracyTask",
     "latency": "bench.worker.tasks.latency:LatencyTask",
     "throughput": "bench.worker.tasks.throughput:ThroughputTask",
+    **dict.fromkeys(LOAD, "bench.worker.tasks.load:LoadTask"),
 }
 
 
