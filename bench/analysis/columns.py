@@ -108,11 +108,7 @@ _COLUMNS = (
     _setting("batch", "Images in one call of the backend.", "Batch", WHOLE, "plain"),
     _setting("threads", "Threads inside an operation, of each instance.", "Threads", WHOLE, "plain"),
     _setting("instances", "Copies of the backend that work side by side.", "Instances", WHOLE, "plain"),
-    _setting(
-        "scenario",
-        "accuracy, latency, throughput, or by LoadGen singlestream, multistream, offline or server.",
-        "Scenario",
-    ),
+    _setting("scenario", "accuracy, latency, throughput, or one of LoadGen's, in small letters.", "Scenario"),
     _setting(
         "stage", "What the samples timed: compute, end_to_end and so on. Only rows of one stage are compared.", "Stage"
     ),

@@ -84,6 +84,7 @@ def test_the_settings_of_a_run_that_an_earlier_version_wrote_are_read() -> None:
         "scenarios": "accuracy,latency",
         "images": "",
         "budget_seconds": 60.0,
+        "latency_limit_ms": None,
         "timeout_seconds": 1800.0,
         "seed": 0,
         "stop": "precision",
@@ -393,6 +394,7 @@ def test_a_mistake_is_one_clear_line_that_names_the_key(tmp_path: Path, text: st
         ({"devices": " ,"}, "no device was named"),
         ({"budget_seconds": 0.0}, "--budget 0 is not a number of seconds above 0"),
         ({"timeout_seconds": float("nan")}, "--timeout nan is not a number of seconds above 0"),
+        ({"latency_limit_ms": 0.0}, "--latency-limit-ms 0 is not a number of milliseconds above 0"),
         ({"images": "none"}, "--images none is not a whole number of at least 1, or all"),
         ({"options": ["form=plain"]}, "--option 'form=plain' is not of the form backend.name=value"),
     ],
@@ -443,3 +445,10 @@ def test_rows_of_a_users_graph_have_its_own_precision(tmp_path: Path, type_: str
     spec = RunSpec(model=f"onnx:{tmp_path / 'n'}", backends="onnxruntime")
     assert {case.precision for case in spec.cases()} == {expected}
     assert any(f"rows are {expected}" in note for note in spec.notes()) == (expected != "fp32")
+
+
+def test_loadgen_takes_the_largest_batch_and_a_limit_where_there_is_one() -> None:
+    spec = RunSpec(scenarios="SingleStream,server", backends="onnxruntime", batches="2,8", pipeline="turbo,dali")
+    assert [(case.batch, case.options) for case in spec.cases()] == [(1, ()), (8, ())], "images in memory: one pipeline"
+    limited = spec.but(latency_limit_ms=12.5)
+    assert [case.options for case in limited.cases()] == [(), (("limit_us", "12500"),)]
