@@ -137,6 +137,30 @@ def test_the_verdict_reaches_the_caller(runner, says, inputs, verdict, code):
         assert f"--against-model onnx:{made.temporary}/scarlet-bench-old/net.onnx onnx:net.onnx" in calls[1]
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_gitlabs_template_asks_both_questions_and_hands_on_the_exit_code(runner: Any, code: int) -> None:
+    made = runner(SAID)
+    (made.temporary / "say").write_text(f"none {code}")
+    template = yaml.safe_load((ROOT / "docs" / "ci" / "gitlab.yml").read_text())[".scarlet-bench"]
+    given = {"MODEL": "onnx:net.onnx", "DATA": "images", "BASELINE": "b.json", "AGAINST": "HEAD"}
+    script = template["script"][-1].replace("/tmp/", f"{made.temporary}/")
+    environment = {**made.environment, **template["variables"], **given}
+    done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=made.project, env=environment)
+    assert done.returncode == code
+    baseline, against = (made.temporary / "calls").read_text().splitlines()
+    assert baseline == "check --baseline b.json --model onnx:net.onnx --junit baseline.xml --data images"
+    assert against.startswith(f"check --against-model onnx:{made.temporary}/old/net.onnx onnx:net.onnx --budget 300")
+    assert (made.temporary / "old" / "net.onnx").is_file()
+
+
+def test_actions_of_others_are_pinned_by_digest() -> None:
+    files = [ROOT / "action.yml", ROOT / "docs" / "ci.md", *(ROOT / "docs" / "ci").glob("*.yml")]
+    files += (ROOT / ".github" / "workflows").glob("*.yml")
+    uses = [name for file in files for name in re.findall(r"uses: (\S+)", file.read_text())]
+    loose = {name for name in uses if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", name)}
+    assert loose == {"./", "OWNER/scarlet-bench@REVISION"}
+
+
 @pytest.mark.parametrize("step", ["comment", "comment of a fork"])
 @pytest.mark.parametrize(
     ("known", "call"), [("", "POST repos/some/body/issues/7"), ("42", "PATCH repos/some/body/issues")]

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,26 @@ from pathlib import Path
 from folders import ROOT
 
 PACKAGES = ("bench", "export", "pipelines", "scarlet")
+
+# Files outside of bench/backends whose texts name a runtime, and why.
+NAMING = {
+    "bench/analysis/columns.py": "a column's description",
+    "bench/commands/options.py": "help",
+    "bench/commands/export.py": "help",
+    "bench/commands/bisect.py": "help",
+    "bench/commands/check.py": "the default",
+    "bench/commands/against.py": "the default",
+    "bench/commands/profile.py": "the default",
+    "bench/commands/quantize.py": "the default",
+    "bench/commands/reproduce.py": "the default",
+    "bench/commands/run.py": "the default of noise",
+    "bench/host/doctor.py": "packages that a machine should have",
+    "bench/host/judgements.py": "packages of which only one may be there",
+    "bench/record/case.py": "the reference, and what steps of the waterfall are",
+    "bench/run/spec.py": "examples in what to do",
+    "bench/studies/bisect.py": "what is compared",
+    "bench/studies/export.py": "what is compared",
+}
 
 # Where an import is planted, what it imports, and what the check says of it.
 PLANTED = (
@@ -95,3 +116,17 @@ def test_functions_are_short_and_take_few_things_and_folders_hold_few_files() ->
                     many += [where] if relative.parts[:2] != ("bench", "commands") else []
     full = {str(folder) for folder, names in entries.items() if len(names - {"__init__.py"}) > 12}
     assert (long, many, full) == ([], [], {"bench/commands"})
+
+
+def test_runtimes_are_named_where_a_users_text_needs_it() -> None:
+    naming = set()
+    for path in (ROOT / "bench").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said]
+        names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        if any(
+            re.search(r"(?i)pytorch|onnx ?runtime|openvino|tensorrt|ncnn|\bmnn", str(text)) for text in texts + names
+        ):
+            naming.add(path.relative_to(ROOT).as_posix())
+    assert {name for name in naming if not name.startswith("bench/backends/")} == NAMING.keys()
