@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,28 +250,16 @@ def _last(log: Any, otherwise: str) -> str:
     return log.errors[-1] if log.errors else otherwise
 
 
-@dataclass(frozen=True)
-class Gpu:
-    """What a plan is built for.
-
-    Attributes:
-        name: as the driver calls it.
-        compute_capability: ``9.0``.
-        multiprocessors: of the GPU, or of the part of it (MIG) that this process has.
-        driver: version of the driver, or ``unknown``.
-    """
-
-    name: str
-    compute_capability: str
-    multiprocessors: int
-    driver: str
+# What a plan is built for: the GPU's name, compute capability and multiprocessors, of the part of it (MIG) that this
+# process has, and the driver's version.
+GPU_FACTS = ("name", "compute_capability", "multiprocessors", "driver")
 
 
-def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Artefact:
+def plan_for(spec: PlanSpec, gpu: Mapping[str, str], version: str, store: Store) -> Artefact:
     """The plan from the store; it is built first if it is not there, in a process of its own.
 
-    Its facts are those of ``write_plan``. Building again does not give the same bytes, so its digest names what was
-    measured.
+    ``gpu`` has ``GPU_FACTS``. The plan's facts are those of ``write_plan``. Building again does not give the same bytes,
+    so its digest names what was measured.
 
     Building loads kernels, takes gigabytes of memory and now and then crashes: nothing of that should be seen in the
     process that is measured. What the building process prints goes to this one's stderr.
@@ -280,7 +269,7 @@ def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Artefact:
         TensorRtUnavailable: TensorRT cannot build anything here.
         MemoryError: there was not enough of the GPU's memory.
     """
-    timing = store.root / "timing" / f"{artefact_key(_timing_parts(gpu, version))}.cache"
+    timing = store.root / "timing" / (artefact_key({"tensorrt": version, **gpu}) + ".cache")
 
     def make(target: Path) -> dict[str, Any]:
         return in_own_process(spec, target, None if spec.build else timing)
@@ -288,19 +277,16 @@ def plan_for(spec: PlanSpec, gpu: Gpu, version: str, store: Store) -> Artefact:
     return store.with_facts(key_parts(spec, gpu, version), ".plan", make)
 
 
-def key_parts(spec: PlanSpec, gpu: Gpu, version: str) -> dict[str, str]:
+def key_parts(spec: PlanSpec, gpu: Mapping[str, str], version: str) -> dict[str, str]:
     """Everything that a plan depends on, as ``Store`` takes it; where the graph lies is not among it."""
     described = {name: value for name, value in asdict(spec).items() if name != "onnx"}
     return {
         "kind": "tensorrt plan",
         "revision": str(REVISION),
         "tensorrt": version,
-        **{name: str(value) for name, value in {**described, **asdict(gpu)}.items()},
+        **{name: str(value) for name, value in described.items()},
+        **gpu,
     }
-
-
-def _timing_parts(gpu: Gpu, version: str) -> dict[str, str]:
-    return {"tensorrt": version, **{name: str(value) for name, value in asdict(gpu).items()}}
 
 
 def in_own_process(spec: PlanSpec, target: Path, timing: Path | None) -> dict[str, Any]:

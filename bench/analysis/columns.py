@@ -213,12 +213,7 @@ _COLUMNS = (
         "h2d_ns_p50", "Median time of copying the pixels to the GPU (latency Cases there).", "H2D", "Copy in"
     ),
     _milliseconds("d2h_ns_p50", "Median time of copying the logits back (latency Cases on a GPU).", "D2H", "Copy out"),
-    _milliseconds(
-        "enqueue_ns_p50",
-        "Median time that the host takes to queue the network's work (latency Cases on a GPU); a copy may hide it.",
-        "Enqueue",
-        "Queueing",
-    ),
+    _milliseconds("enqueue_ns_p50", "Median time that the host takes to queue the network (on a GPU).", "Enqueue"),
     _milliseconds(
         "end_to_end_ns_p50",
         "Median time of a whole call on a GPU, copies included; latency_ns_* are of its compute.",

@@ -159,7 +159,7 @@ class Facts:
         options: dataclass of its options; see ``choices_of``.
         default: whether ``run`` compares it when ``--backends`` is not given: ``always`` (its rows say how to get it
             where it is missing), where it is ``installed``, or never.
-        profiler: ``<module>:<class>`` that measures its layers one by one; empty where nothing does.
+        profiler: ``<module>:<name>`` of what measures its layers one by one; empty where nothing does.
     """
 
     name: str

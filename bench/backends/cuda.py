@@ -272,22 +272,14 @@ def set_tf32(allowed: bool) -> None:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def tf32_state() -> dict[str, bool | str]:
-    """What matrix products and convolutions may use now, as PyTorch tells: ``True`` or a name where TF32 is on."""
+def tf32_state() -> dict[str, bool]:
+    """What matrix products and convolutions may use now, as PyTorch tells: ``True`` where TF32 is on."""
     import torch
 
-    state: dict[str, bool | str] = {
+    return {
         "matmul_allow_tf32": bool(torch.backends.cuda.matmul.allow_tf32),
         "cudnn_allow_tf32": bool(torch.backends.cudnn.allow_tf32),
     }
-    # The newer names of the same state, from PyTorch 2.9 on.
-    newer: dict[str, Any] = {"matmul": torch.backends.cuda.matmul, "conv": getattr(torch.backends.cudnn, "conv", None)}
-    for name, switch in newer.items():
-        try:
-            state[f"{name}_fp32_precision"] = str(switch.fp32_precision)
-        except AttributeError:
-            continue
-    return state
 
 
 # FP32 is off from the CPU's by some 1e-5 of the largest logit, by 3e-4 at worst with Winograd's convolutions; TF32,

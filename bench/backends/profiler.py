@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.backends.base import Backend, ModelFiles, Unsupported
+from bench.backends.base import Backend, ModelFiles
 from bench.record.case import Case
 
 Pixels = NDArray[np.float32]
@@ -94,9 +95,6 @@ def record(case: Case, files: ModelFiles, pixels: Pixels, repeats: int) -> Recor
     """
     from bench.backends import facts, load_name, make_backend
 
-    if case.device != "cpu":
-        # Hooks and counters of the host would time how long kernels take to be launched.
-        raise Unsupported("layers are profiled on the CPU only; on a GPU use the vendor's profiler")
     backend = make_backend(case.backend)
     backend.load(case, files)
     profiler: Profiler = load_name(facts(case.backend).profiler)(case, files, backend)
@@ -149,6 +147,15 @@ def measure(
         nodes=tuple(profiler.nodes()),
         resolution_ns=profiler.resolution_ns,
     )
+
+
+def timed(call: Callable[[Any], object], argument: Any, times: int) -> list[int]:
+    """Wall time in ns of each of so many calls, one after another."""
+    clock = [time.perf_counter_ns()]
+    for _ in range(times):
+        call(argument)
+        clock.append(time.perf_counter_ns())
+    return [after - before for before, after in pairwise(clock)]
 
 
 def node_names(nodes: Sequence[Any]) -> list[str]:

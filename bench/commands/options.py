@@ -45,6 +45,7 @@ Backend = Annotated[str, typer.Option(help="One backend.")]
 Backends = Annotated[
     str, typer.Option(help="Comma-separated. Default: pytorch,onnxruntime and, where it is installed, openvino.")
 ]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Devices = Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")]
 Precision = Annotated[str, typer.Option(help="fp32, tf32, fp16, bf16 or int8.")]
 Precisions = Annotated[str, typer.Option(help="Comma-separated: fp32, tf32, fp16, bf16, int8.")]
@@ -153,6 +154,7 @@ def preprocessing(command: Callable[..., None]) -> Callable[..., None]:
 # Fields of RunSpec whose options have other names.
 FIELDS = {
     "backend": "backends",
+    "device": "devices",
     "precision": "precisions",
     "batch": "batches",
     "budget": "budget_seconds",

@@ -19,6 +19,7 @@ def profile(
     checkpoint: options.Checkpoint = None,
     data: options.Data = None,
     backend: options.Backend = "onnxruntime",
+    device: options.Device = "cpu",
     precision: options.Precision = "fp32",
     batch: options.Batch = 1,
     threads: options.OneThreads = None,

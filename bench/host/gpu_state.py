@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 from bench.host.memory import FIRST_GUESS_BYTES
@@ -39,20 +40,17 @@ def _watts(milliwatts: int) -> float:
     return milliwatts / 1000
 
 
-def _violation_ns(status: Any) -> int:
-    return int(status.violationTime)
-
-
-def _process_ids(processes: Any) -> tuple[int, ...]:
-    return tuple(int(process.pid) for process in processes)
-
-
+_violation_ns: Callable[[Any], int] = attrgetter("violationTime")
 # By figure NVML's call, the name of the constant that it is given besides, and what is read of its answer.
 _STATE: Mapping[str, tuple[Any, ...]] = {
     "sm_clock_mhz": ("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM"),
     "temperature_c": ("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU"),
     "power_w": ("nvmlDeviceGetPowerUsage", "", _watts),
-    "process_ids": ("nvmlDeviceGetComputeRunningProcesses", "", _process_ids),
+    "process_ids": (
+        "nvmlDeviceGetComputeRunningProcesses",
+        "",
+        lambda processes: tuple(int(each.pid) for each in processes),
+    ),
     "thermal_ns": ("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_THERMAL", _violation_ns),
     "power_ns": ("nvmlDeviceGetViolationStatus", "NVML_PERF_POLICY_POWER", _violation_ns),
 }

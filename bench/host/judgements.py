@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.host.counters import MEMORY_STALL_SHARE, STEAL_SHARE, SWAPPED_PAGES, Activity
@@ -88,8 +86,7 @@ class WarningKind(str, Enum):
     )
     GPU_EVENTS = (
         "gpu_events",
-        "Times by CUDA's events are not to be relied on in confidential computing (TensorRT's trtexec leaves them out):"
-        " compare whole calls, end_to_end, or boot the GPU without it.",
+        "CUDA's events are not reliable then (trtexec leaves them out): compare whole calls, or boot the GPU without it.",
     )
     GPU_PROCESSES = (
         "gpu_processes",
@@ -213,11 +210,8 @@ def _swapping(_: int, facts: Facts) -> tuple[str, bool]:
 
 def _builds(builds: Sequence[str], _: Facts) -> tuple[str, bool]:
     """Two builds harm each other in one folder only; in folders of their own the first of the path is imported."""
-    places = set()
-    for name in builds:
-        with suppress(metadata.PackageNotFoundError):
-            places.add(Path(str(metadata.distribution(name).locate_file(""))).resolve())
-    apart = 1 < len(builds) == len(places)
+    there = [each for each in metadata.distributions() if each.metadata["Name"] in builds] if builds[1:] else []
+    apart = 1 < len(builds) == len({str(each.locate_file("")) for each in there})
     text = f"builds of ONNX Runtime: {' and '.join(builds) or 'none'}"
     return text + ", in folders of their own" * apart, len(builds) > 1 and not apart
 

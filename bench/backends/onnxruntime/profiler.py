@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from bench.backends.base import Backend, ModelFiles
+from bench.backends.base import Backend, ModelFiles, Unsupported
 from bench.backends.graphs import graph_for
 from bench.backends.onnxruntime.backend import PROVIDERS, session_options
-from bench.backends.profiler import Node, Pixels, node_names
+from bench.backends.profiler import Node, Pixels, node_names, timed
 from bench.record.case import Case
 from scarlet.errors import BenchError
 
@@ -32,6 +32,11 @@ class OnnxRuntimeProfiler:
     def __init__(self, case: Case, files: ModelFiles, backend: Backend) -> None:
         import onnxruntime
 
+        if case.device != "cpu":  # the published builds are linked without CUPTI
+            raise Unsupported(
+                "ONNX Runtime tells how long the kernels of a GPU take to be launched, not to run; profile pytorch or "
+                "tensorrt there, or look at its rows in Nsight Systems"
+            )
         self._folder = tempfile.TemporaryDirectory(prefix="scarlet-bench-profile-")
         folder = Path(self._folder.name)
         graph = graph_for(case, files.typed)
@@ -48,13 +53,8 @@ class OnnxRuntimeProfiler:
 
     def turn(self, pixels: Pixels, dropped: int, calls: int) -> list[int]:
         """See ``Profiler.turn``."""
-        times = []
-        for place in range(dropped + calls):
-            started = time.perf_counter_ns()
-            self._session.run(self._outputs, {self._input: pixels})
-            times.append(time.perf_counter_ns() - started)
-            self._kept.append(place >= dropped)
-        return times[dropped:]
+        self._kept += [False] * dropped + [True] * calls
+        return timed(partial(self._session.run, self._outputs), {self._input: pixels}, dropped + calls)[dropped:]
 
     def nodes(self) -> list[Node]:
         """See ``Profiler.nodes``; BenchError where the profile does not hold all calls."""

@@ -76,7 +76,7 @@ class PyTorch(cuda.OnLane):
         graph="module",
         options=Options,
         default="always",
-        profiler="bench.backends.pytorch.profiler:PyTorchProfiler",
+        profiler="bench.backends.pytorch.profiler:profiler_of",
     )
 
     def __init__(self) -> None:

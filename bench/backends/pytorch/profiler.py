@@ -1,12 +1,13 @@
-"""PyTorch: hooks around every module, in eager mode."""
+"""PyTorch: hooks around every module, in eager mode; on a GPU the kernels that each launches."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from bench.backends.base import Backend, ModelFiles, Unsupported
-from bench.backends.profiler import Node, Pixels
+from bench.backends.profiler import Node, Pixels, timed
 from bench.record.case import Case
 
 
@@ -24,7 +25,9 @@ class PyTorchProfiler:
         if case.option("compile"):
             raise Unsupported("a compiled network has no modules to watch; leave pytorch.compile out")
         self._backend = backend
-        self._open: list[list[int]] = []  # of modules begun and not ended: entered, started, time inside
+        if case.option("graph", "no") == "yes":
+            raise Unsupported("a captured CUDA graph calls no modules; leave pytorch.graph out")
+        self._open: list[Any] = []  # of modules begun and not ended: entered, started, time inside
         self._own_ns: dict[int, float] = {}
         self._seen: dict[int, Any] = {}
         self._samples: list[dict[int, float]] = []
@@ -34,16 +37,11 @@ class PyTorchProfiler:
         """See ``Profiler.turn``."""
         from torch.nn.modules import module as hooks
 
-        times = []
+        before = len(self._samples)
         entered = hooks.register_module_forward_pre_hook(self._enter)
         with entered, hooks.register_module_forward_hook(self._leave):
-            for place in range(dropped + calls):
-                self._own_ns = {}
-                started = time.perf_counter_ns()
-                self._backend.infer(pixels)
-                times.append(time.perf_counter_ns() - started)
-                if place >= dropped:
-                    self._samples.append(self._own_ns)
+            times = timed(self._backend.infer, pixels, dropped + calls)
+        del self._samples[before : before + dropped]
         return times[dropped:]
 
     def _enter(self, module: Any, inputs: Any) -> None:
@@ -62,6 +60,8 @@ class PyTorchProfiler:
             self._open[-1][2] += time.perf_counter_ns() - entered
         else:
             self._root = module
+            self._samples.append(self._own_ns)
+            self._own_ns = {}
 
     def nodes(self) -> list[Node]:
         """See ``Profiler.nodes``."""
@@ -79,3 +79,56 @@ class PyTorchProfiler:
     def close(self) -> None:
         self._seen.clear()
         self._root = None
+
+
+# What events of modules are called in PyTorch's profile, before the module's id.
+_MODULE = "scarlet-bench module "
+
+
+class KernelProfiler(PyTorchProfiler):
+    """The same with the time of the kernels that each module launches, by PyTorch's profiler: on the device's clock,
+    without the host's launching, and without the copies of pixels and logits.
+    """
+
+    spent = "self_device_time_total"  # of an event, in us
+
+    def turn(self, pixels: Pixels, dropped: int, calls: int) -> list[int]:
+        """See ``Profiler.turn``."""
+        from torch.profiler import profile
+
+        with profile() as recorded:
+            times = super().turn(pixels, dropped, calls)
+        self._samples += self._by_module(recorded.events() or ())[dropped:]
+        return times
+
+    def _enter(self, module: Any, inputs: Any) -> None:
+        from torch.profiler import record_function
+
+        self._open.append(record_function(f"{_MODULE}{id(module)}"))
+        self._open[-1].__enter__()
+
+    def _leave(self, module: Any, inputs: Any, output: Any) -> None:
+        self._open.pop().__exit__(None, None, None)
+        self._seen.setdefault(id(module), module)
+        self._root = module
+
+    def _by_module(self, events: Iterable[Any]) -> list[dict[int, float]]:
+        """Of each call the nanoseconds by the innermost module around what launched a kernel."""
+        samples: list[dict[int, float]] = []
+        # The device's side of a mark bears its name, too.
+        on_host = [event for event in events if event.device_type.name == "CPU"]
+        for event in sorted(on_host, key=lambda event: event.time_range.start):
+            mark = event
+            while mark is not None and not mark.name.startswith(_MODULE):
+                mark = mark.cpu_parent
+            if mark is not None:
+                key = int(mark.name.removeprefix(_MODULE))
+                if event is mark and key == id(self._root):
+                    samples.append({})
+                samples[-1][key] = samples[-1].get(key, 0.0) + 1e3 * getattr(event, self.spent)
+        return samples
+
+
+def profiler_of(case: Case, files: ModelFiles, backend: Backend) -> PyTorchProfiler:
+    """What measures a Case's modules on its device."""
+    return (PyTorchProfiler if case.device == "cpu" else KernelProfiler)(case, files, backend)

@@ -17,7 +17,7 @@ from bench.backends.tensorrt.engine import Engine
 from bench.backends.tensorrt.proof import engine_proof
 from bench.record.case import Case
 from export.store import Artefact, Store
-from export.tensorrt import Gpu, PlanSpec, TensorRtUnavailable, import_tensorrt, plan_for
+from export.tensorrt import GPU_FACTS, PlanSpec, TensorRtUnavailable, import_tensorrt, plan_for
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class TensorRt(OnLane):
         dialects={"fp16": ("",), "bf16": ("",), "int8": ("symmetric",)},
         options=Options,
         default="always",
+        profiler="bench.backends.tensorrt.profiler:TensorRtProfiler",
     )
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
+        self.engine: Engine | None = None
         self._proof: dict[str, Any] = {}
 
     def load(self, case: Case, files: ModelFiles) -> None:
@@ -80,8 +81,8 @@ class TensorRt(OnLane):
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         shape = (case.batch, 3, files.input_size, files.input_size)
         graph = options.graph == "yes"
-        self._engine = Engine(trt, plan.path, stream, shape, files.classes, graph)
-        self._lane = Lane(self._engine.compute, any_address=not graph, stream=stream)
+        self.engine = Engine(trt, plan.path, stream, shape, files.classes, graph)
+        self._lane = Lane(self.engine.compute, any_address=not graph, stream=stream)
         self._case = case
         # What a first call does besides (loading kernels, capturing) belongs to loading.
         self._lane.infer(np.zeros(shape, np.float32))
@@ -103,18 +104,18 @@ class TensorRt(OnLane):
     def proof(self) -> dict[str, Any]:
         from export.precision.audit import requested_by_onnx
 
-        assert self._engine is not None
+        assert self.engine is not None
         return {
             **self._proof,
-            "profile": self._engine.profile,
-            "other_batches": self._engine.other_batches,
-            **engine_proof(self._engine.information(), requested_by_onnx(self._onnx), self._case.precision),
+            "profile": self.engine.profile,
+            "other_batches": self.engine.other_batches,
+            **engine_proof(self.engine.information(), requested_by_onnx(self._onnx), self._case.precision),
         }
 
     def close(self) -> None:
         if self._lane is not None:
             self._lane.close()
-        self._engine = self._lane = None
+        self.engine = self._lane = None
 
 
 def _plan(
@@ -130,10 +131,5 @@ def _plan(
         level=int(options.level),
         build=options.build or 0,
     )
-    gpu = Gpu(
-        name=str(facts["name"]),
-        compute_capability=str(facts["compute_capability"]),
-        multiprocessors=int(facts["multiprocessors"]),
-        driver=str(facts["driver"] or "unknown"),
-    )
+    gpu = {name: str(facts[name] or "unknown") for name in GPU_FACTS}
     return plan_for(spec, gpu, version, Store())

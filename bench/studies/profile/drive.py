@@ -102,7 +102,8 @@ def run(spec: RunSpec, repeats: int, console: Console) -> Profile:
         case = session.spec.only_case()
         with working(console, f"profiling {case.backend}"):
             recording = record(session, case, files, repeats)
-    peak = peak_of(lookup_peaks(host.fingerprint(host.describe_host())), case)
+    # Nobody measures the peaks of a GPU.
+    peak = None if case.device != "cpu" else peak_of(lookup_peaks(host.fingerprint(host.describe_host())), case)
     rows = tuple(rows_of(join_case(case, files, recording.nodes), case.batch, peak))
     return Profile(case, rows, totals_of(recording, rows), peak, recording)
 
@@ -190,7 +191,8 @@ def document(profile: Profile, most: int) -> Document:
     """
     case = profile.case
     options = "".join(f", {name}={value}" for name, value in case.options)
-    title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {case.threads} threads{options}"
+    place = "GPU" if case.device == "cuda" else f"{case.threads} threads"
+    title = f"{case.model}, {case.backend} {case.precision}, batch {case.batch}, {place}{options}"
     rows = sorted(profile.rows, key=lambda row: -row.median_ns)[:most] if most else list(profile.rows)
     lines = sentences(profile)
     if hidden := len(profile.rows) - len(rows):
@@ -231,7 +233,7 @@ def sentences(profile: Profile) -> list[str]:
         )
     if resolution_ns > 1:
         lines.append(f"the runtime's clock has steps of {resolution_ns / 1e3:g} us")
-    if profile.peak_gflop_per_s is None:
+    if profile.peak_gflop_per_s is None and profile.case.device == "cpu":
         lines.append(
             "no peak is stored for this machine, precision and number of threads: `scarlet-bench doctor --peak`"
         )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bench.backends.base import ModelFiles, Unsupported
+from bench.backends.onnxruntime.profiler import OnnxRuntimeProfiler
 from bench.backends.onnxruntime.profiler import nodes_of as onnxruntime_nodes
 from bench.backends.openvino.profiler import last_call
 from bench.backends.openvino.profiler import nodes_of as openvino_nodes
@@ -25,7 +26,7 @@ from bench.backends.profiler import (
     node_names,
     record,
 )
-from bench.backends.pytorch.profiler import PyTorchProfiler
+from bench.backends.pytorch.profiler import KernelProfiler, PyTorchProfiler
 from bench.record.case import Case
 from bench.studies.profile.layers import NETWORK, join, join_modules, modules_of, network_nodes, nodes_of
 from bench.worker import channel
@@ -61,6 +62,11 @@ def test_onnx_runtimes_events_become_nodes_of_the_runs_that_count() -> None:
     gemm, mul = onnxruntime_nodes(EVENTS, [False, True, True])
     assert gemm == Node("classifier/Gemm", "Gemm", "float", ("classifier/Gemm",), (400_000.0, 410_000.0))
     assert (mul.name, mul.samples_ns) == ("Mul_670", (20_000.0, 21_000.0))
+
+
+def test_onnx_runtimes_launches_are_no_times_of_kernels() -> None:
+    with pytest.raises(Unsupported, match="take to be launched"):
+        OnnxRuntimeProfiler(Case("small", "user", "onnxruntime", device="cuda"), cast(Any, None), cast(Any, None))
 
 
 def test_a_profile_that_was_cut_off_is_refused() -> None:
@@ -239,6 +245,50 @@ def test_pytorchs_modules_with_times_of_their_own(small: Small) -> None:
     profiler.close()
 
 
+def test_pytorchs_own_profiler_tells_of_the_same_modules(small: Small) -> None:
+    """On the CPU its events hold processor time; on a GPU the same events hold that of their kernels."""
+    backend: Any = SimpleNamespace(infer=lambda pixels: small(torch.from_numpy(pixels)))
+    files = ModelFiles("small", "", "", "", "")
+    profiler = KernelProfiler(Case("small", "user", "pytorch"), files, backend)
+    profiler.spent = "self_cpu_time_total"
+    assert len(profiler.turn(np.ones((1, 3, 64, 64), np.float32), 1, 2)) == 2
+    nodes = {node.name: node for node in profiler.nodes()}
+    assert nodes.keys() == {"", "stem", "stem.0", "stem.1", "stem.2", "gate", "gate.pool", "same", "head"}
+    assert all(len(node.samples_ns) == 2 and min(node.samples_ns) >= -1 for node in nodes.values())
+    assert min(nodes["stem.0"].samples_ns) > 1_000
+    assert hasattr(torch.autograd.profiler_util.FunctionEvent, KernelProfiler.spent)
+    with pytest.raises(Unsupported, match=r"leave pytorch\.graph out"):
+        KernelProfiler(Case("small", "user", "pytorch", device="cuda", options=(("graph", "yes"),)), files, backend)
+
+
+def test_kernels_belong_to_the_innermost_module_around_their_launch(small: Small) -> None:
+    """Copies are no module's, and the device's side of a mark counts nothing."""
+
+    def event(name: str, start: int, us: float, around: Any = None, device: str = "CPU") -> Any:
+        time_range, device_type = SimpleNamespace(start=start), SimpleNamespace(name=device)
+        return SimpleNamespace(
+            name=name, time_range=time_range, self_device_time_total=us, cpu_parent=around, device_type=device_type
+        )
+
+    files, backend = ModelFiles("small", "", "", "", ""), cast(Any, None)
+    profiler = KernelProfiler(Case("small", "user", "pytorch"), files, backend)
+    profiler._root = small
+    root, head = (f"scarlet-bench module {id(module)}" for module in (small, small.head))
+    events = []
+    for at, us in ((0, 30.0), (10, 40.0)):
+        copy = event("aten::copy_", at, 9.0)
+        outer = event(root, at + 1, 0.0)
+        add = event("aten::add", at + 2, us, outer)
+        inner = event(head, at + 3, 0.0, outer)
+        linear = event("aten::linear", at + 4, 0.0, inner)
+        gemm = event("aten::addmm", at + 5, 20.0, linear)
+        events += [gemm, linear, inner, add, outer, copy, event(root, at + 1, 99.0, None, "CUDA")]
+    assert profiler._by_module(events) == [
+        {id(small): 30_000.0, id(small.head): 20_000.0},
+        {id(small): 40_000.0, id(small.head): 20_000.0},
+    ]
+
+
 def test_own_times_leave_out_what_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     # A clock that only modules move: the pool takes 100, the gate 10 before and after it.
     now = [0]
@@ -313,8 +363,8 @@ def test_the_worker_answers_what_went_wrong(tiny_graph: Path, image_folder: Path
     assert (told["ok"], told["reason"]) == (False, "none of the first images could be read")
     for more, reason in (
         ({"backend": "pytorch"}, "an ONNX file has no PyTorch module; use another backend"),
-        ({"backend": "onnxruntime", "device": "cuda"}, "layers are profiled on the CPU only"),
+        ({"backend": "onnxruntime", "device": "cuda"}, "this ONNX Runtime has no CUDAExecutionProvider"),
     ):
         refused = reply(image_folder, str(image), **more)
-        assert (refused["ok"], refused["status"]) == (False, "unsupported")
+        assert not refused["ok"]
         assert refused["reason"].startswith(reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from folders import CONTRACTS
@@ -18,6 +19,7 @@ from bench.backends.base import ModelFiles, OnDevice, TimesStages, Unavailable, 
 from bench.backends.tensorrt import backend as backend_module
 from bench.backends.tensorrt import engine as engine_module
 from bench.backends.tensorrt.backend import TensorRt
+from bench.backends.tensorrt.profiler import TensorRtProfiler
 from bench.backends.tensorrt.proof import engine_layers, engine_proof
 from bench.record.case import Case
 from export import tensorrt as builder
@@ -332,3 +334,26 @@ def test_a_failed_capture_says_why(drive: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "graph", graph)
     with pytest.raises(RuntimeError, match="would not enqueue"):
         engine_module.captured(work, torch.cuda.Stream())
+
+
+def test_layers_are_profiled_by_tensorrt_itself(drive: Any, files: ModelFiles) -> None:
+    backend = loaded(a_case(), files)
+    profiler = TensorRtProfiler(a_case(), files, backend)
+    pixels = drive.some_pixels(4)
+    assert len(profiler.turn(pixels, 2, 3)) == 3
+    nodes = {node.name: node for node in profiler.nodes()}
+    names = [layer.name for layer in engine_layers(backend.engine.information())]
+    assert nodes.keys() == {*names, "Reformatting CopyNode"}
+    for name, node in nodes.items():
+        assert node.samples_ns == (250_000.0 * names.count(name) or 125_000.0,) * 3
+    heavy = [node for node in nodes.values() if node.op == "gemm"]
+    assert {node.kernel for node in heavy} == {"sm90_f32f32"}
+    graph_names = {node.name or node.output[0] for node in onnx.load(files.onnx).graph.node}
+    assert all(graph_names & {*node.originals} for node in heavy)
+    assert nodes["Reformatting CopyNode"].originals == ("Reformatting CopyNode",)
+    drive.fake.CALLS.clear()
+    backend.infer(pixels)
+    assert profiler.nodes()[0].samples_ns == nodes[names[0]].samples_ns, "plain calls are not watched"
+    profiler.close()
+    with pytest.raises(Unsupported, match=r"leave tensorrt\.graph out"):
+        TensorRtProfiler(a_case(graph="yes"), files, backend)
