@@ -258,8 +258,8 @@ GPU_FACTS = ("name", "compute_capability", "multiprocessors", "driver")
 def plan_for(spec: PlanSpec, gpu: Mapping[str, str], version: str, store: Store) -> Artefact:
     """The plan from the store; it is built first if it is not there, in a process of its own.
 
-    ``gpu`` has ``GPU_FACTS``. The plan's facts are those of ``write_plan``. Building again does not give the same bytes,
-    so its digest names what was measured.
+    ``gpu`` has ``GPU_FACTS``; the plan's facts are those of ``write_plan``. Building again does not give the same
+    bytes, so its digest names what was measured.
 
     Building loads kernels, takes gigabytes of memory and now and then crashes: nothing of that should be seen in the
     process that is measured. What the building process prints goes to this one's stderr.

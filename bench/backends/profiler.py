@@ -127,8 +127,7 @@ def measure(
     try:
         for turn in range(-(-repeats // CALLS_PER_TURN)):
             dropped = DROPPED_CALLS if turn else FIRST_DROPPED_CALLS
-            for _ in range(dropped):
-                backend.infer(pixels)
+            timed(backend.infer, pixels, dropped)
             times, cpu_times = [], []
             for _ in range(CALLS_PER_TURN):
                 cpu_started, started = cpu_clock_ns(), clock_ns()

@@ -137,10 +137,9 @@ class Gpu:
     def describe(self) -> dict[str, Any]:
         """What it is and how it is set up and doing, as JSON types.
 
-        Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``compute_mode`` (NVML's number),
-        ``confidential_computing`` (whether it is on),
-        ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and ``sm_clock_default_mhz`` (application clocks), ``power_limit_w``,
-        ``power_limit_default_w``, and those of ``read``.
+        Keys: ``name``, ``memory_bytes``, ``compute_capability``, ``compute_mode`` (NVML's number), whether
+        ``confidential_computing`` is on, ``sm_clock_max_mhz``, ``sm_clock_set_mhz`` and ``sm_clock_default_mhz``
+        (application clocks), ``power_limit_w``, ``power_limit_default_w``, and those of ``read``.
         """
         return {**self._ask_all(_SET_UP), **self.read()}
 

@@ -86,7 +86,7 @@ class WarningKind(str, Enum):
     )
     GPU_EVENTS = (
         "gpu_events",
-        "CUDA's events are not reliable then (trtexec leaves them out): compare whole calls, or boot the GPU without it.",
+        "CUDA's events are not reliable then (trtexec avoids them): compare whole calls, or boot the GPU without it.",
     )
     GPU_PROCESSES = (
         "gpu_processes",

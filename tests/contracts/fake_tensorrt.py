@@ -297,7 +297,7 @@ class ICudaEngine:
 
 class IProfiler:
     def __init__(self) -> None:
-        pass
+        self._made = True
 
     def report_layer_time(self, layer_name: str, ms: float) -> None:
         raise NotImplementedError
@@ -373,7 +373,7 @@ class IExecutionContext:
         (input_,), (output,) = session.get_inputs(), session.get_outputs()
         logits = session.run(None, {input_.name: _memory(addresses[input_.name], shape)})[0]
         _memory(addresses[output.name], logits.shape)[:] = logits
-        if self.profiler is not None:
+        if self.profiler is not None and _checked(self.profiler):
             for layer in _nodes(self._engine):
                 self.profiler.report_layer_time(f"{layer.op_type}_layer", 0.25)
             self.profiler.report_layer_time("Reformatting CopyNode", 0.125)

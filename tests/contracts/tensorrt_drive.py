@@ -235,6 +235,10 @@ def walk_engine(module: Any, folder: Path) -> None:
     assert ("infer_shapes",) in fake.CALLS
     assert engine.profile["max"] == [4, 3, SIZE, SIZE]
     assert '"LayerType": "gemm"' in engine.information()
+    heard: list[tuple[str, float]] = []
+    engine.report_to(lambda *layer: heard.append(layer))
+    engine.compute(torch.zeros(4, 3, SIZE, SIZE))
+    assert ("Reformatting CopyNode", 0.125) in heard
     held = torch.zeros(4, 3, SIZE, SIZE)
     captured = engine_on(module, plan, graph=True)
     fake.CALLS.clear()

@@ -58,6 +58,13 @@ trt = import_tensorrt()
 assert network_flags(trt) == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), network_flags(trt)
 batch, *rest = trt.Dims((-1, 3, 8, 8))  # as add_profile takes a tensor's shape apart
 assert (batch, rest, list(trt.Dims((4, 3)))) == (-1, [3, 8, 8], [4, 3])
+from types import SimpleNamespace
+from bench.backends.tensorrt.engine import Engine
+heard, engine = [], SimpleNamespace(_trt=trt, _exact=SimpleNamespace(context=SimpleNamespace()))
+Engine.report_to(engine, lambda *layer: heard.append(layer))
+trt.IProfiler.report_layer_time  # it is overridden
+engine._exact.context.profiler.report_layer_time("a", 0.5)
+assert heard == [("a", 0.5)] and isinstance(engine._exact.context.profiler, trt.IProfiler)
 log = make_log(trt)
 log.log(trt.ILogger.Severity.INFO, "unheard")
 log.log(trt.ILogger.Severity.ERROR, "first line\\nsecond")

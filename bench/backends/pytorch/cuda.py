@@ -145,11 +145,10 @@ def device_proof(case: Case, network: CudaNetwork) -> dict[str, Any]:
     }
 
 
-def tf32_sentence(precision: str, state: dict[str, bool | str]) -> str:
+def tf32_sentence(precision: str, state: dict[str, bool]) -> str:
     """A sentence where the switches that a proof shows are not those of the precision; else nothing."""
     wanted = precision == "tf32"
-    switches = ("matmul_allow_tf32", "cudnn_allow_tf32")
-    wrong = [name for name in switches if state[name] is not wanted]
+    wrong = [name for name, allowed in state.items() if allowed is not wanted]
     if precision not in ("fp32", "tf32") or not wrong:
         return ""
     return f"TF32 is {'off' if wanted else 'on'} by {' and '.join(wrong)}, and {precision} was asked for"

@@ -86,9 +86,7 @@ _MODULE = "scarlet-bench module "
 
 
 class KernelProfiler(PyTorchProfiler):
-    """The same with the time of the kernels that each module launches, by PyTorch's profiler: on the device's clock,
-    without the host's launching, and without the copies of pixels and logits.
-    """
+    """The same with the time of the kernels that each module launches, on the device's clock, by PyTorch's profiler."""
 
     spent = "self_device_time_total"  # of an event, in us
 

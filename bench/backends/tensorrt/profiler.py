@@ -41,7 +41,7 @@ class TensorRtProfiler:
         layers = {layer.name: layer for layer in engine_layers(self._engine.information())}
         nodes = []
         for name in self._samples[0]:
-            layer = layers.get(name) or EngineLayer(name, "", False, "", "", frozenset({name}))
+            layer: EngineLayer = layers.get(name) or EngineLayer(name, "", False, "", "", frozenset({name}))
             times = tuple(sample.get(name, 0.0) for sample in self._samples)
             nodes.append(Node(name, layer.kind, layer.tactic, tuple(sorted(layer.nodes)), times))
         return nodes

@@ -102,7 +102,7 @@ def test_switches_that_somebody_turned_make_a_fallback(gpu: FakeCuda) -> None:
     backend.infer(pixels_of(4))
     cuda.set_tf32(True)
     assert "TF32 is on by matmul_allow_tf32 and cudnn_allow_tf32" in backend.proof()["fallback"]
-    state: dict[str, bool | str] = {"matmul_allow_tf32": False, "cudnn_allow_tf32": True}
+    state = {"matmul_allow_tf32": False, "cudnn_allow_tf32": True}
     assert pytorch_cuda.tf32_sentence("tf32", state) == "TF32 is off by matmul_allow_tf32, and tf32 was asked for"
     assert pytorch_cuda.tf32_sentence("fp16", state) == ""
 
