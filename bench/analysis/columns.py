@@ -222,15 +222,7 @@ _COLUMNS = (
     ),
     # Of LoadGen's scenarios. In a server Case throughput_images_per_s is the highest valid rate, and times are at that.
     Column("loadgen", TEXT, "LoadGen's verdict, VALID; where it is INVALID the row is.", header="LoadGen"),
-    Column(
-        "latency_limit_ns",
-        NUMBER,
-        "What the 99th percentile had to stay within (server Cases).",
-        header="p99 limit",
-        unit="ms",
-        scale=1e6,
-        written="number",
-    ),
+    Column("latency_limit_ns", NUMBER, "The limit of p99 (server Cases).", CASES, "p99 limit", "", "ms", 1e6, "number"),
     _milliseconds("queue_ns_p50", "Median time from a query to the call that answers it (server Cases).", "Queue"),
     _milliseconds("service_ns_p50", "Median time of that call (server Cases).", "Service"),
 )

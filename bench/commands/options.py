@@ -55,10 +55,7 @@ Threads = Annotated[str, typer.Option(help="Threads of a backend, comma-separate
 OneThreads = Annotated[int | None, typer.Option(help="Threads of the backend. Default: all cores.")]
 Instances = Annotated[str, typer.Option(help="Copies of a backend that work side by side, comma-separated.")]
 Scenarios = Annotated[
-    str,
-    typer.Option(
-        help="Comma-separated: accuracy, latency, throughput, by LoadGen singlestream, multistream, offline, server."
-    ),
+    str, typer.Option(help="accuracy, latency, throughput; by LoadGen singlestream, multistream, offline, server.")
 ]
 Images = Annotated[str, typer.Option(help="How many images to take, evenly over the classes, or all.")]
 Classes = Annotated[
@@ -79,12 +76,7 @@ Real = Annotated[str | None, typer.Option(help="ReaL labels (real.json) to tell 
 Budget = Annotated[
     float, typer.Option(help="Seconds for all timed Cases together, with the starts of their processes.")
 ]
-LatencyLimit = Annotated[
-    float | None,
-    typer.Option(
-        "--latency-limit-ms", help="Of the 99th percentile under load (server). Default: 3 times the median latency."
-    ),
-]
+LatencyLimit = Annotated[float | None, typer.Option(help="Of a server's p99. Default: 3 times its median latency.")]
 Lives = Annotated[
     int | None,
     typer.Option(

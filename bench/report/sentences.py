@@ -163,7 +163,7 @@ def summary(frame: pd.DataFrame) -> str:
         counts[row["status"]] = counts.get(row["status"], 0) + 1
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=_ok_first))
     sentence = f"{len(rows)} Case{'s' if len(rows) > 1 else ''} of {models}: {statuses}"
-    timed = [row for row in rows if row["status"] == "ok" and row["latency_ns_p50"] is not None]
+    timed = [row for row in rows if row["scenario"] == "latency" and row["status"] == "ok" and row["latency_ns_p50"]]
     if timed:
         sentence += f"; {_fastest(timed)}"
     disturbed = max(

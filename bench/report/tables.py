@@ -138,7 +138,6 @@ _TABLES: dict[str, tuple[RunColumn, ...]] = {
         *map(_column, ("sum_of_parts_percent", "bound_by", "n_images", "n_samples", "peak_rss_bytes")),
     ),
 }
-# A query of SingleStream has one image, of MultiStream eight.
 _QUERIES = (
     *_WHO,
     _column("batch", "always"),

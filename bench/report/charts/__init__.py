@@ -12,9 +12,8 @@ from bench.report.charts.accuracy import accuracy_latency, waterfall
 from bench.report.charts.chart import Chart, Source
 from bench.report.charts.drift import drift
 from bench.report.charts.ecdf import distributions
-from bench.report.charts.load import load
 from bench.report.charts.ratios import ratios
-from bench.report.charts.throughput import throughput
+from bench.report.charts.throughput import load, throughput
 
 
 def charts(run: Loaded) -> list[Chart]:

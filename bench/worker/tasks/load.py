@@ -6,11 +6,11 @@ import hashlib
 import json
 import math
 import queue
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from bench.worker.sampling import LatencySampler, Samples
 from bench.worker.tasks.base import write_samples
 from bench.worker.tasks.overlap import Overlap
 
-QUERY = 8  # images of a query in MultiStream, by MLPerf's rules
+QUERY = 8  # images, in MultiStream by MLPerf's rules
 # Early stopping judges a 90th percentile by 64 queries at least, a 99th by 662 (459 where none is late).
 LEAST_QUERIES, LEAST_QUERIES_P99 = 64, 662
 # Offline sends what is expected to take the test's time: so much more, that a faster turn is not too short.
@@ -39,12 +39,9 @@ Pixels = NDArray[np.float32]
 
 @dataclass
 class RateSearch:
-    """The highest rate that is valid: steps of half as much or twice as little until it is enclosed, then halving.
-    It gives up where three halvings find none: a test at a low rate takes long.
+    """The highest valid rate, queries a second: between the highest valid and the lowest invalid one so far.
 
-    Attributes:
-        rate: to be tried next, queries a second.
-        low, high: the highest valid and the lowest invalid rate so far; 0 and infinite where there is none.
+    It gives up where three halvings find none: a test at a low rate takes long.
     """
 
     rate: float
@@ -63,8 +60,7 @@ class RateSearch:
 
     @property
     def is_done(self) -> bool:
-        is_hopeless = not self.low and self.tried >= 4
-        return is_hopeless or self.high <= self.low * self.narrow or self.tried >= self.most
+        return self.high <= self.low * self.narrow or self.tried >= (self.most if self.low else 4)
 
 
 class LoadTask:
@@ -84,8 +80,8 @@ class LoadTask:
         try:
             import mlperf_loadgen
         except ImportError as missing:
-            package = "mlcommons-loadgen"
-            raise Unavailable(f"the package {package} is not installed; run: pip install {package}") from missing
+            lacks = "the package mlcommons-loadgen is not installed; run: pip install mlcommons-loadgen"
+            raise Unavailable(lacks) from missing
         if case.scenario == "singlestream" and case.instances > 1:
             raise Unsupported("SingleStream sends one query at a time, which copies of a backend cannot share")
         self._lg, self._case, self._run, self._context = mlperf_loadgen, case, context.run_folder, context
@@ -104,8 +100,6 @@ class LoadTask:
         self._logs: dict[str, str] = {}
         self._search: RateSearch | None = None
         self._rate = 0.0  # images a second that Offline expects
-
-    # --- answering queries ------------------------------------------------------------------------------------
 
     def _gather(self, indices: Sequence[int], buffer: Pixels) -> Pixels:
         """The pixels of these images, in as many places as a graph of fixed batch wants."""
@@ -159,27 +153,9 @@ class LoadTask:
             self._answer([sample for sample, _ in waiting], [came for _, came in waiting], began, 1)
             item = self._queue.get()
 
-    @contextmanager
-    def _serving(self) -> Iterator[None]:
-        """While threads answer the queue, one for each slot of the backend."""
-        slots = self._overlap.slots if self._case.scenario == "server" else 0
-        threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(slots)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            for _ in threads:
-                self._queue.put(None)
-            for thread in threads:
-                thread.join()
-
-    # --- tests ------------------------------------------------------------------------------------------------
-
     def _settings(self) -> Any:
         lg, case, settings = self._lg, self._case, self._lg.TestSettings()
         settings.scenario = getattr(lg.TestScenario, LOAD[case.scenario])
-        settings.mode = lg.TestMode.PerformanceOnly
         settings.min_duration_ms = round(1000 * self._context.load_seconds)
         settings.min_query_count = {"offline": 1, "server": LEAST_QUERIES_P99}.get(case.scenario, LEAST_QUERIES)
         for name, seed in SEEDS.items():
@@ -204,8 +180,10 @@ class LoadTask:
         output, logs = lg.LogOutputSettings(), lg.LogSettings()
         output.outdir, output.prefix = str(folder), f"{round_:04}_mlperf_log_"
         logs.log_output, logs.enable_trace = output, False
-        with ExitStack() as stack:
-            stack.enter_context(self._serving())
+        with ThreadPoolExecutor(self._overlap.slots) as pool, ExitStack() as stack:
+            for _ in range(self._overlap.slots if self._search else 0):
+                pool.submit(self._serve)
+                stack.callback(self._queue.put, None)
             sut = lg.ConstructSUT(self._issue, lambda: None)
             stack.callback(lg.DestroySUT, sut)
             qsl = lg.ConstructQSL(LIBRARY, LIBRARY, lambda indices: None, lambda indices: None)
@@ -278,7 +256,7 @@ class LoadTask:
         if search:
             high = search.high if math.isfinite(search.high) else None
             load |= {"limit_ns": self._limit_ns, "rate": search.low, "rate_invalid": high}
-        failed = refused[-1:] if search and not found else refused[:1] if not search else []
+        failed = [] if found else refused[-1:]
         return Outcome(
             stage=self.STAGE,
             metrics={

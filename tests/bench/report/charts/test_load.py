@@ -9,7 +9,7 @@ from bench.analysis.table import load as load_run
 from bench.record.case import Status
 from bench.record.run_folder import CaseResult
 from bench.report.charts.chart import Source
-from bench.report.charts.load import load
+from bench.report.charts.throughput import load
 
 
 def test_points_end_at_the_knee_and_tell_which_are_valid(image_folder: Path, tmp_path: Path) -> None:
