@@ -55,7 +55,7 @@ Out = Annotated[
 
 def console_for(as_json: bool) -> Console:
     """Where people read: standard output, or standard error when that is taken by JSON."""
-    from bench.commands.terminal import Terminal
+    from bench.report.terminal import Terminal
 
     console = Terminal(stderr=as_json, markup=False)
     # A pipe or a log has no width; rich would break lines and tables at 80 columns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -23,16 +24,10 @@ def verify(
     from bench.report.document import Column, Document, Head, notes, table_of
 
     checked = RunFolder.open(run.resolve()).verify()
-    table = table_of(
-        "",
-        (
-            Column(Head("What", folds=True), lambda row: row.what),
-            Column(Head("State", folds=True), lambda row: row.state),
-        ),
-        checked,
-    )
-    bad = [row for row in checked if row.state not in (AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED)]
-    old = [row for row in checked if row.state == BEFORE_DIGESTS]
+    columns = [Column(Head(name, folds=True), itemgetter(index)) for index, name in enumerate(("What", "State"))]
+    table = table_of("", columns, checked)
+    bad = [what for what, state in checked if state not in (AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED)]
+    old = [what for what, state in checked if state == BEFORE_DIGESTS]
     said = f"{len(bad)} of {len(checked)} are not as they were written." if bad else "All is as it was written."
     if old:
         said = f"{said if len(old) < len(checked) else ''} Nothing tells of what was written before digests.".strip()

@@ -68,21 +68,6 @@ class NoiseResult:
     others_cores: float | None = None
 
 
-@dataclass(frozen=True)
-class KnownNoise:
-    """What is known of a host's noise: a result or None, and a sentence about it."""
-
-    result: NoiseResult | None
-    note: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """What a run keeps of it: ``resolution``, a share, where one is known, and a ``note``."""
-        if self.result is None:
-            return {"note": self.note}
-        resolution = self.result.resolution.interleaved
-        return {"resolution": resolution, "measured_at": self.result.measured_at, "note": self.note}
-
-
 def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     """Stores a result under its host's fingerprint, beside earlier ones.
 
@@ -98,8 +83,9 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     return path
 
 
-def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None) -> KnownNoise:
-    """The largest of a host's newest results that still hold, and a sentence on what was found.
+def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None) -> dict[str, Any]:
+    """What a run keeps of a host's noise: a ``note``, and of the largest of the newest results that still hold, where
+    there is one, its ``resolution``, a share, and ``measured_at``.
 
     A result holds for ``MAX_AGE``, and while other programs keep about as many cores busy as they did then.
 
@@ -110,19 +96,21 @@ def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datet
     stored = sorted(_stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0])
     advice = "scarlet-bench noise tells what difference it can resolve"
     if not stored:
-        return KnownNoise(None, f"no A/A run of this host is stored: {advice}")
+        return {"note": f"no A/A run of this host is stored: {advice}"}
     now, busy = now or datetime.now(timezone.utc), others_cores(host)
     fresh = [result for measured_at, result in stored if now - measured_at <= MAX_AGE]
     if not fresh:
         age = (now - stored[-1][0]).days
-        return KnownNoise(None, f"the newest A/A run of this host is {age} days old and not used: {advice} today")
+        return {"note": f"the newest A/A run of this host is {age} days old and not used: {advice} today"}
     alike = [result for result in fresh if _is_like(busy, result.others_cores)]
     if not alike:
         what = f"other programs keep {busy:.1f} cores busy, unlike in the A/A runs of this host"
-        return KnownNoise(None, f"{what}, which are not used: {advice} now")
+        return {"note": f"{what}, which are not used: {advice} now"}
     largest = max(alike[-RESULTS_USED:], key=lambda result: result.resolution.interleaved)
-    found = f"{largest.resolution.interleaved:.2%} by the A/A run of {largest.measured_at}"
-    return KnownNoise(largest, f"difference that this host resolves: {found} ({largest.model}, {largest.backend})")
+    resolution, measured_at = largest.resolution.interleaved, largest.measured_at
+    found = f"{resolution:.2%} by the A/A run of {measured_at} ({largest.model}, {largest.backend})"
+    note = f"difference that this host resolves: {found}"
+    return {"resolution": resolution, "measured_at": measured_at, "note": note}
 
 
 def others_cores(host: Mapping[str, Any]) -> float | None:

@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bench.record import raw_tables
 from bench.record.case import MEASURED, Case, Status
@@ -151,15 +151,6 @@ class CaseResult:
 
 
 AS_WRITTEN, BEFORE_DIGESTS, NOT_ENDED = "as it was written", "written before digests", "has not ended"
-
-
-class Checked(NamedTuple):
-    """A part of a run's record: a file, or a Case's line with its rows; ``state`` is one of the three above, or what is
-    wrong with it.
-    """
-
-    what: str
-    state: str
 
 
 @dataclass(frozen=True)
@@ -431,8 +422,10 @@ class RunFolder:
             results[result.case.case_id] = result, why
         return results
 
-    def verify(self) -> list[Checked]:
-        """What is to be said of each file, and of each Case's line and rows: all of them are read."""
+    def verify(self) -> list[tuple[str, str]]:
+        """Each file, and each Case's line with its rows, and its state: one of the three above, or what is wrong.
+        All of them are read.
+        """
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", DamagedRunWarning)
             lines = self.checked_lines()
@@ -442,15 +435,15 @@ class RunFolder:
         files = {RUN_INFO: self.info_fault(), IMAGES: self.file_fault("images")}
         files[f"{ROUNDS}.parquet"] = self.file_fault(ROUNDS)
         found = [
-            Checked(name, why or (BEFORE_DIGESTS if known is None else AS_WRITTEN))
+            (name, why or (BEFORE_DIGESTS if known is None else AS_WRITTEN))
             for name, why in files.items()
             if why or (self.path / name).exists()
         ]
-        found += [Checked(CASES, str(warning.message)) for warning in told]
+        found += [(CASES, str(warning.message)) for warning in told]
         for result, why in lines:
             state = BEFORE_DIGESTS if result.digests is None else AS_WRITTEN
-            found.append(Checked(f"{result.case.label}, {result.case.case_id}", why or state))
-        return [*found, *(Checked(f"{case.label}, {case.case_id}", NOT_ENDED) for case in planned)]
+            found.append((f"{result.case.label}, {result.case.case_id}", why or state))
+        return [*found, *((f"{case.label}, {case.case_id}", NOT_ENDED) for case in planned)]
 
     def reopen(self, retry: bool = False) -> None:
         """Records that Cases are to run again: those that the machine failed (a full disk) or whose record is damaged.

@@ -1,22 +1,33 @@
-"""Documents on the terminal."""
+"""Documents on the terminal, which no name or reason of a file's can steer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.report.document import Chart, Document, Heading, Note, Table, notes
+from scarlet.errors import visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # To so many characters the texts of a column are folded where the terminal is narrow.
 FOLDED = 10
+
+
+class Terminal(Console):
+    """Prints what is ``visible``, whatever it is part of: a line, a table, a bar; and rich's own codes as they are."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments of a renderable; see ``rich.console.Console``."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def printer(console: Console) -> Callable[[str], None]:

@@ -227,7 +227,7 @@ def _begin(
         "model_input": fed,
         "host": {**described_host, "fingerprint": fingerprint},
         "packages": packages,
-        "noise": lookup_noise({**described_host, "fingerprint": fingerprint}).to_dict(),
+        "noise": lookup_noise({**described_host, "fingerprint": fingerprint}),
         "peaks": lookup_peaks(fingerprint),
         "git": host.git_revision(Path(__file__).resolve().parent),
         "dataset": {
@@ -378,11 +378,9 @@ def foretell(spec: RunSpec, console: Console) -> Document:
     n_images = spec.n_images or DEMO_IMAGES
     if spec.data is not None:
         n_images = len(choose_images(spec.data, spec.n_images, console, spec.labelling)[1])
-    fingerprint = host.fingerprint(host.describe_host())
     spec, _ = model_input.settle(spec, spec.source)
-    measured = estimate.measured_before(RESULTS, spec.named, fingerprint)
-    expected = estimate.estimate(spec.cases(), n_images, spec.budget_seconds, measured, spec.lives)
-    return estimate.document(expected, (*_nothing_runs(spec), *spec.notes()))
+    remarks = (*_nothing_runs(spec), *spec.notes())
+    return estimate.document(spec.cases(), n_images, spec.budget_seconds, spec.lives, remarks)
 
 
 def _nothing_runs(spec: RunSpec) -> list[str]:

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import cli
-from bench.commands.terminal import Terminal
 from bench.record.files import DamagedRunWarning, write_text
 from bench.report.data import write_csv
 from bench.report.document import Document, Note
 from bench.report.forms import write_document
+from bench.report.terminal import Terminal
 from scarlet.errors import BenchError, visible
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\r\x7f\u202eb\u2066c\u2028d\udce9[/x]\x00"
