@@ -40,7 +40,7 @@ def expect_mistake(answer: Answer, *words: str) -> None:
         (["--devices", "gpu"], ["unknown device 'gpu'", "cpu"]),
         (["--precisions", "fp23"], ["unknown precision 'fp23'", "fp32"]),
         (["--pipeline", "dally"], ["unknown pipeline 'dally'", "dali"]),
-        (["--scenarios", "speed"], ["unknown scenario 'speed'", "latency"]),
+        (["--scenarios", "quality"], ["unknown scenario 'quality'", "latency"]),
         (["--batches", "0"], ["--batches 0"]),
         (["--batches", "1,x"], ["--batches x"]),
         (["--threads", "-1"], ["--threads -1"]),
