@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--budget", default="120")
     parser.add_argument("--images", default="512")
+    parser.add_argument("--lives", default="6")
     parser.add_argument("--tolerance", default="3")
     wanted = parser.parse_args()
     image_set, _ = choose_images(None, None, Console(stderr=True, width=160))
@@ -108,7 +109,7 @@ def main() -> int:
         "backends": "pytorch",
         "budget": wanted.budget,
         "tolerance": wanted.tolerance,
-        "args": f"--images {wanted.images} --lives 6",
+        "args": f"--images {wanted.images} --lives {wanted.lives}",
     }
     found: dict[str, Counter[str]] = {kind: Counter() for kind in ("document", "worse", "slower")}
     sleep = ""
