@@ -106,6 +106,10 @@ class Case:
         """The value of one option, or ``default``."""
         return dict(self.options).get(name, default)
 
+    def having(self, name: str, value: str) -> Case:
+        """The same with this value of one option."""
+        return replace(self, options=tuple(sorted({**dict(self.options), name: value}.items())))
+
     def without(self, name: str) -> Case:
         """The same without one option."""
         return replace(self, options=tuple(option for option in self.options if option[0] != name))

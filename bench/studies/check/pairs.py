@@ -142,15 +142,10 @@ class Ended:
         return Document(title, notes([title, *self.notes, *lines]), data, {"cases": pd.DataFrame(cases)})
 
 
-def copy_of(base: Case, revision: str) -> Case:
-    """The Case as one revision measures it: ``THIS``, or another short name."""
-    return replace(base, options=tuple(sorted({**dict(base.options), REVISION: revision}.items())))
-
-
 def compare(
     other: str, tolerance: float, bases: Sequence[Case], results: Sequence[CaseResult], run: RunFolder
 ) -> tuple[Against, ...]:
-    """The verdict on each latency Case, by how its copies ended (``other`` is the name in ``copy_of``), in the order
+    """The verdict on each latency Case, by how its copies ended (``other`` is the name of the other side), in the order
     given. The tolerance is a share.
     """
     ended, rounds = {result.case.case_id: result for result in results}, run.rounds()
@@ -158,7 +153,7 @@ def compare(
     disturbed = {int(number) for number in rounds.loc[rounds["disturbed"].astype(bool), "round"]}
     found = []
     for base in bases:
-        mine, theirs = (ended.get(copy_of(base, name).case_id) for name in (THIS, other))
+        mine, theirs = (ended.get(base.having(REVISION, name).case_id) for name in (THIS, other))
         outcome, reason = Verdict.UNRESOLVED, ""
         if mine is None or theirs is None or Status.INTERRUPTED in (mine.status, theirs.status):
             reason = "the run was stopped before it was through"
@@ -193,7 +188,7 @@ class Sides:
     """What is measured in turns.
 
     Attributes:
-        described: both for ``run.json``, this one first, by their names in ``copy_of``.
+        described: both for ``run.json``, this one first, by the values of ``REVISION``.
         labels: of both, for people, in the same order.
         notes: as of ``Ended``.
         files: of this one's model.
@@ -226,7 +221,7 @@ def carry_out(session: Session, sides: Sides, tolerance: float | None) -> Ended:
     info = folder.read_run_info()
     allowed = verdict.materiality(info) if tolerance is None else tolerance
     bases = session.spec.cases(sides.files.weights, sides.files.fixed_batch)
-    cases = [copy_of(base, name) for base in bases for name in (other, THIS)]
+    cases = [base.having(REVISION, name) for base in bases for name in (other, THIS)]
     told = {"revisions": sides.described, "notes": sides.notes, "tolerance": allowed}
     session.write_plan(sides.files, cases)
     session.write(against=told)

@@ -13,6 +13,7 @@ little so few images say of others; the bound is shown beside it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -140,20 +141,12 @@ class Decision:
 def images_needed(comparison: Comparison, margin: float, alpha: float) -> int | None:
     """About how many images would pass, if wins and losses grow in proportion; None where none would."""
     n, wins, losses = comparison.n, comparison.wins, comparison.losses
-    if (wins - losses) / n <= -margin:
-        return None
-    low, high = 1.0, 2.0
-    while lower(wins * high, losses * high, n * high, alpha) <= -margin:
-        low, high = high, high * 2.0
-        if n * high > MOST_IMAGES:
-            return None
-    while n * (high - low) > 0.01 * n * high:
-        middle = (low + high) / 2.0
-        if lower(wins * middle, losses * middle, n * middle, alpha) <= -margin:
-            low = middle
-        else:
-            high = middle
-    return math.ceil(n * high)
+
+    def would_pass(images: int) -> bool:
+        return lower(wins * images / n, losses * images / n, images, alpha) > -margin
+
+    needed = bisect_left(range(MOST_IMAGES), True, lo=n, key=would_pass)
+    return needed if needed < MOST_IMAGES else None
 
 
 def looks(

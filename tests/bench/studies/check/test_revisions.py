@@ -93,7 +93,7 @@ def by_lives(rounds: list[Any]) -> tuple[float, float]:
             {"first_round": int(own[0]), "start_index": order.index(name)}
             for own, order in zip(numbers, orders, strict=True)
         ]
-        case = pairs.copy_of(BASE, name)
+        case = BASE.having(pairs.REVISION, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate((2e7 * np.exp(logs)).tolist()))
     found = pairs.over_their_lives(rows[0], rows[1], times, 0.03, 1)
@@ -140,7 +140,7 @@ def test_equal_ratios_are_no_surer_than_the_clock() -> None:
     lives = [{"first_round": 6 * life, "start_index": 0} for life in range(6)]
     rows, times = [], {}
     for name, each in ((THIS, [1031, 1041]), (OTHER, [1000, 1010])):
-        case = pairs.copy_of(BASE, name)
+        case = BASE.having(pairs.REVISION, name)
         rows.append(CaseResult(case, Status.OK, stage="compute", metrics={"lives": lives}))
         times[case.case_id] = dict(enumerate([float(each[0])] * 35 + [float(each[1])]))
     found = pairs.over_their_lives(rows[0], rows[1], times, 0.03, 1)
@@ -196,7 +196,7 @@ def measured(
         own = ratio if case.option(pairs.REVISION) == THIS else 1.0
         return clock.of(SlowedWorker(own * math.exp(source.normal(0, of_process))))
 
-    cases = [pairs.copy_of(base, name) for name in (OTHER, THIS)]
+    cases = [base.having(pairs.REVISION, name) for name in (OTHER, THIS)]
     limits = Limits(budget_seconds=18.0, seed=seed, lives=6)
     runner = Runner(folder, context, Recorder(), limits, Workers(make_worker, clock=clock))
     runner.execute(cases, pairs.pair_by_pair(cases))
@@ -246,7 +246,7 @@ def test_what_cannot_be_compared(
     run_folder: Any, mine: Status | None, theirs: Status, outcome: str, words: str
 ) -> None:
     results = [
-        CaseResult(pairs.copy_of(BASE, name), status, "why", stage="compute")
+        CaseResult(BASE.having(pairs.REVISION, name), status, "why", stage="compute")
         for name, status in ((THIS, mine), (OTHER, theirs))
         if status
     ]
@@ -390,7 +390,7 @@ def test_an_older_worker_is_sent_its_own_files_and_no_field_at_its_default(
     run = RunFolder.create(tmp_path / "run")
     run.write_images([("a.jpg", 3)])
     context = Context(run=str(run.path), data="/data", files=tiny_files("ours"))
-    case = pairs.copy_of(BASE, THIS)
+    case = BASE.having(pairs.REVISION, THIS)
     message = {"do": "start", "case": case.to_dict(), "context": context.to_dict()}
     try:
         sent = worker.ask(message, 20.0)["sent"]
