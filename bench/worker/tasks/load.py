@@ -29,8 +29,8 @@ from bench.worker.tasks.overlap import Overlap
 QUERY = 8  # images, in MultiStream by MLPerf's rules
 # Early stopping judges a 90th percentile by 64 queries at least, a 99th by 662 (459 where none is late).
 LEAST_QUERIES, LEAST_QUERIES_P99 = 64, 662
-# Offline sends what is expected to take the test's time: so much more, that a faster turn is not too short.
-MARGIN = 1.3
+# Offline sends so much more than is expected to take the time: a turn on a machine that was busy before is faster.
+MARGIN = 2.0
 # Those of mlperf.conf in LoadGen 6.0. Every test sees the same arrivals, scaled by its rate.
 SEEDS = {"qsl": 2085463073848966840, "sample_index": 2747215439041700203, "schedule": 16159082839903944936}
 
