@@ -80,14 +80,19 @@ def choose_images(
     return image_set, chosen
 
 
-def make_demo_set(out: Path, n_images: int, console: Console) -> Path:
-    """Makes the demo images, or finds them made; shows progress."""
+def make_demo_set(out: Path, n_images: int, console: Console, split: str = "val") -> Path:
+    """Makes the demo images of a split, or finds them made; shows progress."""
     if not console.is_terminal:
         printer(console)(f"making sure of {n_images} demo images in {out}")
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("demo images", total=n_images)
-        make_demo(out, n_images, on_progress=lambda done, total: bars.update(task, completed=done, total=total))
+        make_demo(out, n_images, split, on_progress=lambda done, total: bars.update(task, completed=done, total=total))
     return out
+
+
+def demo_split(n: int, console: Console) -> Path:
+    """The folder with the first images of the demo set's split for calibration, made where they are missing."""
+    return make_demo_set(DEMO_DATA / f"calib-{n}", n, console, "calib")
 
 
 def choose_calibration(
@@ -152,11 +157,3 @@ def without_copies(candidates: Sequence[Image], scored: Sequence[Image]) -> tupl
         return any(digest(other) == digest(path) for other in by_size.get(size_bytes(path), ()))
 
     return tuple(image for image in candidates if not is_scored(image.path))
-
-
-def demo_split(n: int, console: Console) -> Path:
-    """The folder with the first images of the demo set's split for calibration, made where they are missing."""
-    out = DEMO_DATA / f"calib-{n}"
-    with working(console, f"making sure of {n} demo images to calibrate on in {out}"):
-        make_demo(out, n, "calib")
-    return out

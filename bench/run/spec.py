@@ -534,7 +534,7 @@ class RunSpec(Matrix):
                 given = self.options.get(chosen["backend"], {})
                 if chosen["scenario"] == "server" and self.latency_limit_ms:
                     given = {"limit_us": (str(round(1000 * self.latency_limit_ms)),), **given}
-                for options in option_sets(given):
+                for options in _option_sets(given):
                     case = Case(self.named, weights or self.weights, options=options, **chosen)
                     yield _without_graph_options(case)
 
@@ -562,17 +562,10 @@ def path_from_root(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if path else path
 
 
-def option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
-    """Every combination of the values of some options, sorted by name as ``Case.options`` wants them.
-
-    Args:
-        values: of each option, the first leads; an empty value stands for the option not being given.
-    """
-    names = sorted(values)
-    return [
-        tuple((name, value) for name, value in zip(names, chosen, strict=True) if value)
-        for chosen in itertools.product(*(values[name] for name in names))
-    ]
+def _option_sets(values: Mapping[str, Iterable[str]]) -> list[tuple[tuple[str, str], ...]]:
+    """Every combination of the values of some options, as ``Case.options`` wants them: an empty value is none."""
+    pairs = ([(name, value) for value in values[name]] for name in sorted(values))
+    return [tuple(pair for pair in chosen if pair[1]) for chosen in itertools.product(*pairs)]
 
 
 def _without_graph_options(case: Case) -> Case:
