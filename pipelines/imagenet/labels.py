@@ -76,7 +76,7 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     """The classes in the order of the logits, by the names that class folders and lists have for them.
 
     A file has a class a line: a name; a wnid, whatever follows it (``synset_words.txt``); or a number with a name or a
-    wnid (``map_clsloc.txt``), numbered from 0 or 1 in any order.
+    wnid (``map_clsloc.txt``), numbered from 0 or 1 in any order. Lines that begin with ``# `` are comments.
 
     Raises:
         BenchError: it cannot be read, is empty, or has a class twice.
@@ -84,7 +84,7 @@ def read_classes(source: str | None) -> tuple[str, ...]:
     if source is None or source == BACKGROUND:
         return (*((BACKGROUND,) if source else ()), *wnids())
     path = Path(source)
-    lines = [line.strip() for line in _lines(path) if line.strip()]
+    lines = [line.strip() for line in _lines(path) if line.strip() and not line.startswith("# ")]
     try:
         if not lines or lines[0][0] in "{[":
             raise ValueError("JSON is not read" if lines else "it is empty")

@@ -141,6 +141,18 @@ class _Fixed(nn.Module):
         return self
 
 
+def _trains(program: Any) -> bool:
+    """Whether a dropout or normalisation computes as in training, and eval() cannot change that."""
+    if isinstance(program, _Fixed):
+        calls = [(str(node.target), list(node.args)) for node in program.inner.graph.nodes]
+    else:
+        kinds, graph = ("aten::dropout", "aten::batch_norm"), program.inlined_graph  # nodes go with their graph
+        found = [node for kind in kinds for node in graph.findAllNodes(kind)]
+        calls = [(node.kind(), [value.toIValue() for value in node.inputs()]) for node in found]
+    flags = [args[5 if "batch_norm" in name else 2 :][:1] for name, args in calls if re.search("dropout|_norm", name)]
+    return any(flag and flag[0] is True for flag in flags)
+
+
 def _own(spec: ModelSpec) -> nn.Module:
     """What a file holds, or a callable returns."""
     path = Path(spec.path or "")
@@ -152,14 +164,19 @@ def _own(spec: ModelSpec) -> nn.Module:
                 warnings.simplefilter("ignore")
                 if path.suffix == ".pt":
                     load: Any = torch.jit.load
-                    return load(path, map_location="cpu").eval()  # type: ignore[no-any-return]
-                return _Fixed(torch.export.load(path).module())
+                    program = load(path, map_location="cpu").eval()
+                else:
+                    program = _Fixed(torch.export.load(path).module())
         except Exception as error:
             kind = "TorchScript (torch.jit.save)" if path.suffix == ".pt" else "an exported program (torch.export.save)"
             raise BenchError(
                 f"'{path}' is not {kind}: {error_text(error)[:200]}",
                 "Weights alone are a checkpoint: name their model, and the file with --checkpoint.",
             ) from error
+        if _trains(program):
+            what = f"{spec.name} was saved in training mode: what it answers depends on chance or on the other images"
+            raise BenchError(what, "Call model.eval() before it is traced or exported.")
+        return program  # type: ignore[no-any-return]
     folder, (name, _, attribute) = path.parent, path.name.partition(":")
     if not attribute:
         raise BenchError(

@@ -137,11 +137,15 @@ def _in_training(model: Any) -> list[str]:
     norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
     is_set = [any(entry.name == "training_mode" and entry.i for entry in node.attribute) for node in norms]
     odd = sum(mode or sum(map(bool, node.output)) > 1 for mode, node in zip(is_set, norms, strict=True))
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    modes = [node.input[2] for node in model.graph.node if node.op_type == "Dropout" and len(node.input) > 2]
+    dropped = sum(any(constants[mode].raw_data or constants[mode].int32_data) for mode in modes if mode in constants)
     told = (
-        f"the graph was exported in training mode ({odd} BatchNormalization): what it answers depends on the "
-        "other images of the batch; export it after model.eval()"
+        f"the graph was exported in training mode ({odd} BatchNormalization, {dropped} Dropout): what it answers "
+        "depends on chance or on the other images of the batch; export it after model.eval()"
     )
-    return [told] if odd else []
+    return [told] if odd or dropped else []
 
 
 def _load(path: Path) -> Any:

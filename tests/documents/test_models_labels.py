@@ -149,6 +149,7 @@ def test_what_is_noticed() -> None:
     order = np.random.default_rng(0).permutation(50)
     tried = {
         "a head with a background class": (labels + 1, labels, Read(1001, 1000, 1001)),
+        "a head of 10 classes": (labels * (labels < 10), labels, Read(10, 1000, 10)),
         "a head of 21,841 classes": (labels, labels, Read(21841, 1000, 21841)),
         "labels from 1": (labels, labels + 1, Read(1000, 1000, 1000)),
         "classes in another order": (labels, order[labels], Read(1000, 1000, 1000)),

@@ -75,6 +75,10 @@ def judge(top1: Labels, labels: Labels, read: Read, leads: NDArray[np.float32] =
         asked = f"{what} (is class 0 background?)" if is_one else what
         one = "--classes background reads them so; " if is_one else ""
         found.append(Finding("more_classes", asked, f"{one}--classes FILE names all classes in the logits' order."))
+    beyond = int(np.count_nonzero(labels >= read.n_logits))
+    if beyond and 0 < read.n_logits < read.n_classes and read.has_accuracy:
+        what = f"{beyond} of {len(labels)} images are of classes beyond the network's {read.n_logits:,}"
+        found.append(Finding("fewer_classes", what, "--classes FILE names its classes in the logits' order."))
     if read.has_accuracy:
         found += _wrong(top1, labels, read)
     return found

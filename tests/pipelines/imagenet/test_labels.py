@@ -27,6 +27,7 @@ def labels(found: ImageSet) -> dict[str, int]:
     ("text", "names"),
     [
         ("dog\ncat\n\ngreat white shark\n", ("dog", "cat", "great white shark")),
+        ("# of my network\n#1 dog\ncat\n", ("#1 dog", "cat")),
         ("n02 is no wnid\nb\n", ("n02 is no wnid", "b")),
         ("n01443537 goldfish, Carassius\nn01440764 tench\n", ("n01443537", "n01440764")),
         ("n02119789 2 kit_fox\nn02100735 1 English_setter\n", ("n02100735", "n02119789")),  # map_clsloc.txt

@@ -142,6 +142,8 @@ NAMES = {
     "torch:weights.pt": "weights alone",
     "torch:net.pt2": "torch:FILE.pt2, an exported program",
     "torch:fixed.pt2": "one whose batch is fixed",
+    "torch:trains.pt2": "one that was exported in training mode",
+    "torch:traced.pt": "TorchScript that was traced in training mode",
     "torch:net.onnx": "an ONNX file by the wrong name",
 }
 
@@ -154,6 +156,10 @@ def test_the_table_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     torch.export.save(torch.export.export(network, (pixels,), dynamic_shapes=dims), "net.pt2")
     torch.export.save(torch.export.export(network, (pixels[:1],)), "fixed.pt2")
     torch.save({"a": torch.zeros(1)}, "weights.pt")
+    drops = nn.Sequential(nn.Flatten(), nn.Dropout()).train()
+    norms = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()).train()
+    torch.export.save(torch.export.export(norms, (pixels,), dynamic_shapes=dims), "trains.pt2")
+    torch.jit.save(torch.jit.trace(drops, pixels, check_trace=False), "traced.pt")
     Path("my_nets.py").write_text(SOURCE)
     rows = []
     for name, shown in NAMES.items():

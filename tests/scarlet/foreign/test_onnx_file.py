@@ -113,7 +113,20 @@ def test_a_graph_in_training_mode_is_told(tmp_path):
     model.graph.node.insert(2, norm)
     model.graph.node[3].input[0] = "normed"
     onnx.save(model, tmp_path / "net.onnx")
-    assert "training mode" in inspect(tmp_path / "net.onnx").notes[0]
+    assert "1 BatchNormalization, 0 Dropout" in inspect(tmp_path / "net.onnx").notes[0]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_dropout_that_is_left_on_is_told(tmp_path, is_training):
+    model = classifier()
+    ratio = numpy_helper.from_array(np.array(0.5, np.float32), "ratio")
+    model.graph.initializer.extend([ratio, numpy_helper.from_array(np.array(is_training), "mode")])
+    model.graph.node.insert(2, helper.make_node("Dropout", ["pooled", "ratio", "mode"], ["dropped"]))
+    model.graph.node[3].input[0] = "dropped"
+    onnx.save(model, tmp_path / "net.onnx")
+    notes = inspect(tmp_path / "net.onnx").notes
+    assert is_training == bool(notes)
+    assert not notes or "0 BatchNormalization, 1 Dropout" in notes[0]
 
 
 @pytest.mark.parametrize(("raw", "told"), [(b"", "it is empty"), (b"this is no graph", ""), (b"\x08\x07\x12\x07", "")])

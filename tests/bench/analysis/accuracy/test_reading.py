@@ -83,6 +83,8 @@ def test_odd_sets_raise_no_alarm(top1: Labels, labels: Labels) -> None:
         (Read(1000, 10, 10), ["more_classes"]),
         (Read(21841, 1000, 200), ["more_classes"]),  # restricted, but to places in another list
         (Read(1000, 0, 1000), []),  # of a run that does not say
+        (Read(20, 1000, 20), ["fewer_classes"]),
+        (Read(40, 1000, 40), []),
         (replace(IMAGENET, are_probabilities=True), ["probabilities"]),
     ],
 )
