@@ -7,13 +7,14 @@ action.yml are executed as a runner does, against the commit before:
 
 1. a changed document: every run must say pass or unresolved;
 2. a network that takes its planes in the order B, G, R: every run must fail by the accuracy row, and blame the weights;
-3. a network that sleeps for 10 % of the median of the first run: every run must fail by the latency row alone.
+3. a network that sleeps for 10 % of the shortest median of those before: every run must fail by the latency row alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import time
@@ -112,17 +113,17 @@ def main() -> int:
         "args": f"--images {wanted.images} --lives {wanted.lives}",
     }
     found: dict[str, Counter[str]] = {kind: Counter() for kind in ("document", "worse", "slower")}
-    sleep = ""
+    shortest = math.inf
     with TemporaryDirectory() as folder:
         made = project(Path(folder))
         for number in range(1, wanted.runs + 1):
             said = judged(made, "document", "README.md", f"Sentence {number}.\n", inputs)
             found["document"][said["verdict"]] += 1
-            if not sleep and said.get("run"):
+            if said.get("run"):
                 frame = load_frame(made.project / said["run"])
-                seconds = 0.1 * float(frame["latency_ns_p50"].median()) / 1e9
-                print(f"planted: {seconds * 1e3:.3f} ms in every call", flush=True)
-                sleep = f"        time.sleep({seconds!r})\n"
+                shortest = min(shortest, float(frame["latency_ns_p50"].median()) / 1e9)
+            sleep = f"        time.sleep({0.1 * shortest!r})\n"
+            print(f"planted: {100 * shortest:.3f} ms in every call", flush=True)
             for kind, change in (("worse", FAULTY), ("slower", sleep + CALL)):
                 said = judged(made, kind, "vision/net.py", NET.replace(CALL, change), inputs)
                 blamed = [(row["verdict"], row["stage"]) for row in said["rows"]]
