@@ -23,8 +23,10 @@ def quantize(
     data: options.Data = None,
     calibration: options.Calibration = None,
     backend: options.Backend = "onnxruntime",
-    margin: Annotated[float, typer.Option(help="By how much top-1 may fall, in per cent of FP32's top-1.")] = 1.0,
-    images: Annotated[int, typer.Option(help="How many images to compare recipes on.")] = 512,
+    margin: Annotated[
+        float, typer.Option(min=0.001, max=99.0, help="By how much top-1 may fall, in per cent of FP32's top-1.")
+    ] = 1.0,
+    images: Annotated[int, typer.Option(min=1, help="How many images to compare recipes on.")] = 512,
     confirm: Annotated[
         int | None, typer.Option(min=1, help="How many other images to confirm on. Default: as many as run scores.")
     ] = None,

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from bench.report.document import Cell, Column, Document, Head, Table, notes, rounded_cell, table_of
 from bench.report.text import whole
 from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
-from bench.studies.quantize.outcome import Outcome, Row, to_dict
-from bench.studies.quantize.timing import Speed
+from bench.studies.quantize.outcome import Outcome, Row, Speed
 
 HOLDS = {BOUND: "yes", ESTIMATE: "by estimate", "": "no"}
 
 
 def document(outcome: Outcome) -> Document:
     """The frontier and the sentences below it."""
-    tables = [_table(outcome.rows)] if outcome.rows else []
+    tables = [_table(outcome.rows, outcome.asked.margin_percent)] if outcome.rows else []
     title = f"INT8 recipes for {outcome.asked.spec.network.name} on {outcome.asked.backend}"
-    return Document(title, [*tables, *notes(lines(outcome))], to_dict(outcome))
+    return Document(title, [*tables, *notes(lines(outcome))], outcome.to_dict())
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row], margin_percent: float) -> Table:
     columns: list[Column[Row]] = [
         Column(Head("Recipe", folds=True), lambda row: row.measured.label),
         Column(Head("In INT8", True), lambda row: _in_int8(row.measured)),
@@ -31,7 +30,7 @@ def _table(rows: Sequence[Row]) -> Table:
         Column(Head("Lost", True), lambda row: rounded_cell(row.measured.losses, "d")),
         Column(Head("p50 ms", True), lambda row: rounded_cell(row.speed.median_ms, ".3g")),
         Column(Head("Time over FP32"), lambda row: Cell(ratio(row.speed), value=row.speed.ratio)),
-        Column(Head("Within margin"), lambda row: HOLDS[row.holds]),
+        Column(Head("Within margin"), lambda row: HOLDS[row.measured.holds(margin_percent)]),
     ]
     title = f"Recipes on {whole(rows[0].measured.n)} search images, the closest to FP32 first"
     return table_of(title, columns, rows)
@@ -44,7 +43,7 @@ def _in_int8(one: Measured) -> Cell:
 
 def points(one: Measured) -> str:
     """The difference from FP32 in points of top-1, with its interval."""
-    difference, low, high = (100.0 * value for value in one.difference)
+    difference, low, high = one.points
     return f"{difference:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
@@ -73,7 +72,7 @@ def lines(outcome: Outcome) -> list[str]:
             f"FP32 {confirmed.fp32_top1_percent:.2f} %, {points(confirmed)} points, {confirmed.changed} predictions "
             f"changed; within {asked.margin_percent:g} % of FP32's top-1: {holds}"
         )
-    said += outcome.notes
+    said += outcome.found.notes
     if outcome.rows:
         said.append(
             "within margin: 'yes' where the lower end of the 95 % interval is, 'by estimate' where only the difference "
@@ -97,12 +96,11 @@ def speed_sentence(outcome: Outcome) -> str:
     timed = [row for row in outcome.rows if row.speed.ratio is not None]
     if not timed:
         return f"nothing was timed: whether INT8 gains speed on {backend} is open"
-    held = [row for row in timed if row.holds]
-    if any(row.speed.verdict == "faster" for row in held):
-        best = min((row for row in held if row.speed.verdict == "faster"), key=lambda row: row.speed.ratio or 0.0)
-        return f"INT8 within {margin} is faster than FP32 on {backend}: {ratio(best.speed)}"
-    which = held or timed
+    held = [row for row in timed if row.measured.holds(outcome.asked.margin_percent)]
+    which = [row for row in held if row.speed.verdict == "faster"] or held or timed
     best = min(which, key=lambda row: row.speed.ratio or 0.0)
+    if held and best.speed.verdict == "faster":
+        return f"INT8 within {margin} is faster than FP32 on {backend}: {ratio(best.speed)}"
     what = f"within {margin}" if held else "of any of these recipes"
     if any(row.speed.verdict == "unresolved" for row in which):
         return (

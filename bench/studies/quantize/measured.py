@@ -1,17 +1,16 @@
-"""One recipe with what was measured of it, whether it keeps within the margin, and who has a worker measure it."""
+"""One recipe with what its predictions tell beside FP32's, and whether it keeps within the margin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from bench.analysis.accuracy.predictions import Predicted
 from bench.analysis.stats import paired
-from bench.studies.quantize.groups import Node
-from bench.worker import channel
-from bench.worker.channel import WorkerHandle
 from export.precision.recipe import Recipe
-from scarlet.errors import BenchError
 
 BOUND, ESTIMATE = "bound", "estimate"
 
@@ -25,8 +24,8 @@ class Measured:
         changed: images whose first class differs.
         margin_shift: mean change of the softmax margin between the two first classes, 0..1: tells recipes apart where
             few predictions change.
-        not_as_asked: those that the graph quantises and the runtime computes in float.
-        seconds: what making the graph and predicting took.
+        asked: layers that the graph quantises, of ``layers``.
+        not_as_asked: those of them that the runtime computes in float.
     """
 
     label: str
@@ -40,7 +39,27 @@ class Measured:
     asked: int
     layers: int
     not_as_asked: tuple[str, ...] = ()
-    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, label: str, recipe: Recipe, own: Predicted, fp32: Predicted, proof: Mapping[str, Any]) -> Measured:
+        """The figures of two Cases of one run, on the images that both predicted, and of the first one's proof."""
+        _, at, base_at = np.intersect1d(own.image, fp32.image, return_indices=True)
+        first, base_first, label_of = own.top[at, 0], fp32.top[base_at, 0], own.label[at]
+        wins, losses = paired.wins_and_losses(base_first == label_of, first == label_of)
+        counts = proof["asked_counts"]
+        return cls(
+            label=label,
+            recipe=recipe,
+            n=len(at),
+            fp32_right=int((base_first == label_of).sum()),
+            wins=wins,
+            losses=losses,
+            changed=int((first != base_first).sum()),
+            margin_shift=float(np.abs(own.margin[at] - fp32.margin[base_at]).mean()),
+            asked=counts.get("int8", 0),
+            layers=sum(counts.values()),
+            not_as_asked=tuple(sorted(proof["not_as_asked"])),
+        )
 
     @property
     def right(self) -> int:
@@ -56,9 +75,10 @@ class Measured:
         return 100.0 * self.fp32_right / self.n
 
     @property
-    def difference(self) -> paired.Bound:
-        """Of the two accuracies, with its 95 % interval, as shares."""
-        return paired.paired_bound(self.wins, self.losses, self.n, 0.025)
+    def points(self) -> tuple[float, float, float]:
+        """The difference of top-1 in percentage points, and the ends of its 95 % interval."""
+        found = paired.paired_bound(self.wins, self.losses, self.n, 0.025)
+        return 100.0 * found.difference, 100.0 * found.low, 100.0 * found.high
 
     @property
     def order(self) -> tuple[float, ...]:
@@ -79,92 +99,18 @@ class Measured:
             ``bound`` where the lower end of the difference's 95 % interval is within the margin (non-inferiority, with
             an error of 2.5 % on that side), ``estimate`` where only the difference itself is; else nothing.
         """
-        accepted = -margin_percent / 100.0 * self.fp32_right / self.n
-        if self.difference.low >= accepted:
-            return BOUND
-        return ESTIMATE if self.difference.difference >= accepted else ""
+        difference, low, _ = self.points
+        accepted = -margin_percent * self.fp32_right / self.n
+        return BOUND if low >= accepted else ESTIMATE if difference >= accepted else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        low, high = (100.0 * end for end in self.difference[1:])
+        difference, low, high = self.points
         return {
             **asdict(self),
             "recipe": self.recipe.to_dict(),
             "top1_percent": self.top1_percent,
             "fp32_top1_percent": self.fp32_top1_percent,
-            "difference_points": 100.0 * self.difference.difference,
+            "difference_points": difference,
             "difference_points_95": [low, high],
         }
-
-
-class Evaluator:
-    """Measures recipes on sets of images, each once.
-
-    Args:
-        request: what a worker is opened with: ``bench.studies.quantize.worker.QuantizeWorker``.
-        timeout_seconds: for opening a worker, and for each recipe.
-    """
-
-    def __init__(
-        self,
-        request: Mapping[str, Any],
-        start: Callable[[], WorkerHandle],
-        timeout_seconds: float,
-        say: Callable[[str], None],
-    ) -> None:
-        self._request, self._start = {**request, "do": "open"}, start
-        self._timeout, self._say = timeout_seconds, say
-        self._worker = channel.Renewed(self._opened)
-        self._known: dict[tuple[str, str], Measured | None] = {}
-        self.opened: dict[str, Any] = {}
-
-    def open(self) -> tuple[Node, ...]:
-        """Starts a worker and has it decode the images; gives the graph's nodes.
-
-        Raises:
-            BenchError: the images or the model are at fault, or the worker cannot be opened.
-        """
-        self._worker.open()
-        return tuple(Node(**node) for node in self.opened["nodes"])
-
-    def _opened(self) -> WorkerHandle:
-        worker = self._start()
-        try:
-            self.opened = worker.ask(self._request, self._timeout)
-        except channel.WorkerFailed as failure:
-            worker.kill()
-            what = f"the search could not begin: {failure.reason}"
-            raise BenchError(what, failure.do or "See its log.") from None
-        return worker
-
-    def measure(
-        self, label: str, recipe: Recipe, images: str = "search", limit_seconds: float | None = None
-    ) -> Measured | None:
-        """Figures of a recipe on a set of images; None where no such graph can be made or run.
-
-        Args:
-            images: ``search`` or ``confirm``.
-            limit_seconds: how long it may take, where that is less than the time-out.
-
-        Raises:
-            BenchError: a worker had to be started anew, and cannot be.
-        """
-        key = (images, recipe.key)
-        if key not in self._known:
-            limit = min(self._timeout, self._timeout if limit_seconds is None else limit_seconds)
-            self._known[key] = self._asked(label, recipe, images, limit)
-        found = self._known[key]
-        return found and replace(found, label=label)
-
-    def _asked(self, label: str, recipe: Recipe, images: str, limit_seconds: float) -> Measured | None:
-        message = {"do": "evaluate", "recipe": recipe.to_dict(), "set": images}
-        try:
-            figures = self._worker.ask(message, limit_seconds)["figures"]
-        except channel.WorkerFailed as failure:
-            self._say(f"{label}: no such graph: {failure.reason}")
-            return None
-        return Measured(label, recipe, **{**figures, "not_as_asked": tuple(figures["not_as_asked"])})
-
-    def close(self) -> None:
-        """Ends the worker, whatever it is doing."""
-        self._worker.kill()

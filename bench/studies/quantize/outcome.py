@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.record.files import file_name, plain
 from bench.run.spec import RunSpec
-from bench.studies.quantize import timing
-from bench.studies.quantize.candidates import backends, described
-from bench.studies.quantize.measured import Measured
-from bench.studies.quantize.search import Found
+from bench.studies.quantize.measured import BOUND, Measured
+from bench.studies.quantize.search import Found, backends, described
 from export.precision.recipe import Recipe, write_recipe
 from scarlet.errors import BenchError
 
@@ -27,23 +26,11 @@ class Asked:
         spec: of one latency Case in FP32; its images are those to confirm on.
         margin_percent: by how much top-1 may fall, in per cent of FP32's top-1.
         images: how many others to search on.
-
-    Raises:
-        BenchError: a number is wrong.
     """
 
     spec: RunSpec = field(default_factory=lambda: RunSpec(backends=backends()[0], scenarios="latency", batches=1))
     margin_percent: float = 1.0
     images: int = 512
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise BenchError(f"--images {self.images} is not a number above 0", "Write for example --images 8.")
-        if not 0 < self.margin_percent < 100:
-            raise BenchError(
-                f"--margin {self.margin_percent:g} is not a share of the accuracy in per cent",
-                "Write for example --margin 1.",
-            )
 
     @property
     def backend(self) -> str:
@@ -56,12 +43,30 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Row:
+class Speed:
+    """Time of a recipe's graph over that of FP32 on the same backend.
+
+    Attributes:
+        ratio: median over rounds; None where it was not measured.
+        low, high: ends of its interval; all of a run's intervals hold together.
+        verdict: ``faster``, ``slower``, ``same`` or ``unresolved``; empty where it was not measured.
+        reason: why there is no ratio, or what ran elsewhere than asked.
+    """
+
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+    median_ms: float | None = None
+    fp32_median_ms: float | None = None
+    reason: str = ""
+
+
+class Row(NamedTuple):
     """A recipe on the frontier."""
 
     measured: Measured
-    speed: timing.Speed
-    holds: str
+    speed: Speed
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,7 @@ class Outcome:
             could be measured.
         confirmed: it, and those confirmed before it in vain, on images that nothing was chosen on.
         why: what that answer rests on, a sentence.
-        speed: of the chosen recipe.
-        notes: sentences on what was left out.
-        alone: predictions changed by quantising a block alone, and how far it moves margins, by its name.
-        images: how many there were in each set.
+        found: all that was tried.
     """
 
     run: Path
@@ -87,73 +89,89 @@ class Outcome:
     confirmed: tuple[Measured, ...]
     within: bool
     why: str
-    speed: timing.Speed
     interrupted: bool
-    notes: tuple[str, ...]
-    alone: dict[str, tuple[int, float]]
-    images: dict[str, int]
+    found: Found
+
+    @property
+    def speed(self) -> Speed:
+        """Of the chosen recipe."""
+        own = [row.speed for row in self.rows if self.chosen and row.measured.recipe == self.chosen.recipe]
+        return own[0] if own else Speed(reason="not timed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: what ``--json`` prints and, with all recipes tried, the run's folder keeps."""
+        margin = self.asked.margin_percent
+        return {
+            "run": str(self.run),
+            "asked": self.asked.to_dict(),
+            "within_margin": self.within,
+            "why": self.why,
+            "interrupted": self.interrupted,
+            "chosen": self.chosen and self.chosen.to_dict(),
+            "speed": asdict(self.speed),
+            "confirmed": [one.to_dict() for one in self.confirmed],
+            "frontier": [
+                {**one.to_dict(), "holds": one.holds(margin), "speed": asdict(speed)} for one, speed in self.rows
+            ],
+            "alone": {name: (one.changed, one.margin_shift) for name, one in self.found.alone.items()},
+            "notes": list(self.found.notes),
+        }
 
 
 def finalists_of(found: Found, default: Recipe, margin_percent: float) -> list[Measured]:
     """The recipes that are worth timing.
 
-    What holds, in the order in which it was tried (little is left in float at first), the most accurate of all, the
-    best settings with nothing left in float, and what the runtime's quantiser does by default, to compare with.
+    The best settings with nothing left in float, the most accurate of all, what the runtime's quantiser does by
+    default, to compare with, and what holds, in the order in which it was tried (little is left in float at first).
     """
     if not found.tried:
         return []
     closest = max(found.tried, key=lambda one: one.order)
     default_one = [one for one in found.tried if one.recipe == default]
-    always = [*([found.base] if found.base else []), closest, *default_one]
-    wanted: list[Measured] = []
     holding = [one for one in found.tried if one.holds(margin_percent)]
-    for one in (*always, *holding):
-        if one.recipe not in [known.recipe for known in wanted] and len(wanted) < FINALISTS:
-            wanted.append(one)
-    return wanted
+    wanted = {one.recipe: one for one in (*([found.base] if found.base else []), closest, *default_one, *holding)}
+    return list(wanted.values())[:FINALISTS]
+
+
+def best_of(rows: Sequence[Row], margin_percent: float) -> list[Measured]:
+    """Recipes within the margin, the best first.
+
+    The fastest leads. Those whose interval overlaps with the fastest one's count as equally fast: among them the one
+    whose bound is within the margin leads, then the closest to FP32. Recipes without a ratio come last.
+    """
+
+    def closeness(row: Row) -> tuple[float, ...]:
+        return (float(row.measured.holds(margin_percent) == BOUND), *row.measured.order)
+
+    within = [row for row in rows if row.measured.holds(margin_percent)]
+    timed = [row for row in within if row.speed.ratio is not None]
+    ordered: list[Row] = []
+    while timed:
+        fastest = min((row.speed for row in timed), key=lambda speed: speed.ratio or 0.0)
+        reach = fastest.high or fastest.ratio or 0.0
+        equal = [row for row in timed if (row.speed.low or row.speed.ratio or 0.0) <= reach]
+        ordered += sorted(equal, key=closeness, reverse=True)
+        timed = [row for row in timed if row not in equal]
+    others = [row for row in within if row.speed.ratio is None]
+    return [row.measured for row in (*ordered, *sorted(others, key=closeness, reverse=True))]
 
 
 def decided(
-    found: Found, confirmed: list[Measured], margin_percent: float, interrupted: bool
+    found: Found, confirmed: Sequence[Measured], margin_percent: float, interrupted: bool
 ) -> tuple[Measured | None, bool, str]:
     """The recipe to use, whether it is within the margin on both sets, and what that rests on."""
     for one in confirmed:
         if holds := one.holds(margin_percent):
-            return (one, True, f"it keeps within the margin by its {holds} on images that nothing was chosen on")
+            return one, True, f"it keeps within the margin by its {holds} on images that nothing was chosen on"
     if not found.tried:
         return None, False, "no recipe could be made and run in the time: give a larger --budget, or fewer --images"
-    closest = max(found.tried, key=lambda one: one.order)
+    closest = max(confirmed or found.tried, key=lambda one: one.order)
     if interrupted:
         return closest, False, "the search was stopped before anything was confirmed"
     if confirmed:
-        best = max(confirmed, key=lambda one: one.order)
-        return (
-            best,
-            False,
-            "what kept within the margin on the search images does not on images that nothing was chosen on",
-        )
+        why = "what kept within the margin on the search images does not on images that nothing was chosen on"
+        return closest, False, why
     return closest, False, "no recipe that was tried keeps within the margin, not even by its estimate"
-
-
-def to_dict(outcome: Outcome, found: Found | None = None) -> dict[str, Any]:
-    """What `--json` prints and the run's folder keeps."""
-    return {
-        "run": str(outcome.run),
-        "asked": outcome.asked.to_dict(),
-        "within_margin": outcome.within,
-        "why": outcome.why,
-        "interrupted": outcome.interrupted,
-        "chosen": outcome.chosen and outcome.chosen.to_dict(),
-        "speed": asdict(outcome.speed),
-        "confirmed": [one.to_dict() for one in outcome.confirmed],
-        "frontier": [
-            {**row.measured.to_dict(), "holds": row.holds, "speed": asdict(row.speed)} for row in outcome.rows
-        ],
-        "alone": outcome.alone,
-        "images": outcome.images,
-        "notes": list(outcome.notes),
-        **({"tried": [one.to_dict() for one in found.tried]} if found else {}),
-    }
 
 
 def recipe_target(asked: Asked, out: Path | None) -> Path:
@@ -181,7 +199,7 @@ def write_chosen(outcome: Outcome, target: Path) -> list[str]:
     if outcome.chosen is None:
         return []
     try:
-        write_recipe(target, outcome.chosen.recipe, plain(about(outcome)))
+        write_recipe(target, outcome.chosen.recipe, plain(about(outcome, outcome.chosen)))
     except OSError as error:
         kept = outcome.run / "search.json"
         raise BenchError(
@@ -192,10 +210,9 @@ def write_chosen(outcome: Outcome, target: Path) -> list[str]:
     return [f"recipe: {target}", f"replay: scarlet-bench run {replay}"]
 
 
-def about(outcome: Outcome) -> dict[str, Any]:
+def about(outcome: Outcome, one: Measured) -> dict[str, Any]:
     """What a recipe file tells of where it comes from."""
-    asked, one = outcome.asked, outcome.chosen
-    assert one is not None
+    asked, speed = outcome.asked, outcome.speed
     figures: dict[str, Any] = {
         "model": asked.spec.network.name,
         "backend": asked.backend,
@@ -205,23 +222,21 @@ def about(outcome: Outcome) -> dict[str, Any]:
         "why": outcome.why,
         "layers_in_int8": f"{one.asked - len(one.not_as_asked)} of {one.layers}",
     }
-    searched = next((row.measured for row in outcome.rows if row.measured.recipe == one.recipe), None)
-    for name, side in (("search", searched), ("confirmation", one if outcome.confirmed else None)):
-        if side is not None:
-            low, high = (round(100.0 * end, 2) for end in side.difference[1:])
+    searched = [row.measured for row in outcome.rows if row.measured.recipe == one.recipe]
+    for name, sides in (("search", searched), ("confirmation", [one] if outcome.confirmed else [])):
+        for side in sides:
             figures[name] = {
                 "images": side.n,
                 "fp32_top1_percent": round(side.fp32_top1_percent, 2),
                 "top1_percent": round(side.top1_percent, 2),
-                "difference_points_95": [low, high],
+                "difference_points_95": [round(end, 2) for end in side.points[1:]],
                 "predictions_changed": side.changed,
             }
-    if outcome.speed.ratio is not None:
-        ends = [end and round(end, 3) for end in (outcome.speed.low, outcome.speed.high)]
+    if speed.ratio is not None:
         figures["time_over_fp32"] = {
-            "ratio": round(outcome.speed.ratio, 3),
-            "interval_95": ends,
-            "verdict": outcome.speed.verdict,
+            "ratio": round(speed.ratio, 3),
+            "interval_95": [end and round(end, 3) for end in (speed.low, speed.high)],
+            "verdict": speed.verdict,
             "batch": asked.spec.batches[0],
         }
     return figures

@@ -4,26 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from bench.studies.quantize.candidates import described, variants_of
-from bench.studies.quantize.groups import Group, Node, across, blocks, parts, patterns
+from bench.backends import REGISTRY, facts
+from bench.studies.quantize.groups import Group, Node, across, blocks, patterns
 from bench.studies.quantize.measured import BOUND, ESTIMATE, Measured
-from export.precision.recipe import Recipe
+from export.precision.recipe import Recipe, default_recipe
+from scarlet.errors import unknown_name
 
 # Of the time, the settings may take at most so much: what is left out matters more.
 SETTINGS_SHARE = 0.5
-# How many blocks are looked into, and when one of their parts stands for the whole: it alone causes so many of the
-# predictions that the whole block changes.
-SPLIT_BLOCKS, PART_SHARE = 4, 0.6
 # Once the difference itself is within the margin, so many further blocks are tried for the bound to be so too.
 STEPS_FOR_BOUND = 3
 
+# Its ranges cost one pass over the calibration images: something usable is found first, whatever the budget.
+_CHEAP = default_recipe("int8", "ort")
+_BEST_GUESS = replace(_CHEAP, calibration="percentile", percentile=99.99)
+_ORT = (
+    _BEST_GUESS,
+    replace(_BEST_GUESS, reduce_range=True),
+    *(replace(r, per_channel=False) for r in (_CHEAP, _BEST_GUESS)),
+)
+# These read every activation of every calibration image once more, which takes minutes.
+_SLOW = (replace(_BEST_GUESS, percentile=99.9), replace(_BEST_GUESS, calibration="entropy", percentile=99.999))
+# Besides what a dialect's own quantiser does when it is not told anything.
+_FURTHER = {"nncf": (Recipe("int8", "nncf", preset="mixed"),)}
 
-class Evaluate(Protocol):
-    """Measures a recipe on the search images; None where no such graph can be made or run (it has said why)."""
 
-    def __call__(self, label: str, recipe: Recipe) -> Measured | None: ...
+def backends() -> list[str]:
+    """Those that a search can be for: with graphs in INT8, on CPUs."""
+    return [name for name in REGISTRY if "int8" in facts(name).dialects and "cpu" in facts(name).devices]
+
+
+def settings_to_try(backend: str) -> tuple[Recipe, ...]:
+    """Recipes that quantise all they can, the most promising and the cheap ones first.
+
+    Raises:
+        BenchError: the backend has no INT8 recipes to search.
+    """
+    if backend not in backends():
+        raise unknown_name("backend to search a recipe for", backend, backends())
+    default = default_of(backend)
+    return (_CHEAP, default, *_ORT, *_FURTHER.get(default.dialect, ()), *_SLOW)
+
+
+def default_of(backend: str) -> Recipe:
+    """What the runtime's own quantiser does when it is not told anything."""
+    return Recipe("int8", facts(backend).dialects["int8"][0])
+
+
+def variants_of(best: Recipe) -> tuple[Recipe, ...]:
+    """Settings that only make sense on top of the best ones: weights in 7 bits."""
+    return (replace(best, reduce_range=True),) if best.dialect == "ort" and not best.reduce_range else ()
+
+
+def described(recipe: Recipe) -> str:
+    """The settings of a recipe in a few words, without what it leaves in float."""
+    if recipe.dialect == "nncf":
+        return f"NNCF, {recipe.preset}"
+    words = [
+        f"{recipe.activation_type} data",
+        "per channel" if recipe.per_channel else "per tensor",
+        f"percentile {recipe.percentile:g}" if recipe.calibration == "percentile" else recipe.calibration,
+    ]
+    return ", ".join([*words, *(["weights in 7 bits"] if recipe.reduce_range else [])])
+
+
+# Measures a recipe on the search images; None where no such graph can be made or run (it has said why).
+Evaluate = Callable[[str, Recipe], Measured | None]
 
 
 class OutOfTime(Exception):
@@ -36,8 +83,9 @@ class Found:
 
     Attributes:
         tried: recipes that could be used, in the order in which they were tried.
-        alone: what quantising one block, or one part of a block, alone does, by its name.
+        alone: what quantising one block alone does, by its name.
         notes: sentences on what was left out of the search.
+        base: the best settings, with nothing left in float.
     """
 
     tried: list[Measured] = field(default_factory=list)
@@ -73,8 +121,6 @@ class Search:
             self.found.notes.append("the budget ended the search: give a larger --budget for more of it")
         return self.found
 
-    # --- settings -------------------------------------------------------------------------------------------------
-
     def _best_settings(self, settings: Sequence[Recipe]) -> Measured | None:
         """The settings that stay closest to FP32."""
         waiting, varied = list(settings), False
@@ -87,7 +133,8 @@ class Search:
             self._try(described(waiting[0]), waiting[0])
             del waiting[0]
             if not waiting and not varied and self.found.tried:
-                varied, waiting = True, list(variants_of(self._best().recipe))
+                varied = True
+                waiting = [recipe for recipe in variants_of(self._best().recipe) if recipe not in settings]
         if not self.found.tried:
             return None
         self.found.base = self._best()
@@ -95,8 +142,6 @@ class Search:
 
     def _best(self) -> Measured:
         return max(self.found.tried, key=lambda one: one.order)
-
-    # --- what stays in float --------------------------------------------------------------------------------------
 
     def _leave_out(self, base: Measured) -> None:
         name = described(base.recipe)
@@ -113,13 +158,9 @@ class Search:
             return
         current, steps_left, left_out = base, STEPS_FOR_BOUND, list[Group]()
         for group in self._ranked(base):
-            covered = {node for kept in left_out for node in kept.nodes}
-            if set(group.nodes) <= covered:
-                continue
-            # A whole block takes the place of its part.
-            trial = [*(kept for kept in left_out if not set(kept.nodes) <= set(group.nodes)), group]
-            names = " + ".join(kept.name for kept in trial)
-            excluded = [node for kept in trial for node in kept.nodes]
+            trial = [*left_out, group]
+            names = " + ".join(each.name for each in trial)
+            excluded = [node for each in trial for node in each.nodes]
             one = self._without(f"{name}; in float: {names}", base, excluded)
             if one is None or one.order <= current.order:
                 continue  # it brings nothing: it may as well be in INT8
@@ -131,38 +172,17 @@ class Search:
                 return
 
     def _ranked(self, base: Measured) -> list[Group]:
-        """Blocks, or the part of one that does the harm, the most predictions changed when quantised alone first."""
+        """Blocks, the most predictions changed when quantised alone first."""
+        harm = dict.fromkeys((block.name for block in self._blocks), (0, 0.0))
         for block in self._blocks:
-            self._alone(block, base)
-        worst = sorted(self._blocks, key=lambda block: self._harm(block.name), reverse=True)
-        ranked = []
-        for place, block in enumerate(worst):
-            chosen = block
-            if place < SPLIT_BLOCKS and self._harm(block.name)[0]:
-                for part in parts(block, self._nodes):
-                    self._alone(part, base)
-                    if self._harm(part.name)[0] >= PART_SHARE * self._harm(block.name)[0]:
-                        chosen = max(chosen, part, key=lambda group: (group is not block, self._harm(group.name)))
-            ranked += [chosen] if chosen is block else [chosen, block]
-        named = ", ".join(f"{group.name} {self._harm(group.name)[0]:.0f}" for group in ranked[:8])
-        self._say(f"predictions changed by quantising alone, the most first: {named}")
-        return ranked
-
-    def _alone(self, group: Group, base: Measured) -> None:
-        """Quantises one group alone."""
-        others = [node.name for node in self._nodes if node.name not in set(group.nodes)]
-        recipe = replace(base.recipe, exclude=patterns(others, self._blocks, self._nodes))
-        self._check_time()
-        one = self._evaluate(f"{group.name} alone", recipe)
-        if one is not None:
-            self.found.alone[group.name] = one
-            self._say(f"{one.label}: {one.changed} predictions changed, margins moved by {one.margin_shift:.2g}")
-
-    def _harm(self, name: str) -> tuple[float, float]:
-        one = self.found.alone.get(name)
-        return (float(one.changed), one.margin_shift) if one else (0.0, 0.0)
-
-    # --- one recipe -----------------------------------------------------------------------------------------------
+            others = [node.name for node in self._nodes if node.name not in set(block.nodes)]
+            recipe = replace(base.recipe, exclude=patterns(others, self._blocks, self._nodes))
+            self._check_time()
+            if one := self._evaluate(f"{block.name} alone", recipe):
+                self.found.alone[block.name] = one
+                harm[block.name] = one.changed, one.margin_shift
+                self._say(f"{one.label}: {one.changed} predictions changed, margins moved by {one.margin_shift:.2g}")
+        return sorted(self._blocks, key=lambda block: harm[block.name], reverse=True)
 
     def _without(self, label: str, base: Measured, excluded: Sequence[str]) -> Measured | None:
         exclude = patterns(excluded, self._blocks, self._nodes)

@@ -5,7 +5,7 @@ import fnmatch
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.studies.quantize.groups import Group, Node, across, blocks, nodes_of, parts, patterns
+from bench.studies.quantize.groups import Group, Node, across, blocks, nodes_of, patterns
 
 NODES = tuple(
     Node(name, kind, depthwise)
@@ -38,14 +38,7 @@ def test_other_exporters_names_are_understood() -> None:
     assert found == ["blocks.blocks.0", "blocks.0.1", "Conv_17", "/Flatten"]
 
 
-def test_parts_of_a_block() -> None:
-    whole = {group.name: group for group in blocks(NODES)}
-    assert {part.name: part.nodes for part in parts(whole["block.0"], NODES)} == {
-        "block.0, the rest": ("block.0.bn1/Conv",),
-        "block.0, depthwise convolutions": ("block.0.bn2/Conv",),
-        "block.0, squeeze-excite": ("block.0.mid_se.squeeze_conv/Conv", "block.0.mid_se/Mul"),
-    }
-    assert parts(whole["block.1"], NODES) == (), "one part is the block itself"
+def test_kinds_across_all_blocks() -> None:
     kinds = {group.name: len(group.nodes) for group in across(NODES)}
     assert kinds == {"all squeeze-excite": 2, "all depthwise convolutions": 1}
     assert across(NODES[:2]) == ()
