@@ -255,9 +255,11 @@ def _first(
     return predicted[quick], labels[quick]
 
 
-def tables(sha256: str, figures: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def tables(model: str, sha256: str, figures: dict[str, Any]) -> str:
+    """The figures of one model as Markdown."""
     lines = [
+        f"### {model.replace('scarlet_', 'SCARLET-').upper()}",
+        "",
         f"Weights with SHA-256 `{sha256}`, on {figures['images']:,} validation images (demo data: not ImageNet "
         f"accuracy; fingerprint `{figures['fingerprint'][:16]}`).",
         "",
@@ -309,12 +311,14 @@ def main() -> None:
     if chosen.out:
         chosen.out.write_text(json.dumps({"sha256": sha256, **figures}, indent=1) + "\n", encoding="utf-8")
         return
-    text = tables(sha256, figures)
-    print(text)
     card_path = demo.FOLDER / "card.json"
     card = json.loads(card_path.read_text("utf-8"))
     card["models"].setdefault(chosen.model, {}).update(sha256=sha256, bytes=len(content), measured=figures)
     card_path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    text = "\n\n".join(
+        tables(name, card["models"][name]["sha256"], card["models"][name]["measured"])
+        for name in sorted(card["models"])
+    )
     page = demo.FOLDER / "MODEL_CARD.md"
     before, rest = page.read_text("utf-8").split(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
