@@ -180,14 +180,14 @@ demo: ## Make the demo set of labelled images (IMAGES of them, in OUT)
 	$(SETUP) run
 	@$(BIN)/scarlet-bench demo $(call option,--out,OUT) $(call option,--images,IMAGES) $(ARGS)
 
-demo-weights: ## Train MODEL's demo weights again, from nothing, to OUT
+demo-weights: ## Train MODEL's demo weights again, to OUT (SCARLET-A and -B start from C's)
 	$(SETUP) run
 	@$(BIN)/python -m pipelines.demo.make --split train --images $(TRAIN_IMAGES) --out data/demo-train
 	@$(BIN)/python -m pipelines.demo.make --split tune --images $(TUNE_IMAGES) --out data/demo-tune
 	@mkdir -p data/demo-weights
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m scarlet.demo.train --model "$$MODEL" --data data/demo-train \
 	  --tune data/demo-tune --out "$${OUT:-data/demo-weights/$$MODEL.safetensors}" $(ARGS)
-	@$(BIN)/python docs/experiments/demo_card.py --data data/demo-card --only-accuracy \
+	@$(BIN)/python docs/experiments/demo_card.py --model "$$MODEL" --data data/demo-card --only-accuracy \
 	  --weights "$${OUT:-data/demo-weights/$$MODEL.safetensors}" --out data/demo-weights/accuracy.json
 
 # The tests for a GPU are part of it, hence the set-up for developers.

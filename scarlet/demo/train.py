@@ -221,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--phases", type=int, default=len(SCHEDULE), help="leave out the phases after this many")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -232,13 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "held_out": Pictures(tune.pixels[-HELD_OUT:], tune.factors[-HELD_OUT:]),
     }
     network = build(chosen.model, chosen.seed)
-    epochs = train(network, SCHEDULE, sources, chosen.seed, device)
+    schedule = SCHEDULE[: chosen.phases]
+    epochs = train(network, schedule, sources, chosen.seed, device)
     save(network, chosen.out, {"model": chosen.model, "seed": str(chosen.seed)})
     log = {
         "model": chosen.model,
         "seed": chosen.seed,
         "started_from": None if chosen.model == FIRST else FIRST,
-        "schedule": [asdict(phase) for phase in SCHEDULE],
+        "schedule": [asdict(phase) for phase in schedule],
         "images": {name: len(pictures) for name, pictures in sources.items()},
         "label_smoothing": LABEL_SMOOTHING,
         "weight_decay": WEIGHT_DECAY,

@@ -170,6 +170,8 @@ class _Forked(subprocess.Popen[Any]):
             super()._execute_child(args, executable, preexec_fn, close_fds, *more)  # type: ignore[misc]
             return
         _, cwd, environment, _, _, _, stdin, _, _, stdout, _, stderr = more[:12]
+        # Python passes over what a signal raises in its own callbacks around a fork; starting a program has none.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
         self.pid = os.fork()
         if self.pid == 0:
             with suppress(BaseException):
@@ -181,6 +183,7 @@ class _Forked(subprocess.Popen[Any]):
                 os.environ.update(environment)
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, closefd=False) for n in (1, 2))
                 if type(self).plant is not None:
                     type(self).plant()
@@ -193,6 +196,7 @@ class _Forked(subprocess.Popen[Any]):
         self._child_created = True
         for descriptor in (stdin, stdout):
             os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def make(folder: Path, seed: int = 0) -> None:
