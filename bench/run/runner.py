@@ -279,16 +279,15 @@ class Runner:
         answer = live and self._ask(live, {"do": "finish", "stop_reason": live.stop_reason})
         if not live or not answer:
             return False
-        live.worker.stop()
         lives = self.lives.setdefault(case.case_id, [])
         if case.scenario != "accuracy":
             self.run.end_life(case.case_id, len(lives))
         place = {"first_round": live.first_round, "start_index": live.start_index}
         lives.append({**answer, "place": place, "started_at": live.started_at})
+        del self.live[case.case_id]  # from here on, who interrupts finds the life among those that are over
+        live.worker.stop()
         if last:
             self._conclude(case)
-        else:
-            del self.live[case.case_id]
         return True
 
     def _conclude(self, case: Case) -> None:

@@ -229,8 +229,10 @@ class LocalWorker(AbstractContextManager["LocalWorker"]):
         self._close_pipes()
         try:
             self._process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
+        except BaseException as reason:  # whoever is interrupted here has no other hold of the process
             self.kill()
+            if not isinstance(reason, subprocess.TimeoutExpired):
+                raise
 
     def kill(self) -> None:
         """Ends the process and everything it started."""

@@ -257,6 +257,30 @@ def test_what_is_measured_when_time_is_up_makes_rows(run_cases: RunCases, tmp_pa
     assert measured[OTHER.case_id] >= 2
 
 
+def test_time_is_up_while_a_worker_ends(run_cases: RunCases, tmp_path: Path) -> None:
+    class EndsSlowly(HereWorker):
+        """SIGTERM comes while the process is awaited, to which nothing can be sent any more."""
+
+        ended = False
+
+        def ask(self, request: channel.Message, timeout_seconds: float) -> channel.Message:
+            assert not self.ended
+            return super().ask(request, timeout_seconds)
+
+        def stop(self) -> None:
+            self.ended = True
+            if not signals:
+                signals.append(1)
+                raise Terminated
+
+    signals: list[int] = []
+    with pytest.raises(Terminated):
+        run_cases(ONE, OTHER, lives=4, budget_seconds=16.0, workers=Workers(lambda case: EndsSlowly()))
+    found = rows(RunFolder.open(tmp_path / "run"))
+    assert {row.status for row in found.values()} == {Status.OK}
+    assert len(found[ONE].metrics["lives"]) == len(found[OTHER].metrics["lives"]) == 1
+
+
 def test_workers_load_side_by_side_on_as_many_cores_as_there_are(run_cases, monkeypatch):
     monkeypatch.setattr(host, "allowed_cores", lambda: 2)
     both, at_once, lock = threading.Barrier(2, timeout=20.0), Counter[str](), threading.Lock()
