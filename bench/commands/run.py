@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,12 @@ Retry = Annotated[
 Baseline = Annotated[
     str,
     typer.Option(help="File to keep its predictions in for later checks, or default: results/baselines/<model>.json."),
+]
+Cluster = Annotated[
+    str, typer.Option(help="Run on a Dask scheduler's workers (docs/cluster.md): tcp://HOST:PORT, tls://..., local:N.")
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="With --cluster: reach another machine's scheduler without TLS.")
 ]
 
 
@@ -61,6 +68,8 @@ def run(
     retry: Retry = False,
     baseline: Baseline = "",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when any Case is not ok.")] = False,
+    cluster: Cluster = "",
+    insecure: Insecure = False,
     as_json: Json = False,
     purpose: Annotated[str, typer.Option(hidden=True)] = "run",
 ) -> None:
@@ -69,16 +78,20 @@ def run(
     Exit code 0 where what could run is ok, 1 where a Case failed or crashed or none is ok.
     """
     from bench.run import session
+    from bench.run.cluster import connected
 
     if retry and not resume:
         raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
+    if cluster and purpose == "noise":
+        raise BenchError("noise is of this machine", "Leave --cluster out.")
     console, spec = console_for(as_json), options.run_spec(context)
     folder, file = out_paths(out)
     if purpose != "run":
         show(_instead(purpose, spec, folder, console), file, as_json)
         return
     at = folder or session.RESULTS / "latest"
-    ended = session.resume(at, console, retry) if resume else session.run(spec, folder, console)
+    with connected(cluster, insecure) if cluster else nullcontext() as client:
+        ended = session.resume(at, console, retry, client) if resume else session.run(spec, folder, console, client)
     show_run(ended.run, console, as_json, file)
     code = ended.exit_code(strict)
     if baseline and not code:

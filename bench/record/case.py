@@ -64,6 +64,7 @@ class Case:
         instances: how many copies of the backend work side by side.
         scenario: ``accuracy``, ``latency``, ``throughput`` or one of ``LOAD``.
         options: further settings as sorted ``(name, value)`` pairs, all text.
+        host: the kind of machine that it is to run on, as a cluster's workers declare it; empty for any.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Case:
     instances: int = 1
     scenario: str = "latency"
     options: tuple[tuple[str, str], ...] = ()
+    host: str = ""
 
     @property
     def case_id(self) -> str:
@@ -100,6 +102,7 @@ class Case:
         parts = [self.scenario, *reader, self.backend, self.device, self.precision, f"batch {self.batch}"]
         parts += [f"instances {self.instances}"] if self.instances > 1 else []
         parts += [f"{name}={value}" for name, value in self.options]
+        parts += [f"on {self.host}"] if self.host else []
         return " ".join(parts)
 
     def option(self, name: str, default: str = "") -> str:

@@ -547,19 +547,20 @@ class RunFolder:
         """
         rounds = self.rounds()
         known = rounds.loc[rounds["scenario"] == scenario, "round"]
-        return int(known.max()) + 1 if len(known) else 0
+        return int(known.max()) + 1 if len(known) else self.read_run_info().get("first_round", 0)
 
     # --- all parts ------------------------------------------------------------------------------------------
 
-    def end_life(self, case_id: str, life: int) -> None:
-        """Keeps the samples that a Case's worker wrote as those of this life, from 0: the next worker writes its own.
+    def end_life(self, case_id: str, life: int, kind: str = "samples") -> None:
+        """Keeps what a Case's worker wrote as that of this life, from 0: the next worker writes its own. Of predictions
+        a life is told by its first image.
 
         Raises:
             BenchError: the disk is not writable.
         """
-        written = raw_tables.part_path(self.path, case_id, "samples")
+        written = raw_tables.part_path(self.path, case_id, kind)
         with disk_errors(written), contextlib.suppress(FileNotFoundError):
-            written.rename(raw_tables.part_path(self.path, case_id, "samples", life))
+            written.rename(raw_tables.part_path(self.path, case_id, kind, life))
 
     def drop_parts(self, case_ids: Iterable[str]) -> None:
         """Removes what workers of these Cases wrote and nobody has merged: of Cases that begin anew, or failed."""

@@ -118,6 +118,7 @@ class Runner:
         rounds: what disturbed each watched round.
         resolves: what the rounds of each scenario can tell apart: see ``bench.run.lives.Resolves``.
         clock: seconds, that the budget is spent by.
+        objections: of ``execute``.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Runner:
         self.limits, self._workers, self._watch = limits or Limits(), workers or Workers(), watch
         self._monitor: Monitor | None = None
         self._gpu: Gpu | None = None
-        self._objections: Mapping[str, str] = {}
+        self.objections: Mapping[str, str] = {}
         self.live: dict[str, Live] = {}
         self.lives: dict[str, list[dict[str, Any]]] = {}
         self.ended: dict[str, CaseResult] = {}
@@ -161,7 +162,7 @@ class Runner:
         }
         todo = [case for case in cases if case.case_id not in finished]
         self.run.drop_parts(case.case_id for case in todo)  # of lives that somebody stopped
-        self._objections = objections or {}
+        self.objections = objections or {}
         self._gpu = open_gpu({case.device for case in todo}) if self._watch else None
         watching = Monitor(self.pids, gpu=self._gpu) if self._watch else nullcontext()
         with watching as self._monitor:
@@ -187,7 +188,7 @@ class Runner:
             elif time_is_up and case.case_id in self.lives:
                 if live:
                     live.worker.kill()
-                self._conclude(case)
+                self.conclude(case)
             else:
                 self.end(case, Status.INTERRUPTED, "the run was stopped; go on with --resume")
 
@@ -287,15 +288,15 @@ class Runner:
         del self.live[case.case_id]  # from here on, who interrupts finds the life among those that are over
         live.worker.stop()
         if last:
-            self._conclude(case)
+            self.conclude(case)
         return True
 
-    def _conclude(self, case: Case) -> None:
+    def conclude(self, case: Case) -> None:
         """Records the row of a Case of what its lives left."""
         lives = self.lives[case.case_id]
         fallback = next(filter(None, (life["proof"].get("fallback", "") for life in lives)), "")
         refused = next((life["metrics"]["invalid"] for life in lives if "invalid" in life["metrics"]), "")
-        objection = self._objections.get(case.case_id, refused)
+        objection = self.objections.get(case.case_id, refused)
         self._record(
             case,
             Status.INVALID if objection else Status.FALLBACK if fallback else Status.OK,
@@ -343,8 +344,11 @@ class Runner:
     def _record(self, case: Case, status: Status, reason: str, **results: Any) -> None:
         live, lives = self.live.pop(case.case_id, None), self.lives.pop(case.case_id, [])
         started_at = lives[0]["started_at"] if lives else live.started_at if live else _now()
-        result = CaseResult(case, status, reason, started_at=started_at, ended_at=_now(), **results)
-        self.ended[case.case_id] = result = self.run.append_case(result)
+        self.take(CaseResult(case, status, reason, started_at=started_at, ended_at=_now(), **results))
+
+    def take(self, result: CaseResult) -> None:
+        """Records a row, of Cases of its own or of those that ran elsewhere."""
+        self.ended[result.case.case_id] = result = self.run.append_case(result)
         self.listener.case_ended(result)
 
 
@@ -356,6 +360,7 @@ _MERGED: Mapping[str, Callable[[list[Any]], Any]] = {
     "n_warmup": sum,
     "n_bad_images": max,
     "n_pipeline_fallbacks": max,
+    "are_probabilities": all,
     "warmup_settled": all,
     "load": lambda parts: {**parts[-1], "tests": [test for part in parts for test in part["tests"]]},
     LOGS: lambda parts: dict(ChainMap(*parts)),

@@ -22,16 +22,16 @@ from rich.console import Console
 from bench import host
 from bench.analysis.accuracy import reading
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.backends import facts, package_versions
+from bench.backends import facts
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
 from bench.record.case import MLPERF_SECONDS, Case, Status
 from bench.record.files import disk_errors
 from bench.record.lock import Lock
-from bench.record.machine import lookup_noise, lookup_peaks
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
 from bench.run import estimate, model_input, pixel_gate
+from bench.run.cluster import Spread, machine_facts
 from bench.run.images import DEMO_IMAGES, choose_images, working
 from bench.run.model_files import PreparationFailed, Requirements, changed, prepare_files, prepare_request, requirements
 from bench.run.progress import make_listener
@@ -63,6 +63,7 @@ class Session(AbstractContextManager["Session"]):
         lock: keeps other runs out of the folder.
         is_new: the folder was made for it.
         model_input: of ``bench.run.model_input.settle``.
+        cluster: a Dask client, on whose workers Cases run; on this machine where None.
     """
 
     spec: RunSpec
@@ -75,6 +76,7 @@ class Session(AbstractContextManager["Session"]):
     lock: Lock | None = None
     is_new: bool = False
     model_input: Mapping[str, Any] = field(default_factory=dict)
+    cluster: Any = None
 
     @classmethod
     def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "") -> Session:
@@ -213,9 +215,7 @@ def _begin(
     spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path, fed: Mapping[str, Any]
 ) -> tuple[RunFolder, Lock]:
     """A new run's folder, which knows the spec, the machine and the images; and the lock that keeps others out."""
-    # Looked at before the run's own work begins, which would show as load.
-    described_host = host.describe_host(watch_seconds=host.WATCH_SECONDS)
-    fingerprint, packages = host.fingerprint(described_host), package_versions()
+    machine = machine_facts(spec.devices, max(spec.lists["threads"]))
     RunFolder.refuse_taken(path)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -225,10 +225,7 @@ def _begin(
         "command": ["scarlet-bench", *sys.argv[1:]],
         "settings": spec.to_dict(),
         "model_input": fed,
-        "host": {**described_host, "fingerprint": fingerprint},
-        "packages": packages,
-        "noise": lookup_noise({**described_host, "fingerprint": fingerprint}),
-        "peaks": lookup_peaks(fingerprint),
+        **machine,
         "git": host.git_revision(Path(__file__).resolve().parent),
         "dataset": {
             "root": str(image_set.root.resolve()),
@@ -241,7 +238,6 @@ def _begin(
             "reading": image_set.reading(),
             "is_demo": image_set.is_demo,
         },
-        "warnings": host.warnings(described_host, packages, spec.devices, max(spec.lists["threads"])),
     }
     try:
         return RunFolder.create(path, info, ((image.image_id, image.label) for image in images)), lock
@@ -272,24 +268,34 @@ class Ended:
         return int(bool(broken) or not any(ok) or (strict and not all(ok)))
 
 
-def run(spec: RunSpec, out: Path | None, console: Console) -> Ended:
-    """A new run; BenchError where the user's options, data, checkpoint or output folder are at fault."""
+def run(spec: RunSpec, out: Path | None, console: Console, cluster: Any = None) -> Ended:
+    """A new run; BenchError where the user's options, data, checkpoint or output folder are at fault.
+
+    Args:
+        cluster: as of ``Session``.
+    """
     with Session.open(spec, out, console) as session:
-        return _carry_out(session, is_latest=out is None)
+        session.write(on_cluster=bool(cluster))
+        return _carry_out(replace(session, cluster=cluster), is_latest=out is None)
 
 
-def resume(path: Path, console: Console, retry: bool = False) -> Ended:
+def resume(path: Path, console: Console, retry: bool = False, cluster: Any = None) -> Ended:
     """Goes on with an interrupted run, with the spec it began with.
 
     Args:
         retry: measure those Cases again too that failed, crashed, took too long or had not what they need.
 
     Raises:
-        BenchError: the folder holds no run, it is at work, or its data or weights have changed since.
+        BenchError: the folder holds no run, it is at work, or its data or weights have changed since; or it began
+            on a cluster and is to go on without, or the other way round.
     """
     with Session.resume(path, console) as session:
+        began = session.folder.read_run_info().get("on_cluster", False)
+        if began != bool(cluster):
+            where, do = ("on a cluster", "Add --cluster.") if began else ("on one machine", "Leave --cluster out.")
+            raise BenchError(f"this run began {where}: its rows would be of different machines", do)
         session.folder.reopen(retry)
-        return _carry_out(session)
+        return _carry_out(replace(session, cluster=cluster))
 
 
 def _carry_out(session: Session, is_latest: bool = False) -> Ended:
@@ -342,9 +348,10 @@ def _rows(
             share = session.limits.budget_seconds / max(1, sum(case.scenario != "accuracy" for case in cases))
             load_seconds = min(max(share / TESTS, LEAST_LOAD_SECONDS), MLPERF_SECONDS)
             context = session.context(files, load_seconds=load_seconds)
-            runner = Runner(folder, context, listener, session.limits)
+            runner = Runner(folder, context, listener, session.limits, watch=not session.cluster)
+            order = Spread(session, context) if session.cluster else by_scenario(cases)
             try:
-                runner.execute(cases, by_scenario(cases), pixel_gate.objections(cases, pixels))
+                runner.execute(cases, order, pixel_gate.objections(cases, pixels))
             except KeyboardInterrupt:
                 interrupted = True
             disturbed, resolves = runner.rounds, runner.resolves

@@ -118,14 +118,14 @@ def decide(low: float | None, high: float | None, material: float = LEAST_MATERI
 def baselines(cases: Iterable[Case]) -> dict[str, str]:
     """The id of each timed Case's baseline by its own id; a Case that nothing can be compared with has none.
 
-    Cases of the same model, scenario, device, batch, threads, instances and pipeline are compared. The baseline is
-    the first of them on PyTorch in fp32, else the first; it is its own.
+    Cases of the same model, scenario, device, batch, threads, instances, pipeline and host are compared. The baseline
+    is the first of them on PyTorch in fp32, else the first; it is its own.
     """
     groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
         if case.scenario not in ("accuracy", "server"):  # a server's times are those of its own rate
             key = (case.model, case.scenario, case.device, case.batch, case.threads, case.instances)
-            groups.setdefault((*key, case.pipeline), []).append(case)
+            groups.setdefault((*key, case.pipeline, case.host), []).append(case)
     found: dict[str, str] = {}
     for group in groups.values():
         if len(group) > 1:
