@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -82,12 +83,10 @@ def run(
 
     if retry and not resume:
         raise BenchError("--retry is of --resume", "Add --resume, or leave --retry out.")
-    if cluster and purpose == "noise":
-        raise BenchError("noise is of this machine", "Leave --cluster out.")
     console, spec = console_for(as_json), options.run_spec(context)
     folder, file = out_paths(out)
     if purpose != "run":
-        show(_instead(purpose, spec, folder, console), file, as_json)
+        show(_instead(context.params, spec, folder, console), file, as_json)
         return
     at = folder or session.RESULTS / "latest"
     with connected(cluster, insecure) if cluster else nullcontext() as client:
@@ -99,12 +98,14 @@ def run(
     raise typer.Exit(code)
 
 
-def _instead(purpose: str, spec: RunSpec, folder: Path | None, console: Console) -> Document:
+def _instead(given: Mapping[str, Any], spec: RunSpec, folder: Path | None, console: Console) -> Document:
     """What `plan` and `noise` show."""
     from bench.run import session
     from bench.studies import noise
 
-    return session.foretell(spec, console) if purpose == "plan" else noise.run(spec, folder, console)
+    if given["cluster"]:
+        raise BenchError(f"{given['purpose']} is of this machine", "Leave --cluster out.")
+    return session.foretell(spec, console) if given["purpose"] == "plan" else noise.run(spec, folder, console)
 
 
 def _keep(run: Path, baseline: str, console: Console) -> None:
