@@ -119,7 +119,9 @@ class Case:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``Case.from_dict`` reads it back."""
-        return {**asdict(self), "options": dict(self.options)}
+        left_out = () if self.host else ("host",)  # as before there were clusters
+        own = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {**own, "options": dict(self.options)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:
