@@ -159,6 +159,8 @@ class Facts:
         options: dataclass of its options; see ``choices_of``.
         default: whether ``run`` compares it when ``--backends`` is not given: ``always`` (its rows say how to get it
             where it is missing), where it is ``installed``, or never.
+        deploys: ``<module>:<name>`` of what writes an ONNX graph in the format that is deployed: takes the paths of the
+            graph and of a copy, gives that of the file. Empty where the graph itself is.
         profiler: ``<module>:<name>`` of what measures its layers one by one; empty where nothing does.
     """
 
@@ -172,6 +174,7 @@ class Facts:
     options: type[Any] = NoOptions
     default: Literal["always", "installed", "never"] = "never"
     profiler: str = ""
+    deploys: str = ""
 
     @property
     def devices(self) -> tuple[str, ...]:

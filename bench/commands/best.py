@@ -21,6 +21,9 @@ def best(
     precisions: options.Precisions = "fp32,bf16,int8",
     batches: Annotated[str, typer.Option(help="Batch sizes to try, comma-separated.")] = "8,32",
     accuracy_loss: Annotated[float, typer.Option(min=0.0, help="Of top-1, in per cent of FP32's.")] = 1.0,
+    latency_limit_ms: Annotated[
+        float | None, typer.Option(min=0.0, help="Of a call, all copies at work: its p99, or its median at most.")
+    ] = None,
     images: options.Images = "",
     calibration: options.Calibration = None,
     budget: Annotated[float, typer.Option(help="Seconds for the race, with the starts of its processes.")] = 300.0,

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,7 +49,7 @@ def working(console: Console, text: str) -> AbstractContextManager[object]:
 
 
 def choose_images(
-    data: str | None, n_images: int | None, console: Console, how: Labelling | None = None
+    data: str | None, n_images: int | None, console: Console, how: Labelling | None = None, half: str = ""
 ) -> tuple[ImageSet, list[Image]]:
     """The set and the images of it to score: the user's, or the demo set, made first where it is missing. Says how the
     user's were labelled.
@@ -57,19 +58,27 @@ def choose_images(
         data: the user's folder, or None for the demo set.
         n_images: how many; 0 for all; None for the default.
         how: the user's images are labelled.
+        half: of the set alone: a search for recipes looks at the ``first``, even over the classes, and what it chose
+            is judged on the ``second``. Demo images to judge on are a split of their own.
 
     Raises:
         BenchError: the folder holds no labelled images.
     """
     if data is None:
         count = max(n_images or 0, DEMO_IMAGES)
-        image_set = find_images(make_demo_set(DEMO_DATA / str(count), count, console), how)
+        split, folder = ("judge", f"judge-{count}") if half == "second" else ("val", str(count))
+        image_set = find_images(make_demo_set(DEMO_DATA / folder, count, console, split), how)
         default = DEMO_IMAGES
     else:
         image_set = find_images(Path(os.path.expanduser(data)), how)
         default = DEFAULT_IMAGES
         for sentence in image_set.reading():
             printer(console)(sentence)
+        if half:
+            first = subset(image_set.images, max(1, len(image_set.images) // 2))
+            seen = set(first)
+            second = tuple(image for image in image_set.images if image not in seen)
+            image_set = replace(image_set, images=first if half == "first" else second)
     wanted = default if n_images is None else n_images or len(image_set.images)
     chosen = list(subset(image_set.images, wanted))
     if len(chosen) < len(image_set.images):

@@ -79,20 +79,21 @@ class Session(AbstractContextManager["Session"]):
     cluster: Any = None
 
     @classmethod
-    def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "") -> Session:
+    def open(cls, spec: RunSpec, out: Path | None, console: Console, kind: str = "", half: str = "") -> Session:
         """Chooses the images and makes the folder of a new run.
 
         Args:
             spec: what to measure; paths are relative to the user's current folder.
             out: the folder; a new one in ``results/runs`` where None.
             kind: of run, for the name of a new folder: ``best``.
+            half: of the images: see ``choose_images``.
 
         Raises:
             BenchError: the data or the folder are at fault.
         """
         source, target = spec.source, path_from_root(str(out or ""))
         spec, fed = model_input.settle(spec.absolute(), source)
-        image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling)
+        image_set, images = choose_images(spec.data, spec.n_images, console, spec.labelling, half)
         spec = spec.but(data=str(image_set.root.resolve()), pipeline=spec.lists["pipeline"])
         model = re.split(r"[:/\\]", spec.network.name)[-1]
         name = f"{kind}-{model}" if kind else model

@@ -15,8 +15,8 @@ A plan file is YAML. Its keys are the options of ``scarlet-bench run``; lists ex
       - {threads: 1, batch: [8, 64]}
 
 A rule of ``exclude`` takes out the Cases that match all its keys; a list means any of its values. Accuracy Cases have
-a batch of their own, which no rule means that does not name ``scenario: accuracy``. Paths are relative to the folder
-that the command is called from, as they are on the command line.
+a batch of their own, which no rule means that does not name ``scenario: accuracy``. Paths are relative to the plan's
+folder where there is such a file, else to the folder that the command is called from, as they are on the command line.
 
 A new dimension of the matrix is one more field of ``Matrix`` and of ``Case``, with the same values or their singular.
 """
@@ -587,8 +587,12 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     data = read_yaml(path, "the plan", "Give a YAML file with --plan.", "backends: [pytorch, onnxruntime]")
     given = {_KEYS.get(str(key), str(key)): value for key, value in data.items() if value is not None}
+
+    def beside(name: str) -> str:
+        return str(path.parent / name) if name and (path.parent / name).exists() else name
+
     try:
-        spec = RunSpec(**given)
+        spec = RunSpec(**given).located(beside)
     except BenchError as mistake:
         if isinstance(mistake.__cause__, ValidationError):
             raise _mistake(mistake.__cause__, path) from None

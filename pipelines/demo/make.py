@@ -47,7 +47,8 @@ class DemoSet:
     """What a demo set's folder holds; also the content of its marker file.
 
     Attributes:
-        split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val) or ``calib``.
+        split: ``val``, ``train`` (small pictures), ``tune`` (for training, sizes as in val), ``calib`` or
+            ``judge`` (as val, that no recipe was chosen on).
         fingerprint: SHA-256 over every file's place and SHA-256, in the order of making.
         pillow, numpy: versions that the files were made with.
         verdict: ``as published``, or ``not published``: no fingerprint is known for this set.

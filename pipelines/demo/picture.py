@@ -254,13 +254,13 @@ def _develop(
 
 CLASSES = 1000
 # A number per split goes into every image's random stream, so no two splits share an image at any seed.
-SPLITS = {"val": 0, "train": 1, "tune": 2, "calib": 3}
+SPLITS = {"val": 0, "train": 1, "tune": 2, "calib": 3, "judge": 4}
 TRAIN_SHORT_SIDE = 128
 # Small training pictures stand for large ones that were reduced, which averages most of their grain away.
 TRAIN_GRAIN_SCALE = 0.35
 # Each picture's hardness is spread evenly from 0 to this. Small clear pictures are learned from in fewer steps. On
 # hard ones a network is undecided, so that one grey level changes its mind: they are for training, not for judging.
-HARDNESS = {"val": 0.65, "train": 0.6, "tune": 1.0, "calib": 0.65}
+HARDNESS = {"val": 0.65, "train": 0.6, "tune": 1.0, "calib": 0.65, "judge": 0.65}
 # Validation files weigh about what ImageNet's do, because decoding time goes with their size.
 _HEAVY = (75, 85, 90, 92, 94, 95, 96, 97, 98)
 QUALITIES = {"val": _HEAVY, "train": range(70, 97), "tune": range(70, 97), "calib": _HEAVY}

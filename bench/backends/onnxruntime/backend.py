@@ -138,6 +138,7 @@ class OnnxRuntime(cuda.OnLane):
             "providers": self._session.get_providers(),
             "nodes_per_provider": {name: dict(sorted(counts.items())) for name, counts in sorted(operations.items())},
             **({"nodes_untold": untold} if untold else {}),
+            "session": {"providers": [wanted], **session_settings(self._threads, self._optimization)},
             "intra_op_threads": self._threads,
             "inter_op_threads": 1,
             "graph_optimization": self._optimization,
@@ -207,21 +208,32 @@ def _refuse_precision(case: Case, options: Options) -> None:
         raise Unsupported(f"ONNX Runtime runs no {case.precision} graph on the {case.device}")
 
 
-def session_options(onnxruntime: Any, threads: int, optimization: str = "all") -> Any:
-    """The session settings of every row: explicit threads, and no spinning between turns.
+def session_settings(threads: int, optimization: str = "all") -> dict[str, Any]:
+    """The session settings of every row, by their names: explicit threads, and no spinning between turns.
 
     ``optimization`` is ``all`` or ``none``: all of the rewritings of the graph, or none.
 
     ``force_spinning_stop`` lets the pool's threads spin while a call runs (as by default, it is faster) but sends
     them to sleep when the call returns, so that a waiting worker leaves the cores to the one whose turn it is.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    level = {"all": "ORT_ENABLE_ALL", "none": "ORT_DISABLE_ALL"}[optimization]
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    return {
+        "intra_op_num_threads": threads,
+        "inter_op_num_threads": 1,
+        "execution_mode": "ORT_SEQUENTIAL",
+        "graph_optimization_level": {"all": "ORT_ENABLE_ALL", "none": "ORT_DISABLE_ALL"}[optimization],
+        "session.force_spinning_stop": "1",
+    }
+
+
+def session_options(onnxruntime: Any, threads: int, optimization: str = "all") -> Any:
+    """``session_settings`` as ONNX Runtime takes them."""
+    options, enums = onnxruntime.SessionOptions(), ("ExecutionMode", "GraphOptimizationLevel")
+    known = {name: value for enum in enums for name, value in getattr(onnxruntime, enum).__members__.items()}
+    for name, value in session_settings(threads, optimization).items():
+        if "." in name:
+            options.add_session_config_entry(name, value)
+        else:
+            setattr(options, name, known.get(value, value))
     options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -71,6 +72,7 @@ class OpenVino:
         options=Options,
         default="installed",
         profiler="bench.backends.openvino.profiler:OpenVinoProfiler",
+        deploys="bench.backends.openvino.backend:write_ir",
     )
 
     def __init__(self) -> None:
@@ -127,6 +129,13 @@ def import_openvino() -> Any:
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return OpenVino.FACTS.import_runtime("cpu")
+
+
+def write_ir(onnx_path: Path, target: Path) -> Path:
+    """Writes a graph as OpenVINO IR, weights as they are, and gives the path of the ``.xml``."""
+    xml = target.with_suffix(".xml")
+    import_openvino().save_model(core().read_model(onnx_path), xml, compress_to_fp16=False)
+    return xml
 
 
 @functools.cache
@@ -234,6 +243,7 @@ class _Model:
         n_asked = len({layer["name"] for layer in arithmetic(checked)} if quantised is None else quantised)
         return {
             "version": self._openvino.get_version(),
+            "session": {"device": "CPU", **self._settings},
             "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
             "execution_devices": list(get("EXECUTION_DEVICES")),
             "capabilities": self._capabilities,

@@ -89,6 +89,7 @@ class TensorRt(OnLane):
         self._proof = {
             "version": str(trt.__version__),
             "gpu": facts,
+            "plan": str(plan.path),
             "plan_sha256": plan.sha256,
             "plan_bytes": plan.path.stat().st_size,
             "build": {**plan.facts, "level": int(options.level), "number": options.build or 0},

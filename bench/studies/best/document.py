@@ -22,7 +22,7 @@ from bench.report.document import (
 )
 from bench.report.text import one_line, options_text
 from bench.studies.best import search
-from bench.studies.best.drive import PLAN, Found, Judged, form_key
+from bench.studies.best.drive import Found, Judged, form_key
 from bench.studies.best.search import Standing
 
 
@@ -35,8 +35,7 @@ def document(found: Found) -> Document:
         n_tied = sum((standing.ratio_high or 0.0) >= 1.0 for standing in found.standings[1:])
         lines += [f"as fast as the first, as far as these rounds tell: {n_tied} more"] if n_tied else []
         lines += [f"to deploy: {found.deploy['file']}", f"session: {options_text(found.deploy['session'])}"]
-        lines += [f"plan that repeats it: {found.run / PLAN}"]
-        lines += ["the fastest, to measure at length, with what bounds it:", search.command(found.best.case)]
+        lines += [f"to measure it again: {found.command}"]
     title = f"What to deploy of {found.standings[0].case.model}" if found.standings else "What to deploy"
     return Document(title, [*blocks, *notes([*lines, f"stored: {found.run}"])], found.to_dict())
 
@@ -98,6 +97,7 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
         Column(Head("Images/s", True), lambda one: replace(_rate(one), detail="")),
         Column(Head("95 % interval", True, below=True), lambda one: _rate(one).detail),
         Column(Head("of best", True), lambda one: interval_cell(one.ratio, one.ratio_low, one.ratio_high)),
+        Column(Head("Latency ms", True), _latency, "known"),
         Column(
             Head("CPU"), lambda standing: " ".join(search.cpu_features(proofs.get(standing.case.case_id, {}))), "known"
         ),
@@ -109,11 +109,16 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
         columns,
         standings,
         (
-            "of best: images/s relative to the first row, median over the rounds that both took",
+            "images/s: as in the run's table; of best: relative to the first row, median over the rounds both took",
             "options not given: decode_threads are as many as threads",
             "CPU: extensions and narrow types of the kernels that ran, as far as the runtime tells",
         ),
     )
+
+
+def _latency(standing: Standing) -> Cell:
+    words = f"{standing.latency_ms:.3g} ({standing.latency_is})" if standing.latency_ms else ""
+    return Cell(words, value=standing.latency_ms)
 
 
 def _rate(standing: Standing) -> Cell:

@@ -3,6 +3,7 @@ those that keep it (``bench.studies.best.search``)."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import statistics
@@ -17,11 +18,12 @@ from rich.console import Console
 from bench import host
 from bench.analysis.accuracy.predictions import Predicted, ScoredRun
 from bench.analysis.stats.paired import lower, wins_and_losses
+from bench.analysis.time.quantiles import timing_columns
 from bench.backends import facts
 from bench.backends.base import ModelFiles
 from bench.backends.graphs import graph_for
-from bench.record.case import REFERENCE_BACKEND, Case, Status
-from bench.record.files import write_text
+from bench.record.case import MEASURED, REFERENCE_BACKEND, Case, Status
+from bench.record.files import file_name, write_text
 from bench.record.run_folder import RunFolder, utc_now
 from bench.run import pixel_gate, schedule
 from bench.run.progress import make_listener
@@ -33,12 +35,14 @@ from bench.studies.best.search import Standing
 from scarlet.errors import BenchError
 from scarlet.files import file_sha256
 
-FILE, PLAN = "best.json", "best.yaml"
+FILE, PLAN, DEPLOY = "best.json", "best.yaml", "deploy"
 RECIPES = Path("results/recipes")
 MEMORY_FULL = "memory had no room for it beside the others"
 # Of the wall time of all, what comparing forms in one way of running may take; of these so many, and none that is so
 # much slower than the first, go on to be run in all ways: a way that suits a form better brings less than that.
 FIRST_SHARE, FORMS_KEPT, FORM_WITHIN = 0.2, 3, 1.25
+# Of the wall time, what calls take where latency has a limit: of the finalists, and again where none of them keeps it.
+LATENCY_SHARE = 0.25
 # The error of calling a form within the bound that is not, over all forms together.
 ALPHA = 0.05
 
@@ -91,13 +95,18 @@ class Found:
         """The first, if it could be measured."""
         return self.standings[0] if self.standings and not self.standings[0].why_not else None
 
+    @property
+    def command(self) -> str:
+        """What measures the best again."""
+        return f"scarlet-bench run --plan {self.run / PLAN}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         best = self.best
         return {
             "run": str(self.run),
             "best": best.to_dict() if best else None,
-            "command": search.command(best.case) if best else None,
+            "command": self.command if best else None,
             "deploy": dict(self.deploy),
             "loss_percent": self.loss_percent,
             "forms": [{**asdict(judged), "case": judged.case.to_dict()} for judged in self.judged],
@@ -119,7 +128,8 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     """Searches for the fastest way from files to top-5 that keeps the accuracy.
 
     Args:
-        spec: of accuracy and throughput; its batches are tried, threads and instances are searched.
+        spec: of accuracy and throughput; its batches are tried, threads and instances are searched. Where it has a
+            limit of latency, single images are tried too.
         loss_percent: that top-1 may lose, of FP32's.
         out: folder of the run; a new one in ``results/runs`` where None.
 
@@ -128,14 +138,17 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     """
     if "fp32" not in spec.precisions:
         raise BenchError("nothing to hold the accuracy against: FP32 is not among the precisions", "Add fp32.")
-    spec = _with_recipes(spec)
-    with Session.open(spec, out, console, "best") as session:
+    spec, limit_ms = _with_recipes(spec), spec.latency_limit_ms
+    # A recipe was confirmed on images that a run scores.
+    half = "second" if any(any(given.get("recipe", ())) for given in spec.options.values()) else ""
+    with Session.open(spec, out, console, "best", half) as session:
         files = session.require()
         cases = session.spec.cases(files.weights, files.fixed_batch)
         scored = [case for case in cases if case.scenario == "accuracy"]
         # A recipe is of INT8: what has another precision would be tried twice.
         forms = [case for case in scored if case.precision == "int8" or not case.option("recipe")]
-        batches = [files.fixed_batch] if files.fixed_batch else session.spec.batches
+        batches = sorted({1, *spec.batches}) if limit_ms else spec.batches
+        batches = [files.fixed_batch] if files.fixed_batch else batches
         first = [search.candidates(form, host.allowed_cores(), batches)[0] for form in forms]
         session.write_plan(files, first)
         request = pixel_gate.sample(session.images, str(session.root), files.preprocess, spec.seed)
@@ -148,16 +161,20 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
         with make_listener(console, most) as listener:
             runner = Runner(session.folder, context, listener, session.limits)
             judging = Judging(runner, forms, loss_percent) if len(forms) > 1 else None
-            halving = Halving(runner, lambda case: search.candidates(case, host.allowed_cores(), batches), judging)
+            limit = Limit(runner, limit_ms) if limit_ms else None
+            halving = Halving(
+                runner, lambda case: search.candidates(case, host.allowed_cores(), batches), judging, limit
+            )
             runner.execute(first, halving, objections)
         judged = tuple(judging.judged) if judging else ()
         session.folder.merge_parts()
-        session.write_plan(files, [*(form.case for form in judged), *halving.times])
+        session.write_plan(files, [row.case for row in session.folder.case_results()])
         found = _found(runner, halving, judged, loss_percent, files)
         if judging and judging.too_few:
             found = replace(found, notes=(judging.too_few, *found.notes))
         if found.best:
-            write_text(found.run / PLAN, search.plan_text(found.best.case, session.spec))
+            spec = session.spec.but(data=None) if session.image_set.is_demo else session.spec
+            write_text(found.run / PLAN, search.plan_text(_beside(found.best.case), spec))
         session.write(finished_at=utc_now(), exit_code=0)
     write_text(found.run / FILE, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
     return found
@@ -233,6 +250,82 @@ class Judging:
         return Judged(form, 100.0 * float(hits.mean()), 100.0 * difference, 100.0 * low, within)
 
 
+class Limit:
+    """Which ways of running keep the time of a call within a limit.
+
+    Before the race by a short look, which only leaves out what is hopeless; after it by fresh processes in turns, until
+    one of those that were fastest keeps it: by the 99th percentile, or, of too few calls for one, by the upper end of
+    the median's interval.
+
+    Args:
+        limit_ms: of a call from memory, all copies at work at once.
+
+    Attributes:
+        known: milliseconds (None where there is no figure) and what they are, by the Case of ``search.latency_case``.
+        measured: those of them that have a row.
+    """
+
+    def __init__(self, runner: Runner, limit_ms: float) -> None:
+        self._runner, self._limit_ms = runner, limit_ms
+        self.known: dict[Case, tuple[float | None, str]] = {}
+        self.measured: list[Case] = []
+        self._over = False
+
+    def keeps(self, case: Case) -> bool:
+        """Nothing that is known of a way is above the limit."""
+        ms, _ = self.known.get(search.latency_case(case), (0.0, ""))
+        return ms is not None and ms <= self._limit_ms
+
+    def look(self, cases: Sequence[Case]) -> None:
+        """Has each way make some calls; nothing of them is kept."""
+        waiting = list(dict.fromkeys(map(search.latency_case, cases)))
+        while waiting:
+            n = self._runner.admit(waiting, least=1)
+            for case in waiting[:n]:
+                progress = self._runner.turn(case, 0, SLICE_NS)
+                self.known[case] = (progress.median_ns / 1e6, "median, a short look") if progress else (None, "")
+                if case.case_id in self._runner.live:
+                    self._runner.live.pop(case.case_id).worker.kill()
+            waiting = waiting[n:]
+
+    def settle(self, ranked: Sequence[Case], seconds: float) -> None:
+        """Measures ways, the fastest first, until one keeps the limit."""
+        ways, self._over = list(dict.fromkeys(map(search.latency_case, ranked))), True
+        for group in (ways[: search.FINALISTS], ways[search.FINALISTS :]):
+            if not group or any(map(self.keeps, self.measured)):
+                return
+            schedule.Lives(len(group), seconds)(self._runner, group)
+            run, self.measured = self._runner.run, [*self.measured, *group]
+            rows = [self._runner.ended[case.case_id] for case in group]
+            columns = timing_columns(run, rows, run.read_run_info())
+            for row in rows:
+                own = columns.get(row.case.case_id, ({}, []))[0]
+                p99, p50 = (own.get(f"latency_ns_{name}") for name in ("p99", "p50_high"))
+                self.known[row.case] = (ns / 1e6 if (ns := p99 or p50) else None), "p99" if p99 else "median, at most"
+
+    def refusals(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Why some of the ways cannot be the best, by their ids."""
+        refused, settled = {}, not self._over or any(map(self.keeps, self.measured))
+        for case in cases:
+            ms, what = self.known.get(search.latency_case(case), (0.0, ""))
+            if not what and not settled:
+                refused[case.case_id] = "it is not known how long a call takes"
+            elif ms is None:
+                row = self._runner.ended.get(search.latency_case(case).case_id)
+                refused[case.case_id] = f"no latency: {row.reason if row and row.reason else 'too few calls'}"
+            elif ms > self._limit_ms:
+                refused[case.case_id] = f"a call takes {ms:.3g} ms ({what})"
+        return refused
+
+    @property
+    def sentence(self) -> str:
+        """What to say where nothing keeps the limit."""
+        found = [(ms, what, case) for case, (ms, what) in self.known.items() if ms is not None]
+        least = min(found, key=lambda each: each[0], default=None)
+        said = f"none of the ways that keep the accuracy keeps a call within {self._limit_ms:g} ms"
+        return f"{said}; the best takes {least[0]:.3g} ms ({least[1]}): {least[2].label}" if least else said
+
+
 class Halving:
     """The order of ``bench.studies.best.search``: all forms in one way of running, then the best of those that keep the
     accuracy in all ways.
@@ -243,14 +336,23 @@ class Halving:
         runner: what runs them.
         ways: of running the form of a Case.
         judging: of accuracy; None where there is one form.
+        limit: of latency; None where there is none.
 
     Attributes:
         times: as returned by ``search``, by Case.
+        barred: why forms cannot be the best, by the ids of the Cases that raced for them.
     """
 
-    def __init__(self, runner: Runner, ways: Callable[[Case], Sequence[Case]], judging: Judging | None = None) -> None:
-        self._runner, self._ways, self._judging = runner, ways, judging
+    def __init__(
+        self,
+        runner: Runner,
+        ways: Callable[[Case], Sequence[Case]],
+        judging: Judging | None = None,
+        limit: Limit | None = None,
+    ) -> None:
+        self._runner, self._ways, self._judging, self.limit = runner, ways, judging, limit
         self.times: dict[Case, dict[int, float]] = {}
+        self.barred: dict[str, str] = {}
 
     def __call__(self, runner: Runner, cases: Sequence[Case]) -> None:
         """See ``bench.run.runner.Order``."""
@@ -262,18 +364,41 @@ class Halving:
             raced, members = runner.clock(), self._kept(members)
             began += runner.clock() - raced  # judging is not of the race
             more = [way for case in members for way in self._ways(case) if way not in self.times]
-            members += self._admitted(list(dict.fromkeys(more)))
-            members = self._race(members, max(1.0, budget - (runner.clock() - began)))
+            more, latency_seconds = list(dict.fromkeys(more)), 0.0
+            if self.limit:
+                latency_seconds = LATENCY_SHARE * budget
+                self.limit.look([*members, *more])
+                self.times |= {case: {} for case in more}
+                for case in members:
+                    if not self.limit.keeps(case):
+                        self.leave(case)
+                members, more = (list(filter(self.limit.keeps, each)) for each in (members, more))
+            members += self._admitted(more)
+            members = self._race(members, max(1.0, budget - latency_seconds - (runner.clock() - began)))
         for case in members:
             self.leave(case)
+        if self.limit:
+            able = [standing.case for standing in self.standings() if not standing.why_not]
+            self.limit.settle([case for case in able if search.latency_case(case) in self.limit.known], latency_seconds)
+
+    def standings(self) -> list[Standing]:
+        """All that raced or was to, the best first."""
+        raced, ended = list(self.times), self._runner.ended.items()
+        failed = {case_id: row.reason for case_id, row in ended if row.status not in MEASURED}
+        failed |= self.barred | (self.limit.refusals(raced) if self.limit else {})
+        return search.standings(raced, {case.case_id: own for case, own in self.times.items()}, failed)
 
     def _kept(self, ranked: Sequence[Case]) -> list[Case]:
         """Of forms, the fastest first, those that go on; the others leave."""
         kept: list[Case] = []
-        medians = {case: statistics.median(self.times[case].values()) for case in ranked}
+        # One alone has not raced.
+        medians = {case: statistics.median(self.times[case].values() or [0.0]) for case in ranked}
         for case in ranked:
             near = not kept or medians[case] <= FORM_WITHIN * medians[kept[0]]
-            if len(kept) < FORMS_KEPT and near and (self._judging is None or self._judging.keeps(case)):
+            goes_on = len(kept) < FORMS_KEPT and near
+            if goes_on and self._judging and not self._judging.keeps(case):
+                self.barred[case.case_id], goes_on = "not shown to keep the accuracy", False
+            if goes_on:
                 kept.append(case)
             else:
                 self.leave(case)
@@ -300,9 +425,12 @@ class Halving:
         return (progress.median_ns, progress.busy_ns / 1e9) if progress else None
 
     def leave(self, case: Case) -> None:
-        """Has the Case write its samples, and records its row."""
-        if case.case_id in self._runner.live:
-            self._runner.live[case.case_id].stop_reason = "budget"
+        """Has the Case write its samples, and records its row, if there are any."""
+        live = self._runner.live.get(case.case_id)
+        if live and live.first_round is None:
+            self._runner.live.pop(case.case_id).worker.kill()
+        elif live:
+            live.stop_reason = "budget"
             self._runner.finish(case)
 
     def say(self, case: Case, fraction: float, detail: str) -> None:
@@ -311,34 +439,55 @@ class Halving:
 
 
 def _found(runner: Runner, halving: Halving, judged: Sequence[Judged], loss: float, files: ModelFiles) -> Found:
-    """The standings, and the file of the best, to deploy."""
-    raced = list(halving.times)
-    measured = (Status.OK, Status.FALLBACK)
-    failed = {case_id: row.reason for case_id, row in runner.ended.items() if row.status not in measured}
-    times = {case.case_id: own for case, own in halving.times.items()}
-    standings = tuple(search.standings(raced, times, failed))
+    """The standings with the figures of the run's table, and the file of the best, to deploy."""
+    rows = [runner.ended[case.case_id] for case in halving.times if case.case_id in runner.ended]
+    columns, limit = timing_columns(runner.run, rows, runner.run.read_run_info()), halving.limit
+    standings = []
+    for standing in halving.standings():
+        own = columns.get(standing.case.case_id, ({}, []))[0]
+        rate, low, high = (own.get(f"throughput_images_per_s{end}") for end in ("", "_low", "_high"))
+        ms, what = limit.known.get(search.latency_case(standing.case), (None, "")) if limit else (None, "")
+        standings.append(
+            replace(standing, images_per_s=rate, low=low, high=high, latency_ms=ms, latency_is=what if ms else "")
+        )
     left_out = sum(MEMORY_FULL in standing.why_not for standing in standings)
-    notes = [f"memory had no room for {left_out} of {len(raced)} candidates; give fewer --batches"] if left_out else []
+    notes = [f"memory had no room for {left_out} of {len(standings)} candidates; give fewer --batches"]
+    notes = notes if left_out else []
     if judged and files.weights == "random":
         notes.append("random weights: what precisions cost in accuracy cannot be known of them")
     notes.append(search.unsettled(standings))
     proofs = {case_id: row.proof for case_id, row in runner.ended.items() if row.proof}
-    found = Found(runner.run.path, standings, tuple(judged), loss, {}, proofs, tuple(filter(None, notes)))
+    found = Found(runner.run.path, tuple(standings), tuple(judged), loss, {}, proofs, tuple(filter(None, notes)))
     if found.best is None:
-        return found
+        return replace(found, notes=(*found.notes, *([limit.sentence] if limit else ())))
     case = found.best.case
     return replace(found, deploy=_deployed(runner.run, case, files, proofs.get(case.case_id, {})))
 
 
 def _deployed(run: RunFolder, case: Case, files: ModelFiles, proof: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies the file that the best runs on into the run's folder; with the settings that its runtime told of."""
-    graph = graph_for(case, files.typed)
-    is_module = facts(case.backend).graph == "module" and files.state
-    source = Path(graph.path if graph else files.state if is_module else files.onnx)  # type: ignore[arg-type]
-    folder = run.path / "deploy"
+    """Leaves the file to deploy in the run's folder, in the runtime's own form, with what its session was made by."""
+    stated, graph = facts(case.backend), graph_for(case, files.typed)
+    is_module = stated.graph == "module" and files.state
+    source = Path(str(proof.get("plan") or (graph.path if graph else files.state if is_module else files.onnx)))
+    folder = run.path / DEPLOY
     folder.mkdir(exist_ok=True)
-    for path in (source, source.with_suffix(".bin")) if source.suffix == ".xml" else (source,):
-        shutil.copy2(path, folder / f"{files.model.replace('/', '-')}{path.suffix}")
-    target = folder / f"{files.model.replace('/', '-')}{source.suffix}"
-    settings = {name: value for name, value in proof.items() if isinstance(value, str | int | bool) and value != ""}
-    return {"file": str(target), "sha256": file_sha256(target), "case": case.to_dict(), "session": settings}
+    target = folder / (file_name(files.model).removesuffix(".onnx") + source.suffix)
+    if source.suffix == ".onnx" and stated.deploys:
+        module, _, function = stated.deploys.partition(":")
+        target = getattr(importlib.import_module(module), function)(source, target)
+    else:
+        for path in (source, source.with_suffix(".bin")) if source.suffix == ".xml" else (source,):
+            shutil.copyfile(path, target.with_suffix(path.suffix))
+    if recipe := case.option("recipe"):
+        shutil.copyfile(recipe, run.path / _beside(case).option("recipe"))
+    told = proof.get("session") or {name: value for name, value in proof.items() if isinstance(value, str | int | bool)}
+    deployed = {"file": str(target), "sha256": file_sha256(target), "case": case.to_dict(), "session": told}
+    deployed |= {"runtime": f"{stated.display_name} {proof.get('version', '')}", "sessions": case.instances}
+    deployed |= {"input": [case.batch, 3, files.input_size, files.input_size], "preprocess": dict(files.preprocess)}
+    write_text(target.with_suffix(".json"), json.dumps({**deployed, "file": target.name}, indent=1) + "\n")
+    return deployed
+
+
+def _beside(case: Case) -> Case:
+    """The Case with the recipe that lies in the run's folder, as a plan beside it names it."""
+    return case.having("recipe", f"{DEPLOY}/recipe.yaml") if case.option("recipe") else case

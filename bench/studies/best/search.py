@@ -82,12 +82,13 @@ class Standing:
     """How a candidate did.
 
     Attributes:
-        images_per_s: median over its rounds.
-        low, high: the sign-test interval of that; None under six rounds.
+        images_per_s: with its interval ``low`` to ``high`` as the run's own table has them.
         n_rounds: slices it made.
         ratio: of its images/s to the best's, median over common rounds; 1 for the best.
         ratio_low, ratio_high: the sign-test interval of that; None under six common rounds, and for the best.
-        why_not: why it has no figures; else empty.
+        latency_ms: of a call, where there is a limit; ``latency_is`` says which: ``p99``, or, of too few calls for one,
+            the median at most.
+        why_not: why it cannot be the best; else empty.
     """
 
     case: Case
@@ -98,6 +99,8 @@ class Standing:
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
+    latency_ms: float | None = None
+    latency_is: str = ""
     why_not: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def standings(cases: Sequence[Case], times: Times, failed: Mapping[str, str]) ->
     """Every candidate, the best first: those that stayed longest, and among them the fastest.
 
     Args:
-        failed: why candidates could not be measured, by their ids.
+        failed: why candidates cannot be the best, by their ids.
     """
     able = [case for case in cases if case.case_id not in failed and times.get(case.case_id)]
     ordered: list[Case] = []
@@ -209,27 +212,19 @@ def standings(cases: Sequence[Case], times: Times, failed: Mapping[str, str]) ->
     made = [_standing(case, ordered[0], times) for case in ordered]
     for case in cases:
         if case not in ordered:
-            made.append(Standing(case, why_not=failed.get(case.case_id, "it was not measured")))
+            known = _standing(case, ordered[0], times) if ordered and times.get(case.case_id) else Standing(case)
+            made.append(replace(known, why_not=failed.get(case.case_id, "it was not measured")))
     return made
 
 
 def _standing(case: Case, best: Case, times: Times) -> Standing:
     own, other = times[case.case_id], times[best.case_id]
-    rates = [1e9 / time for time in own.values()]
-    interval = intervals.sign_test_interval(rates)
     common = sorted(own.keys() & other.keys())
     # Who left before the best came shares no round with it.
     against = common and intervals.ratio_interval([other[place] for place in common], [own[place] for place in common])
-    ends = (against.low, against.high) if against and case is not best else (None, None)
-    return Standing(
-        case,
-        statistics.median(rates),
-        interval.low if interval else None,
-        interval.high if interval else None,
-        len(rates),
-        against.ratio if against else None,
-        *ends,
-    )
+    low, high = (against.low, against.high) if against and case is not best else (None, None)
+    ratio = against.ratio if against else None
+    return Standing(case, n_rounds=len(own), ratio=ratio, ratio_low=low, ratio_high=high)
 
 
 def unsettled(found: Sequence[Standing]) -> str:
@@ -255,7 +250,8 @@ def cpu_features(proof: Mapping[str, Any]) -> tuple[str, ...]:
 
 def plan_text(case: Case, spec: RunSpec) -> str:
     """A plan file that measures a Case, with its accuracy."""
-    ways = {*AXES, "options", "exclude", "budget_seconds", "timeout_seconds", "lives", "rotate_cores", "seed"}
+    ways = {*AXES, "options", "exclude", "budget_seconds", "latency_limit_ms", "timeout_seconds", "lives"}
+    ways |= {"rotate_cores", "seed"}
     given: dict[str, Any] = spec.model_dump(mode="json", exclude_defaults=True, exclude=ways)
     given |= {"model": spec.model, "scenarios": ["accuracy", "throughput"], "backends": [case.backend]}
     given |= {"devices": [case.device], "precisions": [case.precision], "pipeline": [case.pipeline]}
@@ -265,11 +261,9 @@ def plan_text(case: Case, spec: RunSpec) -> str:
     return "".join(f"{name}: {json.dumps(value)}\n" for name, value in lines.items())
 
 
-def command(case: Case) -> str:
-    """The command that measures a Case, to copy."""
-    words = ["scarlet-bench run --scenarios throughput", f"--model {case.model}", f"--backends {case.backend}"]
-    words += [f"--precisions {case.precision}"] if case.precision != "fp32" else []
-    words += [f"--pipeline {case.pipeline}", f"--batches {case.batch}", f"--threads {case.threads}"]
-    words += [f"--instances {case.instances}"] if case.instances > 1 else []
-    words += [f"--option {case.backend}.{name}={value}" for name, value in case.options]
-    return " ".join(words)
+def latency_case(case: Case) -> Case:
+    """Calls from memory in this way of running, all copies at work at once: streams become instances."""
+    copies = case.instances * int(case.option("streams", "1"))
+    threads = case.threads * case.instances // copies
+    calls = replace(case, scenario="latency", instances=copies, threads=threads)
+    return calls.without("decode_threads").without("streams")

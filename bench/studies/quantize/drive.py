@@ -57,7 +57,7 @@ def search(asked: Asked, console: Console) -> Outcome:
     """Searches a recipe; BenchError where the options, the images or the model are at fault."""
     asked.spec.only_case()  # several values are told before anything slow begins
     settings_to_try(asked.backend)  # as is a wrong name
-    with Session.open(asked.spec, None, console, "quantize") as session:
+    with Session.open(asked.spec, None, console, "quantize", "first") as session:
         calibration = choose_calibration(
             session.root, session.images, session.spec.calibration, console, how=session.spec.labelling
         )
@@ -99,7 +99,7 @@ def search_images(
         raise BenchError(
             f"{len(left)} images are left to search on, beside {len(scored)} to confirm on and "
             f"{len(calibration.images)} to calibrate on",
-            "Give more images, or fewer --confirm.",
+            "Give more images, or fewer --confirm; half of a set is left for `best` to judge recipes on.",
         )
     return CalibrationImages(root, left, source)
 

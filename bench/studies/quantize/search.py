@@ -19,11 +19,7 @@ STEPS_FOR_BOUND = 3
 # Its ranges cost one pass over the calibration images: something usable is found first, whatever the budget.
 _CHEAP = default_recipe("int8", "ort")
 _BEST_GUESS = replace(_CHEAP, calibration="percentile", percentile=99.99)
-_ORT = (
-    _BEST_GUESS,
-    replace(_BEST_GUESS, reduce_range=True),
-    *(replace(r, per_channel=False) for r in (_CHEAP, _BEST_GUESS)),
-)
+_ORT = (replace(_BEST_GUESS, reduce_range=True), *(replace(r, per_channel=False) for r in (_CHEAP, _BEST_GUESS)))
 # These read every activation of every calibration image once more, which takes minutes.
 _SLOW = (replace(_BEST_GUESS, percentile=99.9), replace(_BEST_GUESS, calibration="entropy", percentile=99.999))
 # Besides what a dialect's own quantiser does when it is not told anything.
@@ -44,7 +40,7 @@ def settings_to_try(backend: str) -> tuple[Recipe, ...]:
     if backend not in backends():
         raise unknown_name("backend to search a recipe for", backend, backends())
     default = default_of(backend)
-    return (_CHEAP, default, *_ORT, *_FURTHER.get(default.dialect, ()), *_SLOW)
+    return (_CHEAP, _BEST_GUESS, default, *_ORT, *_FURTHER.get(default.dialect, ()), *_SLOW)
 
 
 def default_of(backend: str) -> Recipe:

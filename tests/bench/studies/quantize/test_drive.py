@@ -41,11 +41,11 @@ def picture(path: Path, channel: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen pictures to score and to search on, in three classes, and four to calibrate on."""
+    """Thirty pictures in three classes, half of them to score and to search on, and four to calibrate on."""
     root = tmp_path_factory.mktemp("colours")
-    for number in range(16):
+    for number in range(30):
         picture(root / "set" / "valid" / WNIDS[number % 3] / f"{number}.JPEG", number % 3, number)
-    for number in range(16, 20):
+    for number in range(30, 34):
         picture(root / "calibration" / WNIDS[number % 3] / f"{number}.JPEG", number % 3, number)
     return root
 
@@ -79,15 +79,20 @@ def quiet() -> Console:
 
 
 def images_of(data: Path, n_search: int = 8, n_confirm: int = 6) -> dict[str, CalibrationImages]:
-    image_set, scored = choose_images(str(data / "set"), n_confirm, quiet())
+    image_set, scored = choose_images(str(data / "set"), n_confirm, quiet(), half="first")
     root = image_set.root.resolve()
     calibration = choose_calibration(root, scored, str(data / "calibration"), quiet())
     searching = drive.search_images(image_set, scored, calibration, n_search, quiet())
     return {"scored": CalibrationImages(root, tuple(scored), ""), "calibration": calibration, "search": searching}
 
 
-def test_the_three_sets_share_no_image(data: Path) -> None:
+def test_what_recipes_are_chosen_and_judged_on_shares_no_image(data: Path) -> None:
     sets = images_of(data)
+    _, judged = choose_images(str(data / "set"), 15, quiet(), half="second")
+    assert len(judged) == 15
+    assert not {image.image_id for image in judged} & {
+        image.image_id for side in ("scored", "search") for image in sets[side].images
+    }
     ids = {name: {image.image_id for image in images.images} for name, images in sets.items()}
     assert {name: len(each) for name, each in ids.items()} == {"scored": 6, "calibration": 4, "search": 8}
     assert not ids["scored"] & ids["search"]
