@@ -274,20 +274,21 @@ def test_dark_changes_the_page_and_its_charts_at_once_and_back(visit, report):
     assert tab.evaluate(look) == light
 
 
-def test_paper_shows_everything_in_light_colours(visit, report):
+def test_paper_shows_all_but_proofs_in_light_colours(visit, report):
     tab = visit(report, color_scheme="dark", viewport={"width": PAPER_PX, "height": 1000})
     tab.emulate_media(media="print")
     until(tab, PLOTS_ARE_LIGHT)
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.locator('details:not([open]):not([data-print="closed"])').count() == 0
-    assert all(box.is_visible() for box in tab.locator("#proof pre").all())
-    for box in tab.locator("#results .scroll, #proof pre").all():
+    assert not any(box.is_visible() for box in tab.locator("#proof pre, #machine pre").all())
+    assert tab.locator("#proof .paper").is_visible()
+    for box in tab.locator("#results .scroll").all():
         assert box.evaluate("(box) => box.scrollHeight <= box.clientHeight + 2")
     assert tab.evaluate("getComputedStyle(document.querySelector('thead th')).position") == "static"
     assert not tab.locator(".filter").is_visible()
     assert tab.evaluate("document.documentElement.scrollWidth") == PAPER_PX
     tab.emulate_media(media="screen")
-    until(tab, "!document.querySelector('.proof').open")
+    assert not tab.locator("#proof .paper").is_visible()
 
 
 def test_nothing_moves_for_those_who_asked_for_that(visit, report):
