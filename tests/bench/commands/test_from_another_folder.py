@@ -78,7 +78,7 @@ COMMANDS = {
     "profile": ("profile", *DATA),
     "export": ("export", *DATA, "--precision", "fp16"),
     "parity": ("parity", *DATA, "--images", "2"),
-    "quantize": ("quantize", "--search", *DATA, *CALIBRATION, "--images", "2", "--confirm", "2"),
+    "quantize": ("quantize", "--search", *DATA, *CALIBRATION, "--images", "1", "--confirm", "1"),
 }
 
 
