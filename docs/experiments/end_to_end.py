@@ -2,12 +2,13 @@
 
     python docs/experiments/end_to_end.py [--images 1000] [--rounds 6] [--out results/published/end-to-end]
     python docs/experiments/end_to_end.py --ours "turbo openvino 16 hint=throughput decode_threads=1" --ours ...
+    python docs/experiments/end_to_end.py --best results/runs/FOLDER  (what `best` found there, beside the two others)
 
 Each contestant lives in a process of its own and is warmed by one pass; then they take turns, a whole pass each, in
 interleaved rounds on the same images. Queues are empty when a pass starts. The top-1 of every image is compared
 between all contestants. Prints and writes (Markdown, JSON): images/s, how many times as fast as the two others with
 intervals (six rounds at least), and the share of what ours could reach at most by its parts.
-Exit code 1 where a top-1 differs.
+Exit code 1 where a top-1 differs; of what `best` found, which may be of a lower precision, its accuracy is told.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from bench.record.run_folder import CaseResult, utc_now
 from bench.report.sentences import host_line
 from bench.run import schedule
 from bench.run.images import choose_images
-from bench.run.model_files import prepare_files, prepare_request
+from bench.run.model_files import prepare_files, prepare_request, requirements
+from bench.run.spec import RunSpec
 from bench.worker import channel
 from bench.worker.messages import decode_threads
 
@@ -77,13 +79,13 @@ class Entry:
     top1: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.array([], np.int64))
 
 
-def entries(model: Prepared, ours: Sequence[str], without: Sequence[str]) -> list[Entry]:
+def entries(model: Prepared, ours: Sequence[Entry], without: Sequence[str]) -> list[Entry]:
     """The two others, unless they are left out, and ours."""
     made = [
         Entry(PUBLISHED, "published", model.case("pytorch", batch=128, scenario="throughput")),
         Entry(TUNED, "tuned", model.case("pytorch", batch=32, scenario="throughput")),
     ]
-    return [entry for entry in made if entry.kind not in without] + [ours_of(model, text) for text in ours]
+    return [*(entry for entry in made if entry.kind not in without), *ours]
 
 
 def ours_of(model: Prepared, text: str) -> Entry:
@@ -177,6 +179,7 @@ def outcome(model: Prepared, field: Sequence[Entry]) -> dict[str, Any]:
             "pass_ns": entry.pass_ns,
             "parts_ns_per_image": entry.parts_ns,
             "top1_different_from_first": int(np.count_nonzero(entry.top1 != first.top1)),
+            "top1_percent": 100.0 * float(np.mean(entry.top1 == [label for _, label in model.images])),
             "unread": int(np.count_nonzero(entry.top1 < 0)),
         }
         for kind, other in by_kind.items():
@@ -229,9 +232,9 @@ def markdown(found: dict[str, Any]) -> str:
         else f"- **top-1 differs between contestants on {len(different)} of {found['n_images']:,} images**: "
         + ", ".join(different[:20]),
         "",
-        f"| | images/s | times {PUBLISHED} | times {TUNED} | other top-1 | of sum of parts % | decode/s | preprocess/s "
-        "| compute/s | bound by |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        f"| | images/s | times {PUBLISHED} | times {TUNED} | other top-1 | top-1 % | of sum of parts % | decode/s "
+        "| preprocess/s | compute/s | bound by |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for row in found["contestants"]:
         rate = f"{row['images_per_s']:.1f}"
@@ -241,7 +244,7 @@ def markdown(found: dict[str, Any]) -> str:
         for kind in ("published", "tuned"):
             ratio = row.get(f"times_{kind}")
             cells.append(ratio_words(intervals.RatioInterval(*ratio)) if ratio else "")
-        cells.append(str(row["top1_different_from_first"]))
+        cells += [str(row["top1_different_from_first"]), f"{row['top1_percent']:.2f}"]
         share, low, high = row.get("share_of_limit") or (None, None, None)
         per_cent = [None if end is None else 100 * end for end in (low, high)]
         cells.append(ratio_words(intervals.RatioInterval(100 * share, *per_cent), 1) if share else "")
@@ -260,16 +263,18 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def prepare(wanted: argparse.Namespace, folder: Path) -> Prepared:
-    """The model's files and the images."""
+def prepare(wanted: argparse.Namespace, folder: Path, best: Case | None) -> Prepared:
+    """The model's files, those that the best needs too, and the images."""
     image_set, images = choose_images(None, wanted.images, Console(stderr=True, width=160))
     images = images[: wanted.images]
     data = str(image_set.root.resolve())
+    spec, cases = RunSpec(model=wanted.model), [best] if best else []
     files = prepare_files(
         prepare_request(wanted.model, None, data, images),
         log=folder / "prepare.log",
         threads=host.allowed_cores(),
         timeout_seconds=900,
+        required=requirements(cases, data, images, spec, Console(stderr=True, width=160)),
     )
     pairs = [(image.image_id, image.label) for image in images]
     return Prepared(folder, data, files, pairs, image_set.is_demo)
@@ -282,12 +287,19 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ours", action="append", help="pipeline backend batch [name=value ...]")
+    parser.add_argument("--best", type=Path, help="the folder of a run of `best`: its winner instead of ours")
     parser.add_argument("--without", action="append", choices=("published", "tuned"), default=[])
     parser.add_argument("--out", type=Path, help="folder that takes end_to_end.md and end_to_end.json")
     wanted = parser.parse_args()
+    best = None
+    if wanted.best:
+        best = Case.from_dict(json.loads((wanted.best / "best.json").read_text())["best"]["case"])
+        wanted.model = best.model
     with TemporaryDirectory() as folder:
-        model = prepare(wanted, Path(folder))
-        field = entries(model, wanted.ours or OURS, wanted.without)
+        model = prepare(wanted, Path(folder), best)
+        listed = [ours_of(model, text) for text in wanted.ours or (() if best else OURS)]
+        ours = [Entry(f"best: {best.label}", "ours", best), *listed] if best else listed
+        field = entries(model, ours, wanted.without)
         compete(model, field, wanted.rounds, wanted.seed)
         found = outcome(model, field)
     text = markdown(found)
@@ -296,7 +308,7 @@ def main() -> int:
         wanted.out.mkdir(parents=True, exist_ok=True)
         (wanted.out / "end_to_end.md").write_text(text)
         (wanted.out / "end_to_end.json").write_text(json.dumps(found, indent=1) + "\n")
-    return int(bool(found["images_with_different_top1"]))
+    return int(bool(found["images_with_different_top1"]) and best is None)
 
 
 if __name__ == "__main__":

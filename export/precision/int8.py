@@ -106,7 +106,7 @@ def quantised(graph: Path, ranges: Mapping[str, tuple[float, float]], recipe: Re
     types = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
     values = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
-        for name, (low, high) in ranges.items()
+        for name, (low, high) in _cut(model.graph, ranges).items()
     }
     symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
     quantizer = QDQQuantizer(
@@ -124,3 +124,20 @@ def quantised(graph: Path, ranges: Mapping[str, tuple[float, float]], recipe: Re
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     return quantizer.model.model
+
+
+def _cut(graph: Any, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The ranges, with those of what goes into a Relu or Clip alone cut to what comes out of it.
+
+    Where the next layer is quantised, ONNX Runtime lets the one before write clipped values. Where it stays in float,
+    levels would be spent on what is then cut off.
+    """
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    ends, found = {output.name for output in graph.output}, dict(ranges)
+    for name in ranges.keys() - ends:
+        if [node.op_type for node in readers.get(name, ())] in (["Relu"], ["Clip"]):
+            found[name] = ranges.get(readers[name][0].output[0], ranges[name])
+    return found

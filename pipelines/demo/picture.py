@@ -263,7 +263,7 @@ TRAIN_GRAIN_SCALE = 0.35
 HARDNESS = {"val": 0.65, "train": 0.6, "tune": 1.0, "calib": 0.65, "judge": 0.65}
 # Validation files weigh about what ImageNet's do, because decoding time goes with their size.
 _HEAVY = (75, 85, 90, 92, 94, 95, 96, 97, 98)
-QUALITIES = {"val": _HEAVY, "train": range(70, 97), "tune": range(70, 97), "calib": _HEAVY}
+QUALITIES = {"val": _HEAVY, "train": range(70, 97), "tune": range(70, 97), "calib": _HEAVY, "judge": _HEAVY}
 EXIF_ORIENTATION = 0x0112
 
 

@@ -111,7 +111,7 @@ def tuning_table(standings: Sequence[Standing], proofs: Mapping[str, Mapping[str
         (
             "images/s: as in the run's table; of best: relative to the first row, median over the rounds both took",
             "options not given: decode_threads are as many as threads",
-            "CPU: extensions and narrow types of the kernels that ran, as far as the runtime tells",
+            "CPU: extensions and narrow types of the layers' kernels, as far as the runtime tells",
         ),
     )
 

@@ -138,15 +138,12 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     """
     if "fp32" not in spec.precisions:
         raise BenchError("nothing to hold the accuracy against: FP32 is not among the precisions", "Add fp32.")
-    spec, limit_ms = _with_recipes(spec), spec.latency_limit_ms
+    spec, limit_ms = with_recipes(spec), spec.latency_limit_ms
     # A recipe was confirmed on images that a run scores.
     half = "second" if any(any(given.get("recipe", ())) for given in spec.options.values()) else ""
     with Session.open(spec, out, console, "best", half) as session:
         files = session.require()
-        cases = session.spec.cases(files.weights, files.fixed_batch)
-        scored = [case for case in cases if case.scenario == "accuracy"]
-        # A recipe is of INT8: what has another precision would be tried twice.
-        forms = [case for case in scored if case.precision == "int8" or not case.option("recipe")]
+        cases, forms = session.spec.cases(files.weights, files.fixed_batch), forms_of(session.spec, files)
         batches = sorted({1, *spec.batches}) if limit_ms else spec.batches
         batches = [files.fixed_batch] if files.fixed_batch else batches
         first = [search.candidates(form, host.allowed_cores(), batches)[0] for form in forms]
@@ -180,7 +177,14 @@ def run(spec: RunSpec, loss_percent: float, out: Path | None, console: Console) 
     return found
 
 
-def _with_recipes(spec: RunSpec) -> RunSpec:
+def forms_of(spec: RunSpec, files: ModelFiles) -> list[Case]:
+    """The accuracy Case of every runtime and precision, with each recipe."""
+    scored = [case for case in spec.cases(files.weights, files.fixed_batch) if case.scenario == "accuracy"]
+    # A recipe is of INT8: what has another precision would be tried twice.
+    return [case for case in scored if case.precision == "int8" or not case.option("recipe")]
+
+
+def with_recipes(spec: RunSpec) -> RunSpec:
     """The spec with the recipes that earlier searches left for this model, beside the defaults."""
     options = {backend: dict(given) for backend, given in spec.options.items()}
     for backend in spec.lists["backends"]:
@@ -314,7 +318,7 @@ class Limit:
                 row = self._runner.ended.get(search.latency_case(case).case_id)
                 refused[case.case_id] = f"no latency: {row.reason if row and row.reason else 'too few calls'}"
             elif ms > self._limit_ms:
-                refused[case.case_id] = f"a call takes {ms:.3g} ms ({what})"
+                refused[case.case_id] = "a call takes longer than the limit"
         return refused
 
     @property

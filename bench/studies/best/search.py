@@ -242,10 +242,16 @@ def unsettled(found: Sequence[Standing]) -> str:
 
 
 def cpu_features(proof: Mapping[str, Any]) -> tuple[str, ...]:
-    """Extensions of the CPU by which the layers ran, and narrow types, as far as the runtime tells of its kernels."""
-    told = " ".join([*proof.get("layer_counts", {}), str(proof.get("instruction_set", ""))]).lower()
-    names = {"amx": "AMX", "vnni": "VNNI", "avx512": "AVX-512", "avx2": "AVX2", "bf16": "BF16", "i8": "INT8"}
-    return tuple(name for word, name in names.items() if re.search(rf"(?<![a-z0-9]){word}(?![0-9])", told))
+    """Extensions of the CPU by which convolutions and matrix products ran, and their narrow types, as told."""
+    layers = [
+        layer
+        for layer in proof.get("layer_counts", {})
+        if re.match(r"\w*(conv|gemm|matmul|connected|linear)", layer, re.I)
+    ]
+    told = " ".join([*layers, str(proof.get("instruction_set", ""))]).lower()
+    names = {"amx": "AMX", "vnni": "VNNI", "avx512": "AVX-512", "avx2": "AVX2"}
+    names |= {"bf16|bfloat16": "BF16", "[iu]8|u?int8": "INT8"}
+    return tuple(name for word, name in names.items() if re.search(rf"(?<![a-z0-9])({word})(?![0-9])", told))
 
 
 def plan_text(case: Case, spec: RunSpec) -> str:

@@ -12,7 +12,7 @@ from PIL import Image as PilImage
 from rich.console import Console
 
 from bench.run import images as run_images
-from bench.run.images import choose_calibration, without_copies
+from bench.run.images import choose_calibration, choose_images, without_copies
 from bench.worker.messages import CalibrationImages
 from pipelines.demo.make import make_demo
 from pipelines.imagenet.find import find_images, subset
@@ -90,6 +90,16 @@ def test_files_of_equal_size_are_told_apart_by_content(tmp_path: Path) -> None:
     assert without_copies(images[:2], images[2:]) == images[1:2]
     images[1].path.unlink()  # unreadable: its pipeline says so
     assert without_copies(images[1:2], images[2:]) == images[1:2]
+
+
+def test_demo_images_to_judge_on_are_made_and_are_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.run.images.DEMO_IMAGES", 3)
+    sets = [choose_images(None, 3, Console(quiet=True), half=half)[1] for half in ("", "first", "second")]
+    searched, _, judged = ({image.path.read_bytes() for image in chosen} for chosen in sets)
+    assert sets[0] == sets[1]
+    assert len(searched) == len(judged) == 3
+    assert not searched & judged
 
 
 def test_a_demo_set_has_a_split_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

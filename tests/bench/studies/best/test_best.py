@@ -232,7 +232,8 @@ def test_only_what_keeps_the_limit_of_latency_can_win(driven: Driven) -> None:
     found, folder = driven([big, small], limit_ms=50.0)
     assert found.best.case == small
     assert found.best.latency_ms == pytest.approx(30.0)
-    assert found.standings[1].why_not == "a call takes 80 ms (median, a short look)"
+    assert (found.standings[1].latency_ms, found.standings[1].latency_is) == (80.0, "median, a short look")
+    assert found.standings[1].why_not == "a call takes longer than the limit"
     assert [row.case.batch for row in folder.case_results() if row.case.scenario == "latency"] == [1]
     json.dumps(found.to_dict(), allow_nan=False)
 
@@ -251,7 +252,7 @@ def test_a_limit_is_of_the_99th_percentile_where_there_is_one(
     assert what == "p99"
     assert 80.0 < noisy < 250.0, "10 ms times exp(2.33), and more by chance"
     assert still == (pytest.approx(10.0), "median, at most"), "calls that are all alike count as few"
-    assert limit.refusals([jittery, steady]) == {jittery.case_id: f"a call takes {noisy:.3g} ms (p99)"}
+    assert list(limit.refusals([jittery, steady])) == [jittery.case_id]
 
 
 def test_where_nothing_keeps_the_limit_the_best_found_is_told(driven: Driven) -> None:
@@ -400,9 +401,14 @@ def test_what_is_left_to_deploy_gives_the_predictions_of_the_row(
     [
         ({"layer_counts": {"Convolution brgconv_avx512_amx_i8 i8": 3}}, ("AMX", "AVX-512", "INT8")),
         ({"layer_counts": {"Convolution brgconv_avx512_1x1_bf16 bf16": 3}}, ("AVX-512", "BF16")),
-        ({"instruction_set": "AVX512"}, ("AVX-512",)),
+        ({"layer_counts": {"Convolution brgconv_avx512_1x1_I8 u8": 3}}, ("AVX-512", "INT8")),
+        ({"layer_counts": {"Convolution brgconv_avx512_f32 f32": 3, "Reorder jit_uni_I8 u8": 1}}, ("AVX-512",)),
+        ({"layer_counts": {"Conv2d bfloat16": 3}, "instruction_set": "AVX512"}, ("AVX-512", "BF16")),
+        ({"layer_counts": {"QLinearConv int8": 3, "Conv float32": 1}}, ("INT8",)),
         ({"version": "1"}, ()),
     ],
 )
-def test_features_of_the_cpu_are_told_by_kernels_alone(proof: dict[str, Any], expected: tuple[str, ...]) -> None:
+def test_features_of_the_cpu_are_those_of_the_kernels_of_layers(
+    proof: dict[str, Any], expected: tuple[str, ...]
+) -> None:
     assert search.cpu_features(proof) == expected
