@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import host
 from bench.record.files import plain, warn_damaged, write_text
 from export.store import default_root
 from scarlet.errors import error_text
@@ -68,6 +69,22 @@ class NoiseResult:
     others_cores: float | None = None
 
 
+def machine_facts(packages: Mapping[str, str | None], devices: Sequence[str], threads: int) -> dict[str, Any]:
+    """What ``run.json`` has of the machine that measures: host, packages, noise, peaks and warnings.
+
+    To be called before the run's own work begins, which would show as load.
+    """
+    described = host.describe_host(watch_seconds=host.WATCH_SECONDS)
+    described["fingerprint"] = host.fingerprint(described)
+    return {
+        "host": described,
+        "packages": packages,
+        "noise": lookup_noise(described),
+        "peaks": lookup_peaks(described["fingerprint"]),
+        "warnings": host.warnings(described, packages, devices, threads),
+    }
+
+
 def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     """Stores a result under its host's fingerprint, beside earlier ones.
 
@@ -83,21 +100,23 @@ def save_noise(result: NoiseResult, folder: Path | None = None) -> Path:
     return path
 
 
-def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None) -> dict[str, Any]:
+def lookup_noise(
+    described: Mapping[str, Any], folder: Path | None = None, now: datetime | None = None
+) -> dict[str, Any]:
     """What a run keeps of a host's noise: a ``note``, and of the largest of the newest results that still hold, where
     there is one, its ``resolution``, a share, and ``measured_at``.
 
     A result holds for ``MAX_AGE``, and while other programs keep about as many cores busy as they did then.
 
     Args:
-        host: as returned by ``describe_host``, with its ``fingerprint``.
+        described: as returned by ``describe_host``, with its ``fingerprint``.
         folder: ``noise`` in the store of artefacts where None.
     """
-    stored = sorted(_stored((folder or default_root() / "noise") / host["fingerprint"]), key=lambda item: item[0])
+    stored = sorted(_stored((folder or default_root() / "noise") / described["fingerprint"]), key=lambda item: item[0])
     advice = "scarlet-bench noise tells what difference it can resolve"
     if not stored:
         return {"note": f"no A/A run of this host is stored: {advice}"}
-    now, busy = now or datetime.now(timezone.utc), others_cores(host)
+    now, busy = now or datetime.now(timezone.utc), others_cores(described)
     fresh = [result for measured_at, result in stored if now - measured_at <= MAX_AGE]
     if not fresh:
         age = (now - stored[-1][0]).days
@@ -113,9 +132,9 @@ def lookup_noise(host: Mapping[str, Any], folder: Path | None = None, now: datet
     return {"resolution": resolution, "measured_at": measured_at, "note": note}
 
 
-def others_cores(host: Mapping[str, Any]) -> float | None:
+def others_cores(described: Mapping[str, Any]) -> float | None:
     """How many cores other programs kept busy while a host was described; None where nobody watched."""
-    value = (host.get("activity") or {}).get("cpu_by_others_cores")
+    value = (described.get("activity") or {}).get("cpu_by_others_cores")
     return None if value is None else float(value)
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -35,7 +35,7 @@ from bench.backends.base import ModelFiles
 from bench.host.disturbance import RoundState
 from bench.record.case import MEASURED, Case, Status
 from bench.record.files import atomic_file
-from bench.record.machine import lookup_noise, lookup_peaks
+from bench.record.machine import machine_facts
 from bench.record.raw_tables import part_path, scan
 from bench.record.run_folder import MACHINE, CaseResult, RunFolder
 from bench.run.runner import Limits, Runner
@@ -47,9 +47,6 @@ from export.store import Store, sidecar_of
 from pipelines.imagenet.find import find_images
 from scarlet.errors import BenchError, MachineError, error_text
 from scarlet.files import read_json
-
-if TYPE_CHECKING:
-    from bench.run.session import Session
 
 CONNECT_SECONDS, POLL_SECONDS = 15, 0.3
 ANSWER_SECONDS = 300  # for a model's files to be sent, and for a result to arrive
@@ -129,20 +126,6 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def machine_facts(devices: Sequence[str], threads: int) -> dict[str, Any]:
-    """What ``run.json`` has of the machine that measures: host, packages, noise, peaks and warnings."""
-    # Looked at before the run's own work begins, which would show as load.
-    described, packages = host.describe_host(watch_seconds=host.WATCH_SECONDS), package_versions()
-    described["fingerprint"] = host.fingerprint(described)
-    return {
-        "host": described,
-        "packages": packages,
-        "noise": lookup_noise(described),
-        "peaks": lookup_peaks(described["fingerprint"]),
-        "warnings": host.warnings(described, packages, devices, threads),
-    }
-
-
 def check_in(
     client: Mapping[str, str | None], settings: Mapping[str, Any], root: str, images: str, archive: str
 ) -> tuple[str, bool]:
@@ -212,7 +195,10 @@ def carry_out(job: Job) -> Done:
     cases, (digest, names) = job.piece.cases, job.files
     with tempfile.TemporaryDirectory(prefix="scarlet-bench-") as scratch:
         threads, devices = max(case.threads for case in cases), sorted({case.device for case in cases})
-        facts = {"name": socket.gethostname(), **(machine_facts(devices, threads) if job.piece.is_timed else {})}
+        facts = {
+            "name": socket.gethostname(),
+            **(machine_facts(package_versions(), devices, threads) if job.piece.is_timed else {}),
+        }
         if (archive := stored(digest)) is None:
             raise FileNotFoundError("the model's files are no longer in this machine's store")
         shutil.unpack_archive(archive, f"{scratch}/model")
@@ -284,14 +270,19 @@ def cut(n: int, size: int, unreadable: Collection[int] = ()) -> list[tuple[int, 
 
 
 class Spread:
-    """Gives Cases to the workers of a cluster; an ``Order`` of a ``Runner`` that has no processes of its own."""
+    """Gives Cases to the workers of a cluster; an ``Order`` of a ``Runner`` that has no processes of its own.
 
-    def __init__(self, session: Session, context: Context) -> None:
-        self._client, self._session = session.cluster, session
-        self._images = [(image.image_id, image.label) for image in session.images]
+    Args:
+        client: as ``connected`` gives it.
+        images: fingerprint of the set that the run's images are of.
+    """
+
+    def __init__(self, client: Any, context: Context, spec: RunSpec, images: str) -> None:
+        self._client, self._wanted = client, (spec.to_dict(), context.data, images)
+        self._images = [(image.image_id, image.label) for image in context.images()]
         self._context, (self._archive, names) = context, _packed(context.files)
         self._files = hashlib.sha256(self._archive).hexdigest(), names
-        self._planned, self._begun = session.folder.planned_cases(), set[str]()
+        self._planned, self._begun = context.run_folder.planned_cases(), set[str]()
         self._pieces: list[Piece] = []
         self._running: dict[str, tuple[Piece | None, Any]] = {}  # by address; no piece: it checks in
         self._ready: dict[str, str] = {}  # by address the fingerprint
@@ -357,8 +348,7 @@ class Spread:
             if any(piece and piece.is_timed for piece in beside):
                 continue
             if address not in self._ready:
-                session, archive = self._session, self._files[0]
-                asked = versions(), session.spec.to_dict(), str(session.root), session.image_set.fingerprint, archive
+                asked = versions(), *self._wanted, self._files[0]
                 self._running[address] = (None, self._submit(address, check_in, *asked))
                 continue
             suitable = (piece for piece in self._pieces if not (piece.is_timed and beside))
@@ -426,7 +416,7 @@ class Spread:
             self._runner.rounds += done.rounds
             self._runner.resolves |= done.resolves
             known, kind = run.read_run_info().get("hosts", {}), piece.cases[0].host
-            self._session.write(**({} if kind else done.facts), hosts={**known, kind: done.facts})
+            run.add_run_info(**({} if kind else done.facts), hosts={**known, kind: done.facts})
             for row in rows:
                 self._runner.take(row)
             return

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from bench.analysis.time import verdict
-from bench.record.case import LOAD, Case
+from bench.record.case import LOAD, MLPERF_SECONDS, Case
 from bench.run.lives import LEAST_LIVES, Plan, Seen, how_many, pairs_of, start_order
 from bench.run.runner import SLICE_NS, Order, Runner
 
@@ -19,6 +19,16 @@ ACCURACY_SLICE_NS = 500_000_000
 # Of a life, at least: a median of fewer says little, of single calls more than of slices with hundreds of images. Once
 # the budget is spent, each of two Cases leads in one.
 LEAST_ROUNDS, LEAST_ROUNDS_BEYOND = {"latency": 6, "throughput": 4, **dict.fromkeys(LOAD, 4)}, 2
+
+
+# A Case's share of the budget is enough for so many tests of LoadGen's, of a least duration each.
+TESTS, LEAST_LOAD_SECONDS = 20, 0.5
+
+
+def load_seconds(budget_seconds: float, cases: Sequence[Case]) -> float:
+    """Least duration of one of LoadGen's tests, by a timed Case's share of the budget; never more than MLPerf asks."""
+    share = budget_seconds / max(1, sum(case.scenario != "accuracy" for case in cases))
+    return min(max(share / TESTS, LEAST_LOAD_SECONDS), MLPERF_SECONDS)
 
 
 def rounds(members: Sequence[T], seed: int = 0) -> Iterator[tuple[T, ...]]:

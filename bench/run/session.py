@@ -22,29 +22,28 @@ from rich.console import Console
 from bench import host
 from bench.analysis.accuracy import reading
 from bench.analysis.accuracy.predictions import ScoredRun
-from bench.backends import facts
+from bench.backends import facts, package_versions
 from bench.backends.base import ModelFiles, Unavailable
 from bench.host.disturbance import RoundState, summary
-from bench.record.case import MLPERF_SECONDS, Case, Status
+from bench.record.case import Case, Status
 from bench.record.files import disk_errors
 from bench.record.lock import Lock
+from bench.record.machine import machine_facts
 from bench.record.run_folder import RunFolder, new_run_path, set_latest, utc_now
 from bench.report.document import Document
 from bench.run import estimate, model_input, pixel_gate
-from bench.run.cluster import Spread, machine_facts
+from bench.run.cluster import Spread
 from bench.run.images import DEMO_IMAGES, choose_images, working
 from bench.run.model_files import PreparationFailed, Requirements, changed, prepare_files, prepare_request, requirements
 from bench.run.progress import make_listener
 from bench.run.runner import Limits, Runner, give_up
-from bench.run.schedule import by_scenario
+from bench.run.schedule import by_scenario, load_seconds
 from bench.run.spec import RunSpec, path_from_root
 from bench.worker.messages import Context
 from pipelines.imagenet.find import Image, ImageSet, find_images
 from scarlet.errors import BenchError, MachineError
 
 RESULTS = Path("results")
-# A Case's share of the budget is enough for so many tests of LoadGen's, of a least duration each.
-TESTS, LEAST_LOAD_SECONDS = 20, 0.5
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _begin(
     spec: RunSpec, image_set: ImageSet, images: Sequence[Image], path: Path, fed: Mapping[str, Any]
 ) -> tuple[RunFolder, Lock]:
     """A new run's folder, which knows the spec, the machine and the images; and the lock that keeps others out."""
-    machine = machine_facts(spec.devices, max(spec.lists["threads"]))
+    machine = machine_facts(package_versions(), spec.devices, max(spec.lists["threads"]))
     RunFolder.refuse_taken(path)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -346,11 +345,11 @@ def _rows(
     folder, interrupted, disturbed, resolves = session.folder, False, list[RoundState](), dict[str, Any]()
     with make_listener(session.console, len(cases)) as listener:
         if files:
-            share = session.limits.budget_seconds / max(1, sum(case.scenario != "accuracy" for case in cases))
-            load_seconds = min(max(share / TESTS, LEAST_LOAD_SECONDS), MLPERF_SECONDS)
-            context = session.context(files, load_seconds=load_seconds)
+            context = session.context(files, load_seconds=load_seconds(session.limits.budget_seconds, cases))
             runner = Runner(folder, context, listener, session.limits, watch=not session.cluster)
-            order = Spread(session, context) if session.cluster else by_scenario(cases)
+            order = by_scenario(cases)
+            if session.cluster:
+                order = Spread(session.cluster, context, session.spec, session.image_set.fingerprint)
             try:
                 runner.execute(cases, order, pixel_gate.objections(cases, pixels))
             except KeyboardInterrupt:

@@ -64,7 +64,8 @@ def spread(opened: Session, *cases: Case) -> tuple[dict[str, CaseResult], Record
     opened.write(plan={"cases": [case.to_dict() for case in cases]})
     context = opened.context(tiny_files(Path("net.onnx").resolve()))
     runner = Runner(opened.folder, context, heard, LIMITS, watch=False)
-    runner.execute(cases, Spread(opened, context), {})
+    order = Spread(opened.cluster, context, opened.spec, opened.image_set.fingerprint)
+    runner.execute(cases, order, {})
     return {result.case.case_id: result for result in opened.folder.case_results()}, heard
 
 

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from bench.record.case import Case
 from bench.run import schedule
 
 
@@ -43,3 +44,10 @@ def test_the_seed_decides_the_orders() -> None:
 def test_nobody_to_schedule_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least one"):
         next(schedule.rounds([]))
+
+
+@pytest.mark.parametrize(("budget_seconds", "n_timed", "seconds"), [(160, 2, 4.0), (160, 64, 0.5), (10**6, 0, 600.0)])
+def test_a_test_of_loadgens_takes_a_twentieth_of_a_cases_share(budget_seconds, n_timed, seconds):
+    cases = [Case("net", "user", "fake", scenario="accuracy")]
+    cases += [Case("net", "user", "fake", scenario="offline", batch=n + 1) for n in range(n_timed)]
+    assert schedule.load_seconds(budget_seconds, cases) == seconds
