@@ -29,9 +29,10 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,17 +315,23 @@ class RunFolder:
         path = self.path / file
         if not expected:
             return ""
+        if name == "images":
+            return self._changed(file, expected)
         if not path.exists():
             return f"{file} is missing"
-        if name == "images":
-            try:
-                found, fault = _sha256(read_bytes(path, RUN_BYTES_MAX)), ""
-            except OSError as error:
-                found, fault = "", f"{file} cannot be read: {error.strerror}"
-        else:
-            read = raw_tables.scan((path,), name)
-            found, fault = read.digests.get("", ""), read.fault
-        return "" if found in expected else fault or f"{file} was changed since it was written"
+        read = raw_tables.scan((path,), name)
+        fault = read.fault or f"{file} was changed since it was written"
+        return "" if read.digests.get("", "") in expected else fault
+
+    def _changed(self, file: str, expected: Collection[str]) -> str:
+        """Why a file's SHA-256 is none of these; empty where it is one."""
+        try:
+            found = _sha256(read_bytes(self.path / file, RUN_BYTES_MAX))
+        except FileNotFoundError:
+            return f"{file} is missing"
+        except OSError as error:
+            return f"{file} cannot be read: {error.strerror}"
+        return "" if found in expected else f"{file} was changed since it was written"
 
     # --- cases.jsonl ----------------------------------------------------------------------------------------
 
@@ -390,16 +397,11 @@ class RunFolder:
 
     def _fault(self, result: CaseResult, shared: Mapping[str, str]) -> str:
         case = result.case
-        own = [
+        own = (
             raw_tables.fault(self.path, kind, case.case_id, digest) for kind, digest in (result.digests or {}).items()
-        ]
-        for name, digest in (result.metrics.get(LOGS) or {}).items():
-            path = self.path / name
-            if not path.is_file():
-                own.append(f"{name} is missing")
-            elif _sha256(path.read_bytes()) != digest:
-                own.append(f"{name} was changed since it was written")
-        return shared["images" if case.scenario == "accuracy" else ROUNDS] or next(filter(None, own), "")
+        )
+        logs = (self._changed(name, (digest,)) for name, digest in (result.metrics.get(LOGS) or {}).items())
+        return shared["images" if case.scenario == "accuracy" else ROUNDS] or next(filter(None, chain(own, logs)), "")
 
     def _lines(self) -> dict[str, tuple[CaseResult, str]]:
         """By Case: its last line, and what is wrong with it."""
