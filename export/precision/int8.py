@@ -129,8 +129,8 @@ def quantised(graph: Path, ranges: Mapping[str, tuple[float, float]], recipe: Re
 def _cut(graph: Any, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """The ranges, with those of what goes into a Relu or Clip alone cut to what comes out of it.
 
-    Where the next layer is quantised, ONNX Runtime lets the one before write clipped values. Where it stays in float,
-    levels would be spent on what is then cut off.
+    Where that is quantised, ONNX Runtime lets the layer before write the clipped values at once. Where it stays in
+    float, levels would be spent on what is then cut off.
     """
     readers: dict[str, list[Any]] = {}
     for node in graph.node:

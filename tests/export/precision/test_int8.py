@@ -90,6 +90,19 @@ def test_what_is_excluded_or_of_another_kind_stays_in_float(tmp_path, settings, 
     assert {name for name, kind in requested.items() if kind == "float32"} == in_float
 
 
+def test_levels_are_not_spent_on_what_a_clip_cuts_off(tmp_path):
+    """Where the clip itself stays in float, so that it is not taken into the quantisation before it."""
+    clipped = small()
+    clipped.graph.node[1].op_type = "Relu"
+    path, _ = prepared(tmp_path, clipped)
+    ranges = tensor_ranges(path, [images()], "minmax")
+    assert ranges["first"][0] < -1.0 < 0.0 == ranges["active"][0]
+    made = quantised(path, ranges, Recipe("int8", "ort", exclude=("block.1/HardSwish",)))
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    (pair,) = (node for node in made.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "first")
+    assert float(tensors[pair.input[1]]) == pytest.approx(ranges["active"][1] / 255)
+
+
 def test_an_unknown_kind_is_told(tmp_path):
     with pytest.raises(BenchError, match="kind of node to quantise 'conv'"):
         make(tmp_path, Recipe("int8", "ort", op_types=("conv",)))
