@@ -55,6 +55,14 @@ def test_a_users_set_gives_images_that_are_not_scored(users_set: Path) -> None:
     assert "calibrating on 9 images only" in said(console)
 
 
+def test_the_halves_of_a_users_set_share_no_image_and_are_even_over_the_classes(users_set: Path) -> None:
+    halves = [choose_images(str(users_set), 0, quiet(), half=half)[1] for half in ("first", "second")]
+    assert [Counter(image.label for image in half).most_common(1)[0][1] for half in halves] == [5, 5]
+    first, second = ({image.image_id for image in half} for half in halves)
+    assert not first & second
+    assert first | second == {image.image_id for image in find_images(users_set).images}
+
+
 def test_when_all_images_are_scored_there_is_a_way_out(users_set: Path, tmp_path: Path) -> None:
     scored = find_images(users_set).images
     with pytest.raises(BenchError, match="all 30 images of the set are scored") as caught:
